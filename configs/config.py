@@ -1,0 +1,116 @@
+"""WorkspaceConfig: the only place that knows where things are, and how the six dimensions are spelt.
+
+The workspace is the repository, or the folder named by the environment variable LEAP_WORKSPACE,
+which then holds the same sub-folders.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Spelt as the data set spells them, in the order in which the tables show them.
+DIMENSIONS = ("M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex")
+_OTHER_SPELLINGS = {"mt": "M&T", "m&t": "M&T", "commonsense": "CommenSence", "physicallaw": "PhysicsLaw"}
+_SPELLINGS = {dimension.lower(): dimension for dimension in DIMENSIONS} | _OTHER_SPELLINGS
+
+# What to run when an input of the real recipe is not there yet, by its path below the workspace root.
+_HOW_TO_GET = {
+    "models/Qwen3-VL-2B-Instruct": "hf download Qwen/Qwen3-VL-2B-Instruct --local-dir {path}",
+    "data": "hf download EvanSirius/leap-agibot-processed --repo-type dataset --local-dir {root}/data",
+    "dataset/vlm_evaluation_v1.0": (
+        "hf download VLABench/vlm_evaluation_v1.0 --repo-type dataset --local-dir {root}/dataset/vlm_evaluation_v1.0"
+    ),
+    "VLABench": "git submodule update --init VLABench",
+}
+
+
+@dataclass(frozen=True)
+class WorkspaceConfig:
+    """Where a workspace keeps its parts. `root` is absolute."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> WorkspaceConfig:
+        """The workspace of this process: LEAP_WORKSPACE (relative to the current directory) or the repository."""
+        named = os.environ.get("LEAP_WORKSPACE")
+        return cls(Path(named).absolute() if named else REPOSITORY)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset"
+
+    @property
+    def benchmark(self) -> Path:
+        return self.dataset / "vlm_evaluation_v1.0"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def base_model(self) -> Path:
+        return self.models / "Qwen3-VL-2B-Instruct"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "eva_results"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def vlabench(self) -> Path:
+        """The official benchmark's code, a submodule of the repository; it may be empty."""
+        return REPOSITORY / "VLABench"
+
+    def require(self, path: Path, what: str) -> Path:
+        """`path` itself, or a UserError that names it and the command that creates it.
+
+        `what` says what is missing, as in "base model".
+        """
+        if path.exists():
+            return path
+        raise UserError(f"{what} not found: {path}. {self._advice(path)}")
+
+    def _advice(self, path: Path) -> str:
+        for place, command in _HOW_TO_GET.items():
+            home = (REPOSITORY if place == "VLABench" else self.root) / place
+            if path == home or home in path.parents:
+                return "Get it with: " + command.format(path=shlex.quote(str(path)), root=shlex.quote(str(self.root)))
+        return "Check the path; a relative one is taken from the current directory."
+
+
+def dimension_named(text: str) -> str:
+    """The data set's spelling of one dimension; also takes CommonSense, PhysicalLaw, MT and any case."""
+    found = _SPELLINGS.get(text.strip().lower())
+    if found is None:
+        raise UserError(f"unknown dimension {text!r}; choose from {', '.join(DIMENSIONS)} or all")
+    return found
+
+
+def dimensions_named(texts: list[str]) -> list[str]:
+    """The dimensions that a command line names (`all`, several words, or comma-separated), in table order."""
+    words = [word for text in texts for word in text.split(",") if word.strip()]
+    if not words:
+        raise UserError(f"no dimension named; choose from {', '.join(DIMENSIONS)} or all")
+    if any(word.strip().lower() == "all" for word in words):
+        return list(DIMENSIONS)
+    wanted = {dimension_named(word) for word in words}
+    return [dimension for dimension in DIMENSIONS if dimension in wanted]

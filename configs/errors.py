@@ -1,0 +1,5 @@
+"""The error a user can mend: its text becomes one line on stderr and exit status 2."""
+
+
+class UserError(Exception):
+    """Something outside the program is wrong: say what was found, what is allowed and the next command to run."""

@@ -1,0 +1,64 @@
+"""A planning row as chat messages with resolved images, and the text patterns of planning prompts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from configs.errors import UserError
+from leap.records import PlanningRow
+
+# The prompt of rows that this project writes.
+PLANNING_PROMPT = "Task name: {name}.\nPlan it from this picture of the start, as numbered steps."
+
+# Task names in planning prompts: ours, and that of LEAP's published rows (spaces or line breaks between sentences).
+_TASK_NAME = re.compile(r"Task name:\s*(?P<name>.+?)\s*\.?\s*(?:\n|Based on the above description|$)", re.DOTALL)
+
+_ROOT_FOLDERS = ("data", "demo-data")
+
+
+def planning_prompt(task_name: str) -> str:
+    return PLANNING_PROMPT.format(name=task_name)
+
+
+def task_name_in(prompt: str) -> str | None:
+    """The task name that a planning prompt states, or None."""
+    found = _TASK_NAME.search(prompt)
+    return found.group("name") if found else None
+
+
+def image_items(row: PlanningRow) -> list[str]:
+    """The image paths of a row as written, in the order in which the conversation shows them."""
+    return [item["image"] for turn in row.messages for item in turn["content"] if item["type"] == "image"]
+
+
+def resolve_image(written: str, row: PlanningRow, image_root: Path | None, workspace: Path) -> Path:
+    """The file that an image path of `row` means.
+
+    Published rows write `data/images/x.png`, `images/x.png` or `demo-data/images/x.png`. Tried in this order, with and
+    without that leading folder: `image_root` (if given), the JSONL's folder and its parent, the workspace, its `data`.
+    """
+    path = Path(written.removeprefix("file://"))
+    if path.is_absolute():
+        candidates = [path]
+    else:
+        forms = [path]
+        if path.parts and path.parts[0] in _ROOT_FOLDERS:
+            forms.append(Path(*path.parts[1:]))
+        places = [image_root] if image_root else [row.folder, row.folder.parent, workspace, workspace / "data"]
+        candidates = [place / form for place in places for form in forms]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"{row.where}: image not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other places). "
+        "Unpack the images beside the JSONL file, or name their folder with --image_root"
+    )
+
+
+def chat_messages(row: PlanningRow, answer: str | None = None) -> list[dict]:
+    """The row as messages for a chat template; with `answer`, as the last assistant turn."""
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in row.messages]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return messages

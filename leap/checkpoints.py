@@ -1,0 +1,175 @@
+"""Checkpoint folders: find them, order them, tell complete from torn, and describe them by a manifest.
+
+A checkpoint is `output/<run>/checkpoint-<step>/` (or `output/checkpoint-<step>/`): a Hugging Face folder with its
+processor and `leap_manifest.json`, which is written last and lists every file with its size. A folder of ours without
+a manifest is torn; a folder from elsewhere has no manifest and is judged by its weights' own headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.files import read_json, sha256_file, write_json
+
+MANIFEST = "leap_manifest.json"
+_STEP = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a checkpoint. `files` maps each file's name to its size in bytes."""
+
+    base_model: str
+    kind: str  # "full" or "adapter"
+    recipe: dict[str, Any]
+    data_sha256: str
+    pixel_budget: dict[str, int]  # "shortest_edge" and "longest_edge", in pixels
+    chat_template_sha256: str
+    library_versions: dict[str, str]
+    steps: int = 0
+    tokens_seen: int = 0  # without padding
+    validation: dict[str, float] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Declare `folder` complete: list its files and write the manifest in one step."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    write_json(folder / MANIFEST, asdict(manifest) | {"files": files})
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a checkpoint, or None where there is none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    try:
+        return Manifest(**content)
+    except TypeError as error:
+        raise UserError(f"{path} is not a LEAP manifest: {error}") from error
+
+
+def step_of(folder: Path) -> int | None:
+    """The step in a checkpoint folder's name, or None if it is not named so."""
+    found = _STEP.fullmatch(folder.name)
+    return int(found.group(1)) if found else None
+
+
+def why_incomplete(folder: Path) -> str | None:
+    """The reason why a checkpoint cannot be used, or None if it is complete."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        for name, size in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes, its manifest says {size}"
+        return None
+    if (folder / "trainer_state.json").is_file() and _is_ours(folder):
+        return f"it has no {MANIFEST}: saving was interrupted"
+    return why_unloadable(folder)
+
+
+def why_unloadable(folder: Path) -> str | None:
+    """The reason why a Hugging Face folder cannot be loaded as a model, or None."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        return "it has neither config.json nor adapter_config.json"
+    weights = weight_files(folder)
+    if not weights:
+        return "it has no safetensors weights"
+    for path in weights:
+        problem = _safetensors_problem(path)
+        if problem:
+            return f"{path.name} {problem}"
+    return None
+
+
+def kind_of(folder: Path) -> str:
+    """`adapter` for a PEFT folder, else `full`."""
+    return "adapter" if (folder / "adapter_config.json").is_file() else "full"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that make up the model or adapter, in the order of their names."""
+    index = folder / "model.safetensors.index.json"
+    if kind_of(folder) == "adapter":
+        names = {"adapter_model.safetensors"}
+    elif index.is_file():
+        names = set(read_json(index).get("weight_map", {}).values())
+    else:
+        names = {"model.safetensors"}
+    if len(names) > 1 or any((folder / name).is_file() for name in names):
+        return [folder / name for name in sorted(names)]
+    return []
+
+
+def find_checkpoints(run: Path) -> list[Path]:
+    """Folders `checkpoint-<step>` directly below `run`, in the order of their steps, complete or not."""
+    if not run.is_dir():
+        return []
+    found = [folder for folder in run.iterdir() if folder.is_dir() and step_of(folder) is not None]
+    return sorted(found, key=lambda folder: step_of(folder) or 0)
+
+
+def find_all_checkpoints(output: Path) -> list[Path]:
+    """The checkpoints directly in `output`, then those of each run below it, by run name and step."""
+    runs = sorted(folder for folder in output.iterdir() if folder.is_dir()) if output.is_dir() else []
+    return find_checkpoints(output) + [c for run in runs if step_of(run) is None for c in find_checkpoints(run)]
+
+
+def last_complete_checkpoint(run: Path) -> Path | None:
+    """The checkpoint to resume from: the highest step with a manifest that its files agree with."""
+    for folder in reversed(find_checkpoints(run)):
+        if (folder / MANIFEST).is_file() and why_incomplete(folder) is None:
+            return folder
+    return None
+
+
+def result_name(checkpoint: Path, output: Path) -> str:
+    """The model's name in results: `checkpoint-200`, or `<run>-checkpoint-200` for a run of its own folder."""
+    checkpoint = checkpoint.absolute()
+    if step_of(checkpoint) is None or checkpoint.parent == output.absolute():
+        return checkpoint.name
+    return f"{checkpoint.parent.name}-{checkpoint.name}"
+
+
+def weights_sha256(folder: Path) -> str:
+    """One hash over the contents of all weight files: the identity of the model, wherever it lies."""
+    hashes = [[path.name, sha256_file(path)] for path in weight_files(folder)]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a run of this project writes into the folder above: it leaves its recipe there before it trains."""
+    return (folder.parent / "recipe.yaml").is_file()
+
+
+def _safetensors_problem(path: Path) -> str | None:
+    """What is wrong with a safetensors file by its header (format: 8-byte length, JSON with offsets, data)."""
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 0 < length <= size - 8:
+            return "is not a safetensors file or is cut off"
+        try:
+            header = json.loads(file.read(length))
+            data = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "has a damaged header"
+    if size != 8 + length + data:
+        return f"is cut off: {size} bytes of {8 + length + data}"
+    return None

@@ -1,0 +1,120 @@
+"""Write the demo: the tabletop benchmark in VLABench's folder format and planning rows in LEAP's."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from PIL import Image
+
+from leap.chat import planning_prompt
+from leap.demo.tabletop import Scene, draw, split_of
+from leap.demo.tasks import MAX_OBJECTS, TASKS, Episode, Task, random_episode
+from leap.files import replacing, write_json, write_text
+from leap.plans import fenced
+from leap.progress import Progress
+from leap.vlabench.prompts import builtin_texts
+
+# Shares of the kinds of rows. Rows that ask for every tagged object make the look-up of a single one emerge early;
+# without them training sits on a plateau where ids are guessed.
+ROW_SHARES = {"listing": 0.3, "tags": 0.3, "plan": 0.35, "prose": 0.05}
+TRAINING_OBJECTS = (2, 3, 4, 4)  # easy and hard tables
+
+LISTING_PROMPT = "Name the tagged objects in the order of their tags."
+TAGS_PROMPT = "Tags of {names}?"
+
+
+def build_benchmark(folder: Path, examples_per_task: int, seed: int) -> None:
+    """Draw the benchmark: `<dimension>/<task>/example<N>/` with pictures, instruction, ground truth and env_config."""
+    rng = random.Random(f"benchmark {seed}")
+    with Progress("benchmark", len(TASKS) * examples_per_task, "example") as progress:
+        for task in TASKS:
+            for number in range(examples_per_task):
+                episode = episode_of_split(rng, task, "benchmark", MAX_OBJECTS)
+                _write_example(folder / task.dimension / task.name / f"example{number}", episode)
+                progress.advance()
+
+
+def build_rows(path: Path, split: str, count: int, seed: int) -> None:
+    """Write `count` planning rows over scenes of `split` to `path`, their pictures to `images/` beside it."""
+    rng = random.Random(f"{split} {seed}")
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    kinds, shares = list(ROW_SHARES), list(ROW_SHARES.values())
+    with replacing(path) as file, Progress(f"{split} rows", count, "row") as progress:
+        for number in range(count):
+            episode = episode_of_split(rng, rng.choice(TASKS), split, rng.choice(TRAINING_OBJECTS))
+            kind = rng.choices(kinds, shares)[0]
+            prompt, answer = _row_text(kind, episode, rng)
+            pictures = []
+            for tags in {"plan": (False, True), "prose": (False,)}.get(kind, (True,)):
+                name = f"{split}-{number:06d}-{'tags' if tags else 'plain'}.png"
+                _save(draw(episode.scene, tags), images / name)
+                pictures.append({"type": "image", "image": f"images/{name}"})
+            text = {"type": "text", "text": prompt}
+            # The benchmark's prompt puts its fixed text first, then the pictures, then the instruction.
+            content = [{"type": "text", "text": builtin_texts("en")["preamble"]}] if kind == "plan" else []
+            record = {
+                "id": f"{split}-{number:06d}",
+                "task_name": episode.instruction,
+                "scene": episode.scene.key(),
+                "messages": [{"role": "user", "content": [*content, *pictures, text]}],
+                "target": {"steps": answer},
+            }
+            file.write((json.dumps(record) + "\n").encode())
+            progress.advance()
+
+
+def episode_of_split(rng: random.Random, task: Task, split: str, objects: int) -> Episode:
+    """The next random episode whose scene belongs to `split`."""
+    while True:
+        episode = random_episode(rng, task, objects)
+        if split_of(episode.scene) == split:
+            return episode
+
+
+def training_texts(path: Path) -> list[str]:
+    """All texts of a planning JSONL, and the chat roles: what the tiny planner's tokenizer is trained on."""
+    texts = ["system\n", "user\n", "assistant\n"]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        texts += [item["text"] for turn in record["messages"] for item in turn["content"] if item["type"] == "text"]
+        texts.append(record["target"]["steps"])
+    return texts
+
+
+def _row_text(kind: str, episode: Episode, rng: random.Random) -> tuple[str, str]:
+    """(prompt, answer) of one kind of row."""
+    scene = episode.scene
+    if kind == "listing":
+        ordered = sorted(scene.objects, key=lambda placed: placed.tag)
+        return LISTING_PROMPT, " ".join(f"{placed.tag}) {placed.kind}" for placed in ordered)
+    if kind == "tags":
+        asked = rng.sample(scene.objects, len(scene.objects))
+        names = " ".join(placed.kind for placed in asked)
+        return TAGS_PROMPT.format(names=names), " ".join(str(placed.tag) for placed in asked)
+    if kind == "plan":
+        instruction = builtin_texts("en")["instruction"].replace("{instruction}", episode.instruction)
+        return instruction, fenced(episode.skill_sequence)
+    return planning_prompt(episode.instruction), episode.steps
+
+
+def _write_example(folder: Path, episode: Episode) -> None:
+    (folder / "input").mkdir(parents=True, exist_ok=True)
+    _save(draw(episode.scene, tags=False), folder / "input" / "input.png")
+    _save(draw(episode.scene, tags=True), folder / "input" / "input_mask.png")
+    write_text(folder / "input" / "instruction.txt", episode.instruction)
+    write_json(folder / "output" / "operation_sequence.json", {"skill_sequence": episode.skill_sequence})
+    write_json(folder / "env_config" / "env_config.json", _env_config(episode.scene))
+
+
+def _env_config(scene: Scene) -> dict:
+    return {
+        "scene": scene.key(),
+        "objects": [{"name": placed.kind, "cell": placed.cell, "tag": placed.tag} for placed in scene.objects],
+    }
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    picture.save(path, format="PNG")

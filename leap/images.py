@@ -1,0 +1,67 @@
+"""Pictures from disk: decode whole, read the size alone, or say why a file is none."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from configs.errors import UserError
+
+# What Pillow raises for bytes that are no intact picture.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def decode_image(content: bytes) -> Image.Image:
+    """Image bytes as RGB; transparency is laid over white. ValueError if they are no whole picture."""
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except _BROKEN as error:
+        raise ValueError(_reason(error)) from error
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def load_image(path: Path, where: str) -> Image.Image:
+    """The picture as RGB, fully decoded; UserError names `where` it is used and the file."""
+    try:
+        return decode_image(path.read_bytes())
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"{where}: {_unreadable(path, error)}") from error
+
+
+def image_size(path: Path, where: str) -> tuple[int, int]:
+    """(width, height) in pixels from the header alone; UserError names `where` it is used and the file."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except _BROKEN as error:
+        raise UserError(f"{where}: {_unreadable(path, error)}") from error
+
+
+def intact_problem(content: bytes) -> str | None:
+    """Why these bytes are no intact picture, by header and checksums without decoding, or None."""
+    if not content:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.verify()
+    except _BROKEN as error:
+        return _reason(error)
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"unreadable image: {path} ({_reason(error)}). Replace the file or remove what names it"
+
+
+def _reason(error: Exception) -> str:
+    if "cannot identify image file" in str(error):
+        return "not a picture"
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,80 @@
+"""Load a planner's model with its own processor: base, full checkpoint or adapter, on the device at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.checkpoints import read_manifest, why_incomplete
+from leap.files import read_json
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """`auto` is the first CUDA device if there is one, else the CPU. UserError if a named one is absent."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UserError(f"unknown device {wanted!r}; use auto, cpu or cuda:0") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {wanted} is not there; {torch.cuda.device_count()} CUDA device(s) found, or use --device cpu")
+    return wanted
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor saved in `folder`; UserError if it has none or it cannot chat."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model") from error
+    if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
+        raise UserError(f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?")
+    return processor
+
+
+def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa") -> Any:
+    """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16")."""
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attn_implementation, local_files_only=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"cannot load a model from {folder}: {_first_line(error)}") from error
+
+
+def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
+    """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names.
+
+    UserError if that folder cannot be used.
+    """
+    base = base_model
+    if base is None:
+        manifest = read_manifest(adapter)
+        named = manifest.base_model if manifest else read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+        base = Path(named or "unnamed")
+    problem = why_incomplete(base)
+    if problem:
+        raise UserError(f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model")
+    return base
+
+
+def load_for_planning(folder: Path, device: str, dtype: str, base: Path | None = None) -> Any:
+    """The model in `folder` on `device`, in evaluation mode; an adapter is put on `base`."""
+    model = load_weights(base or folder, dtype)
+    if base is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder)
+    return model.to(device).eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

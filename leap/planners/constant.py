@@ -1,0 +1,53 @@
+"""The control that never looks: one fixed plan a task, taken from the ground truth of the other tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from leap.plans import fenced
+from leap.planners import Answer, Query
+
+
+class ConstantPlanner:
+    """Answers every prompt of a task with the plan most frequent in the other tasks' ground truth.
+
+    The skills are the most frequent sequence of skills there; each target is the id most frequent at its place in the
+    plans with those skills. Ties go to the plan seen first. It needs no model and no picture.
+    """
+
+    def __init__(self, plans: Iterable[tuple[str, list[dict]]]) -> None:
+        """`plans` are (task, ground-truth skill sequence) of all examples at hand."""
+        self._plans = list(plans)
+        self._by_task: dict[str, str] = {}
+
+    def identity(self) -> dict[str, Any]:
+        return {"planner": "constant"}
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        texts = [self._text(query.task) for query in queries]
+        return [Answer(text, 0, "end") for text in texts]
+
+    def _text(self, task: str) -> str:
+        if task not in self._by_task:
+            others = [plan for name, plan in self._plans if name != task] or [plan for _, plan in self._plans]
+            self._by_task[task] = fenced(most_frequent_plan(others))
+        return self._by_task[task]
+
+
+def most_frequent_plan(plans: Sequence[list[dict]]) -> list[dict]:
+    """The most frequent shape (skills and which targets they name), filled with the most frequent id of each place."""
+    shape, _ = Counter(_shape(plan) for plan in plans).most_common(1)[0]
+    alike = [plan for plan in plans if _shape(plan) == shape]
+    return [
+        {
+            "name": name,
+            "params": {key: Counter(plan[i]["params"][key] for plan in alike).most_common(1)[0][0] for key in keys},
+        }
+        for i, (name, keys) in enumerate(shape)
+    ]
+
+
+def _shape(plan: list[dict]) -> tuple:
+    return tuple((item["name"], tuple(item["params"])) for item in plan)

@@ -1,0 +1,97 @@
+"""A Hugging Face image-text-to-text model as planner: batched greedy decoding with left padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from configs.errors import UserError
+from leap.checkpoints import kind_of, weights_sha256, why_incomplete
+from leap.files import sha256_json
+from leap.images import decode_image
+from leap.models import base_folder, load_for_planning, load_processor, pick_device
+from leap.planners import Answer, MachineFailure, Query
+from leap.supervision import pixel_budget
+
+
+class HuggingFacePlanner:
+    """A model folder that answers prompts. With `blank_images` every picture is a grey one of the same size."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "auto",
+        base_model: Path | None = None,
+        max_new_tokens: int = 512,
+        blank_images: bool = False,
+    ) -> None:
+        problem = why_incomplete(folder)
+        if problem:
+            raise UserError(f"cannot use {folder}: {problem}")
+        self.folder, self.device = folder, pick_device(device)
+        self.base = base_folder(folder, base_model) if kind_of(folder) == "adapter" else None
+        self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
+        self.max_new_tokens, self.blank_images = max_new_tokens, blank_images
+        self.processor = load_processor(folder)
+        self.processor.tokenizer.padding_side = "left"
+        self._identity = {
+            "planner": "huggingface",
+            "weights_sha256": weights_sha256(folder),
+            "base_weights_sha256": weights_sha256(self.base) if self.base else None,
+            "chat_template_sha256": sha256_json(self.processor.chat_template),
+            "pixel_budget": pixel_budget(self.processor),
+            "dtype": self.dtype,
+            "decoding": {"do_sample": False, "max_new_tokens": max_new_tokens},
+            "blank_images": blank_images,
+        }
+
+    @cached_property
+    def model(self) -> Any:
+        """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
+        return load_for_planning(self.folder, self.device, self.dtype, self.base)
+
+    def identity(self) -> dict[str, Any]:
+        return self._identity
+
+    @torch.inference_mode()
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Greedy answers. MachineFailure on running out of memory (the caller tries fewer) or an undecodable picture."""
+        texts, pictures = [], []
+        for query in queries:
+            messages = [{"role": "user", "content": query.items}]
+            texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            pictures += [self._picture(item["image"]) for item in query.items if item["type"] == "image"]
+        inputs = self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
+        try:
+            output = self.model.generate(
+                **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, do_sample=False,
+                temperature=None, top_p=None, top_k=None,
+            )
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MachineFailure(f"out of GPU memory with {len(queries)} prompts at once") from error
+        new = output[:, inputs["input_ids"].shape[1] :].cpu()  # (batch, new tokens), padded on the right
+        return [self._answer(row) for row in new]
+
+    def _answer(self, row: torch.Tensor) -> Answer:
+        ends = self.model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        tokens = row.tolist()
+        length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+        text = self.processor.tokenizer.decode(
+            tokens[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        ended = length < len(tokens)
+        return Answer(text, length + ended, "end" if ended else "length")
+
+    def _picture(self, content: bytes) -> Image.Image:
+        try:
+            picture = decode_image(content)
+        except ValueError as error:
+            raise MachineFailure(f"unreadable image ({error})") from error
+        return Image.new("RGB", picture.size, "grey") if self.blank_images else picture

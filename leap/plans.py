@@ -1,0 +1,144 @@
+"""Model text -> skill sequence, or a named reason why not.
+
+Two readers: `read_official` does what VLABench's own code does, `read_tolerant` what a robotics researcher means.
+A skill sequence is a list of {"name": str, "params": {"target_entity_name": id, "target_container_name": id}}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+SKILLS = ("pick", "place", "press", "open_door", "insert", "pull", "pour", "push", "lift")
+TARGETS = ("target_entity_name", "target_container_name")
+
+# The sub-tasks of VLABench, in the order in which its scorer tries them (VLABench/evaluation/utils.py).
+SUBTASK_PATTERNS = (
+    ("pick", "place"),
+    ("pick", "insert"),
+    ("pick", "pour", "place"),
+    ("pick", "pour"),
+    ("pick", "pull"),
+    ("pick", "lift"),
+    ("pick", "push", "pull"),
+    ("pick", "push", "place"),
+    ("pick", "push"),
+    ("pick", "open_door"),
+    ("press",),
+)
+
+# Where a skill list can begin; reading is tried there only, and not without end.
+_LIST_START = re.compile(r'\[\s*\{|\{\s*"skill_sequence"')
+_MOST_ATTEMPTS = 200
+_MOST_CHARACTERS = 100_000
+
+
+class FormatError(Exception):
+    """The text holds no plan; its message names the reason."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One skill with its canonical targets (None where it has none)."""
+
+    skill: str
+    entity: int | str | None
+    container: int | str | None
+
+
+def read_official(text: str) -> Any:
+    """Whatever JSON stands between the first "```json" and the next "```". Raises FormatError."""
+    _, fence, rest = text.partition("```json")
+    if not fence:
+        raise FormatError("no json fence")
+    try:
+        return json.loads(rest.split("```")[0])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"no JSON in the fence: {type(error).__name__}") from error
+
+
+def read_tolerant(text: str, last: bool = False) -> list[Step]:
+    """The first valid skill list in the text (`last`: the last one, as after a chain of thought).
+
+    Fenced or bare, also inside {"skill_sequence": ...}; missing params are none; ids are canonical. Reads the first
+    100,000 characters. Raises FormatError.
+    """
+    text = text[:_MOST_CHARACTERS]
+    decoder = json.JSONDecoder()
+    found: list[Step] | None = None
+    reason = "no list of skills"
+    position = 0
+    for _ in range(_MOST_ATTEMPTS):
+        start = _LIST_START.search(text, position)
+        if start is None:
+            break
+        try:
+            value, position = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            reason, position = "broken JSON", start.start() + 1
+            continue
+        try:
+            found = steps_of(value)
+        except FormatError as error:
+            reason = str(error)
+            position = start.start() + 1  # a valid list may lie inside
+            continue
+        if not last:
+            break
+    if found is None:
+        raise FormatError(reason)
+    return found
+
+
+def steps_of(value: Any) -> list[Step]:
+    """A decoded skill list (or {"skill_sequence": list}) as steps. Raises FormatError, naming the first defect."""
+    if isinstance(value, dict):
+        value = value.get("skill_sequence")
+    if not isinstance(value, list) or not value:
+        raise FormatError("no list of skills")
+    steps = []
+    for item in value:
+        name = item.get("name") if isinstance(item, dict) else None
+        params = (item.get("params") if isinstance(item, dict) else None) or {}
+        if not isinstance(name, str) or not name:
+            raise FormatError("a skill without a name")
+        if not isinstance(params, dict):
+            raise FormatError("params that are no object")
+        steps.append(Step(name, *(canonical_id(params.get(target)) for target in TARGETS)))
+    return steps
+
+
+def canonical_id(value: Any) -> int | str | None:
+    """An object id as an int where it means one ("3", 3.0, " 3 " -> 3), else as text; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    text = value.strip() if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    if re.fullmatch(r"[+-]?\d{1,18}(\.0*)?", text, re.ASCII):
+        return int(float(text)) if "." in text else int(text)
+    return text
+
+
+def subtasks(names: list[Any]) -> list[tuple[int, int]]:
+    """Cut a sequence of skill names into VLABench's sub-tasks: (start, end) each, unmatched items skipped."""
+    cuts, start = [], 0
+    while start < len(names):
+        for pattern in SUBTASK_PATTERNS:
+            end = start + len(pattern)
+            if names[start:end] == list(pattern):
+                cuts.append((start, end))
+                start = end
+                break
+        else:
+            start += 1
+    return cuts
+
+
+def fenced(skill_sequence: list[dict]) -> str:
+    """A skill sequence as an answer that both readers take: compact JSON in a json fence."""
+    return "```json\n" + json.dumps(skill_sequence, separators=(",", ":")) + "\n```"

@@ -1,0 +1,38 @@
+"""Progress of anything long: a tqdm bar on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts up to `total`; use as a context manager and call `advance`."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self._first, self._started, self._shown = done, time.monotonic(), time.monotonic()
+        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit) if sys.stderr.isatty() else None
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self._shown >= _SECONDS_BETWEEN_LINES or self.done == self.total:
+            rate = (self.done - self._first) / max(now - self._started, 1e-9)
+            left = (self.total - self.done) / rate if rate else float("nan")
+            print(f"{self.what}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left", flush=True)
+            self._shown = now
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

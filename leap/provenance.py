@@ -1,0 +1,54 @@
+"""What made a result: library versions, code revision, hardware, time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from configs.config import REPOSITORY
+
+_LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers", "peft", "pillow", "numpy")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide the numbers of a run; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code_revision(checkout: Path = REPOSITORY) -> str | None:
+    """The git commit of a checkout, with "+changes" if tracked files differ from it; None without git or outside one."""
+    try:
+        commit = _git(checkout, "rev-parse", "HEAD")
+        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()
+
+
+def hardware() -> dict[str, str | int | None]:
+    """Processor, cores and (if torch is loaded and sees one) GPU of this machine."""
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else None
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count(), "gpu": gpu}

@@ -1,0 +1,48 @@
+"""The knobs of a training run. The values of the real recipe are in configs/training/full.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from leap.cli import knob
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """Everything that decides how a run trains. Names are those of transformers.TrainingArguments where it has them."""
+
+    model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model")
+    train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)")
+    val_file: Path | None = knob(None, "planning rows for the validation loss (JSONL)")
+    image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
+    output_dir: Path = knob(Path("output"), "run folder; checkpoints go to checkpoint-<step> below it")
+
+    num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
+    max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))
+    per_device_train_batch_size: int = knob(6, "rows per device and forward pass", check="> 0")
+    per_device_eval_batch_size: int = knob(6, "rows per device in validation", check="> 0")
+    gradient_accumulation_steps: int = knob(6, "forward passes per optimiser step", check="> 0")
+    learning_rate: float = knob(1.5e-5, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
+    lr_scheduler_type: str = knob("linear", "decay after the warm-up",
+                                  choices=("linear", "cosine", "constant_with_warmup"))
+    warmup_steps: int = knob(800, "steps of linear warm-up", check=">= 0")
+    weight_decay: float = knob(0.01, "AdamW weight decay", check=">= 0")
+    adam_beta2: float = knob(0.999, "AdamW second-moment decay", check="> 0")
+    max_grad_norm: float = knob(1.0, "gradient clipping norm", check="> 0")
+    seed: int = knob(42, "seed of data order, dropout and initialisation", check=">= 0")
+
+    model_max_length: int = knob(4096, "longest row in tokens, images included; a longer row is an error, never cut",
+                                 check="> 0")
+    image_tokens_min: int = knob(256, "fewest visual tokens an image is resized to", check="> 0")
+    image_tokens_max: int = knob(768, "most visual tokens an image is resized to", check="> 0")
+
+    bf16: bool = knob(True, "bfloat16 autocast over float32 master weights (CUDA only; a CPU trains in float32)")
+    attn_implementation: str = knob("sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"))
+    gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass to save memory")
+    dataloader_num_workers: int = knob(4, "processes that decode images ahead", check=">= 0")
+
+    logging_steps: int = knob(10, "steps between log lines", check="> 0")
+    save_steps: int = knob(200, "steps between checkpoints (and validations)", check="> 0")
+    save_total_limit: int | None = knob(3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0")
+    allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")

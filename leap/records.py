@@ -1,0 +1,82 @@
+"""Planning rows: the typed form of LEAP's training JSONL, read with file:line errors.
+
+    {"messages": [{"role": "user", "content": [{"type": "image", "image": "images/327-648642.png"},
+                                               {"type": "text", "text": "..."}]}],
+     "target": {"steps": "1) ... 2) ..."}}
+
+Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images are allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import UserError
+from leap.files import numbered_jsonl
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class PlanningRow:
+    """One conversation that ends with a user turn, and the plan that answers it.
+
+    `messages` have content lists only (text was wrapped); `where` is "file:line"; `folder` is the JSONL's.
+    """
+
+    messages: list[dict]
+    steps: str
+    where: str
+    folder: Path
+    id: str | None = None
+    task_id: str | None = None
+    episode_id: str | None = None
+    task_name: str | None = None
+
+
+def read_rows(path: Path) -> list[PlanningRow]:
+    """All rows of a planning JSONL; UserError names file, line and defect. An empty file is an error."""
+    rows = list(iter_rows(path))
+    if not rows:
+        raise UserError(f"{path} holds no planning rows. Each line is {{\"messages\": [...], \"target\": {{...}}}}")
+    return rows
+
+
+def iter_rows(path: Path) -> Iterator[PlanningRow]:
+    for number, record in numbered_jsonl(path):
+        yield row_from_record(record, f"{path}:{number}", path.parent)
+
+
+def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
+    """Check one JSON object and type it. Raises UserError that begins with `where`."""
+    messages = record.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise UserError(f"{where}: 'messages' must be a list with at least one turn")
+    target = record.get("target")
+    steps = target.get("steps") if isinstance(target, dict) else None
+    if not isinstance(steps, str) or not steps.strip():
+        raise UserError(f"{where}: 'target.steps' must be the plan as text")
+    turns = [_turn(message, where) for message in messages]
+    if turns[-1]["role"] != "user":
+        raise UserError(f"{where}: the last turn must be the user's, found {turns[-1]['role']!r}; the plan is its answer")
+    optional = {key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None}
+    return PlanningRow(turns, steps.strip(), where, folder, **optional)
+
+
+def _turn(message: object, where: str) -> dict:
+    if not isinstance(message, dict) or message.get("role") not in ROLES:
+        raise UserError(f"{where}: a turn needs a role out of {', '.join(ROLES)}")
+    content = message.get("content")
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{where}: the {message['role']} turn has no content")
+    for item in content:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind not in ("text", "image", "video") or not isinstance(item.get(kind), (str, list) if kind == "video" else str):
+            raise UserError(
+                f"{where}: a content item must be {{\"type\": \"text\" or \"image\" or \"video\", ...}}, found {item!r:.80}"
+            )
+    return {"role": message["role"], "content": content}

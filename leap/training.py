@@ -1,0 +1,274 @@
+"""The one trainer: rows in, checkpoints out, on Hugging Face's Trainer.
+
+What it adds: rows are checked before the model loads, a checkpoint counts once its manifest is written, the same
+command resumes from the last complete one, and old checkpoints go only after a newer one is complete.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.checkpoints import (
+    MANIFEST,
+    Manifest,
+    find_checkpoints,
+    last_complete_checkpoint,
+    read_manifest,
+    step_of,
+    why_incomplete,
+    write_manifest,
+)
+from leap.cli import as_plain
+from leap.files import sha256_file, sha256_json, write_text
+from leap.models import load_processor, load_weights
+from leap.provenance import library_versions
+from leap.recipes import TrainingRecipe
+from leap.records import PlanningRow, read_rows
+from leap.supervision import PlanningCollator, RowLength, pixel_budget, set_pixel_budget
+
+# Knobs that say where and how a run executes, not what it computes: they may change between kill and resume.
+_FREE_KNOBS = {"output_dir", "model_name_or_path", "train_file", "val_file", "image_root", "logging_steps", "save_steps",
+               "save_total_limit", "dataloader_num_workers", "per_device_eval_batch_size", "allow_changes",
+               "gradient_checkpointing", "attn_implementation"}
+_DEFECTS_SHOWN = 20
+
+
+class Rows(Dataset):
+    """Planning rows as a dataset; the collator does the work, so that a batch is processed at once."""
+
+    def __init__(self, rows: list[PlanningRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> PlanningRow:
+        return self.rows[index]
+
+
+def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
+    """Run (or resume) full fine-tuning and return the last checkpoint. UserError for anything the user can mend."""
+    workspace.require(recipe.model_name_or_path, "base model")
+    problem = why_incomplete(recipe.model_name_or_path)
+    if problem:
+        raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
+    workspace.require(recipe.train_file, "training file")
+    if recipe.val_file:
+        workspace.require(recipe.val_file, "validation file")
+    if recipe.image_tokens_min > recipe.image_tokens_max:
+        raise UserError(f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}")
+    recipe = _fit_to_device(recipe)
+
+    resume = last_complete_checkpoint(recipe.output_dir)
+    data_sha256 = _data_sha256(recipe)
+    if resume:
+        _refuse_changes(resume, recipe, data_sha256)
+    for folder in find_checkpoints(recipe.output_dir):
+        problem = why_incomplete(folder)
+        if problem:
+            print(f"ignoring {folder}: {problem}")
+
+    processor = load_processor(recipe.model_name_or_path)
+    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    collator = PlanningCollator(processor, recipe.image_root, workspace.root)
+    rows = _checked_rows(recipe.train_file, collator, recipe.model_max_length)
+    val_rows = _checked_rows(recipe.val_file, collator, recipe.model_max_length) if recipe.val_file else None
+
+    steps = _total_steps(recipe, len(rows))
+    if resume and (step_of(resume) or 0) >= steps:
+        print(f"nothing to do: {resume} is the last of {steps} steps")
+        return resume
+    write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
+
+    model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
+    model.config.use_cache = False
+    trainer = _PlanningTrainer(
+        model=model,
+        args=_arguments(recipe, steps, has_validation=val_rows is not None),
+        train_dataset=Rows(rows),
+        eval_dataset=Rows(val_rows) if val_rows else None,
+        data_collator=collator,
+        processing_class=processor,
+        keep=recipe.save_total_limit,
+        manifest=Manifest(
+            base_model=str(recipe.model_name_or_path),
+            kind="full",
+            recipe=as_plain(recipe),
+            data_sha256=data_sha256,
+            pixel_budget=pixel_budget(processor),
+            chat_template_sha256=sha256_json(processor.chat_template),
+            library_versions=library_versions(),
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ProgressCallback if sys.stderr.isatty() else _PlainProgress)
+    if resume:
+        print(f"resuming from {resume}")
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    last = last_complete_checkpoint(recipe.output_dir)
+    assert last is not None, "the trainer saves at the last step"
+    return last
+
+
+class _PlanningTrainer(Trainer):
+    """Trainer whose checkpoints are complete only with their manifest, and which drops old ones after that."""
+
+    def __init__(self, *, manifest: Manifest, keep: int | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.manifest = manifest
+        self.keep = keep
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            write_manifest(folder, self._manifest_now())
+            self._drop_old_checkpoints()
+
+    def _manifest_now(self) -> Manifest:
+        validation = [entry for entry in self.state.log_history if "eval_loss" in entry]
+        return replace(
+            self.manifest,
+            steps=self.state.global_step,
+            tokens_seen=int(self.state.num_input_tokens_seen),
+            validation={"loss": validation[-1]["eval_loss"], "step": validation[-1]["step"]} if validation else {},
+        )
+
+    def _drop_old_checkpoints(self) -> None:
+        complete = [f for f in find_checkpoints(Path(self.args.output_dir)) if (f / MANIFEST).is_file()]
+        for folder in complete[: -self.keep] if self.keep else []:
+            (folder / MANIFEST).unlink()  # first, so that a kill leaves no half-deleted folder that looks complete
+            shutil.rmtree(folder)
+
+
+class _PlainProgress(TrainerCallback):
+    """One line a log event, with the time left, for logs that are no terminal."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started, self.first_step = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        done = state.global_step - self.first_step
+        left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
+        shown = {k: v for k, v in (logs or {}).items() if k in ("loss", "eval_loss", "learning_rate", "grad_norm")}
+        if shown:
+            values = "  ".join(f"{key} {float(value):.4g}" for key, value in shown.items())
+            print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
+
+
+def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
+    if recipe.bf16 and not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):
+        where = "this GPU has no bfloat16" if torch.cuda.is_available() else "no CUDA device"
+        print(f"training in float32: {where}")
+        return replace(recipe, bf16=False)
+    return recipe
+
+
+def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> list[PlanningRow]:
+    """Every row of a file with its images present and its length within bounds, or a UserError that lists the defects."""
+    rows = read_rows(path)
+    defects: list[str] = []
+    lengths: list[RowLength] = []
+    for row in rows:
+        try:
+            length = collator.length(row)
+        except UserError as error:
+            defects.append(str(error))
+            continue
+        lengths.append(length)
+        if length.total > max_length:
+            defects.append(
+                f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; "
+                "raise it, lower image_tokens_max or remove the row"
+            )
+    if defects:
+        for defect in defects[1:_DEFECTS_SHOWN]:
+            print(defect, file=sys.stderr)
+        raise UserError(defects[0] + (f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""))
+    tokens = [sum(getattr(length, part) for length in lengths) for part in ("visual", "prompt", "supervised")]
+    print(
+        f"{path}: {len(rows)} rows, {sum(tokens)} tokens ({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
+        f"longest row {max(length.total for length in lengths)}"
+    )
+    return rows
+
+
+def _total_steps(recipe: TrainingRecipe, rows: int) -> int:
+    if recipe.max_steps > 0:
+        return recipe.max_steps
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    batches = math.ceil(rows / (recipe.per_device_train_batch_size * world))
+    return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
+
+
+def _arguments(recipe: TrainingRecipe, steps: int, has_validation: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(recipe.output_dir),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        per_device_eval_batch_size=recipe.per_device_eval_batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.adam_beta2,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=recipe.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
+        dataloader_num_workers=recipe.dataloader_num_workers,
+        logging_steps=recipe.logging_steps,
+        save_strategy="steps",
+        save_steps=recipe.save_steps,
+        save_total_limit=None,  # _PlanningTrainer drops old checkpoints, after the new one is complete
+        eval_strategy="steps" if has_validation else "no",
+        eval_steps=recipe.save_steps if has_validation else None,
+        prediction_loss_only=True,
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+
+
+def _data_sha256(recipe: TrainingRecipe) -> str:
+    return sha256_json([sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path])
+
+
+def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str) -> None:
+    manifest = read_manifest(resume)
+    assert manifest is not None, "only folders with a manifest are resumed"
+    now = as_plain(recipe)
+    changes = [
+        f"{key}: {manifest.recipe.get(key)} -> {now[key]}"
+        for key in now
+        if key not in _FREE_KNOBS and manifest.recipe.get(key) != now[key]
+    ]
+    if manifest.data_sha256 != data_sha256:
+        changes.append("the content of the training or validation file")
+    if changes and not recipe.allow_changes:
+        raise UserError(
+            f"{resume} was made with another recipe ({'; '.join(changes)}). Use another --output_dir for a new run, "
+            "or --allow_changes to go on from it"
+        )

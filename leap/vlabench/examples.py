@@ -1,0 +1,160 @@
+"""Benchmark examples on disk: find them, read them, check them.
+
+    <data_path>/<dimension>/<task>/example<N>/
+        input/input.png               the scene (VLABench: four views in one picture)
+        input/input_mask.png          the same with numbered tags
+        input/instruction.txt
+        output/operation_sequence.json   {"skill_sequence": [{"name": ..., "params": {...}}, ...]}
+        env_config/env_config.json    never shown to a model
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import DIMENSIONS
+from configs.errors import UserError
+from leap.images import decode_image
+from leap.plans import SKILLS, TARGETS, subtasks
+
+_EXAMPLE = re.compile(r"example(\d+)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example; `number` is the N of its folder `example<N>`."""
+
+    dimension: str
+    task: str
+    number: int
+    folder: Path
+
+    @property
+    def plain_image(self) -> Path:
+        return self.folder / "input" / "input.png"
+
+    @property
+    def tagged_image(self) -> Path:
+        return self.folder / "input" / "input_mask.png"
+
+    @property
+    def instruction_file(self) -> Path:
+        return self.folder / "input" / "instruction.txt"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.folder / "output" / "operation_sequence.json"
+
+    @property
+    def env_config_file(self) -> Path:
+        return self.folder / "env_config" / "env_config.json"
+
+    def instruction(self) -> str:
+        """The instruction as written. UserError if the file is missing, empty or no text."""
+        try:
+            text = self.instruction_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _defect(self.instruction_file, error) from error
+        if not text.strip():
+            raise UserError(f"{self.instruction_file} is empty. {_ADVICE}")
+        return text
+
+    def ground_truth(self) -> list[dict]:
+        """The skill sequence of the ground truth. UserError if it is not one that can be scored."""
+        try:
+            content = json.loads(self.plan_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _defect(self.plan_file, error) from error
+        problem = plan_problem(content)
+        if problem:
+            raise UserError(f"{self.plan_file}: {problem}. {_ADVICE}")
+        return content["skill_sequence"]
+
+
+_ADVICE = "Check the whole folder with: python scripts/utils/verify_dataset.py"
+
+
+def _defect(path: Path, error: Exception) -> UserError:
+    reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+    return UserError(f"{path} {reason}. {_ADVICE}")
+
+
+def plan_problem(content: object) -> str | None:
+    """Why this ground truth cannot be scored by the official rules, or None."""
+    sequence = content.get("skill_sequence") if isinstance(content, dict) else None
+    if not isinstance(sequence, list) or not sequence:
+        return "no skill_sequence list"
+    for position, item in enumerate(sequence):
+        if not isinstance(item, dict) or not isinstance(item.get("params"), dict):
+            return f"skill {position} is no object with name and params"
+        if item.get("name") not in SKILLS:
+            return f"skill {position} has the unknown name {item.get('name')!r}"
+        for target, value in item["params"].items():
+            if target in TARGETS and (not isinstance(value, int) or isinstance(value, bool)):
+                return f"skill {position}: {target} is {value!r}, not an integer id"
+    if not subtasks([item["name"] for item in sequence]):
+        return "no official sub-task pattern matches"
+    return None
+
+
+def find_examples(
+    data_path: Path,
+    dimensions: list[str],
+    tasks: list[str] | None = None,
+    max_tasks: int | None = None,
+    num_episodes: int | None = None,
+) -> dict[str, list[Example]]:
+    """Examples by dimension, ordered by task and number; only `tasks` if named, at most `max_tasks` a dimension and
+    `num_episodes` a task. UserError if a dimension or task is not there, or nothing is left."""
+    found: dict[str, list[Example]] = {}
+    known_tasks: set[str] = set()
+    for dimension in dimensions:
+        folder = data_path / dimension
+        if not folder.is_dir():
+            there = [name for name in DIMENSIONS if (data_path / name).is_dir()]
+            raise UserError(f"dimension folder not found: {folder}. There: {', '.join(there) or 'none of the six'}")
+        names = sorted(task.name for task in folder.iterdir() if task.is_dir() and not task.name.startswith("."))
+        known_tasks.update(names)
+        chosen = [name for name in names if not tasks or name in tasks][:max_tasks]
+        found[dimension] = [e for name in chosen for e in _examples_of(folder / name, dimension)[:num_episodes]]
+    unknown = sorted(set(tasks or []) - known_tasks)
+    if unknown:
+        raise UserError(f"unknown task {unknown[0]!r} in {', '.join(dimensions)}; there: {', '.join(sorted(known_tasks))}")
+    if not any(found.values()):
+        raise UserError(f"no examples below {data_path} for {', '.join(dimensions)}. {_ADVICE}")
+    return {dimension: examples for dimension, examples in found.items() if examples}
+
+
+def _examples_of(folder: Path, dimension: str) -> list[Example]:
+    numbered = [(int(found.group(1)), path) for path in folder.iterdir() if (found := _EXAMPLE.fullmatch(path.name))]
+    return [Example(dimension, folder.name, number, path) for number, path in sorted(numbered)]
+
+
+def example_problems(example: Example) -> list[tuple[Path, str]]:
+    """Every defect of an example as (file, reason): a file missing, a picture that does not decode, a bad plan."""
+    problems: list[tuple[Path, str]] = []
+    for path in (example.plain_image, example.tagged_image):
+        if not path.is_file():
+            problems.append((path, "is missing"))
+            continue
+        try:
+            decode_image(path.read_bytes())
+        except (OSError, ValueError) as error:
+            problems.append((path, f"is no readable picture ({error})"))
+    for read in (example.instruction, example.ground_truth):
+        try:
+            read()
+        except UserError as error:
+            path = example.instruction_file if read == example.instruction else example.plan_file
+            problems.append((path, str(error).removeprefix(str(path)).removesuffix(_ADVICE).strip(" :.")))
+    if not example.env_config_file.is_file():
+        problems.append((example.env_config_file, "is missing"))
+    else:
+        try:
+            json.loads(example.env_config_file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            problems.append((example.env_config_file, f"is not valid JSON ({error})"))
+    return problems

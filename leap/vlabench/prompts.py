@@ -1,0 +1,135 @@
+"""Evaluation prompts: VLABench's own where its submodule is present, else our wording of the same contract.
+
+A prompt is the content of one user turn: {"type": "text", "text": str} and {"type": "image", "image": path} items in
+order, texts without separators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import random
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.config import REPOSITORY, WorkspaceConfig
+from configs.errors import UserError
+from leap.plans import fenced
+from leap.vlabench.examples import Example
+
+STYLES = ("auto", "official", "builtin")
+LANGUAGES = ("en", "zh")
+
+
+class PromptWriter:
+    """Writes the prompt of an example in one style and language, with seeded shots from `pool`."""
+
+    def __init__(
+        self,
+        workspace: WorkspaceConfig,
+        style: str = "auto",
+        language: str = "en",
+        few_shot_num: int = 0,
+        with_cot: bool = False,
+        pool: Sequence[Example] = (),
+        seed: int = 42,
+    ) -> None:
+        official = workspace.vlabench / "VLABench"
+        if style == "auto":
+            style = "official" if (official / "configs/prompt").is_dir() else "builtin"
+        self.style, self.language, self.few_shot_num, self.with_cot = style, language, few_shot_num, with_cot
+        self.pool, self.seed = pool, seed
+        if style == "official":
+            path = official / f"configs/prompt/eval_vlm_{language}.txt"
+            self._preamble = workspace.require(path, "VLABench's prompt").read_text(encoding="utf-8")
+            self._items = _official_assembly(workspace)
+        else:
+            self._text = builtin_texts(language)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the wording, for the summary: style, language, shots, hash of the fixed text."""
+        fixed = self._preamble if self.style == "official" else json.dumps(self._text, sort_keys=True)
+        return {
+            "style": self.style,
+            "language": self.language,
+            "few_shot_num": self.few_shot_num,
+            "with_cot": self.with_cot,
+            "shot_seed": self.seed if self.few_shot_num else None,
+            "text_sha256": hashlib.sha256(fixed.encode()).hexdigest(),
+        }
+
+    def shots_for(self, example: Example) -> list[Example]:
+        """The shots of one example: chosen by a seed of its own, never the example itself."""
+        others = [other for other in self.pool if other.folder != example.folder]
+        if len(others) < self.few_shot_num:
+            raise UserError(f"{self.few_shot_num} shots wanted, {len(others)} other examples there; lower --few-shot-num")
+        rng = random.Random(f"{self.seed} {example.task} {example.number}")
+        return rng.sample(others, self.few_shot_num)
+
+    def write(self, example: Example) -> list[dict]:
+        """The user turn of `example`. UserError if a file of it or of a shot is missing."""
+        shots = self.shots_for(example)
+        if self.style == "official":
+            return self._write_official(example, shots)
+        text = self._text
+        items = [_text(text["preamble"])]
+        for shot in shots:
+            items += [_text(text["shot"]), *_pictures(shot), _text(self._instruction(shot)), _text(fenced(shot.ground_truth()) + "\n")]
+        items += [_text(text["query"]), *_pictures(example), _text(self._instruction(example))]
+        if self.with_cot:
+            items.append(_text(text["cot"]))
+        return [item for item in items if item.get("text") != ""]
+
+    def _instruction(self, example: Example) -> str:
+        return self._text["instruction"].replace("{instruction}", example.instruction().strip())
+
+    def _write_official(self, example: Example, shots: list[Example]) -> list[dict]:
+        fields: dict[str, Any] = {
+            "pre_prompt": self._preamble,
+            "input_pic": str(example.plain_image),
+            "input_pic_gt": str(example.tagged_image),
+            "input_instruction": example.instruction(),
+        }
+        if shots:
+            by_number = {str(i): shot for i, shot in enumerate(shots)}
+            fields |= {
+                "shot_input_pic": {i: str(shot.plain_image) for i, shot in by_number.items()},
+                "shot_input_pic_gt": {i: str(shot.tagged_image) for i, shot in by_number.items()},
+                "shot_input_instruction": {i: shot.instruction() for i, shot in by_number.items()},
+                "shot_output": {i: json.loads(shot.plan_file.read_text(encoding="utf-8")) for i, shot in by_number.items()},
+            }
+        return [{"type": kind, kind: value} for kind, value in self._items(fields, self.language, self.with_cot)]
+
+
+def prompt_text(items: list[dict]) -> str:
+    """The prompt as one text, pictures as <image>: what its hash is taken of."""
+    return "".join(item["text"] if item["type"] == "text" else "<image>" for item in items)
+
+
+@cache
+def builtin_texts(language: str) -> dict[str, str]:
+    """The parts of the built-in prompt: preamble, shot, query, instruction, cot."""
+    return yaml.safe_load((REPOSITORY / f"configs/prompts/builtin_{language}.yaml").read_text(encoding="utf-8"))
+
+
+def _text(text: str) -> dict:
+    return {"type": "text", "text": text}
+
+
+def _pictures(example: Example) -> list[dict]:
+    return [{"type": "image", "image": str(path)} for path in (example.plain_image, example.tagged_image)]
+
+
+def _official_assembly(workspace: WorkspaceConfig) -> Any:
+    """VLABench's own `get_ti_list`, loaded from its file without importing the package (which wants a simulator)."""
+    path = workspace.require(workspace.vlabench / "VLABench/evaluation/model/vlm/base.py", "VLABench's prompt assembly")
+    spec = importlib.util.spec_from_file_location("vlabench_prompt_assembly", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_ti_list

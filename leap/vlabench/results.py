@@ -1,0 +1,177 @@
+"""Results of one model in one dimension: written from a journal, read back for tables and figures.
+
+    eva_results/<dimension>/<model>/
+        generations.jsonl      the journal: one line an answered example
+        failures.jsonl         examples the machine failed on, with reasons; not answers, not scored
+        output.json            answers in VLABench's structure
+        final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
+        grounded_score.json    grounded scores, same structure
+        summary.json           means, intervals, counts, settings, provenance
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.config import DIMENSIONS
+from leap.files import read_json, write_json
+from leap.plans import FormatError, read_official
+from leap.statistics import Estimate, estimates, stratified_means
+from leap.vlabench.examples import Example
+from leap.vlabench.scoring import (
+    GROUNDED_METRICS,
+    OFFICIAL_METRICS,
+    ORDER_INDEPENDENT_TASKS,
+    score_grounded,
+    score_official,
+)
+
+METRICS = {"official": OFFICIAL_METRICS, "grounded": GROUNDED_METRICS}
+SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
+
+# {task: {example number as text: {metric: score}}}
+Scores = dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """A model over all dimensions it has: macro is the mean of dimensions, micro the mean of examples, by metric."""
+
+    macro: dict[str, Estimate]
+    micro: dict[str, Estimate]
+    dimensions: dict[str, dict[str, Estimate]]
+    examples: int
+
+
+def write_results(
+    folder: Path,
+    model: str,
+    answers: Mapping[Example, dict],
+    failures: Sequence[dict],
+    selected: int,
+    settings: dict[str, Any],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Score the journal's `answers` (example -> journal record) and write all result files. Returns the summary."""
+    output: dict[str, Any] = {"benchmeatinfo": {"existing_num": len(answers), "already_running_time": 0}}
+    scores: dict[str, Scores] = {"official": {}, "grounded": {}}
+    outcomes: dict[str, Counter] = {"official": Counter(), "grounded": Counter()}
+    with_cot = bool(settings["prompt"]["with_cot"])
+    for example, record in answers.items():
+        text, number = record["text"], str(example.number)
+        truth, free_order = example.ground_truth(), example.task in ORDER_INDEPENDENT_TASKS
+        output.setdefault(example.task, {})[number] = _official_output(text)
+        for scorer, score in (
+            ("official", score_official(text, truth, free_order)),
+            ("grounded", score_grounded(text, truth, free_order, with_cot)),
+        ):
+            scores[scorer].setdefault(example.task, {})[number] = score.scores
+            outcomes[scorer][score.status] += 1
+
+    summary = {
+        "model": model,
+        "dimension": folder.parent.name,
+        "examples": {
+            "selected": selected,
+            "answered": len(answers),
+            "machine_failure": len(failures),
+            "cut_by_length": sum(record["stop"] == "length" for record in answers.values()),
+        },
+        "outcomes": {scorer: dict(counts) for scorer, counts in outcomes.items()},
+        "scores": {},
+        "tasks": {},
+        "settings": settings,
+        "provenance": provenance,
+    }
+    for scorer, names in METRICS.items():
+        by_task = _arrays(scores[scorer], names)
+        if by_task:
+            found = estimates(*stratified_means(list(by_task.values())))
+            summary["scores"][scorer] = {name: asdict(e) for name, e in zip(names, found, strict=True)}
+        for task, values in by_task.items():
+            entry = summary["tasks"].setdefault(task, {"examples": len(values)})
+            entry[scorer] = dict(zip(names, map(float, values.mean(axis=0)), strict=True))
+        write_json(folder / SCORE_FILES[scorer], scores[scorer])
+    write_json(folder / "output.json", output)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _official_output(text: str) -> dict[str, Any]:
+    try:
+        return {"origin_output": text, "skill_sequence": read_official(text)}
+    except FormatError:
+        return {"origin_output": text, "format_error": "format_error"}
+
+
+def models_in(results: Path) -> list[str]:
+    """Names of all models with a summary in any dimension: the base first, then by name and step."""
+    names = {path.parent.name for dimension in DIMENSIONS for path in (results / dimension).glob("*/summary.json")}
+    return sorted(names, key=lambda name: (not name.startswith("baseline"), _natural(name)))
+
+
+def read_summary(results: Path, dimension: str, model: str) -> dict[str, Any] | None:
+    """The summary of a model in a dimension, or None if it has none."""
+    path = results / dimension / model / "summary.json"
+    return read_json(path) if path.is_file() else None
+
+
+def overall(results: Path, model: str, scorer: str) -> Overall:
+    """Means and intervals over the dimensions a model has; ValueError if it has none. Missing ones are left out."""
+    names = METRICS[scorer]
+    means, draws, strata, by_dimension = [], [], [], {}
+    for dimension in DIMENSIONS:
+        path = results / dimension / model / SCORE_FILES[scorer]
+        by_task = _arrays(read_json(path), names) if path.is_file() else {}
+        if by_task:
+            mean, drawn = stratified_means(list(by_task.values()))
+            means.append(mean)
+            draws.append(drawn)
+            strata += by_task.values()
+            by_dimension[dimension] = dict(zip(names, estimates(mean, drawn), strict=True))
+    macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))
+    micro = estimates(*stratified_means(strata))
+    return Overall(
+        dict(zip(names, macro, strict=True)), dict(zip(names, micro, strict=True)), by_dimension, sum(map(len, strata))
+    )
+
+
+def results_table(results: Path, models: Sequence[str]) -> str:
+    """Markdown: one row a model and score, dimensions as columns, missing ones as "-", macro and micro with intervals."""
+    wanted = (
+        ("official", "total_score", "total, official (of 80)"),
+        ("grounded", "total_score", "total, grounded (of 100)"),
+        ("grounded", "skill_match_score", "skills, grounded"),
+        ("grounded", "entity_match_score", "entities, grounded"),
+        ("grounded", "plan_success", "whole plan right"),
+    )
+    head = ["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for scorer, metric, title in wanted:
+        for model in models:
+            found = overall(results, model, scorer)
+            cells = [f"{found.dimensions[d][metric].mean:.1f}" if d in found.dimensions else "-" for d in DIMENSIONS]
+            spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (found.macro[metric], found.micro[metric])]
+            lines.append("| " + " | ".join([title, model, *cells, *spans, str(found.examples)]) + " |")
+    return "\n".join(lines)
+
+
+def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Scores as {task: (examples, metrics)}; keys that are no task (VLABench's own extras) are passed over."""
+    return {
+        task: np.array([[entry[name] for name in names] for entry in examples.values()], dtype=float)
+        for task, examples in scores.items()
+        if examples and task != "benchmeatinfo"
+    }
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    import re
+
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]

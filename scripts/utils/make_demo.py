@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Make the demo of the quickstart: tiny planner, training and validation rows, tabletop benchmark.
+
+    LEAP_WORKSPACE=output/quickstart python scripts/utils/make_demo.py
+
+Writes models/tiny-planner, data/train.jsonl, data/val.jsonl and dataset/vlm_evaluation_v1.0 into the workspace. What
+is there already is kept. It refuses to write into the repository's own folders: name a workspace.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import REPOSITORY, WorkspaceConfig
+from configs.errors import UserError
+from leap.cli import knob, parse_knobs, run
+from leap.demo.build import build_benchmark, build_rows, training_texts
+
+
+@dataclass(frozen=True)
+class Options:
+    rows: int = knob(12000, "training rows", check="> 0")
+    val_rows: int = knob(400, "validation rows", check="> 0")
+    examples_per_task: int = knob(20, "benchmark examples a task (14 tasks)", check="> 0")
+    seed: int = knob(0, "seed of scenes, rows and weights", check=">= 0")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+    workspace = WorkspaceConfig.from_environment()
+    if workspace.root == REPOSITORY:
+        raise UserError("the demo wants a workspace of its own; set LEAP_WORKSPACE=output/quickstart")
+
+    def rows(folder: Path) -> None:
+        build_rows(folder / "train.jsonl", "train", options.rows, options.seed)
+        build_rows(folder / "val.jsonl", "validation", options.val_rows, options.seed)
+
+    def model(folder: Path) -> None:
+        from leap.demo.tiny_planner import build_tiny_planner
+
+        build_tiny_planner(folder, training_texts(workspace.data / "train.jsonl"), options.seed)
+
+    make(workspace.benchmark, lambda folder: build_benchmark(folder, options.examples_per_task, options.seed))
+    make(workspace.data, rows)
+    make(workspace.models / "tiny-planner", model)
+
+
+def make(folder: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder beside its place and rename it there, so that what has the name is whole."""
+    if folder.exists():
+        print(f"already there: {folder}")
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    build(part)
+    part.rename(folder)
+    print(f"made: {folder}")
+
+
+if __name__ == "__main__":
+    run(main)
