@@ -96,6 +96,8 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
 
     model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
     model.config.use_cache = False
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trainer = _PlanningTrainer(
         model=model,
         args=_arguments(recipe, steps, has_validation=val_rows is not None),
@@ -235,8 +237,6 @@ def _arguments(recipe: TrainingRecipe, steps: int, has_validation: bool) -> Trai
         data_seed=recipe.seed,
         bf16=recipe.bf16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
         dataloader_num_workers=recipe.dataloader_num_workers,
         logging_steps=recipe.logging_steps,
         save_strategy="steps",

@@ -106,9 +106,10 @@ def find_examples(
     tasks: list[str] | None = None,
     max_tasks: int | None = None,
     num_episodes: int | None = None,
+    allow_empty: bool = False,
 ) -> dict[str, list[Example]]:
     """Examples by dimension, ordered by task and number; only `tasks` if named, at most `max_tasks` a dimension and
-    `num_episodes` a task. UserError if a dimension or task is not there, or nothing is left."""
+    `num_episodes` a task. UserError if a dimension or task is not there or, unless `allow_empty`, nothing is left."""
     found: dict[str, list[Example]] = {}
     known_tasks: set[str] = set()
     for dimension in dimensions:
@@ -123,7 +124,7 @@ def find_examples(
     unknown = sorted(set(tasks or []) - known_tasks)
     if unknown:
         raise UserError(f"unknown task {unknown[0]!r} in {', '.join(dimensions)}; there: {', '.join(sorted(known_tasks))}")
-    if not any(found.values()):
+    if not any(found.values()) and not allow_empty:
         raise UserError(f"no examples below {data_path} for {', '.join(dimensions)}. {_ADVICE}")
     return {dimension: examples for dimension, examples in found.items() if examples}
 

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# From an empty machine to a trained and evaluated planner, in a workspace of its own (output/quickstart).
+#
+#     bash scripts/quickstart.sh            first run, or continue where it stopped
+#     bash scripts/quickstart.sh --fresh    throw the quickstart's workspace away and start over
+#
+# Needs Python 3.11 or newer; no GPU, no download of weights or data. The tiny planner is a real Qwen3-VL with random
+# weights, trained on drawn tabletop scenes by the same scripts that train and evaluate Qwen3-VL-2B-Instruct.
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+WORKSPACE="$ROOT/output/quickstart"
+
+fresh=no
+for argument in "$@"; do
+    case "$argument" in
+        --fresh) fresh=yes ;;
+        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        *) echo "error: unknown argument $argument; see: bash scripts/quickstart.sh --help" >&2; exit 2 ;;
+    esac
+done
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/5 environment"
+bash "$ROOT/scripts/utils/setup-env.sh"
+PYTHON="$ROOT/.venv/bin/python"
+if [ "$fresh" = yes ]; then rm -rf "$WORKSPACE"; fi
+mkdir -p "$WORKSPACE"
+export PYTHON LEAP_WORKSPACE="$WORKSPACE"
+base="$WORKSPACE/models/tiny-planner"
+evaluate=("$PYTHON" "$ROOT/scripts/evaluation/run_vlm_evaluation.py" --base_model "$base" --dimension all
+    --prompt builtin --batch_size 40 --max_new_tokens 96)
+
+say "2/5 tiny planner, training rows, tabletop benchmark"
+"$PYTHON" "$ROOT/scripts/utils/make_demo.py"
+"$PYTHON" "$ROOT/scripts/utils/verify_dataset.py"
+
+say "3/5 training (most of the time goes here)"
+bash "$ROOT/scripts/training/run-training.sh" --config "$ROOT/configs/training/quickstart.yaml"
+trained="$(ls -d "$WORKSPACE"/output/checkpoint-* | sort -t- -k2 -V | tail -n 1)"
+
+say "4/5 evaluation: base, trained, trained without seeing, a constant plan"
+"${evaluate[@]}"
+"${evaluate[@]}" --checkpoint "$trained"
+"${evaluate[@]}" --checkpoint "$trained" --blank-images
+"${evaluate[@]}" --planner constant
+
+say "5/5 figures"
+"$PYTHON" "$ROOT/scripts/evaluation/draw_evaluation_results.py"
+
+say "results"
+cat "$WORKSPACE/eva_results/figures/results_table.md"
+cat <<END
+
+Everything is in $WORKSPACE
+  models/tiny-planner   the untrained model       data/      training and validation rows
+  output/               checkpoints               dataset/   the benchmark
+  eva_results/          answers, scores, figures/
+
+Next, with the real model (see README.md):
+  source .venv/bin/activate
+  hf download Qwen/Qwen3-VL-2B-Instruct --local-dir models/Qwen3-VL-2B-Instruct
+  hf download VLABench/vlm_evaluation_v1.0 --repo-type dataset --local-dir dataset/vlm_evaluation_v1.0
+  python scripts/evaluation/run_vlm_evaluation.py --dimension all
+END

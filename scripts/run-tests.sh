@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Run the test suite; makes the environment first if it is not there.
+#
+#     bash scripts/run-tests.sh
+#     bash scripts/run-tests.sh tests/vlabench -k scoring
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+bash "$ROOT/scripts/utils/setup-env.sh"
+cd "$ROOT"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1
+unset LEAP_WORKSPACE
+"$ROOT/.venv/bin/python" -m ruff check .
+exec "$ROOT/.venv/bin/python" -m pytest "$@"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Make .venv in the repository with the exact versions of requirements.lock and LEAP itself.
+#
+#     bash scripts/utils/setup-env.sh
+#
+# Needs Python 3.11 or newer. Uses uv where it is there or can be installed, else pip. Does nothing if up to date.
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+VENV="$ROOT/.venv"
+STAMP="$VENV/leap-installed"
+
+wanted="$(cat "$ROOT/requirements.lock" "$ROOT/pyproject.toml"; printf '%s' "$ROOT")"
+if [ -f "$STAMP" ] && [ "$wanted" = "$(cat "$STAMP")" ] && [ -x "$VENV/bin/python" ]; then
+    exit 0
+fi
+
+new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
+python=""
+for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c "$new_enough" 2>/dev/null; then
+        python="$(command -v "$candidate")"
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    echo "error: no Python 3.11 or newer found. Install one, or use conda: conda env create -f qwen-ft-env.yml" >&2
+    exit 2
+fi
+
+echo "installing into .venv with $("$python" --version)"
+rm -rf "$VENV"
+if ! "$python" -m venv "$VENV" 2>/dev/null; then
+    rm -rf "$VENV"
+    if ! { command -v uv >/dev/null && uv venv -q --python "$python" "$VENV"; }; then
+        echo "error: $python cannot make virtual environments. Install its venv package (python3-venv) or uv" >&2
+        exit 2
+    fi
+fi
+if command -v uv >/dev/null; then
+    uv=(uv)
+elif "$VENV/bin/python" -m pip install -q uv 2>/dev/null; then
+    uv=("$VENV/bin/uv")
+else
+    uv=()
+fi
+if [ ${#uv[@]} -gt 0 ]; then
+    "${uv[@]}" pip install --python "$VENV/bin/python" -r "$ROOT/requirements.lock"
+    "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps -e "$ROOT"
+else
+    "$VENV/bin/python" -m pip install --no-cache-dir -r "$ROOT/requirements.lock"
+    "$VENV/bin/python" -m pip install --no-deps -e "$ROOT"
+fi
+printf '%s' "$wanted" >"$STAMP"
