@@ -14,9 +14,10 @@ _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Image bytes as RGB; transparency is laid over white. ValueError if they are no whole picture."""
-    if not content:
-        raise ValueError("the file is empty")
+    """Image bytes as RGB; transparency is laid over white. ValueError if they are no intact picture."""
+    problem = intact_problem(content)  # Pillow decodes some damaged files without a word
+    if problem:
+        raise ValueError(problem)
     try:
         picture = Image.open(io.BytesIO(content))
         picture.load()

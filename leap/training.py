@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.batching import StepSampler
 from leap.checkpoints import (
     MANIFEST,
     Manifest,
@@ -85,8 +86,8 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     processor = load_processor(recipe.model_name_or_path)
     set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
     collator = PlanningCollator(processor, recipe.image_root, workspace.root)
-    rows = _checked_rows(recipe.train_file, collator, recipe.model_max_length)
-    val_rows = _checked_rows(recipe.val_file, collator, recipe.model_max_length) if recipe.val_file else None
+    rows, lengths = _checked_rows(recipe.train_file, collator, recipe.model_max_length)
+    val_rows = _checked_rows(recipe.val_file, collator, recipe.model_max_length)[0] if recipe.val_file else None
 
     steps = _total_steps(recipe, len(rows))
     if resume and (step_of(resume) or 0) >= steps:
@@ -105,6 +106,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         eval_dataset=Rows(val_rows) if val_rows else None,
         data_collator=collator,
         processing_class=processor,
+        lengths=lengths,
         keep=recipe.save_total_limit,
         manifest=Manifest(
             base_model=str(recipe.model_name_or_path),
@@ -130,10 +132,13 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
 class _PlanningTrainer(Trainer):
     """Trainer whose checkpoints are complete only with their manifest, and which drops old ones after that."""
 
-    def __init__(self, *, manifest: Manifest, keep: int | None, **arguments: Any) -> None:
+    def __init__(self, *, lengths: list[int], manifest: Manifest, keep: int | None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.manifest = manifest
-        self.keep = keep
+        self.lengths, self.manifest, self.keep = lengths, manifest, keep
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> StepSampler:
+        rows_per_step = self._train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        return StepSampler(self.lengths, rows_per_step, self.args.seed)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -183,8 +188,9 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> list[PlanningRow]:
-    """Every row of a file with its images present and its length within bounds, or a UserError that lists the defects."""
+def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tuple[list[PlanningRow], list[int]]:
+    """The rows of a file and their lengths in tokens, or a UserError that lists the defects: an image that is missing
+    or unreadable, a row over `max_length`."""
     rows = read_rows(path)
     defects: list[str] = []
     lengths: list[RowLength] = []
@@ -209,7 +215,7 @@ def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> li
         f"{path}: {len(rows)} rows, {sum(tokens)} tokens ({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
         f"longest row {max(length.total for length in lengths)}"
     )
-    return rows
+    return rows, [length.total for length in lengths]
 
 
 def _total_steps(recipe: TrainingRecipe, rows: int) -> int:

@@ -1,0 +1,60 @@
+"""A small demo workspace for the whole session: the tiny planner, a few rows, a small benchmark; and script running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from leap.demo.build import build_benchmark, build_rows, training_texts
+from leap.demo.tiny_planner import build_tiny_planner
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace (its path has a space) with models/tiny-planner, data/{train,val}.jsonl and the benchmark. Read only."""
+    root = tmp_path_factory.mktemp("demo space")
+    build_rows(root / "data" / "train.jsonl", "train", 200, seed=0)
+    build_rows(root / "data" / "val.jsonl", "validation", 20, seed=0)
+    build_benchmark(root / "dataset" / "vlm_evaluation_v1.0", 2, seed=0)
+    build_tiny_planner(root / "models" / "tiny-planner", training_texts(root / "data" / "train.jsonl"))
+    return root
+
+
+@pytest.fixture
+def workspace(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace of the test's own, with the demo's inputs linked in; LEAP_WORKSPACE points to it."""
+    root = tmp_path / "work space"
+    root.mkdir()
+    for name in ("models", "data", "dataset"):
+        (root / name).symlink_to(demo / name)
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    return root
+
+
+def script_command(script: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
+
+
+def run_script(script: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Run a script of the repository to its end; its stdout and stderr as text."""
+    return subprocess.run(
+        script_command(script, *arguments), capture_output=True, text=True, cwd=cwd, timeout=200, check=False
+    )
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit status 2, and stderr is one line that begins with "error:" and holds all the words."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], (word, lines[0])

@@ -1,0 +1,22 @@
+from leap.planners import Query
+from leap.planners.constant import ConstantPlanner, most_frequent_plan
+from leap.plans import read_official
+
+
+def plan(*skills):
+    return [{"name": name, "params": {key: value} if key else {}} for name, key, value in skills]
+
+
+E, C = "target_entity_name", "target_container_name"
+PUT = [plan(("pick", E, e), ("place", C, c)) for e, c in ((1, 4), (1, 5), (2, 5))]
+PRESS = [plan(("press", E, 7))]
+
+
+def test_the_plan_is_the_most_frequent_shape_with_the_most_frequent_ids():
+    assert most_frequent_plan(PUT + PRESS) == plan(("pick", E, 1), ("place", C, 5))
+
+
+def test_a_tasks_own_ground_truth_is_never_used():
+    planner = ConstantPlanner([("put", p) for p in PUT] + [("press", p) for p in PRESS])
+    answers = planner.answer([Query("M&T", "put", 0, []), Query("M&T", "press", 0, [])])
+    assert [read_official(answer.text) for answer in answers] == [PRESS[0], plan(("pick", E, 1), ("place", C, 5))]

@@ -1,0 +1,94 @@
+import json
+import struct
+
+import pytest
+
+from leap.checkpoints import (
+    Manifest,
+    find_all_checkpoints,
+    find_checkpoints,
+    last_complete_checkpoint,
+    read_manifest,
+    result_name,
+    weights_sha256,
+    why_incomplete,
+    write_manifest,
+)
+
+MANIFEST = Manifest(
+    base_model="models/base", kind="full", recipe={"seed": 1}, data_sha256="d", pixel_budget={"shortest_edge": 1},
+    chat_template_sha256="c", library_versions={"torch": "2"}, steps=7, tokens_seen=70,
+)
+
+
+def safetensors(size=8, cut=0) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + b"\0" * size
+    return content[: len(content) - cut]
+
+
+def checkpoint(folder, manifest=True, weights=None):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights if weights is not None else safetensors())
+    if manifest:
+        write_manifest(folder, MANIFEST)
+    return folder
+
+
+def test_a_manifest_is_read_as_it_was_written_with_its_files(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-7")
+    read = read_manifest(folder)
+    assert (read.steps, read.recipe, read.tokens_seen) == (7, {"seed": 1}, 70)
+    assert set(read.files) == {"config.json", "model.safetensors"}
+    assert why_incomplete(folder) is None
+
+
+def test_a_file_that_is_gone_or_cut_makes_a_checkpoint_incomplete(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-7")
+    (folder / "model.safetensors").write_bytes(safetensors(cut=3))
+    assert "model.safetensors has" in why_incomplete(folder)
+    (folder / "model.safetensors").unlink()
+    assert why_incomplete(folder) == "model.safetensors is missing"
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [(safetensors(), None), (safetensors(cut=1), "is cut off"), (b"", "is not a safetensors file"),
+     (b"\x05\0\0\0\0\0\0\0{nope" + b"x" * 9, "damaged header")],
+)
+def test_a_folder_from_elsewhere_is_judged_by_its_weights_header(tmp_path, weights, reason):
+    found = why_incomplete(checkpoint(tmp_path / "checkpoint-9", manifest=False, weights=weights))
+    assert found is None if reason is None else reason in found
+
+
+def test_a_folder_of_ours_without_manifest_was_interrupted(tmp_path):
+    folder = checkpoint(tmp_path / "run" / "checkpoint-9", manifest=False)
+    (folder / "trainer_state.json").write_text("{}")
+    assert why_incomplete(folder) is None
+    (tmp_path / "run" / "recipe.yaml").write_text("seed: 1")
+    assert "saving was interrupted" in why_incomplete(folder)
+
+
+def test_steps_order_by_number_and_the_last_complete_one_is_resumed(tmp_path):
+    for step in (200, 1000, 30):
+        checkpoint(tmp_path / f"checkpoint-{step}")
+    checkpoint(tmp_path / "checkpoint-2000", manifest=False)
+    (tmp_path / "checkpoint-x").mkdir()
+    assert [f.name for f in find_checkpoints(tmp_path)] == [f"checkpoint-{s}" for s in (30, 200, 1000, 2000)]
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-1000"
+    assert last_complete_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_runs_of_their_own_folder_are_found_and_named_by_run_and_step(tmp_path):
+    checkpoint(tmp_path / "checkpoint-200")
+    checkpoint(tmp_path / "lora_standard" / "checkpoint-200")
+    found = find_all_checkpoints(tmp_path)
+    assert [result_name(f, tmp_path) for f in found] == ["checkpoint-200", "lora_standard-checkpoint-200"]
+
+
+def test_the_identity_of_weights_is_their_content(tmp_path):
+    a, b = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
+    assert weights_sha256(a) == weights_sha256(b)
+    (b / "model.safetensors").write_bytes(safetensors(size=12))
+    assert weights_sha256(a) != weights_sha256(b)

@@ -1,0 +1,88 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from leap.cli import as_plain, knob, parse_knobs
+
+
+@dataclass(frozen=True)
+class Knobs:
+    rate: float = knob(0.5, "a rate", check="> 0")
+    steps: int = knob(10, "a count", flags=("--max-steps",))
+    limit: int | None = knob(3, "a limit, or none")
+    folder: Path = knob(Path("data"), "a folder")
+    names: list[str] = knob([], "names")
+    fast: bool = knob(True, "a switch")
+    mode: str = knob("a", "a choice", choices=("a", "b"))
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path / "root"))
+    return tmp_path / "recipe.yaml"
+
+
+def parse(*argv, recipe=None):
+    return parse_knobs(Knobs, list(argv), "Test.", recipe=recipe)
+
+
+def test_command_line_beats_recipe_beats_default(recipe):
+    recipe.write_text("rate: 2e-4\nsteps: 7\nlimit: null\n")
+    knobs = parse("--steps", "9", recipe=recipe)
+    assert (knobs.rate, knobs.steps, knobs.limit, knobs.mode) == (2e-4, 9, None, "a")
+
+
+def test_paths_are_anchored_where_they_are_written(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(recipe=None).folder == tmp_path / "root" / "data"
+    recipe.write_text("folder: x/../y\n")
+    assert parse(recipe=recipe).folder == tmp_path / "root" / "y"
+    assert parse("--folder", "here", recipe=recipe).folder == tmp_path / "here"
+
+
+def test_dashes_underscores_lists_switches_and_none(recipe):
+    knobs = parse("--names", "a", "b", "--no-fast", "--limit", "none", "--max-steps", "4")
+    assert (knobs.names, knobs.fast, knobs.limit, knobs.steps) == (["a", "b"], False, None, 4)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--rat", "1"], "unrecognized arguments: --rat"),
+        (["--rate", "fast"], "invalid float value: 'fast'"),
+        (["--rate", "0"], "rate must be > 0, found 0.0"),
+        (["--mode", "c"], "invalid choice: 'c'"),
+    ],
+)
+def test_a_wrong_flag_is_an_error_that_names_it(recipe, argv, words):
+    with pytest.raises(UserError, match=words):
+        parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning: 1", "unknown key 'learning'; known keys: rate, steps"),
+        ("steps: many", "steps must be int, found 'many'"),
+        ("steps: true", "steps must be int, found True"),
+        ("fast: 1", "fast must be bool, found 1"),
+        ("mode: z", "mode is 'z'; choose from a, b"),
+        ("- rate", "must map knobs to values"),
+        ("rate: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_an_error_that_names_the_file_and_key(recipe, text, words):
+    recipe.write_text(text)
+    with pytest.raises(UserError, match=words) as error:
+        parse(recipe=recipe)
+    assert str(recipe) in str(error.value)
+
+
+def test_a_saved_recipe_can_be_read_back(recipe):
+    import yaml
+
+    knobs = parse("--folder", "/some/where", "--names", "x")
+    recipe.write_text(yaml.safe_dump(as_plain(knobs)))
+    assert parse(recipe=recipe) == knobs

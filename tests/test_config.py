@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from configs.config import DIMENSIONS, REPOSITORY, WorkspaceConfig, dimension_named, dimensions_named
+from configs.errors import UserError
+
+
+def test_the_workspace_is_the_repository_unless_the_environment_names_another(monkeypatch, tmp_path):
+    monkeypatch.delenv("LEAP_WORKSPACE", raising=False)
+    assert WorkspaceConfig.from_environment().root == REPOSITORY
+    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path))
+    assert WorkspaceConfig.from_environment().results == tmp_path / "eva_results"
+
+
+def test_a_relative_workspace_is_relative_to_the_current_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEAP_WORKSPACE", "some where")
+    assert WorkspaceConfig.from_environment().root == tmp_path / "some where"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("CommonSense", "CommenSence"), ("commensence", "CommenSence"), ("PhysicalLaw", "PhysicsLaw"), ("mt", "M&T"),
+     ("m&t", "M&T"), ("SPATIAL", "Spatial"), (" complex ", "Complex")],
+)
+def test_dimensions_are_known_by_several_spellings(written, meant):
+    assert dimension_named(written) == meant
+
+
+def test_several_dimensions_come_in_table_order_and_once():
+    assert dimensions_named(["Spatial,M&T", "mt"]) == ["M&T", "Spatial"]
+    assert dimensions_named(["ALL"]) == list(DIMENSIONS)
+
+
+@pytest.mark.parametrize("words", [["Spatal"], [""], []])
+def test_an_unknown_dimension_is_an_error_that_lists_the_known_ones(words):
+    with pytest.raises(UserError, match=r"choose from M&T, CommenSence"):
+        dimensions_named(words)
+
+
+def test_a_missing_input_names_the_path_and_the_command_that_gets_it(tmp_path):
+    workspace = WorkspaceConfig(tmp_path / "a b")
+    with pytest.raises(UserError, match=r"base model not found: .*hf download Qwen/Qwen3-VL-2B-Instruct --local-dir '"):
+        workspace.require(workspace.base_model, "base model")
+    with pytest.raises(UserError, match=r"relative one is taken from the current directory"):
+        workspace.require(Path("/nowhere/at/all"), "training file")

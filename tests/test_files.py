@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from configs.errors import UserError
+from leap.files import Journal, numbered_jsonl, read_jsonl, replacing, sha256_json, write_json
+
+
+def test_a_replaced_file_is_never_half_written(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("torn", [b'{"n": 2', b'{"n": 2}', b"\x00\xff", b'{"n": 2, "text": "' + b"x" * 200_000])
+def test_a_torn_last_line_is_cut_off_and_the_journal_goes_on(tmp_path, torn):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append([{"n": 0}, {"n": 1}])
+    with path.open("ab") as file:
+        file.write(torn)
+    with Journal(path) as journal:
+        assert journal.repaired_bytes == len(torn)
+        journal.append([{"n": 2}])
+        assert journal.read() == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_a_journal_of_one_torn_line_becomes_empty(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"n"')
+    with Journal(path) as journal:
+        assert journal.read() == []
+
+
+def test_a_journal_takes_any_text_a_model_may_write(tmp_path):
+    text = "\ud800 \u2028 \x00 \n\r ``` 图"
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.append([{"text": text}])
+        assert journal.read() == [{"text": text}]
+
+
+def test_a_journal_has_one_writer_at_a_time(tmp_path):
+    with Journal(tmp_path / "journal.jsonl"), pytest.raises(UserError, match="being written by another process"):
+        Journal(tmp_path / "journal.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b'{"a": 1}\n\n{"a"\n', ":3: not valid JSON"), (b"[1]\n", ":1: expected a JSON object, found list"),
+     (b"\xff\xfe\n", "is not UTF-8"), (b"[" * 100_000, ":1: not valid JSON")],
+)
+def test_a_bad_line_is_named_by_file_and_number(tmp_path, content, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_jsonl(path)
+
+
+def test_empty_lines_are_skipped_and_numbers_stay_those_of_the_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\n{"a": 1}\n\n{"a": 2}')
+    assert list(numbered_jsonl(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+
+
+def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys():
+    assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1}) != sha256_json({"a": 1, "b": [3]})

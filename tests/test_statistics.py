@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from leap.statistics import estimates, stratified_means
+
+
+def interval(strata, **options):
+    return estimates(*stratified_means([np.asarray(s, float).reshape(-1, 1) for s in strata], **options))[0]
+
+
+def test_the_mean_is_that_of_all_examples():
+    assert interval([[0, 100], [50]]).mean == 50
+
+
+def test_the_interval_agrees_with_the_normal_one_for_many_examples():
+    values = np.random.default_rng(1).binomial(1, 0.3, 1000) * 100.0
+    found = interval([values], resamples=4000)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert found.low == pytest.approx(found.mean - half, abs=0.35)
+    assert found.high == pytest.approx(found.mean + half, abs=0.35)
+
+
+def test_differences_between_tasks_do_not_widen_the_interval():
+    assert interval([[0] * 50, [100] * 50]) == interval([[0] * 50, [100] * 50], seed=9)
+    assert interval([[0] * 50, [100] * 50]).low == 50
+
+
+def test_the_same_seed_gives_the_same_interval():
+    strata = [[0, 10, 70], [3, 4]]
+    assert interval(strata, seed=3) == interval(strata, seed=3) != interval(strata, seed=4)
+
+
+def test_nothing_to_average_is_an_error_not_a_zero():
+    with pytest.raises(ValueError, match="no values"):
+        stratified_means([])

@@ -1,0 +1,150 @@
+"""Labels are built structurally; these tests hold them against the processor's own template and model inputs."""
+
+import pytest
+import torch
+from PIL import Image
+
+from configs.errors import UserError
+from leap.chat import chat_messages, image_items
+from leap.images import load_image
+from leap.models import load_processor
+from leap.records import row_from_record
+from leap.supervision import IGNORED, PlanningCollator, render, set_pixel_budget, visual_tokens
+
+STEPS = "1) Pick up the assistant's cup.\n2) Place it on the plate."
+
+
+def image(name):
+    return {"type": "image", "image": name}
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+CONVERSATIONS = {
+    "one image": [{"role": "user", "content": [image("a.png"), text("Plan it.")]}],
+    "several images": [{"role": "user", "content": [image("a.png"), text(" then "), image("wide.png"), text("Plan.")]}],
+    "text only": [{"role": "user", "content": "Plan it."}],
+    "system turn": [
+        {"role": "system", "content": "You are an assistant."},
+        {"role": "user", "content": [image("a.png"), text("Plan it.")]},
+    ],
+    "earlier turns": [
+        {"role": "user", "content": [image("a.png"), text("What is there?")]},
+        {"role": "assistant", "content": "A cup."},
+        {"role": "user", "content": [image("wide.png"), text("Plan it.")]},
+    ],
+    "the word assistant": [
+        {"role": "user", "content": [image("a.png"), text("assistant\nsays <|im_start|>assistant\n: plan it, assistant")]}
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def processor(demo):
+    return load_processor(demo / "models" / "tiny-planner")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    Image.new("RGB", (64, 64), "red").save(folder / "a.png")
+    Image.new("RGB", (200, 70), "blue").save(folder / "wide.png")
+    return folder
+
+
+@pytest.fixture
+def collator(processor, folder):
+    return PlanningCollator(processor, folder, folder)
+
+
+def row(name, folder, steps=STEPS):
+    return row_from_record({"messages": CONVERSATIONS[name], "target": {"steps": steps}}, f"{name}:1", folder)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_tokens_and_labels_are_those_of_the_processors_own_template(name, processor, collator, folder):
+    """The whole conversation tokenised at once gives the same ids, and the labels are the answer and its end of turn."""
+    item = row(name, folder)
+    batch = collator([item])
+    whole = processor.apply_chat_template(chat_messages(item, item.steps), tokenize=False)
+    pictures = [load_image(folder / name, "x") for name in image_items(item)]
+    reference = processor(text=[whole], images=pictures or None, return_tensors="pt")
+
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    # The template ends the turn with a line break that nobody has to predict; all before it is the same.
+    assert reference["input_ids"][0].tolist() == ids.tolist() + processor.tokenizer("\n").input_ids
+    if pictures:
+        assert torch.equal(batch["pixel_values"], reference["pixel_values"])
+        assert torch.equal(batch["image_grid_thw"], reference["image_grid_thw"])
+    supervised = labels != IGNORED
+    assert torch.equal(ids[supervised], labels[supervised])
+    assert processor.tokenizer.decode(ids[supervised]) == STEPS + "<|im_end|>"
+    first = int(supervised.nonzero()[0])
+    assert supervised[first:].all()
+    assert not supervised[:first].any()
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_lengths_from_headers_are_the_lengths_of_the_batch(name, collator, folder):
+    batch = collator([row(name, folder)])
+    length = collator.length(row(name, folder))
+    assert length.total == batch["input_ids"].shape[1]
+    assert length.supervised == (batch["labels"] != IGNORED).sum()
+    assert length.visual == (batch["mm_token_type_ids"] == 1).sum()
+
+
+def test_a_batch_pads_on_the_right_and_masks_by_length(processor, collator, folder):
+    rows = [row(name, folder) for name in CONVERSATIONS]
+    batch = collator(rows)
+    for i, item in enumerate(rows):
+        alone = collator([item])
+        size = alone["input_ids"].shape[1]
+        for key, filler in (("input_ids", processor.tokenizer.pad_token_id), ("labels", IGNORED),
+                            ("attention_mask", 0), ("mm_token_type_ids", 0)):
+            assert torch.equal(batch[key][i, :size], alone[key][0])
+            assert (batch[key][i, size:] == filler).all()
+    assert batch["pixel_values"].shape[0] == batch["image_grid_thw"].prod(dim=1).sum()
+
+
+def test_the_prompt_is_tokenised_as_it_is_for_generation(processor, collator, folder):
+    """An answer trained after other prompt tokens than those seen at generation would be wasted."""
+    item = row("one image", folder)
+    prompt, _ = render(processor, item)
+    generation = processor(text=[prompt], images=[load_image(folder / "a.png", "x")])["input_ids"][0]
+    batch = collator([item])
+    assert batch["input_ids"][0, : len(generation)].tolist() == generation
+
+
+@pytest.mark.parametrize(("fewest", "most"), [(1, 4), (4, 16), (20, 40)])
+def test_the_pixel_budget_decides_the_real_grid(demo, folder, fewest, most):
+    processor = load_processor(demo / "models" / "tiny-planner")
+    set_pixel_budget(processor, fewest, most)
+    grid = processor.image_processor(images=[load_image(folder / "wide.png", "x")])["image_grid_thw"]
+    tokens = int(grid.prod()) // processor.image_processor.merge_size**2
+    assert fewest <= tokens <= most
+    assert tokens == visual_tokens(processor, 200, 70)
+
+
+def test_a_template_that_does_not_continue_the_prompt_is_refused(demo, folder):
+    processor = load_processor(demo / "models" / "tiny-planner")
+    processor.chat_template = processor.chat_template.replace("render(message.content)", "render(message.content) | upper")
+    with pytest.raises(UserError, match=r"one image:1: the chat template .* cannot tell which tokens to supervise"):
+        render(processor, row("one image", folder))
+
+
+def test_a_missing_or_broken_image_is_named_with_its_row(collator, folder):
+    record = {"messages": [{"role": "user", "content": [image("gone.png")]}], "target": {"steps": STEPS}}
+    with pytest.raises(UserError, match=r"rows.jsonl:7: image not found: gone.png"):
+        collator.length(row_from_record(record, "rows.jsonl:7", folder))
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n")
+    record["messages"][0]["content"] = [image("broken.png")]
+    with pytest.raises(UserError, match=r"rows.jsonl:7: unreadable image: .*broken.png"):
+        collator.length(row_from_record(record, "rows.jsonl:7", folder))
+
+
+def test_a_video_item_is_refused_by_name(collator, folder):
+    record = {"messages": [{"role": "user", "content": [{"type": "video", "video": "v.mp4"}]}], "target": {"steps": STEPS}}
+    with pytest.raises(UserError, match="video items are not supported"):
+        collator.length(row_from_record(record, "rows.jsonl:7", folder))

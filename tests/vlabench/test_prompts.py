@@ -1,0 +1,108 @@
+import json
+import shutil
+
+import pytest
+
+from configs.config import REPOSITORY, WorkspaceConfig
+from configs.errors import UserError
+from leap.plans import read_official
+from leap.vlabench.examples import find_examples
+from leap.vlabench.prompts import PromptWriter, prompt_text
+
+SUBMODULE = REPOSITORY / "VLABench" / "VLABench"
+needs_submodule = pytest.mark.skipif(not SUBMODULE.is_dir(), reason="the VLABench submodule is not checked out")
+
+
+@pytest.fixture
+def examples(demo):
+    return find_examples(demo / "dataset" / "vlm_evaluation_v1.0", ["Spatial", "M&T"])
+
+
+def writer(**options):
+    return PromptWriter(WorkspaceConfig(REPOSITORY), style=options.pop("style", "builtin"), **options)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_builtin_prompt_shows_both_pictures_and_ends_with_the_instruction(examples, language):
+    example = examples["Spatial"][0]
+    items = writer(language=language).write(example)
+    assert [item["image"] for item in items if item["type"] == "image"] == [
+        str(example.plain_image), str(example.tagged_image)
+    ]
+    assert items[-1]["text"].strip().endswith(example.instruction())
+    for word in ("target_entity_name", "target_container_name", "open_door", "pick pour place", "JSON"):
+        assert word.lower() in prompt_text(items).lower()
+
+
+def test_nothing_of_the_answer_or_the_environment_is_in_the_prompt(examples):
+    for example in examples["M&T"]:
+        text = prompt_text(writer().write(example))
+        assert json.loads(example.env_config_file.read_text())["scene"] not in text
+        assert json.dumps(example.ground_truth()) not in text
+
+
+def test_shots_are_seeded_never_the_query_and_answerable_by_the_official_parser(examples):
+    pool = examples["Spatial"]
+    three = writer(few_shot_num=3, pool=pool)
+    for example in pool:
+        shots = three.shots_for(example)
+        assert example not in shots
+        assert len({shot.folder for shot in shots}) == 3
+        assert shots == writer(few_shot_num=3, pool=pool).shots_for(example)
+        items = three.write(example)
+        assert sum(item["type"] == "image" for item in items) == 8
+        answers = [item["text"] for item in items if item["type"] == "text" and "```json" in item["text"]]
+        assert [read_official(answer) for answer in answers] == [shot.ground_truth() for shot in shots]
+    assert any(
+        three.shots_for(e) != writer(few_shot_num=3, pool=pool, seed=1).shots_for(e) for e in pool
+    )
+
+
+def test_too_few_examples_for_the_shots_is_an_error(examples):
+    with pytest.raises(UserError, match="4 shots wanted, 3 other examples there"):
+        writer(few_shot_num=4, pool=examples["Spatial"]).shots_for(examples["Spatial"][0])
+
+
+def test_a_chain_of_thought_is_asked_for_at_the_end(examples):
+    assert "step by step" in writer(with_cot=True).write(examples["Spatial"][0])[-1]["text"]
+
+
+def test_the_fingerprint_tells_prompts_apart():
+    prints = [writer().fingerprint(), writer(language="zh").fingerprint(), writer(with_cot=True).fingerprint(),
+              writer(few_shot_num=1).fingerprint(), writer(few_shot_num=1, seed=7).fingerprint()]
+    assert len({json.dumps(p) for p in prints}) == len(prints)
+
+
+def test_auto_falls_back_to_the_builtin_prompt_and_official_names_the_submodule(examples, monkeypatch, tmp_path):
+    monkeypatch.setattr(WorkspaceConfig, "vlabench", property(lambda self: tmp_path / "VLABench"))
+    assert writer(style="auto").fingerprint()["style"] == "builtin"
+    with pytest.raises(UserError, match="VLABench's prompt not found"):
+        writer(style="official")
+
+
+@needs_submodule
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_official_prompt_has_the_official_items_in_order(examples, language):
+    example = examples["Spatial"][0]
+    items = writer(style="official", language=language, few_shot_num=1, pool=examples["Spatial"], with_cot=True).write(example)
+    shot = writer(few_shot_num=1, pool=examples["Spatial"]).shots_for(example)[0]
+    assert items[0]["text"] == (SUBMODULE / f"configs/prompt/eval_vlm_{language}.txt").read_text(encoding="utf-8")
+    assert [i["image"] for i in items if i["type"] == "image"] == [
+        str(path) for e in (shot, example) for path in (e.plain_image, e.tagged_image)
+    ]
+    if language == "en":
+        assert [i["text"] for i in items[1:] if i["type"] == "text"] == [
+            "Example 0 input picture:", "Example 0 input picture with numbered tags", "Example 0 language instruction:",
+            shot.instruction(), "Example 0 output skill sequence", json.dumps(json.loads(shot.plan_file.read_text())),
+            "Input picture", "Input picture with numbered tags", "Language instruction:", example.instruction(),
+            "Please give the output skill sequence", "Please analyze the problem step by step and give the answer",
+        ]
+
+
+def test_an_empty_instruction_is_named(demo, tmp_path):
+    folder = tmp_path / "benchmark"
+    shutil.copytree(demo / "dataset" / "vlm_evaluation_v1.0" / "Spatial", folder / "Spatial")
+    example = find_examples(folder, ["Spatial"])["Spatial"][0]
+    example.instruction_file.write_text("")
+    with pytest.raises(UserError, match=r"instruction.txt is empty. Check the whole folder with"):
+        writer().write(example)

@@ -1,0 +1,187 @@
+"""The evaluation run over a planner of the test's own (who answers is not what is tested here) and real files."""
+
+import json
+import shutil
+
+import pytest
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.files import read_json, read_jsonl
+from leap.planners import Answer, MachineFailure
+from leap.plans import fenced
+from leap.vlabench.examples import find_examples
+from leap.vlabench.prompts import PromptWriter
+from leap.vlabench.results import models_in, overall, results_table
+from leap.vlabench.run import evaluate_dimension
+
+
+class Script:
+    """A planner that answers by a function of the query, and can give out."""
+
+    def __init__(self, answer, name="script"):
+        self._answer, self.name, self.asked = answer, name, []
+
+    def identity(self):
+        return {"planner": self.name}
+
+    def answer(self, queries):
+        self.asked.append([(q.task, q.number) for q in queries])
+        return [Answer(self._answer(q, len(queries)), 5, "end") for q in queries]
+
+
+@pytest.fixture
+def examples(demo, tmp_path):
+    folder = tmp_path / "benchmark"
+    shutil.copytree(demo / "dataset" / "vlm_evaluation_v1.0" / "Spatial", folder / "Spatial")
+    return find_examples(folder, ["Spatial"])["Spatial"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "eva_results" / "Spatial" / "model"
+
+
+def evaluate(planner, examples, folder, chosen=None, **options):
+    writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
+    return evaluate_dimension(planner, writer, chosen or examples, examples, folder, None, batch_size=2)
+
+
+def truth(examples):
+    return lambda query, batch: fenced(
+        next(e for e in examples if (e.task, e.number) == (query.task, query.number)).ground_truth()
+    )
+
+
+def test_right_answers_score_full_marks_in_every_file(examples, folder):
+    summary = evaluate(Script(truth(examples)), examples, folder)
+    assert summary["examples"] == {"selected": 4, "answered": 4, "machine_failure": 0, "cut_by_length": 0}
+    assert summary["outcomes"] == {"official": {"ok": 4}, "grounded": {"ok": 4}}
+    assert summary["scores"]["official"]["total_score"] == {"mean": 80, "low": 80, "high": 80}
+    assert summary["scores"]["grounded"]["plan_success"]["mean"] == 100
+    final = read_json(folder / "final_score.json")
+    assert set(final) == {"select_book_spatial", "select_fruit_spatial"}
+    assert final["select_book_spatial"]["0"] == {
+        "skill_match_score": 100, "entity_match_score": 100, "skill_with_entity_match_score": 100,
+        "exact_match_score": 100, "total_score": 80,
+    }
+    output = read_json(folder / "output.json")
+    assert output["select_book_spatial"]["1"]["skill_sequence"] == examples[1].ground_truth()
+    for key in ("code_revision", "library_versions", "hardware", "time", "data_sha256", "checkpoint"):
+        assert key in summary["provenance"]
+    assert summary["settings"]["prompt"]["style"] == "builtin"
+
+
+def test_what_has_no_plan_is_a_format_error_and_counts_as_zero(examples, folder):
+    summary = evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    assert summary["outcomes"] == {"official": {"format_error": 4}, "grounded": {"format_error": 4}}
+    assert summary["scores"]["grounded"]["total_score"]["mean"] == 0
+    assert read_json(folder / "output.json")["select_book_spatial"]["0"] == {
+        "origin_output": "no idea", "format_error": "format_error"
+    }
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "summary.json"}
+    again = Script(truth(examples))
+    evaluate(again, examples, folder)
+    assert again.asked == []
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "summary.json"} == before
+
+
+def test_a_torn_journal_is_repaired_and_the_batch_keeps_its_members(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    journal = folder / "generations.jsonl"
+    scores = (folder / "final_score.json").read_bytes()
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:1]) + lines[1][: len(lines[1]) // 2])
+    again = Script(truth(examples))
+    evaluate(again, examples, folder)
+    assert again.asked == [[(e.task, e.number) for e in examples[i : i + 2]] for i in (0, 2)]
+    assert [(r["task"], r["example"]) for r in read_jsonl(journal)] == [(e.task, e.number) for e in examples]
+    assert (folder / "final_score.json").read_bytes() == scores
+
+
+def test_a_machine_failure_is_no_answer_and_is_tried_again(examples, folder):
+    def answer(query, batch):
+        if query.number == 1:
+            raise MachineFailure("out of memory")
+        return truth(examples)(query, batch)
+
+    summary = evaluate(Script(answer), examples, folder)
+    assert summary["examples"] == {"selected": 4, "answered": 2, "machine_failure": 2, "cut_by_length": 0}
+    assert summary["scores"]["grounded"]["total_score"]["mean"] == 100
+    assert [f["reason"] for f in read_jsonl(folder / "failures.jsonl")] == ["out of memory"] * 2
+    assert "1" not in read_json(folder / "final_score.json")["select_book_spatial"]
+
+    summary = evaluate(Script(truth(examples)), examples, folder)
+    assert summary["examples"]["answered"] == 4
+    assert read_jsonl(folder / "failures.jsonl") == []
+
+
+def test_running_out_of_memory_on_several_tries_fewer(examples, folder):
+    def answer(query, batch):
+        if batch > 1:
+            raise MachineFailure("out of memory with 2 at once")
+        return truth(examples)(query, batch)
+
+    assert evaluate(Script(answer), examples, folder)["examples"]["answered"] == 4
+
+
+def test_runs_over_parts_add_up(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder, chosen=examples[:1])
+    summary = evaluate(Script(truth(examples)), examples, folder, chosen=examples[2:3])
+    assert summary["examples"]["answered"] == 2
+
+
+def test_other_settings_never_mix_into_a_result(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    with pytest.raises(UserError, match=r"other settings \(prompt.with_cot: False -> True\).*--overwrite"):
+        evaluate(Script(truth(examples)), examples, folder, with_cot=True)
+    with pytest.raises(UserError, match=r"planner.planner: script -> another"):
+        evaluate(Script(truth(examples), "another"), examples, folder)
+
+
+def test_an_example_that_changed_is_asked_again(examples, folder):
+    evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    examples[0].instruction_file.write_text("Take the other one")
+    planner = Script(truth(examples))
+    summary = evaluate(planner, examples, folder)
+    assert planner.asked == [[(e.task, e.number) for e in examples[:2]]]
+    assert summary["outcomes"]["grounded"] == {"ok": 1, "format_error": 3}
+
+
+def test_a_corrupt_picture_is_named_before_anything_is_asked(examples, folder):
+    examples[3].tagged_image.write_bytes(examples[3].tagged_image.read_bytes()[:-30])
+    planner = Script(truth(examples))
+    with pytest.raises(UserError, match=r"unreadable image: .*input_mask.png .*verify_dataset.py"):
+        evaluate(planner, examples, folder)
+    assert planner.asked == []
+    assert read_jsonl(folder / "generations.jsonl") == []
+
+
+def test_the_table_shows_missing_dimensions_as_missing(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    results = folder.parents[1]
+    assert models_in(results) == ["model"]
+    found = overall(results, "model", "official")
+    assert set(found.dimensions) == {"Spatial"}
+    assert found.macro["total_score"].mean == 80
+    row = next(line for line in results_table(results, ["model"]).splitlines() if line.startswith("| total, official"))
+    assert row.count("| - ") == 5
+    assert "80.0 (80.0 to 80.0)" in row
+
+
+def test_macro_weighs_dimensions_and_micro_weighs_examples(tmp_path):
+    for dimension, count, value in (("M&T", 1, 100.0), ("Spatial", 3, 20.0)):
+        folder = tmp_path / dimension / "m"
+        folder.mkdir(parents=True)
+        scores = {"task": {str(i): dict.fromkeys(
+            ("skill_match_score", "entity_match_score", "skill_with_entity_match_score", "exact_match_score", "total_score"),
+            value) for i in range(count)}}
+        (folder / "final_score.json").write_text(json.dumps(scores))
+    found = overall(tmp_path, "m", "official")
+    assert found.macro["total_score"].mean == pytest.approx(60)
+    assert found.micro["total_score"].mean == pytest.approx(40)
+    assert found.examples == 4
