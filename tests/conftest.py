@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,18 +43,39 @@ def workspace(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return root
 
 
-def script_command(script: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
+@dataclass
+class Done:
+    """How a script ended: its exit status and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def run_script(script: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    """Run a script of the repository to its end; its stdout and stderr as text."""
-    return subprocess.run(
-        script_command(script, *arguments), capture_output=True, text=True, cwd=cwd, timeout=200, check=False
-    )
+def run_script(script: str, *arguments: str | Path) -> Done:
+    """Run a script of the repository to its end, as __main__ in this process (which has torch loaded already)."""
+    path = REPOSITORY / "scripts" / script
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = [str(path), *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_path(str(path), run_name="__main__")
+        status = 0
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        sys.argv = before
+    return Done(status, out.getvalue(), err.getvalue())
 
 
-def assert_one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
+def start_script(script: str, *arguments: str | Path, **options) -> subprocess.Popen:
+    """Start a script in a process of its own, which the test may kill."""
+    command = [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def assert_one_line_error(done: Done, *words: str) -> None:
     """Exit status 2, and stderr is one line that begins with "error:" and holds all the words."""
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode == 2, done.stderr

@@ -1,0 +1,75 @@
+"""The arrows of the house: configs <- leap <- scripts, no script imports a script, and what must stay light does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((REPOSITORY / "configs").glob("**/*.py"))
+LEAP = sorted((REPOSITORY / "leap").glob("**/*.py"))
+SCRIPTS = sorted((REPOSITORY / "scripts").glob("**/*.py"))
+
+# Modules that handle records, plans, scores and statistics only.
+LIGHT = (
+    "configs.config", "leap.cli", "leap.files", "leap.records", "leap.chat", "leap.images", "leap.plans",
+    "leap.checkpoints", "leap.recipes", "leap.statistics", "leap.planners", "leap.planners.constant",
+    "leap.vlabench.examples", "leap.vlabench.prompts", "leap.vlabench.scoring", "leap.vlabench.results",
+    "leap.vlabench.run", "leap.plots", "leap.demo.build",
+)
+
+
+def imported(path: Path) -> set[str]:
+    """First parts of the modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_configs_imports_nothing_of_ours(path):
+    assert not imported(path) & {"leap", "scripts"}
+
+
+@pytest.mark.parametrize("path", LEAP, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_the_library_imports_no_script(path):
+    assert "scripts" not in imported(path)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_imports_a_script(path):
+    assert not imported(path) & ({script.stem for script in SCRIPTS} | {"scripts"})
+
+
+def test_light_modules_load_neither_torch_nor_transformers():
+    code = f"import sys, {', '.join(LIGHT)}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_script_explains_itself_without_loading_torch():
+    code = (
+        "import contextlib, io, runpy, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    sys.argv, out = [path, '--help'], io.StringIO()\n"
+        "    with contextlib.redirect_stdout(out):\n"
+        "        try: runpy.run_path(path, run_name='__main__')\n"
+        "        except SystemExit as stop: status = stop.code\n"
+        "    print(path, status, 'torch' in sys.modules, 'python scripts/' in out.getvalue())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, SCRIPTS)], capture_output=True, text=True, timeout=60, check=True
+    )
+    # A script opens with a command to paste, and answers --help before anything heavy loads.
+    assert done.stdout.splitlines() == [f"{path} 0 False True" for path in SCRIPTS]
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *LEAP, *SCRIPTS], ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_code_is_ascii(path):
+    path.read_text(encoding="ascii")
