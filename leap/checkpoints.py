@@ -41,7 +41,9 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare `folder` complete: list its files and write the manifest in one step."""
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    files = {
+        path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST
+    }
     write_json(folder / MANIFEST, asdict(manifest) | {"files": files})
 
 
@@ -167,7 +169,9 @@ def _safetensors_problem(path: Path) -> str | None:
             return "is not a safetensors file or is cut off"
         try:
             header = json.loads(file.read(length))
-            data = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+            data = max(
+                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             return "has a damaged header"
     if size != 8 + length + data:

@@ -7,6 +7,7 @@ every script answers --help at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -48,12 +49,21 @@ def parse_knobs(cls: type[T], argv: list[str] | None, description: str, recipe: 
     Raises UserError for an unknown key or flag, a wrong type, or a value out of bounds.
     """
     purpose, _, rest = description.strip().partition("\n")
-    parser = _Parser(description=purpose, epilog=rest.strip(), allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        description=purpose,
+        epilog=rest.strip(),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     hints = typing.get_type_hints(cls)
     if recipe is not None:
-        parser.add_argument("--config", type=Path, default=recipe, metavar="YAML",
-                            help=f"recipe with any of the knobs below (default: {_short(recipe)})")
+        parser.add_argument(
+            "--config",
+            type=Path,
+            default=recipe,
+            metavar="YAML",
+            help=f"recipe with any of the knobs below (default: {_short(recipe)})",
+        )
     for field in dataclasses.fields(cls):
         _add_flag(parser, field, hints[field.name])
     given = vars(parser.parse_args(argv))
@@ -126,10 +136,13 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
-        names = [name for name in dict.fromkeys(names)]
+        names = list(dict.fromkeys(names))
     else:
-        options |= {"type": _reader(kind, optional), "choices": field.metadata["choices"],
-                    "metavar": None if field.metadata["choices"] else kind.__name__.upper()}
+        options |= {
+            "type": _reader(kind, optional),
+            "choices": field.metadata["choices"],
+            "metavar": None if field.metadata["choices"] else kind.__name__.upper(),
+        }
         if is_list:
             options["nargs"] = "+"
     parser.add_argument(*dict.fromkeys(names), **options)
@@ -173,10 +186,8 @@ def _from_yaml(path: Path, field: dataclasses.Field, hint: Any, value: Any, root
     read = []
     for item in items:
         if kind is float and isinstance(item, (int, str)) and not isinstance(item, bool):
-            try:  # YAML 1.1 reads 2e-4 as text
+            with contextlib.suppress(ValueError):  # YAML 1.1 reads 2e-4 as text
                 item = float(item)
-            except ValueError:
-                pass
         wanted = str if kind is Path else kind
         if not isinstance(item, wanted) or (kind is not bool and isinstance(item, bool)):
             raise UserError(f"{path}: {field.name} must be {kind.__name__}, found {item!r}")

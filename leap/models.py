@@ -21,7 +21,9 @@ def pick_device(wanted: str = "auto") -> str:
     except RuntimeError:
         raise UserError(f"unknown device {wanted!r}; use auto, cpu or cuda:0") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {wanted} is not there; {torch.cuda.device_count()} CUDA device(s) found, or use --device cpu")
+        raise UserError(
+            f"device {wanted} is not there; {torch.cuda.device_count()} CUDA device(s) found, or use --device cpu"
+        )
     return wanted
 
 
@@ -32,9 +34,13 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model") from error
+        raise UserError(
+            f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model"
+        ) from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
-        raise UserError(f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?")
+        raise UserError(
+            f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
+        )
     return processor
 
 
@@ -58,11 +64,17 @@ def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
     base = base_model
     if base is None:
         manifest = read_manifest(adapter)
-        named = manifest.base_model if manifest else read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+        named = (
+            manifest.base_model
+            if manifest
+            else read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+        )
         base = Path(named or "unnamed")
     problem = why_incomplete(base)
     if problem:
-        raise UserError(f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model")
+        raise UserError(
+            f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model"
+        )
     return base
 
 

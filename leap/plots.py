@@ -19,8 +19,14 @@ from leap.vlabench.results import Overall
 
 # Okabe-Ito colours with a hatch each, so that neither hue nor print quality is needed to tell bars apart.
 _STYLES = (
-    ("#0072B2", ""), ("#E69F00", "///"), ("#009E73", "..."), ("#CC79A7", "xxx"),
-    ("#56B4E9", "\\\\\\"), ("#D55E00", "+++"), ("#F0E442", "ooo"), ("#999999", "--"),
+    ("#0072B2", ""),
+    ("#E69F00", "///"),
+    ("#009E73", "..."),
+    ("#CC79A7", "xxx"),
+    ("#56B4E9", "\\\\\\"),
+    ("#D55E00", "+++"),
+    ("#F0E442", "ooo"),
+    ("#999999", "--"),
 )
 _MISSING = "n/a"
 
@@ -99,12 +105,27 @@ def _bars(axes: plt.Axes, columns: Sequence[str], series: Mapping[str, Sequence[
         errors = [[v.mean - v.low for _, v in there], [v.high - v.mean for _, v in there]]
         axes.bar([x for x, _ in there], heights, width * 0.94, label=name, color=color, hatch=hatch, edgecolor="white")
         if np.any(errors):
-            axes.errorbar([x for x, _ in there], heights, np.clip(errors, 0, None), fmt="none", ecolor="black",
-                          elinewidth=0.9, capsize=2)
+            axes.errorbar(
+                [x for x, _ in there],
+                heights,
+                np.clip(errors, 0, None),
+                fmt="none",
+                ecolor="black",
+                elinewidth=0.9,
+                capsize=2,
+            )
         for x, value in zip(places, values, strict=True):
             if value is None:
-                axes.annotate(_MISSING, (x, 0), xytext=(0, 3), textcoords="offset points", rotation=90, ha="center",
-                              fontsize=7, color="0.4")
+                axes.annotate(
+                    _MISSING,
+                    (x, 0),
+                    xytext=(0, 3),
+                    textcoords="offset points",
+                    rotation=90,
+                    ha="center",
+                    fontsize=7,
+                    color="0.4",
+                )
     axes.set_xticks(range(len(columns)), columns)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9")

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def library_versions() -> dict[str, str]:
 
 
 def code_revision(checkout: Path = REPOSITORY) -> str | None:
-    """The git commit of a checkout, with "+changes" if tracked files differ from it; None without git or outside one."""
+    """The git commit of a checkout, with "+changes" if tracked files differ from it; None where there is none."""
     try:
         commit = _git(checkout, "rev-parse", "HEAD")
         changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
@@ -37,7 +37,7 @@ def code_revision(checkout: Path = REPOSITORY) -> str | None:
 
 
 def utc_now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _git(checkout: Path, *arguments: str) -> str:

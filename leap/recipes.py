@@ -24,16 +24,18 @@ class TrainingRecipe:
     per_device_eval_batch_size: int = knob(6, "rows per device in validation", check="> 0")
     gradient_accumulation_steps: int = knob(6, "forward passes per optimiser step", check="> 0")
     learning_rate: float = knob(1.5e-5, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
-    lr_scheduler_type: str = knob("linear", "decay after the warm-up",
-                                  choices=("linear", "cosine", "constant_with_warmup"))
+    lr_scheduler_type: str = knob(
+        "linear", "decay after the warm-up", choices=("linear", "cosine", "constant_with_warmup")
+    )
     warmup_steps: int = knob(800, "steps of linear warm-up", check=">= 0")
     weight_decay: float = knob(0.01, "AdamW weight decay", check=">= 0")
     adam_beta2: float = knob(0.999, "AdamW second-moment decay", check="> 0")
     max_grad_norm: float = knob(1.0, "gradient clipping norm", check="> 0")
     seed: int = knob(42, "seed of data order, dropout and initialisation", check=">= 0")
 
-    model_max_length: int = knob(4096, "longest row in tokens, images included; a longer row is an error, never cut",
-                                 check="> 0")
+    model_max_length: int = knob(
+        4096, "longest row in tokens, images included; a longer row is an error, never cut", check="> 0"
+    )
     image_tokens_min: int = knob(256, "fewest visual tokens an image is resized to", check="> 0")
     image_tokens_max: int = knob(768, "most visual tokens an image is resized to", check="> 0")
 
@@ -44,5 +46,7 @@ class TrainingRecipe:
 
     logging_steps: int = knob(10, "steps between log lines", check="> 0")
     save_steps: int = knob(200, "steps between checkpoints (and validations)", check="> 0")
-    save_total_limit: int | None = knob(3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0")
+    save_total_limit: int | None = knob(
+        3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0"
+    )
     allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")

@@ -40,7 +40,7 @@ def read_rows(path: Path) -> list[PlanningRow]:
     """All rows of a planning JSONL; UserError names file, line and defect. An empty file is an error."""
     rows = list(iter_rows(path))
     if not rows:
-        raise UserError(f"{path} holds no planning rows. Each line is {{\"messages\": [...], \"target\": {{...}}}}")
+        raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
     return rows
 
 
@@ -60,8 +60,12 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
         raise UserError(f"{where}: 'target.steps' must be the plan as text")
     turns = [_turn(message, where) for message in messages]
     if turns[-1]["role"] != "user":
-        raise UserError(f"{where}: the last turn must be the user's, found {turns[-1]['role']!r}; the plan is its answer")
-    optional = {key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None}
+        raise UserError(
+            f"{where}: the last turn must be the user's, found {turns[-1]['role']!r}; the plan is its answer"
+        )
+    optional = {
+        key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None
+    }
     return PlanningRow(turns, steps.strip(), where, folder, **optional)
 
 
@@ -75,8 +79,10 @@ def _turn(message: object, where: str) -> dict:
         raise UserError(f"{where}: the {message['role']} turn has no content")
     for item in content:
         kind = item.get("type") if isinstance(item, dict) else None
-        if kind not in ("text", "image", "video") or not isinstance(item.get(kind), (str, list) if kind == "video" else str):
+        if kind not in ("text", "image", "video") or not isinstance(
+            item.get(kind), (str, list) if kind == "video" else str
+        ):
             raise UserError(
-                f"{where}: a content item must be {{\"type\": \"text\" or \"image\" or \"video\", ...}}, found {item!r:.80}"
+                f'{where}: a content item must be {{"type": "text" or "image" or "video", ...}}, found {item!r:.80}'
             )
     return {"role": message["role"], "content": content}

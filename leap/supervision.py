@@ -119,7 +119,9 @@ class PlanningCollator:
         pad = self.processor.tokenizer.pad_token_id
 
         ids = [prompt + answer for prompt, answer in zip(encoded["input_ids"], answers, strict=True)]
-        labels = [[IGNORED] * len(prompt) + answer for prompt, answer in zip(encoded["input_ids"], answers, strict=True)]
+        labels = [
+            [IGNORED] * len(prompt) + answer for prompt, answer in zip(encoded["input_ids"], answers, strict=True)
+        ]
         batch = {
             "input_ids": _padded(ids, pad),
             "attention_mask": _padded([[1] * len(row) for row in ids], 0),

@@ -42,9 +42,21 @@ from leap.records import PlanningRow, read_rows
 from leap.supervision import PlanningCollator, RowLength, pixel_budget, set_pixel_budget
 
 # Knobs that say where and how a run executes, not what it computes: they may change between kill and resume.
-_FREE_KNOBS = {"output_dir", "model_name_or_path", "train_file", "val_file", "image_root", "logging_steps", "save_steps",
-               "save_total_limit", "dataloader_num_workers", "per_device_eval_batch_size", "allow_changes",
-               "gradient_checkpointing", "attn_implementation"}
+_FREE_KNOBS = {
+    "output_dir",
+    "model_name_or_path",
+    "train_file",
+    "val_file",
+    "image_root",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "per_device_eval_batch_size",
+    "allow_changes",
+    "gradient_checkpointing",
+    "attn_implementation",
+}
 _DEFECTS_SHOWN = 20
 
 
@@ -71,7 +83,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     if recipe.val_file:
         workspace.require(recipe.val_file, "validation file")
     if recipe.image_tokens_min > recipe.image_tokens_max:
-        raise UserError(f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}")
+        raise UserError(
+            f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
+        )
     recipe = _fit_to_device(recipe)
 
     resume = last_complete_checkpoint(recipe.output_dir)
@@ -212,7 +226,8 @@ def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tu
         raise UserError(defects[0] + (f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""))
     tokens = [sum(getattr(length, part) for length in lengths) for part in ("visual", "prompt", "supervised")]
     print(
-        f"{path}: {len(rows)} rows, {sum(tokens)} tokens ({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
+        f"{path}: {len(rows)} rows, {sum(tokens)} tokens "
+        f"({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
         f"longest row {max(length.total for length in lengths)}"
     )
     return rows, [length.total for length in lengths]

@@ -4,6 +4,10 @@
 #     bash scripts/run-tests.sh
 #     bash scripts/run-tests.sh tests/vlabench -k scoring
 set -euo pipefail
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit 0
+fi
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$ROOT/scripts/utils/setup-env.sh"
 cd "$ROOT"

@@ -23,7 +23,7 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace (its path has a space) with models/tiny-planner, data/{train,val}.jsonl and the benchmark. Read only."""
+    """A workspace (its path has a space) with the tiny planner, rows and benchmark. Tests only read it."""
     root = tmp_path_factory.mktemp("demo space")
     build_rows(root / "data" / "train.jsonl", "train", 200, seed=0)
     build_rows(root / "data" / "val.jsonl", "validation", 20, seed=0)

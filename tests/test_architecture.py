@@ -14,10 +14,25 @@ SCRIPTS = sorted((REPOSITORY / "scripts").glob("**/*.py"))
 
 # Modules that handle records, plans, scores and statistics only.
 LIGHT = (
-    "configs.config", "leap.cli", "leap.files", "leap.records", "leap.chat", "leap.images", "leap.plans",
-    "leap.checkpoints", "leap.recipes", "leap.statistics", "leap.planners", "leap.planners.constant",
-    "leap.vlabench.examples", "leap.vlabench.prompts", "leap.vlabench.scoring", "leap.vlabench.results",
-    "leap.vlabench.run", "leap.plots", "leap.demo.build",
+    "configs.config",
+    "leap.cli",
+    "leap.files",
+    "leap.records",
+    "leap.chat",
+    "leap.images",
+    "leap.plans",
+    "leap.checkpoints",
+    "leap.recipes",
+    "leap.statistics",
+    "leap.planners",
+    "leap.planners.constant",
+    "leap.vlabench.examples",
+    "leap.vlabench.prompts",
+    "leap.vlabench.scoring",
+    "leap.vlabench.results",
+    "leap.vlabench.run",
+    "leap.plots",
+    "leap.demo.build",
 )
 
 

@@ -88,8 +88,10 @@ GOOD = {"messages": [{"role": "user", "content": "Plan."}], "target": {"steps": 
         ('{"messages": [', ["rows.jsonl:2", "not valid JSON"]),
         (json.dumps({"target": GOOD["target"]}), ["rows.jsonl:2", "'messages'"]),
         (json.dumps({"messages": GOOD["messages"]}), ["rows.jsonl:2", "'target.steps'"]),
-        (json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}),
-         ["rows.jsonl:2", "image not found: x.png", "--image_root"]),
+        (
+            json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}),
+            ["rows.jsonl:2", "image not found: x.png", "--image_root"],
+        ),
     ],
 )
 def test_training_names_file_and_line_of_a_bad_row(workspace, line, words):

@@ -16,8 +16,15 @@ from leap.checkpoints import (
 )
 
 MANIFEST = Manifest(
-    base_model="models/base", kind="full", recipe={"seed": 1}, data_sha256="d", pixel_budget={"shortest_edge": 1},
-    chat_template_sha256="c", library_versions={"torch": "2"}, steps=7, tokens_seen=70,
+    base_model="models/base",
+    kind="full",
+    recipe={"seed": 1},
+    data_sha256="d",
+    pixel_budget={"shortest_edge": 1},
+    chat_template_sha256="c",
+    library_versions={"torch": "2"},
+    steps=7,
+    tokens_seen=70,
 )
 
 
@@ -54,8 +61,12 @@ def test_a_file_that_is_gone_or_cut_makes_a_checkpoint_incomplete(tmp_path):
 
 @pytest.mark.parametrize(
     ("weights", "reason"),
-    [(safetensors(), None), (safetensors(cut=1), "is cut off"), (b"", "is not a safetensors file"),
-     (b"\x05\0\0\0\0\0\0\0{nope" + b"x" * 9, "damaged header")],
+    [
+        (safetensors(), None),
+        (safetensors(cut=1), "is cut off"),
+        (b"", "is not a safetensors file"),
+        (b"\x05\0\0\0\0\0\0\0{nope" + b"x" * 9, "damaged header"),
+    ],
 )
 def test_a_folder_from_elsewhere_is_judged_by_its_weights_header(tmp_path, weights, reason):
     found = why_incomplete(checkpoint(tmp_path / "checkpoint-9", manifest=False, weights=weights))

@@ -21,8 +21,15 @@ def test_a_relative_workspace_is_relative_to_the_current_directory(monkeypatch, 
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("CommonSense", "CommenSence"), ("commensence", "CommenSence"), ("PhysicalLaw", "PhysicsLaw"), ("mt", "M&T"),
-     ("m&t", "M&T"), ("SPATIAL", "Spatial"), (" complex ", "Complex")],
+    [
+        ("CommonSense", "CommenSence"),
+        ("commensence", "CommenSence"),
+        ("PhysicalLaw", "PhysicsLaw"),
+        ("mt", "M&T"),
+        ("m&t", "M&T"),
+        ("SPATIAL", "Spatial"),
+        (" complex ", "Complex"),
+    ],
 )
 def test_dimensions_are_known_by_several_spellings(written, meant):
     assert dimension_named(written) == meant

@@ -50,8 +50,12 @@ def test_a_journal_has_one_writer_at_a_time(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b'{"a": 1}\n\n{"a"\n', ":3: not valid JSON"), (b"[1]\n", ":1: expected a JSON object, found list"),
-     (b"\xff\xfe\n", "is not UTF-8"), (b"[" * 100_000, ":1: not valid JSON")],
+    [
+        (b'{"a": 1}\n\n{"a"\n', ":3: not valid JSON"),
+        (b"[1]\n", ":1: expected a JSON object, found list"),
+        (b"\xff\xfe\n", "is not UTF-8"),
+        (b"[" * 100_000, ":1: not valid JSON"),
+    ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, content, words):
     path = tmp_path / "rows.jsonl"

@@ -22,16 +22,46 @@ STEPS = 12
 def training(run: Path) -> list:
     """Twelve steps of 32 out of 200 rows: the run crosses into a second epoch."""
     return [
-        "--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", STEPS,
-        "--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 2, "--save_steps", 3, "--warmup_steps", 2,
-        "--save_total_limit", 3, "--dataloader_num_workers", 0, "--logging_steps", 3,
+        "--config",
+        REPOSITORY / "configs/training/quickstart.yaml",
+        "--output_dir",
+        run,
+        "--max_steps",
+        STEPS,
+        "--per_device_train_batch_size",
+        16,
+        "--gradient_accumulation_steps",
+        2,
+        "--save_steps",
+        3,
+        "--warmup_steps",
+        2,
+        "--save_total_limit",
+        3,
+        "--dataloader_num_workers",
+        0,
+        "--logging_steps",
+        3,
     ]
 
 
 def evaluation(checkpoint: Path, results: Path, demo: Path) -> list:
     return [
-        "--checkpoint", checkpoint, "--output_dir", results, "--base_model", demo / "models" / "tiny-planner",
-        "--max_new_tokens", 40, "--batch_size", 2, "--device", "cpu", "--dimension", "M&T", "Complex",
+        "--checkpoint",
+        checkpoint,
+        "--output_dir",
+        results,
+        "--base_model",
+        demo / "models" / "tiny-planner",
+        "--max_new_tokens",
+        40,
+        "--batch_size",
+        2,
+        "--device",
+        "cpu",
+        "--dimension",
+        "M&T",
+        "Complex",
     ]
 
 
@@ -133,16 +163,28 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed
     monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
     arguments = [*training(undisturbed / "run"), "--lr", "0.5", "--train_file", demo / "data" / "val.jsonl"]
     assert_one_line_error(
-        run_script(TRAIN, *arguments), "checkpoint-12 was made with another recipe",
-        "learning_rate: 0.0015 -> 0.5; the content of the training or validation file", "--allow_changes",
+        run_script(TRAIN, *arguments),
+        "checkpoint-12 was made with another recipe",
+        "learning_rate: 0.0015 -> 0.5; the content of the training or validation file",
+        "--allow_changes",
     )
 
 
 def test_every_checkpoint_of_a_run_can_be_evaluated_at_once(demo, undisturbed, workspace):
     (workspace / "output").symlink_to(undisturbed / "run")
     done = run_script(
-        EVALUATE, "--all-checkpoints", "--base_model", demo / "models" / "tiny-planner", "--dimension", "spatial",
-        "--num_episodes", 1, "--max_new_tokens", 8, "--few-shot-num", 1,
+        EVALUATE,
+        "--all-checkpoints",
+        "--base_model",
+        demo / "models" / "tiny-planner",
+        "--dimension",
+        "spatial",
+        "--num_episodes",
+        1,
+        "--max_new_tokens",
+        8,
+        "--few-shot-num",
+        1,
     )
     assert done.returncode == 0, done.stderr
     names = {folder.name for folder in (workspace / "eva_results" / "Spatial").iterdir()}
@@ -152,7 +194,13 @@ def test_every_checkpoint_of_a_run_can_be_evaluated_at_once(demo, undisturbed, w
 def test_figures_and_table_come_out_of_the_results(demo, undisturbed, workspace):
     results = undisturbed / "results"
     done = run_script(
-        EVALUATE, "--planner", "constant", "--output_dir", results, "--data_path", demo / "dataset" / "vlm_evaluation_v1.0"
+        EVALUATE,
+        "--planner",
+        "constant",
+        "--output_dir",
+        results,
+        "--data_path",
+        demo / "dataset" / "vlm_evaluation_v1.0",
     )
     assert done.returncode == 0, done.stderr
     done = run_script("evaluation/draw_evaluation_results.py", "--results", results)

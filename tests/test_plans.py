@@ -29,7 +29,8 @@ def test_after_a_chain_of_thought_the_last_list_counts():
 
 def test_missing_params_are_none():
     assert read_tolerant('[{"name": "lift"}, {"name": "pull", "params": null}]') == [
-        Step("lift", None, None), Step("pull", None, None)
+        Step("lift", None, None),
+        Step("pull", None, None),
     ]
 
 
@@ -54,8 +55,20 @@ def test_the_tolerant_reader_names_the_reason_why_not(text, reason):
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [(3, 3), ("3", 3), (" 3 ", 3), (3.0, 3), ("3.0", 3), (None, None), ("cup", "cup"), (3.5, "3.5"), (True, "true"),
-     ([3], "[3]"), (float("nan"), "NaN"), ("9" * 30, "9" * 30)],
+    [
+        (3, 3),
+        ("3", 3),
+        (" 3 ", 3),
+        (3.0, 3),
+        ("3.0", 3),
+        (None, None),
+        ("cup", "cup"),
+        (3.5, "3.5"),
+        (True, "true"),
+        ([3], "[3]"),
+        (float("nan"), "NaN"),
+        ("9" * 30, "9" * 30),
+    ],
 )
 def test_ids_are_canonical(written, meant):
     assert canonical_id(written) == meant

@@ -11,7 +11,9 @@ GOOD = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Plan
 def test_a_row_is_typed_and_its_text_content_wrapped(tmp_path):
     record = {
         "messages": [{"role": "system", "content": "Be brief."}, *GOOD["messages"]],
-        "target": GOOD["target"], "task_id": 327, "unknown": 1,
+        "target": GOOD["target"],
+        "task_id": 327,
+        "unknown": 1,
     }
     row = row_from_record(record, "f:1", tmp_path)
     assert row.messages[0] == {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}

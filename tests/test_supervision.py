@@ -36,7 +36,10 @@ CONVERSATIONS = {
         {"role": "user", "content": [image("wide.png"), text("Plan it.")]},
     ],
     "the word assistant": [
-        {"role": "user", "content": [image("a.png"), text("assistant\nsays <|im_start|>assistant\n: plan it, assistant")]}
+        {
+            "role": "user",
+            "content": [image("a.png"), text("assistant\nsays <|im_start|>assistant\n: plan it, assistant")],
+        }
     ],
 }
 
@@ -65,7 +68,7 @@ def row(name, folder, steps=STEPS):
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_tokens_and_labels_are_those_of_the_processors_own_template(name, processor, collator, folder):
-    """The whole conversation tokenised at once gives the same ids, and the labels are the answer and its end of turn."""
+    """The whole conversation tokenised at once gives the same ids; the labels are the answer and its end of turn."""
     item = row(name, folder)
     batch = collator([item])
     whole = processor.apply_chat_template(chat_messages(item, item.steps), tokenize=False)
@@ -101,8 +104,12 @@ def test_a_batch_pads_on_the_right_and_masks_by_length(processor, collator, fold
     for i, item in enumerate(rows):
         alone = collator([item])
         size = alone["input_ids"].shape[1]
-        for key, filler in (("input_ids", processor.tokenizer.pad_token_id), ("labels", IGNORED),
-                            ("attention_mask", 0), ("mm_token_type_ids", 0)):
+        for key, filler in (
+            ("input_ids", processor.tokenizer.pad_token_id),
+            ("labels", IGNORED),
+            ("attention_mask", 0),
+            ("mm_token_type_ids", 0),
+        ):
             assert torch.equal(batch[key][i, :size], alone[key][0])
             assert (batch[key][i, size:] == filler).all()
     assert batch["pixel_values"].shape[0] == batch["image_grid_thw"].prod(dim=1).sum()
@@ -129,7 +136,9 @@ def test_the_pixel_budget_decides_the_real_grid(demo, folder, fewest, most):
 
 def test_a_template_that_does_not_continue_the_prompt_is_refused(demo, folder):
     processor = load_processor(demo / "models" / "tiny-planner")
-    processor.chat_template = processor.chat_template.replace("render(message.content)", "render(message.content) | upper")
+    processor.chat_template = processor.chat_template.replace(
+        "render(message.content)", "render(message.content) | upper"
+    )
     with pytest.raises(UserError, match=r"one image:1: the chat template .* cannot tell which tokens to supervise"):
         render(processor, row("one image", folder))
 
@@ -145,6 +154,9 @@ def test_a_missing_or_broken_image_is_named_with_its_row(collator, folder):
 
 
 def test_a_video_item_is_refused_by_name(collator, folder):
-    record = {"messages": [{"role": "user", "content": [{"type": "video", "video": "v.mp4"}]}], "target": {"steps": STEPS}}
+    record = {
+        "messages": [{"role": "user", "content": [{"type": "video", "video": "v.mp4"}]}],
+        "target": {"steps": STEPS},
+    }
     with pytest.raises(UserError, match="video items are not supported"):
         collator.length(row_from_record(record, "rows.jsonl:7", folder))

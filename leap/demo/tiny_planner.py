@@ -11,13 +11,22 @@ from pathlib import Path
 
 # The control tokens of Qwen's chat format; the processor finds pictures by them.
 SPECIAL_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
-    "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
 )
 
 # A digit stands alone, so that an id is one token. A line of 60 or more characters is one piece, so that the fixed
 # text of a prompt merges into few tokens; elsewhere a word, or a run that starts with punctuation, is one piece.
 PIECES = r"\p{N}|[^\n\p{N}]{60,}|[ ]?\p{L}+|[ ]?[^\s\p{L}\p{N}][^\s\p{N}]*|\s+"
+
+VOCABULARY = 2048  # at most; the demo's texts fill about half
+INITIALIZER_RANGE = 0.06  # 0.02 is for wide models; a width of 128 starts learning sooner from larger weights
 
 CHAT_TEMPLATE = """\
 {%- macro render(content) -%}
@@ -44,10 +53,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int):
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -66,9 +77,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int):
     )
 
 
-def build_tiny_planner(folder: Path, texts: Iterable[str], seed: int = 0, vocab_size: int = 2048,
-    hidden=128, layers=3, vhidden=96, vdepth=2) -> None:
-    """Write the untrained planner to `folder`. Source: the Qwen3-VL classes of transformers, configured small."""
+def build_tiny_planner(folder: Path, texts: Iterable[str], seed: int = 0) -> None:
+    """Write the untrained planner (1.4 million parameters) to `folder`; its tokenizer is trained on `texts`.
+
+    Source: the Qwen3-VL classes of transformers, configured small.
+    """
     import torch
     from transformers import (
         Qwen2VLImageProcessor,
@@ -78,31 +91,60 @@ def build_tiny_planner(folder: Path, texts: Iterable[str], seed: int = 0, vocab_
         Qwen3VLVideoProcessor,
     )
 
-    tokenizer = train_tokenizer(texts, vocab_size)
-    pixels = {"shortest_edge": 32 * 32, "longest_edge": 16 * 32 * 32}
-    vision = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    tokenizer = train_tokenizer(texts, VOCABULARY)
+    pictures = {
+        "size": {"shortest_edge": 32 * 32, "longest_edge": 16 * 32 * 32},
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels, **vision),
-        video_processor=Qwen3VLVideoProcessor(size=pixels, **vision),
+        image_processor=Qwen2VLImageProcessor(**pictures),
+        video_processor=Qwen3VLVideoProcessor(**pictures),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
     )
     token = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         text_config={
-            "vocab_size": len(tokenizer), "hidden_size": hidden, "intermediate_size": 3*hidden, "num_hidden_layers": layers,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": hidden//4, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [hidden//16, hidden//32, hidden//32], "mrope_interleaved": True},
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [8, 4, 4],
+                "mrope_interleaved": True,
+            },
+            "initializer_range": INITIALIZER_RANGE,
             "tie_word_embeddings": True,
-            "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
         },
         vision_config={
-            "depth": vdepth, "hidden_size": vhidden, "intermediate_size": 2*vhidden, "num_heads": 4, "patch_size": 16,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": hidden,
-            "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+            "depth": 2,
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_heads": 4,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 128,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+            "initializer_range": INITIALIZER_RANGE,
         },
-        image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
     torch.manual_seed(seed)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from leap.plans import fenced
 from leap.planners import Answer, Query
+from leap.plans import fenced
 
 
 class ConstantPlanner:

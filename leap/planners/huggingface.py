@@ -60,7 +60,7 @@ class HuggingFacePlanner:
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """Greedy answers. MachineFailure on running out of memory (the caller tries fewer) or an undecodable picture."""
+        """Greedy answers. MachineFailure on running out of memory (the caller tries fewer) or a broken picture."""
         texts, pictures = [], []
         for query in queries:
             messages = [{"role": "user", "content": query.items}]
@@ -69,8 +69,12 @@ class HuggingFacePlanner:
         inputs = self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
         try:
             output = self.model.generate(
-                **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, do_sample=False,
-                temperature=None, top_p=None, top_k=None,
+                **inputs.to(self.model.device),
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
             )
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()

@@ -1,25 +1,28 @@
 """Benchmark examples on disk: find them, read them, check them.
 
-    <data_path>/<dimension>/<task>/example<N>/
-        input/input.png               the scene (VLABench: four views in one picture)
-        input/input_mask.png          the same with numbered tags
-        input/instruction.txt
-        output/operation_sequence.json   {"skill_sequence": [{"name": ..., "params": {...}}, ...]}
-        env_config/env_config.json    never shown to a model
+<data_path>/<dimension>/<task>/example<N>/
+    input/input.png               the scene (VLABench: four views in one picture)
+    input/input_mask.png          the same with numbered tags
+    input/instruction.txt
+    output/operation_sequence.json   {"skill_sequence": [{"name": ..., "params": {...}}, ...]}
+    env_config/env_config.json    never shown to a model
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.images import decode_image
 from leap.plans import SKILLS, TARGETS, subtasks
 
+T = TypeVar("T")
 _EXAMPLE = re.compile(r"example(\d+)")
 
 
@@ -54,32 +57,62 @@ class Example:
 
     def instruction(self) -> str:
         """The instruction as written. UserError if the file is missing, empty or no text."""
-        try:
-            text = self.instruction_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _defect(self.instruction_file, error) from error
-        if not text.strip():
-            raise UserError(f"{self.instruction_file} is empty. {_ADVICE}")
-        return text
+        return _or_user_error(_instruction_in, self.instruction_file)
 
     def ground_truth(self) -> list[dict]:
         """The skill sequence of the ground truth. UserError if it is not one that can be scored."""
-        try:
-            content = json.loads(self.plan_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise _defect(self.plan_file, error) from error
-        problem = plan_problem(content)
-        if problem:
-            raise UserError(f"{self.plan_file}: {problem}. {_ADVICE}")
-        return content["skill_sequence"]
+        return _or_user_error(_plan_in, self.plan_file)
 
 
-_ADVICE = "Check the whole folder with: python scripts/utils/verify_dataset.py"
+VERIFY_ADVICE = "Check the whole folder with: python scripts/utils/verify_dataset.py"
 
 
-def _defect(path: Path, error: Exception) -> UserError:
-    reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-    return UserError(f"{path} {reason}. {_ADVICE}")
+def _or_user_error(read: Callable[[Path], T], path: Path) -> T:
+    try:
+        return read(path)
+    except ValueError as error:
+        raise UserError(f"{path} {error}. {VERIFY_ADVICE}") from error
+
+
+def _text_in(path: Path) -> str:
+    """A text file's content; ValueError says why there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read ({error})") from error
+
+
+def _instruction_in(path: Path) -> str:
+    text = _text_in(path)
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _json_in(path: Path) -> Any:
+    try:
+        return json.loads(_text_in(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON ({error})") from error
+
+
+def _plan_in(path: Path) -> list[dict]:
+    content = _json_in(path)
+    problem = plan_problem(content)
+    if problem:
+        raise ValueError(f"is no scorable plan: {problem}")
+    return content["skill_sequence"]
+
+
+def _picture_in(path: Path) -> None:
+    try:
+        decode_image(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"is no readable picture ({error})") from error
 
 
 def plan_problem(content: object) -> str | None:
@@ -123,9 +156,11 @@ def find_examples(
         found[dimension] = [e for name in chosen for e in _examples_of(folder / name, dimension)[:num_episodes]]
     unknown = sorted(set(tasks or []) - known_tasks)
     if unknown:
-        raise UserError(f"unknown task {unknown[0]!r} in {', '.join(dimensions)}; there: {', '.join(sorted(known_tasks))}")
+        raise UserError(
+            f"unknown task {unknown[0]!r} in {', '.join(dimensions)}; there: {', '.join(sorted(known_tasks))}"
+        )
     if not any(found.values()) and not allow_empty:
-        raise UserError(f"no examples below {data_path} for {', '.join(dimensions)}. {_ADVICE}")
+        raise UserError(f"no examples below {data_path} for {', '.join(dimensions)}. {VERIFY_ADVICE}")
     return {dimension: examples for dimension, examples in found.items() if examples}
 
 
@@ -137,25 +172,15 @@ def _examples_of(folder: Path, dimension: str) -> list[Example]:
 def example_problems(example: Example) -> list[tuple[Path, str]]:
     """Every defect of an example as (file, reason): a file missing, a picture that does not decode, a bad plan."""
     problems: list[tuple[Path, str]] = []
-    for path in (example.plain_image, example.tagged_image):
-        if not path.is_file():
-            problems.append((path, "is missing"))
-            continue
+    for read, path in (
+        (_picture_in, example.plain_image),
+        (_picture_in, example.tagged_image),
+        (_instruction_in, example.instruction_file),
+        (_plan_in, example.plan_file),
+        (_json_in, example.env_config_file),
+    ):
         try:
-            decode_image(path.read_bytes())
-        except (OSError, ValueError) as error:
-            problems.append((path, f"is no readable picture ({error})"))
-    for read in (example.instruction, example.ground_truth):
-        try:
-            read()
-        except UserError as error:
-            path = example.instruction_file if read == example.instruction else example.plan_file
-            problems.append((path, str(error).removeprefix(str(path)).removesuffix(_ADVICE).strip(" :.")))
-    if not example.env_config_file.is_file():
-        problems.append((example.env_config_file, "is missing"))
-    else:
-        try:
-            json.loads(example.env_config_file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            problems.append((example.env_config_file, f"is not valid JSON ({error})"))
+            read(path)
+        except ValueError as error:
+            problems.append((path, str(error)))
     return problems

@@ -12,7 +12,6 @@ import json
 import random
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -67,7 +66,9 @@ class PromptWriter:
         """The shots of one example: chosen by a seed of its own, never the example itself."""
         others = [other for other in self.pool if other.folder != example.folder]
         if len(others) < self.few_shot_num:
-            raise UserError(f"{self.few_shot_num} shots wanted, {len(others)} other examples there; lower --few-shot-num")
+            raise UserError(
+                f"{self.few_shot_num} shots wanted, {len(others)} other examples there; lower --few-shot-num"
+            )
         rng = random.Random(f"{self.seed} {example.task} {example.number}")
         return rng.sample(others, self.few_shot_num)
 
@@ -79,7 +80,12 @@ class PromptWriter:
         text = self._text
         items = [_text(text["preamble"])]
         for shot in shots:
-            items += [_text(text["shot"]), *_pictures(shot), _text(self._instruction(shot)), _text(fenced(shot.ground_truth()) + "\n")]
+            items += [
+                _text(text["shot"]),
+                *_pictures(shot),
+                _text(self._instruction(shot)),
+                _text(fenced(shot.ground_truth()) + "\n"),
+            ]
         items += [_text(text["query"]), *_pictures(example), _text(self._instruction(example))]
         if self.with_cot:
             items.append(_text(text["cot"]))
@@ -101,7 +107,9 @@ class PromptWriter:
                 "shot_input_pic": {i: str(shot.plain_image) for i, shot in by_number.items()},
                 "shot_input_pic_gt": {i: str(shot.tagged_image) for i, shot in by_number.items()},
                 "shot_input_instruction": {i: shot.instruction() for i, shot in by_number.items()},
-                "shot_output": {i: json.loads(shot.plan_file.read_text(encoding="utf-8")) for i, shot in by_number.items()},
+                "shot_output": {
+                    i: json.loads(shot.plan_file.read_text(encoding="utf-8")) for i, shot in by_number.items()
+                },
             }
         return [{"type": kind, kind: value} for kind, value in self._items(fields, self.language, self.with_cot)]
 
@@ -129,7 +137,8 @@ def _official_assembly(workspace: WorkspaceConfig) -> Any:
     """VLABench's own `get_ti_list`, loaded from its file without importing the package (which wants a simulator)."""
     path = workspace.require(workspace.vlabench / "VLABench/evaluation/model/vlm/base.py", "VLABench's prompt assembly")
     spec = importlib.util.spec_from_file_location("vlabench_prompt_assembly", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_ti_list

@@ -1,12 +1,12 @@
 """Results of one model in one dimension: written from a journal, read back for tables and figures.
 
-    eva_results/<dimension>/<model>/
-        generations.jsonl      the journal: one line an answered example
-        failures.jsonl         examples the machine failed on, with reasons; not answers, not scored
-        output.json            answers in VLABench's structure
-        final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
-        grounded_score.json    grounded scores, same structure
-        summary.json           means, intervals, counts, settings, provenance
+eva_results/<dimension>/<model>/
+    generations.jsonl      the journal: one line an answered example
+    failures.jsonl         examples the machine failed on, with reasons; not answers, not scored
+    output.json            answers in VLABench's structure
+    final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
+    grounded_score.json    grounded scores, same structure
+    summary.json           means, intervals, counts, settings, provenance
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def overall(results: Path, model: str, scorer: str) -> Overall:
 
 
 def results_table(results: Path, models: Sequence[str]) -> str:
-    """Markdown: one row a model and score, dimensions as columns, missing ones as "-", macro and micro with intervals."""
+    """Markdown: one row a model and score, dimensions as columns (missing: "-"), macro and micro with intervals."""
     wanted = (
         ("official", "total_score", "total, official (of 80)"),
         ("grounded", "total_score", "total, grounded (of 100)"),

@@ -18,7 +18,7 @@ from leap.images import intact_problem
 from leap.planners import Answer, MachineFailure, Planner, Query
 from leap.progress import Progress
 from leap.provenance import code_revision, hardware, library_versions, utc_now
-from leap.vlabench.examples import Example
+from leap.vlabench.examples import VERIFY_ADVICE, Example
 from leap.vlabench.prompts import PromptWriter, prompt_text
 from leap.vlabench.results import write_results
 
@@ -64,7 +64,9 @@ def evaluate_dimension(
 
         by_place = {(record["task"], record["example"]): record for record in records.values()}
         answers = {e: by_place[e.task, e.number] for e in all_examples if (e.task, e.number) in by_place}
-        for example in examples:  # an example whose pictures or words changed counts by its present answer, or not at all
+        for (
+            example
+        ) in examples:  # an example whose pictures or words changed counts by its present answer, or not at all
             answers.pop(example, None)
             if keys[example] in records:
                 answers[example] = records[keys[example]]
@@ -111,10 +113,7 @@ def _key(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> st
             content = _read_picture(path)
             problem = intact_problem(content)
             if problem:
-                raise UserError(
-                    f"unreadable image: {path} ({problem}). Check the whole folder with: "
-                    "python scripts/utils/verify_dataset.py"
-                )
+                raise UserError(f"unreadable image: {path} ({problem}). {VERIFY_ADVICE}")
             pictures.append(hashlib.sha256(content).hexdigest())
     place = [example.task, example.number]
     return sha256_json([settings, place, hashlib.sha256(prompt_text(items).encode()).hexdigest(), pictures])
@@ -124,9 +123,7 @@ def _read_picture(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror}). Check the whole folder with: python scripts/utils/verify_dataset.py"
-        ) from error
+        raise UserError(f"cannot read {path} ({error.strerror}). {VERIFY_ADVICE}") from error
 
 
 def _query(example: Example, writer: PromptWriter) -> Query:

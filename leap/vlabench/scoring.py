@@ -62,7 +62,7 @@ def score_official_sequence(predicted: Any, ground_truth: list, order_independen
         joint = _recall(_triples(ground_truth), _triples(predicted))
         nodes_true, nodes = _nodes(ground_truth, names_true), _nodes(predicted, names)
         exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true)
-    except Exception as error:  # noqa: BLE001  the official scorer turns every exception into zeros
+    except Exception as error:
         return Score("score_error", dict.fromkeys(OFFICIAL_METRICS, 0), f"{type(error).__name__}: {error}"[:200])
     # The official sum walks a dictionary that holds only the first two of its four weighted terms.
     total = _WEIGHTS["skill_match_score"] * skill + _WEIGHTS["entity_match_score"] * entity
@@ -152,8 +152,12 @@ def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> 
     for plan in (true, steps):
         cuts = subtasks([step.skill for step in plan])
         covered = {i for start, end in cuts for i in range(start, end)}
-        pieces.append(Counter([tuple(plan[start:end]) for start, end in cuts]
-                              + [(step,) for i, step in enumerate(plan) if i not in covered]))
+        pieces.append(
+            Counter(
+                [tuple(plan[start:end]) for start, end in cuts]
+                + [(step,) for i, step in enumerate(plan) if i not in covered]
+            )
+        )
     return pieces[0] == pieces[1]
 
 

@@ -27,8 +27,12 @@ from leap.vlabench.prompts import LANGUAGES, STYLES, PromptWriter
 
 @dataclass(frozen=True)
 class Options:
-    checkpoint: list[Path] = knob([], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",))
-    all_checkpoints: bool = knob(False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",))
+    checkpoint: list[Path] = knob(
+        [], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",)
+    )
+    all_checkpoints: bool = knob(
+        False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",)
+    )
     base_model: Path | None = knob(
         None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
     )
@@ -78,8 +82,13 @@ def main() -> int:
             if options.overwrite:
                 shutil.rmtree(target, ignore_errors=True)
             writer = PromptWriter(
-                workspace, options.prompt, options.language, options.few_shot_num, options.with_cot,
-                pool=everything[dimension], seed=options.seed,
+                workspace,
+                options.prompt,
+                options.language,
+                options.few_shot_num,
+                options.with_cot,
+                pool=everything[dimension],
+                seed=options.seed,
             )
             summary = evaluate_dimension(
                 planner, writer, examples, everything[dimension], target, folder, options.batch_size

@@ -5,6 +5,11 @@
 #
 # Needs Python 3.11 or newer. Uses uv where it is there or can be installed, else pip. Does nothing if up to date.
 set -euo pipefail
+if [ $# -gt 0 ]; then
+    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    [ "$1" = --help ] || [ "$1" = -h ] || { echo "error: unknown argument $1" >&2; exit 2; }
+    exit 0
+fi
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV="$ROOT/.venv"
 STAMP="$VENV/leap-installed"

@@ -67,7 +67,8 @@ def test_the_benchmark_has_all_dimensions_with_two_or_more_tasks(demo):
 
 def test_no_scene_is_shared_between_training_validation_and_benchmark(demo):
     scenes = {
-        split: {record["scene"] for record in read_jsonl(demo / "data" / f"{split}.jsonl")} for split in ("train", "val")
+        split: {record["scene"] for record in read_jsonl(demo / "data" / f"{split}.jsonl")}
+        for split in ("train", "val")
     }
     found = find_examples(demo / "dataset" / "vlm_evaluation_v1.0", BENCHMARK_DIMENSIONS)
     scenes["benchmark"] = {

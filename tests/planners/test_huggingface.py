@@ -22,7 +22,7 @@ def queries(demo):
         writer = PromptWriter(WorkspaceConfig(demo), "builtin", few_shot_num=shots, pool=examples)
         for example in examples:
             items = [
-                {"type": "image", "image": open(item["image"], "rb").read()} if item["type"] == "image" else item  # noqa: SIM115, PTH123
+                {"type": "image", "image": open(item["image"], "rb").read()} if item["type"] == "image" else item  # noqa: SIM115
                 for item in writer.write(example)
             ]
             found.append(Query("Spatial", example.task, example.number, items))
@@ -79,7 +79,7 @@ def test_the_identity_follows_the_weights(lively, planner, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(lively, other)
     assert HuggingFacePlanner(other, "cpu", max_new_tokens=24).identity() == planner.identity()
-    with open(other / "model.safetensors", "r+b") as file:  # noqa: PTH123
+    with open(other / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
     assert HuggingFacePlanner(other, "cpu", max_new_tokens=24).identity() != planner.identity()

@@ -16,11 +16,15 @@ def benchmark(demo, tmp_path):
 
 def test_examples_are_ordered_by_task_and_number(benchmark):
     for number in (2, 10):
-        shutil.copytree(benchmark / "Spatial/select_book_spatial/example0",
-                        benchmark / f"Spatial/select_book_spatial/example{number}")
+        shutil.copytree(
+            benchmark / "Spatial/select_book_spatial/example0",
+            benchmark / f"Spatial/select_book_spatial/example{number}",
+        )
     found = find_examples(benchmark, ["Spatial"])["Spatial"]
     assert [(e.task, e.number) for e in found] == [
-        *(("select_book_spatial", n) for n in (0, 1, 2, 10)), ("select_fruit_spatial", 0), ("select_fruit_spatial", 1)
+        *(("select_book_spatial", n) for n in (0, 1, 2, 10)),
+        ("select_fruit_spatial", 0),
+        ("select_fruit_spatial", 1),
     ]
 
 
@@ -40,7 +44,9 @@ def test_an_unknown_task_or_a_missing_dimension_is_named(benchmark):
 
 
 def test_the_drawn_benchmark_has_no_defect(benchmark):
-    for examples in find_examples(benchmark, ["M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex"]).values():
+    for examples in find_examples(
+        benchmark, ["M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex"]
+    ).values():
         for example in examples:
             assert example_problems(example) == []
 
@@ -60,12 +66,16 @@ PICK = {"name": "pick", "params": {"target_entity_name": 1}}
         ("env_config/env_config.json", None, "is missing"),
         ("env_config/env_config.json", b"{", "is not valid JSON"),
         ("output/operation_sequence.json", None, "is missing"),
-        ("output/operation_sequence.json", b"[", "cannot be read"),
+        ("output/operation_sequence.json", b"[", "is not valid JSON"),
         ("output/operation_sequence.json", b"{}", "no skill_sequence list"),
         ("output/operation_sequence.json", [{"name": "grab", "params": {}}], "skill 0 has the unknown name 'grab'"),
         ("output/operation_sequence.json", [PICK], "no official sub-task pattern matches"),
         ("output/operation_sequence.json", [PICK, {"name": "lift"}], "skill 1 is no object with name and params"),
-        ("output/operation_sequence.json", [{"name": "press", "params": {"target_entity_name": "1"}}], "not an integer id"),
+        (
+            "output/operation_sequence.json",
+            [{"name": "press", "params": {"target_entity_name": "1"}}],
+            "not an integer id",
+        ),
     ],
 )
 def test_each_defect_is_found_with_its_path(benchmark, file, content, reason):

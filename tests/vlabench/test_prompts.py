@@ -27,7 +27,8 @@ def test_the_builtin_prompt_shows_both_pictures_and_ends_with_the_instruction(ex
     example = examples["Spatial"][0]
     items = writer(language=language).write(example)
     assert [item["image"] for item in items if item["type"] == "image"] == [
-        str(example.plain_image), str(example.tagged_image)
+        str(example.plain_image),
+        str(example.tagged_image),
     ]
     assert items[-1]["text"].strip().endswith(example.instruction())
     for word in ("target_entity_name", "target_container_name", "open_door", "pick pour place", "JSON"):
@@ -53,9 +54,7 @@ def test_shots_are_seeded_never_the_query_and_answerable_by_the_official_parser(
         assert sum(item["type"] == "image" for item in items) == 8
         answers = [item["text"] for item in items if item["type"] == "text" and "```json" in item["text"]]
         assert [read_official(answer) for answer in answers] == [shot.ground_truth() for shot in shots]
-    assert any(
-        three.shots_for(e) != writer(few_shot_num=3, pool=pool, seed=1).shots_for(e) for e in pool
-    )
+    assert any(three.shots_for(e) != writer(few_shot_num=3, pool=pool, seed=1).shots_for(e) for e in pool)
 
 
 def test_too_few_examples_for_the_shots_is_an_error(examples):
@@ -68,8 +67,13 @@ def test_a_chain_of_thought_is_asked_for_at_the_end(examples):
 
 
 def test_the_fingerprint_tells_prompts_apart():
-    prints = [writer().fingerprint(), writer(language="zh").fingerprint(), writer(with_cot=True).fingerprint(),
-              writer(few_shot_num=1).fingerprint(), writer(few_shot_num=1, seed=7).fingerprint()]
+    prints = [
+        writer().fingerprint(),
+        writer(language="zh").fingerprint(),
+        writer(with_cot=True).fingerprint(),
+        writer(few_shot_num=1).fingerprint(),
+        writer(few_shot_num=1, seed=7).fingerprint(),
+    ]
     assert len({json.dumps(p) for p in prints}) == len(prints)
 
 
@@ -84,7 +88,9 @@ def test_auto_falls_back_to_the_builtin_prompt_and_official_names_the_submodule(
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_official_prompt_has_the_official_items_in_order(examples, language):
     example = examples["Spatial"][0]
-    items = writer(style="official", language=language, few_shot_num=1, pool=examples["Spatial"], with_cot=True).write(example)
+    items = writer(style="official", language=language, few_shot_num=1, pool=examples["Spatial"], with_cot=True).write(
+        example
+    )
     shot = writer(few_shot_num=1, pool=examples["Spatial"]).shots_for(example)[0]
     assert items[0]["text"] == (SUBMODULE / f"configs/prompt/eval_vlm_{language}.txt").read_text(encoding="utf-8")
     assert [i["image"] for i in items if i["type"] == "image"] == [
@@ -92,10 +98,18 @@ def test_the_official_prompt_has_the_official_items_in_order(examples, language)
     ]
     if language == "en":
         assert [i["text"] for i in items[1:] if i["type"] == "text"] == [
-            "Example 0 input picture:", "Example 0 input picture with numbered tags", "Example 0 language instruction:",
-            shot.instruction(), "Example 0 output skill sequence", json.dumps(json.loads(shot.plan_file.read_text())),
-            "Input picture", "Input picture with numbered tags", "Language instruction:", example.instruction(),
-            "Please give the output skill sequence", "Please analyze the problem step by step and give the answer",
+            "Example 0 input picture:",
+            "Example 0 input picture with numbered tags",
+            "Example 0 language instruction:",
+            shot.instruction(),
+            "Example 0 output skill sequence",
+            json.dumps(json.loads(shot.plan_file.read_text())),
+            "Input picture",
+            "Input picture with numbered tags",
+            "Language instruction:",
+            example.instruction(),
+            "Please give the output skill sequence",
+            "Please analyze the problem step by step and give the answer",
         ]
 
 

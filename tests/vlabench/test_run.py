@@ -62,8 +62,11 @@ def test_right_answers_score_full_marks_in_every_file(examples, folder):
     final = read_json(folder / "final_score.json")
     assert set(final) == {"select_book_spatial", "select_fruit_spatial"}
     assert final["select_book_spatial"]["0"] == {
-        "skill_match_score": 100, "entity_match_score": 100, "skill_with_entity_match_score": 100,
-        "exact_match_score": 100, "total_score": 80,
+        "skill_match_score": 100,
+        "entity_match_score": 100,
+        "skill_with_entity_match_score": 100,
+        "exact_match_score": 100,
+        "total_score": 80,
     }
     output = read_json(folder / "output.json")
     assert output["select_book_spatial"]["1"]["skill_sequence"] == examples[1].ground_truth()
@@ -77,7 +80,8 @@ def test_what_has_no_plan_is_a_format_error_and_counts_as_zero(examples, folder)
     assert summary["outcomes"] == {"official": {"format_error": 4}, "grounded": {"format_error": 4}}
     assert summary["scores"]["grounded"]["total_score"]["mean"] == 0
     assert read_json(folder / "output.json")["select_book_spatial"]["0"] == {
-        "origin_output": "no idea", "format_error": "format_error"
+        "origin_output": "no idea",
+        "format_error": "format_error",
     }
 
 
@@ -177,9 +181,21 @@ def test_macro_weighs_dimensions_and_micro_weighs_examples(tmp_path):
     for dimension, count, value in (("M&T", 1, 100.0), ("Spatial", 3, 20.0)):
         folder = tmp_path / dimension / "m"
         folder.mkdir(parents=True)
-        scores = {"task": {str(i): dict.fromkeys(
-            ("skill_match_score", "entity_match_score", "skill_with_entity_match_score", "exact_match_score", "total_score"),
-            value) for i in range(count)}}
+        scores = {
+            "task": {
+                str(i): dict.fromkeys(
+                    (
+                        "skill_match_score",
+                        "entity_match_score",
+                        "skill_with_entity_match_score",
+                        "exact_match_score",
+                        "total_score",
+                    ),
+                    value,
+                )
+                for i in range(count)
+            }
+        }
         (folder / "final_score.json").write_text(json.dumps(scores))
     found = overall(tmp_path, "m", "official")
     assert found.macro["total_score"].mean == pytest.approx(60)

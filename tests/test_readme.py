@@ -1,0 +1,88 @@
+"""Every command that the READMEs show exists, and takes the flags shown; what is announced as coming does not exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, run_script
+
+READMES = ("README.md", "README_zh.md")
+# Shell words that belong to the machine, not to this project.
+NOT_OURS = ("git", "conda", "source", "cd", "LEAP_WORKSPACE=output/quickstart")
+
+
+def blocks(readme: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (REPOSITORY / readme).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(readme: str) -> list[str]:
+    """The commands of all bash blocks, continued lines joined, comments cut."""
+    lines = "\n".join(blocks(readme, "bash")).replace("\\\n", " ").splitlines()
+    cut = [shlex.join(shlex.split(line, comments=True)) for line in lines]
+    return [line for line in cut if line]
+
+
+SHOWN = sorted({command for readme in READMES for command in commands(readme)})
+
+
+@cache
+def help_of(script: str) -> str:
+    if script.endswith(".py"):
+        done = run_script(script.removeprefix("scripts/"), "--help")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    done = subprocess.run(
+        ["bash", script, "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        env=os.environ | {"PYTHON": sys.executable},
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_command_shown_exists_and_takes_its_flags(command):
+    words = shlex.split(command)
+    while "=" in words[0] and not words[0].startswith("-"):
+        words = words[1:]
+    if words[0] in NOT_OURS:
+        return
+    flags = [word.split("=")[0] for word in words if word.startswith("--")]
+    if words[0] == "hf":
+        hf = Path(sys.executable).with_name("hf")
+        text = subprocess.run([hf, words[1], "--help"], capture_output=True, text=True, timeout=100, check=True).stdout
+    else:
+        assert words[0] in ("python", "bash"), command
+        assert (REPOSITORY / words[1]).is_file(), command
+        text = help_of(words[1])
+    for flag in flags:
+        assert re.search(rf"{flag}\b", text), (flag, command)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_what_is_announced_as_coming_is_not_there_yet(readme):
+    coming = re.findall(r"scripts/[\w./-]+\.(?:py|sh)", "\n".join(blocks(readme, "text coming")))
+    assert coming
+    for script in coming:
+        assert not (REPOSITORY / script).exists(), f"{script} exists: show it as working"
+
+
+def test_both_readmes_show_the_same_commands():
+    assert sorted(commands("README.md")) == sorted(commands("README_zh.md"))
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_paths_in_the_readme_exist(readme):
+    text = (REPOSITORY / readme).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith("http"):
+            assert (REPOSITORY / link).exists(), link
