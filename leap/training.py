@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -39,7 +40,7 @@ from leap.models import load_processor, load_weights
 from leap.provenance import library_versions
 from leap.recipes import TrainingRecipe
 from leap.records import PlanningRow, read_rows
-from leap.supervision import PlanningCollator, RowLength, pixel_budget, set_pixel_budget
+from leap.supervision import IGNORED, PlanningCollator, RowLength, pixel_budget, set_pixel_budget
 
 # Knobs that say where and how a run executes, not what it computes: they may change between kill and resume.
 _FREE_KNOBS = {
@@ -143,12 +144,45 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     return last
 
 
+def supervised_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Cross-entropy summed over the supervised positions, divided by `num_items_in_batch` (default: their number).
+
+    outputs.logits  # (batch, seq, vocab); labels  # (batch, seq), IGNORED where nothing is to be predicted.
+    """
+    targets = labels[:, 1:]
+    supervised = targets != IGNORED
+    loss = functional.cross_entropy(outputs.logits[:, :-1][supervised].float(), targets[supervised], reduction="sum")
+    return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
 class _PlanningTrainer(Trainer):
     """Trainer whose checkpoints are complete only with their manifest, and which drops old ones after that."""
 
     def __init__(self, *, lengths: list[int], manifest: Manifest, keep: int | None, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a step
+        # would average the means of its micro-batches, and tokens in a micro-batch of short answers would weigh more.
+        super().__init__(compute_loss_func=supervised_loss, **arguments)
         self.lengths, self.manifest, self.keep = lengths, manifest, keep
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss over the supervised tokens of all validation rows, whatever the batches; no logits are kept."""
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
+        for batch in self.get_eval_dataloader(eval_dataset):
+            batch = self._prepare_inputs(batch)
+            labels = batch.pop("labels")
+            with self.compute_loss_context_manager():
+                loss = supervised_loss(self.model(**batch), labels, num_items_in_batch=1)
+            sums += torch.stack([loss.double(), (labels[:, 1:] != IGNORED).sum().double()])
+        self.model.train()
+        loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        metrics = {f"{metric_key_prefix}_loss": loss / tokens, f"{metric_key_prefix}_tokens": tokens}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> StepSampler:
         rows_per_step = self._train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps

@@ -1,0 +1,100 @@
+"""What the trainer computes: the loss of a step, data order, what it refuses. Kill and resume are in test_pipeline."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from leap.batching import StepSampler
+from leap.checkpoints import read_manifest
+from leap.models import load_processor, load_weights
+from leap.records import read_rows
+from leap.supervision import IGNORED, PlanningCollator
+from leap.training import supervised_loss
+from tests.conftest import REPOSITORY, run_script
+
+
+def train(demo, run, *arguments):
+    done = run_script(
+        "training/run-finetuning.py",
+        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 2),
+        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2, *arguments),
+    )
+    assert done.returncode == 0, done.stderr
+    return run / "checkpoint-2"
+
+
+def test_the_loss_is_that_of_the_models_own_class(demo):
+    base = demo / "models" / "tiny-planner"
+    collator = PlanningCollator(load_processor(base), None, demo)
+    batch = collator(read_rows(demo / "data" / "val.jsonl"))
+    model = load_weights(base, "float32").eval()
+    with torch.no_grad():
+        reference = model(**batch).loss
+        labels = batch.pop("labels")
+        assert supervised_loss(model(**batch), labels).item() == pytest.approx(reference.item(), abs=1e-5)
+
+
+def test_only_supervised_positions_count():
+    logits = torch.randn(1, 4, 10)
+    labels = torch.tensor([[IGNORED, IGNORED, 3, 5]])
+    loss = supervised_loss(CausalLMOutputWithPast(logits=logits), labels)
+    by_hand = -(logits[0, 1].log_softmax(-1)[3] + logits[0, 2].log_softmax(-1)[5]) / 2
+    assert loss.item() == pytest.approx(by_hand.item(), abs=1e-5)
+
+
+def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, monkeypatch):
+    """Rows of very unequal answers: a mean of the means of micro-batches would give another gradient."""
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    ends = [
+        train(
+            demo, tmp_path / f"{batch}", "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", parts
+        )
+        for batch, parts in ((16, 1), (4, 4))
+    ]
+    whole, parts = (load_file(end / "model.safetensors") for end in ends)
+    base = load_file(demo / "models" / "tiny-planner" / "model.safetensors")
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], atol=2e-4, rtol=0, msg=name)
+    assert sum((whole[name] - base[name]).abs().sum() for name in whole) > 10, "the weights moved"
+    losses = [read_manifest(end).validation["loss"] for end in ends]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    losses = [
+        read_manifest(train(demo, tmp_path / f"{size}", "--per_device_eval_batch_size", size)).validation["loss"]
+        for size in (3, 20)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    plain = load_file(train(demo, tmp_path / "a") / "model.safetensors")
+    again = load_file(train(demo, tmp_path / "b", "--gradient_checkpointing") / "model.safetensors")
+    for name in plain:
+        torch.testing.assert_close(plain[name], again[name], atol=1e-6, rtol=0, msg=name)
+
+
+class TestStepSampler:
+    LENGTHS = tuple((7 * i) % 23 + 1 for i in range(50))
+
+    def order(self, epoch=0, seed=1, rows=8):
+        sampler = StepSampler(self.LENGTHS, rows, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    def test_every_row_comes_once_an_epoch_in_an_order_of_its_own(self):
+        assert sorted(self.order(0)) == sorted(self.order(1)) == list(range(50))
+        assert self.order(0) == self.order(0) != self.order(1)
+        assert self.order(seed=1) != self.order(seed=2)
+
+    def test_rows_of_a_step_are_sorted_and_a_step_has_the_same_rows_as_unsorted(self):
+        order = self.order(rows=8)
+        for start in range(0, 50, 8):
+            lengths = [self.LENGTHS[row] for row in order[start : start + 8]]
+            assert lengths == sorted(lengths, reverse=True)
+        shuffled = self.order(rows=1)
+        assert [set(order[i : i + 8]) for i in range(0, 50, 8)] == [set(shuffled[i : i + 8]) for i in range(0, 50, 8)]
