@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import os
 import sys
 import types
@@ -99,7 +100,17 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        print(f"error: no space left on the disk ({error}); free some and run the same command again", file=sys.stderr)
+        status = 1
     sys.exit(status or 0)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether the disk or a quota is full; safetensors reports it as text only."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
 
 
 def as_plain(knobs: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -38,10 +39,14 @@ def load_image(path: Path, where: str) -> Image.Image:
 
 
 def image_size(path: Path, where: str) -> tuple[int, int]:
-    """(width, height) in pixels from the header alone; UserError names `where` it is used and the file."""
+    """(width, height) in pixels, without decoding; UserError (for a PNG also if it is cut off) names `where` it is
+    used and the file."""
     try:
         with Image.open(path) as picture:
-            return picture.size
+            size, kind = picture.size, picture.format
+        if kind == "PNG" and b"IEND" not in _tail(path):
+            raise ValueError("the file is cut off")
+        return size
     except _BROKEN as error:
         raise UserError(f"{where}: {_unreadable(path, error)}") from error
 
@@ -56,6 +61,12 @@ def intact_problem(content: bytes) -> str | None:
     except _BROKEN as error:
         return _reason(error)
     return None
+
+
+def _tail(path: Path, size: int = 1024) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read()
 
 
 def _unreadable(path: Path, error: Exception) -> str:

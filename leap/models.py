@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa") ->
     """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16")."""
     from transformers import AutoModelForImageTextToText
 
+    quiet_transformers()
     try:
         return AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, attn_implementation=attn_implementation, local_files_only=True
@@ -76,6 +78,14 @@ def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
             f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model"
         )
     return base
+
+
+def quiet_transformers() -> None:
+    """No progress bars of transformers in logs; a terminal keeps them."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def load_for_planning(folder: Path, device: str, dtype: str, base: Path | None = None) -> Any:

@@ -10,6 +10,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
     model.config.use_cache = False
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
+            warnings.simplefilter("ignore", FutureWarning)
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trainer = _PlanningTrainer(
         model=model,
         args=_arguments(recipe, steps, has_validation=val_rows is not None),
@@ -138,7 +141,10 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     trainer.add_callback(ProgressCallback if sys.stderr.isatty() else _PlainProgress)
     if resume:
         print(f"resuming from {resume}")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except UserError as error:  # one raised in a data-loading process arrives wrapped in that process's traceback
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
     last = last_complete_checkpoint(recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
     return last
@@ -159,8 +165,8 @@ class _PlanningTrainer(Trainer):
     """Trainer whose checkpoints are complete only with their manifest, and which drops old ones after that."""
 
     def __init__(self, *, lengths: list[int], manifest: Manifest, keep: int | None, **arguments: Any) -> None:
-        # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a step
-        # would average the means of its micro-batches, and tokens in a micro-batch of short answers would weigh more.
+        # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a
+        # step would average the means of its micro-batches, and a token in one of short answers would weigh more.
         super().__init__(compute_loss_func=supervised_loss, **arguments)
         self.lengths, self.manifest, self.keep = lengths, manifest, keep
 

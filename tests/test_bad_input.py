@@ -1,9 +1,11 @@
 """What a user gets wrong ends in one line on stderr and status 2, and leaves nothing half-written."""
 
+import errno
 import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
@@ -43,6 +45,7 @@ def test_evaluation_names_a_corrupt_picture_and_asks_no_model(workspace, demo):
         EVALUATE, "--base_model", workspace / "models/tiny-planner", "--data_path", benchmark, "--dimension", "Spatial"
     )
     assert_one_line_error(done, "unreadable image", "example1/input/input.png", "verify_dataset.py")
+    assert not (workspace / "eva_results").exists()
     done = run_script("utils/verify_dataset.py", "--data_path", benchmark)
     assert done.returncode == 1
     assert str(picture) in done.stdout
@@ -99,6 +102,35 @@ def test_training_names_file_and_line_of_a_bad_row(workspace, line, words):
     path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
     assert_one_line_error(train("--train_file", path), *words)
     assert not (workspace / "output").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_breaks_in_the_middle_stops_training_by_name(workspace, workers):
+    """Its header and end are whole, so that only decoding it shows the damage."""
+    noise = Image.effect_noise((64, 64), 90).convert("RGB")
+    noise.save(workspace / "noise.png")
+    content = bytearray((workspace / "noise.png").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (workspace / "noise.png").write_bytes(content)
+    path = workspace / "rows.jsonl"
+    turn = {"role": "user", "content": [{"type": "image", "image": "noise.png"}, {"type": "text", "text": "Plan."}]}
+    path.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"messages": [turn]}) + "\n")
+    done = train("--train_file", path, "--dataloader_num_workers", workers, "--max_steps", 2)
+    assert_one_line_error(done, "rows.jsonl:2: unreadable image:", "noise.png")
+    assert not list((workspace / "output").glob("checkpoint-*"))
+
+
+def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):
+    """A disk that fills up cannot be made here; the error that it raises can."""
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "generations.jsonl")
+
+    monkeypatch.setattr("leap.files.os.fsync", full)
+    done = run_script(EVALUATE, "--planner", "constant")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no space left on the disk")
+    assert done.stderr.count("\n") == 1
 
 
 def test_training_refuses_an_empty_file(workspace):

@@ -41,5 +41,8 @@ def test_errors_name_the_file_and_where_it_is_used(tmp_path):
     path.write_bytes(b"GIF89a")
     with pytest.raises(UserError, match=rf"rows.jsonl:3: unreadable image: {path}"):
         image_size(path, "rows.jsonl:3")
+    path.write_bytes(png()[:60])
+    with pytest.raises(UserError, match="the file is cut off"):
+        image_size(path, "rows.jsonl:3")
     path.write_bytes(png())
     assert image_size(path, "x") == (20, 10)

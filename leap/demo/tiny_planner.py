@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from leap.models import quiet_transformers
+
 # The control tokens of Qwen's chat format; the processor finds pictures by them.
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -147,6 +149,7 @@ def build_tiny_planner(folder: Path, texts: Iterable[str], seed: int = 0) -> Non
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
+    quiet_transformers()
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]

@@ -46,7 +46,7 @@ class HuggingFacePlanner:
             "chat_template_sha256": sha256_json(self.processor.chat_template),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
-            "decoding": {"do_sample": False, "max_new_tokens": max_new_tokens},
+            "decoding": {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": max_new_tokens},
             "blank_images": blank_images,
         }
 
@@ -72,6 +72,7 @@ class HuggingFacePlanner:
                 **inputs.to(self.model.device),
                 max_new_tokens=self.max_new_tokens,
                 do_sample=False,
+                repetition_penalty=1.0,
                 temperature=None,
                 top_p=None,
                 top_k=None,

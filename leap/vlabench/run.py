@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,13 @@ def evaluate_dimension(
     those of the dimension. Returns the summary. UserError if the folder holds results under other settings.
     """
     settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
+    keys = {example: _key(example, writer, settings) for example in examples}
     _claim(folder, settings)
     failures: list[dict] = []
     with Journal(folder / "generations.jsonl") as journal:
         if journal.repaired_bytes:
             print(f"{journal.path}: cut off a torn last line of {journal.repaired_bytes} bytes")
         records = {record["key"]: record for record in journal.read()}
-        keys = {example: _key(example, writer, settings) for example in examples}
         done = sum(key in records for key in keys.values())
         with Progress(f"{folder.parent.name} {folder.name}", len(examples), "example", done) as progress:
             for start in range(0, len(examples), batch_size):
@@ -81,6 +81,15 @@ def evaluate_dimension(
         return write_results(folder, folder.name, answers, failures, len(examples), settings, provenance)
 
 
+def check_examples(examples: Iterable[Example]) -> None:
+    """Raise a UserError for the first example that cannot be asked or scored, before a model is loaded for it."""
+    for example in examples:
+        example.instruction()
+        example.ground_truth()
+        for path in (example.plain_image, example.tagged_image):
+            _intact_picture(path)
+
+
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Let `folder` hold results under these settings only; UserError names what differs."""
     path = folder / "settings.json"
@@ -109,14 +118,17 @@ def _key(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> st
     pictures = []
     for item in items:
         if item["type"] == "image":
-            path = Path(item["image"])
-            content = _read_picture(path)
-            problem = intact_problem(content)
-            if problem:
-                raise UserError(f"unreadable image: {path} ({problem}). {VERIFY_ADVICE}")
-            pictures.append(hashlib.sha256(content).hexdigest())
+            pictures.append(hashlib.sha256(_intact_picture(Path(item["image"]))).hexdigest())
     place = [example.task, example.number]
     return sha256_json([settings, place, hashlib.sha256(prompt_text(items).encode()).hexdigest(), pictures])
+
+
+def _intact_picture(path: Path) -> bytes:
+    content = _read_picture(path)
+    problem = intact_problem(content)
+    if problem:
+        raise UserError(f"unreadable image: {path} ({problem}). {VERIFY_ADVICE}")
+    return content
 
 
 def _read_picture(path: Path) -> bytes:

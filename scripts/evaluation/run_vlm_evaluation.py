@@ -69,7 +69,9 @@ def main() -> int:
     jobs = models_to_evaluate(options, workspace)
 
     from leap.vlabench.results import results_table
-    from leap.vlabench.run import evaluate_dimension
+    from leap.vlabench.run import check_examples, evaluate_dimension
+
+    check_examples(example for examples in selected.values() for example in examples)
 
     failures = 0
     names = []
