@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -28,7 +28,9 @@ _STYLES = (
     ("#F0E442", "ooo"),
     ("#999999", "--"),
 )
-_MISSING = "n/a"
+
+_SIZE = (9.5, 4.6)  # inches
+_COLUMNS = (*DIMENSIONS, "macro")
 
 METRIC_TITLES = {
     "skill_match_score": "skills",
@@ -43,16 +45,12 @@ METRIC_TITLES = {
 
 def totals_by_dimension(models: Mapping[str, Overall], scorer: str) -> Figure:
     """Total score of each model in each dimension with its interval; a dimension a model lacks is marked, not zero."""
-    columns = [*DIMENSIONS, "macro"]
-    figure, axes = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
-    series = {
-        name: [*(found.dimensions.get(d, {}).get("total_score") for d in DIMENSIONS), found.macro["total_score"]]
-        for name, found in models.items()
-    }
-    _bars(axes, columns, series)
+    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+    series = {name: _totals(found) for name, found in models.items()}
+    _bars(figure, axes, _COLUMNS, series, _styles(models))
     axes.axvline(len(DIMENSIONS) - 0.5, color="0.7", linewidth=0.8)
     top = 80 if scorer == "official" else 100
-    axes.set_ylim(0, top)
+    axes.set_ylim(0, top * 1.03)
     axes.set_ylabel(f"total score, {scorer} (0 to {top})")
     axes.set_title(f"Total score by dimension, {scorer} rules, bars: 95 % bootstrap interval")
     return figure
@@ -60,28 +58,33 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str) -> Figure:
 
 def metrics_overall(models: Mapping[str, Overall]) -> Figure:
     """What the grounded score is made of: mean over dimensions of each metric, with intervals."""
-    figure, axes = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
-    series = {name: [found.macro[metric] for metric in METRIC_TITLES] for name, found in models.items()}
-    _bars(axes, list(METRIC_TITLES.values()), series)
-    axes.set_ylim(0, 100)
+    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+    series = {
+        name: [found.macro[metric] if found.complete else None for metric in METRIC_TITLES]
+        for name, found in models.items()
+    }
+    _bars(figure, axes, list(METRIC_TITLES.values()), series, _styles(models))
+    axes.set_ylim(0, 103)
     axes.set_ylabel("macro mean (0 to 100)")
     axes.set_title("Grounded metrics, mean of dimensions, bars: 95 % bootstrap interval")
     return figure
 
 
-def improvement(base: Overall, models: Mapping[str, Overall], scorer: str) -> Figure:
-    """Difference of each model's total score to the base, in points; no interval, since pairs are not used here."""
-    figure, axes = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
-    columns = [*DIMENSIONS, "macro"]
+def improvement(models: Mapping[str, Overall], base: str, scorer: str) -> Figure:
+    """Each model's total score less that of `base`, in points; no interval, since the examples are not paired here."""
+    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+    origin = _totals(models[base])
     series: dict[str, list[Estimate | None]] = {}
     for name, found in models.items():
-        pairs = [(found.dimensions.get(d), base.dimensions.get(d)) for d in DIMENSIONS] + [(found.macro, base.macro)]
-        differences = [a["total_score"].mean - b["total_score"].mean if a and b else None for a, b in pairs]
+        pairs = zip(_totals(found), origin, strict=True)
+        differences = [a.mean - b.mean if a and b else None for a, b in pairs]
         series[name] = [None if value is None else Estimate(value, value, value) for value in differences]
-    _bars(axes, columns, series)
+    styles = _styles(models)
+    del series[base]
+    _bars(figure, axes, _COLUMNS, series, styles)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylabel(f"points over the base, {scorer}")
-    axes.set_title(f"Total score over the base model, {scorer} rules")
+    axes.set_ylabel(f"points over {base}, {scorer}")
+    axes.set_title(f"Total score over {base}, {scorer} rules")
     return figure
 
 
@@ -95,33 +98,42 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def _bars(axes: plt.Axes, columns: Sequence[str], series: Mapping[str, Sequence[Estimate | None]]) -> None:
+def _totals(found: Overall) -> list[Estimate | None]:
+    """Total scores in the order of _COLUMNS; None for a dimension that is missing, and then for the mean of all."""
+    by_dimension = [found.dimensions.get(dimension, {}).get("total_score") for dimension in DIMENSIONS]
+    return [*by_dimension, found.macro["total_score"] if found.complete else None]
+
+
+def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A colour and hatch a model, the same in every figure of the same models."""
+    return {name: _STYLES[i % len(_STYLES)] for i, name in enumerate(names)}
+
+
+def _bars(
+    figure: Figure,
+    axes: plt.Axes,
+    columns: Sequence[str],
+    series: Mapping[str, Sequence[Estimate | None]],
+    styles: Mapping[str, tuple[str, str]],
+) -> None:
+    """Grouped bars with intervals. A missing value is written as such, a measured zero as 0."""
     width = 0.84 / max(len(series), 1)
     for i, (name, values) in enumerate(series.items()):
-        color, hatch = _STYLES[i % len(_STYLES)]
+        color, hatch = styles[name]
         places = np.arange(len(columns)) - 0.42 + (i + 0.5) * width
         there = [(x, value) for x, value in zip(places, values, strict=True) if value is not None]
-        heights = [value.mean for _, value in there]
-        errors = [[v.mean - v.low for _, v in there], [v.high - v.mean for _, v in there]]
-        axes.bar([x for x, _ in there], heights, width * 0.94, label=name, color=color, hatch=hatch, edgecolor="white")
-        if np.any(errors):
-            axes.errorbar(
-                [x for x, _ in there],
-                heights,
-                np.clip(errors, 0, None),
-                fmt="none",
-                ecolor="black",
-                elinewidth=0.9,
-                capsize=2,
-            )
+        xs, heights = [x for x, _ in there], [value.mean for _, value in there]
+        errors = np.array([[v.mean - v.low for _, v in there], [v.high - v.mean for _, v in there]])
+        axes.bar(xs, heights, width * 0.94, label=name, color=color, hatch=hatch, edgecolor="white")
+        if errors.any():
+            axes.errorbar(xs, heights, errors.clip(min=0), fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
         for x, value in zip(places, values, strict=True):
-            if value is None:
+            if value is None or value.mean == 0:
                 axes.annotate(
-                    _MISSING,
+                    "n/a" if value is None else "0",
                     (x, 0),
                     xytext=(0, 3),
                     textcoords="offset points",
-                    rotation=90,
                     ha="center",
                     fontsize=7,
                     color="0.4",
@@ -130,4 +142,4 @@ def _bars(axes: plt.Axes, columns: Sequence[str], series: Mapping[str, Sequence[
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, ncols=min(4, max(1, len(series))), fontsize=8, loc="upper right")
+    figure.legend(loc="outside lower center", frameon=False, ncols=min(5, max(1, len(series))), fontsize=8)

@@ -7,6 +7,7 @@ command resumes from the last complete one, and old checkpoints go only after a 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 import time
@@ -276,7 +277,7 @@ def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tu
 def _total_steps(recipe: TrainingRecipe, rows: int) -> int:
     if recipe.max_steps > 0:
         return recipe.max_steps
-    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
     batches = math.ceil(rows / (recipe.per_device_train_batch_size * world))
     return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
 

@@ -37,7 +37,7 @@ say "2/5 tiny planner, training rows, tabletop benchmark"
 
 say "3/5 training (most of the time goes here)"
 bash "$ROOT/scripts/training/run-training.sh" --config "$ROOT/configs/training/quickstart.yaml"
-trained="$(ls -d "$WORKSPACE"/output/checkpoint-* | sort -t- -k2 -V | tail -n 1)"
+trained="$(ls -d "$WORKSPACE"/output/checkpoint-* | sort -V | tail -n 1)"
 
 say "4/5 evaluation: base, trained, trained without seeing, a constant plan"
 "${evaluate[@]}"

@@ -48,6 +48,11 @@ class Overall:
     dimensions: dict[str, dict[str, Estimate]]
     examples: int
 
+    @property
+    def complete(self) -> bool:
+        """Whether all six dimensions are there; a mean over fewer is not comparable with one over six."""
+        return len(self.dimensions) == len(DIMENSIONS)
+
 
 def write_results(
     folder: Path,
@@ -151,15 +156,19 @@ def results_table(results: Path, models: Sequence[str]) -> str:
         ("grounded", "entity_match_score", "entities, grounded"),
         ("grounded", "plan_success", "whole plan right"),
     )
-    head = ["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]]
+    everything = {(scorer, model): overall(results, model, scorer) for scorer in METRICS for model in models}
     for scorer, metric, title in wanted:
         for model in models:
-            found = overall(results, model, scorer)
+            found = everything[scorer, model]
             cells = [f"{found.dimensions[d][metric].mean:.1f}" if d in found.dimensions else "-" for d in DIMENSIONS]
             spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (found.macro[metric], found.micro[metric])]
-            lines.append("| " + " | ".join([title, model, *cells, *spans, str(found.examples)]) + " |")
-    return "\n".join(lines)
+            if not found.complete:
+                spans = [f"{span} over {len(found.dimensions)} of {len(DIMENSIONS)}" for span in spans]
+            rows.append([title, model, *cells, *spans, str(found.examples)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
 
 
 def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -46,9 +46,8 @@ def main() -> None:
     for scorer in METRICS:
         found = {name: overall(options.results, name, scorer) for name in names}
         written += plots.save(plots.totals_by_dimension(found, scorer), folder, f"total_by_dimension_{scorer}")
-        others = {name: value for name, value in found.items() if name != "baseline"}
-        if "baseline" in found and others:
-            written += plots.save(plots.improvement(found["baseline"], others, scorer), folder, f"improvement_{scorer}")
+        if "baseline" in found and len(found) > 1:
+            written += plots.save(plots.improvement(found, "baseline", scorer), folder, f"improvement_{scorer}")
         if scorer == "grounded":
             written += plots.save(plots.metrics_overall(found), folder, "metrics_grounded")
     table = folder / "results_table.md"
