@@ -9,19 +9,19 @@ from pathlib import Path
 from PIL import Image
 
 from leap.chat import planning_prompt
-from leap.demo.tabletop import CELL_NAMES, Scene, draw, split_of
+from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, Episode, Task, random_episode
 from leap.files import replacing, write_json, write_text
 from leap.plans import fenced
 from leap.progress import Progress
 from leap.vlabench.prompts import builtin_texts
 
-# Shares of the kinds of rows. Rows that list every tag by name or by place train the step from a name or place to its
-# tag densely, so that the look-up of a single object emerges within a few hundred steps; without them ids are guessed.
-ROW_SHARES = {"names": 0.4, "places": 0.12, "plan": 0.4, "prose": 0.08}
+# Shares of the kinds of rows. Rows that list every tag by name train the step from a name to its tag densely, so that
+# the look-up of a single object emerges within a few hundred steps; without them ids are guessed.
+ROW_SHARES = {"listing": 0.5, "plan": 0.42, "prose": 0.08}
 TRAINING_OBJECTS = (1, 2, 3, 4)  # easy and hard tables
 
-LISTING_PROMPT = "List the tags by {key}."
+LISTING_PROMPT = "List the tagged objects by name."
 
 
 def build_benchmark(folder: Path, examples_per_task: int, seed: int) -> None:
@@ -85,12 +85,9 @@ def training_texts(path: Path) -> list[str]:
 
 def _row_text(kind: str, episode: Episode) -> tuple[str, str]:
     """(prompt, answer) of one kind of row."""
-    objects = episode.scene.objects
-    if kind == "names":
-        by_name = sorted(objects, key=lambda placed: placed.kind)
-        return LISTING_PROMPT.format(key="name"), " ".join(f"{placed.kind} {placed.tag}" for placed in by_name)
-    if kind == "places":
-        return LISTING_PROMPT.format(key="place"), " ".join(f"{CELL_NAMES[o.cell]} {o.tag}" for o in objects)
+    if kind == "listing":
+        by_name = sorted(episode.scene.objects, key=lambda placed: placed.kind)
+        return LISTING_PROMPT, " ".join(f"{placed.kind} {placed.tag}" for placed in by_name)
     if kind == "plan":
         instruction = builtin_texts("en")["instruction"].replace("{instruction}", episode.instruction)
         return instruction, fenced(episode.skill_sequence)
