@@ -41,7 +41,7 @@ class WorkspaceConfig:
     def from_environment(cls) -> WorkspaceConfig:
         """The workspace of this process: LEAP_WORKSPACE (relative to the current directory) or the repository."""
         named = os.environ.get("LEAP_WORKSPACE")
-        return cls(Path(named).absolute() if named else REPOSITORY)
+        return cls(Path(named).expanduser().resolve() if named else REPOSITORY)
 
     @property
     def data(self) -> Path:
@@ -88,6 +88,12 @@ class WorkspaceConfig:
         if path.exists():
             return path
         raise UserError(f"{what} not found: {path}. {self._advice(path)}")
+
+    def require_file(self, path: Path, what: str) -> Path:
+        """Like `require`, for what must be a file."""
+        if self.require(path, what).is_file():
+            return path
+        raise UserError(f"{what} must be a file: {path} is a folder")
 
     def _advice(self, path: Path) -> str:
         for place, command in _HOW_TO_GET.items():

@@ -35,8 +35,8 @@ def image_items(row: PlanningRow) -> list[str]:
 def resolve_image(written: str, row: PlanningRow, image_root: Path | None, workspace: Path) -> Path:
     """The file that an image path of `row` means.
 
-    Published rows write `data/images/x.png`, `images/x.png` or `demo-data/images/x.png`. Tried in this order, with and
-    without that leading folder: `image_root` (if given), the JSONL's folder and its parent, the workspace, its `data`.
+    Published rows write `data/images/x.png`, `images/x.png` or `demo-data/images/x.png`. Tried with and without that
+    leading folder: `image_root` alone if it is given, else the JSONL's folder, its parent, the workspace, its `data`.
     """
     path = Path(written.removeprefix("file://"))
     if path.is_absolute():

@@ -1,8 +1,8 @@
 """Checkpoint folders: find them, order them, tell complete from torn, and describe them by a manifest.
 
 A checkpoint is `output/<run>/checkpoint-<step>/` (or `output/checkpoint-<step>/`): a Hugging Face folder with its
-processor and `leap_manifest.json`, which is written last and lists every file with its size. A folder of ours without
-a manifest is torn; a folder from elsewhere has no manifest and is judged by its weights' own headers.
+processor and `leap_manifest.json`, which is written last and lists every file with its size. While one is being saved
+it holds the file `leap_saving`. A folder from elsewhere has neither and is judged by its weights' own headers.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import struct
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from configs.errors import UserError
 from leap.files import read_json, sha256_file, write_json
 
 MANIFEST = "leap_manifest.json"
+SAVING = "leap_saving"
+_RUN_STATE = re.compile(r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin")
 _STEP = re.compile(r"checkpoint-(\d+)")
 
 
@@ -27,6 +30,7 @@ class Manifest:
     """What made a checkpoint. `files` maps each file's name to its size in bytes."""
 
     base_model: str
+    base_weights_sha256: str
     kind: str  # "full" or "adapter"
     recipe: dict[str, Any]
     data_sha256: str
@@ -39,23 +43,40 @@ class Manifest:
     files: dict[str, int] = field(default_factory=dict)
 
 
+def begin_saving(folder: Path) -> None:
+    """Mark `folder` as torn until `write_manifest`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SAVING).touch()
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare `folder` complete: list its files and write the manifest in one step."""
-    files = {
-        path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST
-    }
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    for name in (MANIFEST, SAVING):
+        files.pop(name, None)
     write_json(folder / MANIFEST, asdict(manifest) | {"files": files})
+    (folder / SAVING).unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint; killed in between, it leaves nothing that looks like one."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint, or None where there is none."""
+    """The manifest of a checkpoint, or None where there is none. UserError if it cannot be read."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
     content = read_json(path)
+    known = {field.name for field in fields(Manifest)}
     try:
-        return Manifest(**content)
-    except TypeError as error:
+        return Manifest(**{key: value for key, value in content.items() if key in known})
+    except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a LEAP manifest: {error}") from error
 
 
@@ -65,20 +86,28 @@ def step_of(folder: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def why_incomplete(folder: Path) -> str | None:
-    """The reason why a checkpoint cannot be used, or None if it is complete."""
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        for name, size in manifest.files.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes, its manifest says {size}"
-        return None
-    if (folder / "trainer_state.json").is_file() and _is_ours(folder):
-        return f"it has no {MANIFEST}: saving was interrupted"
-    return why_unloadable(folder)
+def why_incomplete(folder: Path, to_resume: bool = False) -> str | None:
+    """The reason why a checkpoint cannot be loaded (`to_resume`: cannot be trained on from), or None if it can.
+
+    The state of the optimiser and of the run may be gone from one that is only loaded.
+    """
+    if (folder / SAVING).is_file():
+        return "saving it was interrupted"
+    try:
+        manifest = read_manifest(folder)
+    except UserError as error:
+        return str(error)
+    if manifest is None:
+        return f"it has no {MANIFEST}" if to_resume else why_unloadable(folder)
+    for name, size in manifest.files.items():
+        path = folder / name
+        if _RUN_STATE.fullmatch(name) and not to_resume:
+            continue
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, its manifest says {size}"
+    return None
 
 
 def why_unloadable(folder: Path) -> str | None:
@@ -133,15 +162,15 @@ def find_all_checkpoints(output: Path) -> list[Path]:
 def last_complete_checkpoint(run: Path) -> Path | None:
     """The checkpoint to resume from: the highest step with a manifest that its files agree with."""
     for folder in reversed(find_checkpoints(run)):
-        if (folder / MANIFEST).is_file() and why_incomplete(folder) is None:
+        if why_incomplete(folder, to_resume=True) is None:
             return folder
     return None
 
 
 def result_name(checkpoint: Path, output: Path) -> str:
     """The model's name in results: `checkpoint-200`, or `<run>-checkpoint-200` for a run of its own folder."""
-    checkpoint = checkpoint.absolute()
-    if step_of(checkpoint) is None or checkpoint.parent == output.absolute():
+    checkpoint = checkpoint.resolve()
+    if step_of(checkpoint) is None or checkpoint.parent == output.resolve():
         return checkpoint.name
     return f"{checkpoint.parent.name}-{checkpoint.name}"
 
@@ -150,11 +179,6 @@ def weights_sha256(folder: Path) -> str:
     """One hash over the contents of all weight files: the identity of the model, wherever it lies."""
     hashes = [[path.name, sha256_file(path)] for path in weight_files(folder)]
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a run of this project writes into the folder above: it leaves its recipe there before it trains."""
-    return (folder.parent / "recipe.yaml").is_file()
 
 
 def _safetensors_problem(path: Path) -> str | None:

@@ -103,14 +103,16 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     except Exception as error:
         if not _is_disk_full(error):
             raise
-        print(f"error: no space left on the disk ({error}); free some and run the same command again", file=sys.stderr)
+        reason = str(error).splitlines()[0]
+        print(f"error: no space left on the disk ({reason}); free some and run the same command again", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
 
 
 def _is_disk_full(error: Exception) -> bool:
-    """Whether the disk or a quota is full; safetensors reports it as text only."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+    """Whether the disk or a quota is full; safetensors and torch.save report it as text only."""
+    words = ("os error 28", "os error 122", "PytorchStreamWriter failed", "inline_container.cc")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
 def as_plain(knobs: Any) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class Journal:
         """All lines, in order of writing. UserError names the line that is no JSON object."""
         return read_jsonl(self.path)
 
+    def clear(self) -> None:
+        """Throw all lines away."""
+        self._file.truncate(0)
+
     def append(self, records: Iterable[dict]) -> None:
         """Write one line a record, on disk before this returns."""
         # ASCII, with escapes: a model's text may hold lone surrogates, which UTF-8 cannot carry.
@@ -124,6 +128,8 @@ def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
                 yield number, record
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -14,6 +14,20 @@ from configs.errors import UserError
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+def intact_bytes(path: Path) -> bytes:
+    """The content of a picture file, checked by header and checksums, not decoded; ValueError says what is wrong."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    problem = intact_problem(content)
+    if problem:
+        raise ValueError(f"is no intact picture ({problem})")
+    return content
+
+
 def decode_image(content: bytes) -> Image.Image:
     """Image bytes as RGB; transparency is laid over white. ValueError if they are no intact picture."""
     problem = intact_problem(content)  # Pillow decodes some damaged files without a word
@@ -34,7 +48,7 @@ def load_image(path: Path, where: str) -> Image.Image:
     """The picture as RGB, fully decoded; UserError names `where` it is used and the file."""
     try:
         return decode_image(path.read_bytes())
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{where}: {_unreadable(path, error)}") from error
 
 

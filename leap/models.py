@@ -88,6 +88,13 @@ def quiet_transformers() -> None:
         logging.disable_progress_bar()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch ran out of GPU or main memory; on a CPU it says so in words only."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def load_for_planning(folder: Path, device: str, dtype: str, base: Path | None = None) -> Any:
     """The model in `folder` on `device`, in evaluation mode; an adapter is put on `base`."""
     model = load_weights(base or folder, dtype)

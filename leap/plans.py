@@ -107,6 +107,8 @@ def steps_of(value: Any) -> list[Step]:
         if not isinstance(params, dict):
             raise FormatError("params that are no object")
         steps.append(Step(name, *(canonical_id(params.get(target)) for target in TARGETS)))
+    if not any(step.skill in SKILLS for step in steps):  # a list of named objects, say
+        raise FormatError("no known skill")
     return steps
 
 

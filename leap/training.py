@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -28,17 +27,22 @@ from configs.errors import UserError
 from leap.batching import StepSampler
 from leap.checkpoints import (
     MANIFEST,
+    SAVING,
     Manifest,
+    begin_saving,
     find_checkpoints,
     last_complete_checkpoint,
     read_manifest,
+    remove,
     step_of,
+    weights_sha256,
     why_incomplete,
     write_manifest,
 )
 from leap.cli import as_plain
 from leap.files import sha256_file, sha256_json, write_text
 from leap.models import load_processor, load_weights
+from leap.progress import Progress
 from leap.provenance import library_versions
 from leap.recipes import TrainingRecipe
 from leap.records import PlanningRow, read_rows
@@ -58,6 +62,8 @@ _FREE_KNOBS = {
     "per_device_eval_batch_size",
     "allow_changes",
     "gradient_checkpointing",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
     "attn_implementation",
 }
 _DEFECTS_SHOWN = 20
@@ -82,9 +88,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     problem = why_incomplete(recipe.model_name_or_path)
     if problem:
         raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
-    workspace.require(recipe.train_file, "training file")
+    workspace.require_file(recipe.train_file, "training file")
     if recipe.val_file:
-        workspace.require(recipe.val_file, "validation file")
+        workspace.require_file(recipe.val_file, "validation file")
     if recipe.image_tokens_min > recipe.image_tokens_max:
         raise UserError(
             f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
@@ -93,8 +99,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
 
     resume = last_complete_checkpoint(recipe.output_dir)
     data_sha256 = _data_sha256(recipe)
+    base_sha256 = weights_sha256(recipe.model_name_or_path)
     if resume:
-        _refuse_changes(resume, recipe, data_sha256)
+        _refuse_changes(resume, recipe, data_sha256, base_sha256)
     for folder in find_checkpoints(recipe.output_dir):
         problem = why_incomplete(folder)
         if problem:
@@ -129,6 +136,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         keep=recipe.save_total_limit,
         manifest=Manifest(
             base_model=str(recipe.model_name_or_path),
+            base_weights_sha256=base_sha256,
             kind="full",
             recipe=as_plain(recipe),
             data_sha256=data_sha256,
@@ -139,11 +147,18 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_RecipeIntervals)
     trainer.add_callback(ProgressCallback if sys.stderr.isatty() else _PlainProgress)
     if resume:
         print(f"resuming from {resume}")
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory with {recipe.per_device_train_batch_size} rows at once: {str(error).splitlines()[0]} "
+            "Lower per_device_train_batch_size and raise gradient_accumulation_steps by the same factor, lower "
+            "image_tokens_max, or turn gradient_checkpointing on"
+        ) from None
     except UserError as error:  # one raised in a data-loading process arrives wrapped in that process's traceback
         raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
     last = last_complete_checkpoint(recipe.output_dir)
@@ -198,7 +213,7 @@ class _PlanningTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
-            (folder / MANIFEST).unlink(missing_ok=True)
+            begin_saving(folder)
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             write_manifest(folder, self._manifest_now())
@@ -214,10 +229,30 @@ class _PlanningTrainer(Trainer):
         )
 
     def _drop_old_checkpoints(self) -> None:
-        complete = [f for f in find_checkpoints(Path(self.args.output_dir)) if (f / MANIFEST).is_file()]
-        for folder in complete[: -self.keep] if self.keep else []:
-            (folder / MANIFEST).unlink()  # first, so that a kill leaves no half-deleted folder that looks complete
-            shutil.rmtree(folder)
+        """Keep the last `keep` complete checkpoints, and no torn one: what it was to hold is in the one just saved."""
+        found = find_checkpoints(Path(self.args.output_dir))
+        torn = [folder for folder in found if (folder / SAVING).is_file()]
+        complete = [folder for folder in found if (folder / MANIFEST).is_file()]
+        for folder in torn + (complete[: -self.keep] if self.keep else []):
+            remove(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Restore state, but not the knobs that torch saves with it: the recipe of this run decides those."""
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        fresh = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups]
+        base_rates = list(self.lr_scheduler.base_lrs)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for group, knobs in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(knobs)
+        self.lr_scheduler.base_lrs = base_rates
+
+
+class _RecipeIntervals(TrainerCallback):
+    """Log and save as often as this run's recipe says, not as the one that wrote the checkpoint did."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.logging_steps, state.save_steps, state.eval_steps = args.logging_steps, args.save_steps, args.eval_steps
 
 
 class _PlainProgress(TrainerCallback):
@@ -249,18 +284,20 @@ def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tu
     rows = read_rows(path)
     defects: list[str] = []
     lengths: list[RowLength] = []
-    for row in rows:
-        try:
-            length = collator.length(row)
-        except UserError as error:
-            defects.append(str(error))
-            continue
-        lengths.append(length)
-        if length.total > max_length:
-            defects.append(
-                f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; "
-                "raise it, lower image_tokens_max or remove the row"
-            )
+    with Progress(f"checking {path.name}", len(rows), "row") as progress:
+        for row in rows:
+            progress.advance()
+            try:
+                length = collator.length(row)
+            except UserError as error:
+                defects.append(str(error))
+                continue
+            lengths.append(length)
+            if length.total > max_length:
+                defects.append(
+                    f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length "
+                    f"{max_length}; raise it, lower image_tokens_max or remove the row"
+                )
     if defects:
         for defect in defects[1:_DEFECTS_SHOWN]:
             print(defect, file=sys.stderr)
@@ -283,7 +320,7 @@ def _total_steps(recipe: TrainingRecipe, rows: int) -> int:
 
 
 def _arguments(recipe: TrainingRecipe, steps: int, has_validation: bool) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(recipe.output_dir),
         max_steps=steps,
         per_device_train_batch_size=recipe.per_device_train_batch_size,
@@ -312,21 +349,29 @@ def _arguments(recipe: TrainingRecipe, steps: int, has_validation: bool) -> Trai
         report_to="none",
         disable_tqdm=not sys.stderr.isatty(),
     )
+    if arguments.n_gpu > 1:  # DataParallel would cut pixel_values apart from the images they belong to
+        print(f"training on one of {arguments.n_gpu} GPUs")
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _data_sha256(recipe: TrainingRecipe) -> str:
     return sha256_json([sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path])
 
 
-def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str) -> None:
+def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str, base_sha256: str) -> None:
+    """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
     manifest = read_manifest(resume)
     assert manifest is not None, "only folders with a manifest are resumed"
-    now = as_plain(recipe)
+    before, now = manifest.recipe | {"rows_per_step": _rows_per_step(manifest.recipe)}, as_plain(recipe)
+    now["rows_per_step"] = _rows_per_step(now)
     changes = [
-        f"{key}: {manifest.recipe.get(key)} -> {now[key]}"
+        f"{key}: {before.get(key)} -> {now[key]}"
         for key in now
-        if key not in _FREE_KNOBS and manifest.recipe.get(key) != now[key]
+        if key not in _FREE_KNOBS and before.get(key) != now[key]
     ]
+    if manifest.base_weights_sha256 != base_sha256:
+        changes.append("the weights of the base model")
     if manifest.data_sha256 != data_sha256:
         changes.append("the content of the training or validation file")
     if changes and not recipe.allow_changes:
@@ -334,3 +379,8 @@ def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str) -> N
             f"{resume} was made with another recipe ({'; '.join(changes)}). Use another --output_dir for a new run, "
             "or --allow_changes to go on from it"
         )
+
+
+def _rows_per_step(recipe: dict[str, Any]) -> int:
+    """Rows of an optimiser step: how they are split into batches does not change what is computed."""
+    return recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]

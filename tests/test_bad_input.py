@@ -27,6 +27,7 @@ def train(*arguments):
         ([], ["base model not found", "models/Qwen3-VL-2B-Instruct", "hf download Qwen/Qwen3-VL-2B-Instruct"]),
         (["--tasks", "juggle"], ["unknown task 'juggle'"]),
         (["--batch-size", "0"], ["batch_size must be > 0"]),
+        (["--image_tokens_min", "4"], ["give --image_tokens_min and --image_tokens_max together"]),
         (["--num-episode", "3"], ["unrecognized arguments: --num-episode"]),
         (["--language", "fr"], ["invalid choice: 'fr'"]),
     ],
@@ -44,7 +45,7 @@ def test_evaluation_names_a_corrupt_picture_and_asks_no_model(workspace, demo):
     done = run_script(
         EVALUATE, "--base_model", workspace / "models/tiny-planner", "--data_path", benchmark, "--dimension", "Spatial"
     )
-    assert_one_line_error(done, "unreadable image", "example1/input/input.png", "verify_dataset.py")
+    assert_one_line_error(done, "example1/input/input.png is no intact picture", "verify_dataset.py")
     assert not (workspace / "eva_results").exists()
     done = run_script("utils/verify_dataset.py", "--data_path", benchmark)
     assert done.returncode == 1
@@ -131,6 +132,10 @@ def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):
     assert done.returncode == 1
     assert done.stderr.startswith("error: no space left on the disk")
     assert done.stderr.count("\n") == 1
+
+
+def test_training_on_a_folder_says_so(workspace):
+    assert_one_line_error(train("--train_file", workspace / "data"), "training file must be a file", "is a folder")
 
 
 def test_training_refuses_an_empty_file(workspace):

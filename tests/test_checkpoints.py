@@ -3,12 +3,16 @@ import struct
 
 import pytest
 
+from leap.checkpoints import MANIFEST as MANIFEST_NAME
 from leap.checkpoints import (
+    SAVING,
     Manifest,
+    begin_saving,
     find_all_checkpoints,
     find_checkpoints,
     last_complete_checkpoint,
     read_manifest,
+    remove,
     result_name,
     weights_sha256,
     why_incomplete,
@@ -17,6 +21,7 @@ from leap.checkpoints import (
 
 MANIFEST = Manifest(
     base_model="models/base",
+    base_weights_sha256="b",
     kind="full",
     recipe={"seed": 1},
     data_sha256="d",
@@ -73,12 +78,41 @@ def test_a_folder_from_elsewhere_is_judged_by_its_weights_header(tmp_path, weigh
     assert found is None if reason is None else reason in found
 
 
-def test_a_folder_of_ours_without_manifest_was_interrupted(tmp_path):
-    folder = checkpoint(tmp_path / "run" / "checkpoint-9", manifest=False)
-    (folder / "trainer_state.json").write_text("{}")
+def test_a_folder_whose_saving_was_interrupted_is_incomplete_until_its_manifest_is_written(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-9")
+    begin_saving(folder)
+    assert why_incomplete(folder) == "saving it was interrupted"
+    assert last_complete_checkpoint(tmp_path) is None
+    write_manifest(folder, MANIFEST)
     assert why_incomplete(folder) is None
-    (tmp_path / "run" / "recipe.yaml").write_text("seed: 1")
-    assert "saving was interrupted" in why_incomplete(folder)
+    assert SAVING not in read_manifest(folder).files
+
+
+def test_a_checkpoint_without_optimiser_state_can_be_loaded_and_not_resumed(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-9", manifest=False)
+    (folder / "optimizer.pt").write_bytes(b"state")
+    write_manifest(folder, MANIFEST)
+    assert last_complete_checkpoint(tmp_path) == folder
+    (folder / "optimizer.pt").unlink()
+    assert why_incomplete(folder) is None
+    assert why_incomplete(folder, to_resume=True) == "optimizer.pt is missing"
+    assert last_complete_checkpoint(tmp_path) is None
+
+
+def test_a_removed_checkpoint_is_gone_at_once(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-9")
+    (tmp_path / ".checkpoint-9.removed").mkdir()  # what an earlier removal left when it was killed
+    remove(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_of_a_later_version_is_read_and_a_broken_one_is_a_reason(tmp_path):
+    folder = checkpoint(tmp_path / "checkpoint-9")
+    content = json.loads((folder / MANIFEST_NAME).read_text())
+    (folder / MANIFEST_NAME).write_text(json.dumps(content | {"added_later": 1}))
+    assert why_incomplete(folder) is None
+    (folder / MANIFEST_NAME).write_text("[]")
+    assert "is not a LEAP manifest" in why_incomplete(folder)
 
 
 def test_steps_order_by_number_and_the_last_complete_one_is_resumed(tmp_path):

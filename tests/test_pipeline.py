@@ -3,6 +3,7 @@
 Undisturbed and disturbed runs must end with the same weights, answers and scores, to the last bit.
 """
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from leap.checkpoints import MANIFEST, read_manifest, why_incomplete
+from leap.checkpoints import MANIFEST, begin_saving, read_manifest, why_incomplete
 from leap.files import read_json, read_jsonl
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script, start_script
 
@@ -101,16 +102,15 @@ def test_kill_and_resume_end_with_the_results_of_an_undisturbed_run(demo, undist
 
     kill_when(start_script(TRAIN, *training(run)), (run / "checkpoint-6" / MANIFEST).is_file)
     assert not (run / f"checkpoint-{STEPS}").exists(), "killed too late to show anything"
-    # What a kill in the middle of saving leaves: a folder that looks like a checkpoint and has no manifest.
+    # What a kill in the middle of saving leaves: a folder that looks like a checkpoint and is marked.
     torn = run / "checkpoint-9"
-    torn.mkdir(exist_ok=True)
+    begin_saving(torn)
     (torn / "trainer_state.json").write_text("{")
-    (torn / MANIFEST).unlink(missing_ok=True)
 
     done = run_script(TRAIN, *training(run))
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoint-6'}" in done.stdout
-    assert "saving was interrupted" in done.stdout
+    assert "saving it was interrupted" in done.stdout
     last = run / f"checkpoint-{STEPS}"
     expected = load_file(undisturbed / "run" / last.name / "model.safetensors")
     found = load_file(last / "model.safetensors")
@@ -165,9 +165,22 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed
     assert_one_line_error(
         run_script(TRAIN, *arguments),
         "checkpoint-12 was made with another recipe",
-        "learning_rate: 0.0015 -> 0.5; the content of the training or validation file",
+        "learning_rate: 0.002 -> 0.5; the content of the training or validation file",
         "--allow_changes",
     )
+
+
+def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed / "run" / "checkpoint-6", run / "checkpoint-6")
+    changed = ["--lr", "1e-9", "--weight_decay", "0", "--save_steps", "2", "--per_device_train_batch_size", "32"]
+    changed += ["--gradient_accumulation_steps", "1"]
+    done = run_script(TRAIN, *training(run), *changed, "--allow_changes")
+    assert done.returncode == 0, done.stderr
+    assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-12", "checkpoint-8"]
+    before, after = (load_file(run / f"checkpoint-{n}" / "model.safetensors") for n in (8, 12))
+    assert max((before[name] - after[name]).abs().max() for name in before) < 1e-6
 
 
 def test_every_checkpoint_of_a_run_can_be_evaluated_at_once(demo, undisturbed, workspace):

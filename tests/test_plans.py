@@ -17,6 +17,7 @@ PLAN = [Step("pick", 3, None), Step("place", None, 5)]
         f"```json\n[{PICK}, {PLACE}]",  # the closing fence was cut off
         f"[3] steps, [1, 2], [{{}}] and [{PICK}, {PLACE}]",
         f"[{PICK}, {PLACE}] or [{PICK}]",
+        f'Objects: [{{"name": "apple", "tag": 1}}]. Plan: [{PICK}, {PLACE}]',
     ],
 )
 def test_the_tolerant_reader_finds_the_first_valid_list(text):
@@ -43,6 +44,7 @@ def test_missing_params_are_none():
         (f"[{PICK}, ", "broken JSON"),
         ('[{"params": {}}]', "a skill without a name"),
         ('[{"name": 3}]', "a skill without a name"),
+        ('[{"name": "apple", "tag": 1}]', "no known skill"),
         ('[{"name": "pick", "params": [1]}]', "params that are no object"),
         ("[" * 100_000, "no list of skills"),
         ('[{"a":' * 50_000, "broken JSON"),

@@ -1,4 +1,4 @@
-"""Who answers a prompt. A planner is one module with one class; `open_planner` is the registry."""
+"""Who answers a prompt. A planner is one module with one class."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from leap.files import sha256_json
 from leap.planners import Answer, Query
 from leap.plans import fenced
 
@@ -23,7 +24,7 @@ class ConstantPlanner:
         self._by_task: dict[str, str] = {}
 
     def identity(self) -> dict[str, Any]:
-        return {"planner": "constant"}
+        return {"planner": "constant", "plans_sha256": sha256_json(self._plans)}
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         texts = [self._text(query.task) for query in queries]

@@ -14,9 +14,9 @@ from configs.errors import UserError
 from leap.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.files import sha256_json
 from leap.images import decode_image
-from leap.models import base_folder, load_for_planning, load_processor, pick_device
+from leap.models import base_folder, is_out_of_memory, load_for_planning, load_processor, pick_device
 from leap.planners import Answer, MachineFailure, Query
-from leap.supervision import pixel_budget
+from leap.supervision import pixel_budget, set_pixel_budget
 
 
 class HuggingFacePlanner:
@@ -29,7 +29,9 @@ class HuggingFacePlanner:
         base_model: Path | None = None,
         max_new_tokens: int = 512,
         blank_images: bool = False,
+        image_tokens: tuple[int, int] | None = None,
     ) -> None:
+        """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget."""
         problem = why_incomplete(folder)
         if problem:
             raise UserError(f"cannot use {folder}: {problem}")
@@ -39,6 +41,8 @@ class HuggingFacePlanner:
         self.max_new_tokens, self.blank_images = max_new_tokens, blank_images
         self.processor = load_processor(folder)
         self.processor.tokenizer.padding_side = "left"
+        if image_tokens:
+            set_pixel_budget(self.processor, *image_tokens)
         self._identity = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
@@ -53,7 +57,14 @@ class HuggingFacePlanner:
     @cached_property
     def model(self) -> Any:
         """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
-        return load_for_planning(self.folder, self.device, self.dtype, self.base)
+        try:
+            return load_for_planning(self.folder, self.device, self.dtype, self.base)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"not enough memory on {self.device} to load {self.folder}; free some or use --device"
+            ) from None
 
     def identity(self) -> dict[str, Any]:
         return self._identity
@@ -67,9 +78,11 @@ class HuggingFacePlanner:
             texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
             pictures += [self._picture(item["image"]) for item in query.items if item["type"] == "image"]
         inputs = self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
+        model = self.model  # loads on first use, outside the guard below
+        output = None
         try:
-            output = self.model.generate(
-                **inputs.to(self.model.device),
+            output = model.generate(
+                **inputs.to(model.device),
                 max_new_tokens=self.max_new_tokens,
                 do_sample=False,
                 repetition_penalty=1.0,
@@ -77,9 +90,12 @@ class HuggingFacePlanner:
                 top_p=None,
                 top_k=None,
             )
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if output is None:  # outside the except block, so that the failed attempt's tensors are free already
             torch.cuda.empty_cache()
-            raise MachineFailure(f"out of GPU memory with {len(queries)} prompts at once") from error
+            raise MachineFailure(f"out of memory with {len(queries)} prompts at once")
         new = output[:, inputs["input_ids"].shape[1] :].cpu()  # (batch, new tokens), padded on the right
         return [self._answer(row) for row in new]
 

@@ -10,16 +10,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.images import decode_image
+from leap.files import sha256_json
+from leap.images import decode_image, intact_bytes
 from leap.plans import SKILLS, TARGETS, subtasks
 
 T = TypeVar("T")
@@ -59,6 +62,15 @@ class Example:
         """The instruction as written. UserError if the file is missing, empty or no text."""
         return _or_user_error(_instruction_in, self.instruction_file)
 
+    def picture_sha256s(self) -> tuple[str, str]:
+        """Content hashes of the plain and the tagged picture. UserError if one is missing or damaged."""
+        paths = (self.plain_image, self.tagged_image)
+        return tuple(_or_user_error(_picture_sha256, path) for path in paths)
+
+    def sha256(self) -> str:
+        """Content hash of the whole example: task, number, pictures, instruction and ground truth."""
+        return sha256_json([self.task, self.number, *self.picture_sha256s(), self.instruction(), self.ground_truth()])
+
     def ground_truth(self) -> list[dict]:
         """The skill sequence of the ground truth. UserError if it is not one that can be scored."""
         return _or_user_error(_plan_in, self.plan_file)
@@ -72,6 +84,20 @@ def _or_user_error(read: Callable[[Path], T], path: Path) -> T:
         return read(path)
     except ValueError as error:
         raise UserError(f"{path} {error}. {VERIFY_ADVICE}") from error
+
+
+def _picture_sha256(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        raise ValueError("is missing") from None
+    return _hashed_picture(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hashed_picture(path: Path, size: int, mtime_ns: int) -> str:
+    """Reads a picture once, as long as size and time of change stay; several models ask for the same ones."""
+    return hashlib.sha256(intact_bytes(path)).hexdigest()
 
 
 def _text_in(path: Path) -> str:
@@ -107,12 +133,11 @@ def _plan_in(path: Path) -> list[dict]:
 
 
 def _picture_in(path: Path) -> None:
+    content = intact_bytes(path)
     try:
-        decode_image(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError("is missing") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"is no readable picture ({error})") from error
+        decode_image(content)
+    except ValueError as error:
+        raise ValueError(f"does not decode ({error})") from error
 
 
 def plan_problem(content: object) -> str | None:

@@ -86,10 +86,10 @@ class PromptWriter:
                 _text(self._instruction(shot)),
                 _text(fenced(shot.ground_truth()) + "\n"),
             ]
-        items += [_text(text["query"]), *_pictures(example), _text(self._instruction(example))]
+        items += [*_pictures(example), _text(self._instruction(example))]
         if self.with_cot:
             items.append(_text(text["cot"]))
-        return [item for item in items if item.get("text") != ""]
+        return items
 
     def _instruction(self, example: Example) -> str:
         return self._text["instruction"].replace("{instruction}", example.instruction().strip())
@@ -121,7 +121,7 @@ def prompt_text(items: list[dict]) -> str:
 
 @cache
 def builtin_texts(language: str) -> dict[str, str]:
-    """The parts of the built-in prompt: preamble, shot, query, instruction, cot."""
+    """The parts of the built-in prompt: preamble, shot, instruction, cot."""
     return yaml.safe_load((REPOSITORY / f"configs/prompts/builtin_{language}.yaml").read_text(encoding="utf-8"))
 
 

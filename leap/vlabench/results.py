@@ -11,6 +11,7 @@ eva_results/<dimension>/<model>/
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -47,23 +48,26 @@ class Overall:
     micro: dict[str, Estimate]
     dimensions: dict[str, dict[str, Estimate]]
     examples: int
+    mixed: bool = False  # whether dimensions were answered by different weights or under different settings
 
     @property
     def complete(self) -> bool:
-        """Whether all six dimensions are there; a mean over fewer is not comparable with one over six."""
-        return len(self.dimensions) == len(DIMENSIONS)
+        """Whether all six dimensions are there under the same settings; other means are not comparable."""
+        return len(self.dimensions) == len(DIMENSIONS) and not self.mixed
 
 
 def write_results(
     folder: Path,
-    model: str,
     answers: Mapping[Example, dict],
     failures: Sequence[dict],
-    selected: int,
+    total: int,
     settings: dict[str, Any],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    """Score the journal's `answers` (example -> journal record) and write all result files. Returns the summary."""
+    """Score the journal's `answers` (example -> journal record) and write all result files. Returns the summary.
+
+    `total` is how many examples the dimension has in the benchmark.
+    """
     output: dict[str, Any] = {"benchmeatinfo": {"existing_num": len(answers), "already_running_time": 0}}
     scores: dict[str, Scores] = {"official": {}, "grounded": {}}
     outcomes: dict[str, Counter] = {"official": Counter(), "grounded": Counter()}
@@ -80,10 +84,10 @@ def write_results(
             outcomes[scorer][score.status] += 1
 
     summary = {
-        "model": model,
+        "model": folder.name,
         "dimension": folder.parent.name,
         "examples": {
-            "selected": selected,
+            "in_benchmark": total,
             "answered": len(answers),
             "machine_failure": len(failures),
             "cut_by_length": sum(record["stop"] == "length" for record in answers.values()),
@@ -121,29 +125,32 @@ def models_in(results: Path) -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith("baseline"), _natural(name)))
 
 
-def read_summary(results: Path, dimension: str, model: str) -> dict[str, Any] | None:
-    """The summary of a model in a dimension, or None if it has none."""
-    path = results / dimension / model / "summary.json"
-    return read_json(path) if path.is_file() else None
-
-
-def overall(results: Path, model: str, scorer: str) -> Overall:
-    """Means and intervals over the dimensions a model has; ValueError if it has none. Missing ones are left out."""
+def overall(results: Path, model: str, scorer: str) -> Overall | None:
+    """Means and intervals over the dimensions a model has (missing ones are left out), or None if it has no scores."""
     names = METRICS[scorer]
     means, draws, strata, by_dimension = [], [], [], {}
-    for dimension in DIMENSIONS:
+    for seed, dimension in enumerate(DIMENSIONS):
         path = results / dimension / model / SCORE_FILES[scorer]
         by_task = _arrays(read_json(path), names) if path.is_file() else {}
         if by_task:
-            mean, drawn = stratified_means(list(by_task.values()))
+            # A seed of its own, so that the draws of the dimensions are independent and their mean has the right width.
+            mean, drawn = stratified_means(list(by_task.values()), seed=seed)
             means.append(mean)
             draws.append(drawn)
             strata += by_task.values()
             by_dimension[dimension] = dict(zip(names, estimates(mean, drawn), strict=True))
+    if not means:
+        return None
     macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))
     micro = estimates(*stratified_means(strata))
+    paths = [results / dimension / model / "settings.json" for dimension in by_dimension]
+    settings = [read_json(path) for path in paths if path.is_file()]
     return Overall(
-        dict(zip(names, macro, strict=True)), dict(zip(names, micro, strict=True)), by_dimension, sum(map(len, strata))
+        dict(zip(names, macro, strict=True)),
+        dict(zip(names, micro, strict=True)),
+        by_dimension,
+        sum(map(len, strata)),
+        mixed=any(other != settings[0] for other in settings),
     )
 
 
@@ -161,10 +168,15 @@ def results_table(results: Path, models: Sequence[str]) -> str:
     for scorer, metric, title in wanted:
         for model in models:
             found = everything[scorer, model]
+            if found is None:
+                rows.append([title, model, *["-"] * (len(DIMENSIONS) + 2), "0"])
+                continue
             cells = [f"{found.dimensions[d][metric].mean:.1f}" if d in found.dimensions else "-" for d in DIMENSIONS]
             spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (found.macro[metric], found.micro[metric])]
-            if not found.complete:
+            if len(found.dimensions) < len(DIMENSIONS):
                 spans = [f"{span} over {len(found.dimensions)} of {len(DIMENSIONS)}" for span in spans]
+            if found.mixed:
+                spans = ["not one model"] * 2
             rows.append([title, model, *cells, *spans, str(found.examples)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
@@ -181,6 +193,4 @@ def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    import re
-
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]

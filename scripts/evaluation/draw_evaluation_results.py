@@ -44,7 +44,7 @@ def main() -> None:
     folder = options.output_dir or options.results / "figures"
     written = []
     for scorer in METRICS:
-        found = {name: overall(options.results, name, scorer) for name in names}
+        found = {name: value for name in names if (value := overall(options.results, name, scorer))}
         written += plots.save(plots.totals_by_dimension(found, scorer), folder, f"total_by_dimension_{scorer}")
         if "baseline" in found and len(found) > 1:
             written += plots.save(plots.improvement(found, "baseline", scorer), folder, f"improvement_{scorer}")

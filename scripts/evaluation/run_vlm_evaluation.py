@@ -12,16 +12,15 @@ eva_results/<dimension>/<model>/. Exit status 1 if the machine failed on an exam
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import WorkspaceConfig, dimensions_named
+from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
 from leap.cli import knob, parse_knobs, run
 from leap.planners import Planner
-from leap.vlabench.examples import Example, find_examples
+from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import LANGUAGES, STYLES, PromptWriter
 
 
@@ -53,16 +52,19 @@ class Options:
 
     batch_size: int = knob(8, "prompts answered at once", check="> 0")
     max_new_tokens: int = knob(512, "longest answer in tokens", check="> 0")
+    image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
+    image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
     device: str = knob("auto", "auto, cpu or cuda:0")
     output_dir: Path = knob(Path("eva_results"), "folder of the results")
     suffix: str = knob("", "appended to the model's name in results")
-    overwrite: bool = knob(False, "throw away earlier results of these models in these dimensions")
+    overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
 
 def main() -> int:
     options = parse_knobs(Options, None, __doc__)
     workspace = WorkspaceConfig.from_environment()
     dimensions = dimensions_named(options.dimension)
+    image_tokens(options)
     workspace.require(options.data_path, "benchmark")
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
@@ -71,18 +73,16 @@ def main() -> int:
     from leap.vlabench.results import results_table
     from leap.vlabench.run import check_examples, evaluate_dimension
 
-    check_examples(example for examples in selected.values() for example in examples)
+    check_examples([example for examples in selected.values() for example in examples])
 
     failures = 0
     names = []
     for folder, base_name in jobs:
         name = base_name + name_suffix(options)
         names.append(name)
-        planner = open_planner(options, folder, everything)
+        planner = open_planner(options, folder)
         for dimension, examples in selected.items():
             target = options.output_dir / dimension / name
-            if options.overwrite:
-                shutil.rmtree(target, ignore_errors=True)
             writer = PromptWriter(
                 workspace,
                 options.prompt,
@@ -93,7 +93,14 @@ def main() -> int:
                 seed=options.seed,
             )
             summary = evaluate_dimension(
-                planner, writer, examples, everything[dimension], target, folder, options.batch_size
+                planner,
+                writer,
+                examples,
+                everything[dimension],
+                target,
+                folder,
+                options.batch_size,
+                options.overwrite,
             )
             report(summary, target)
             failures += summary["examples"]["machine_failure"]
@@ -121,7 +128,7 @@ def models_to_evaluate(options: Options, workspace: WorkspaceConfig) -> list[tup
                 jobs.append((folder, result_name(folder, workspace.output)))
     for folder in options.checkpoint:
         workspace.require(folder, "checkpoint")
-        name = "baseline" if folder == base else result_name(folder, workspace.output)
+        name = "baseline" if folder.resolve() == base.resolve() else result_name(folder, workspace.output)
         jobs.append((folder, name))
     for folder, _ in jobs:
         problem = why_incomplete(folder) if folder else None
@@ -141,14 +148,34 @@ def name_suffix(options: Options) -> str:
     )
 
 
-def open_planner(options: Options, folder: Path | None, everything: dict[str, list[Example]]) -> Planner:
+def image_tokens(options: Options) -> tuple[int, int] | None:
+    """The fewest and most visual tokens a picture, or None for the processor's own; UserError for half a range."""
+    fewest, most = options.image_tokens_min, options.image_tokens_max
+    if fewest is None and most is None:
+        return None
+    if fewest is None or most is None or fewest > most:
+        raise UserError("give --image_tokens_min and --image_tokens_max together, the first not above the second")
+    return fewest, most
+
+
+def open_planner(options: Options, folder: Path | None) -> Planner:
     if folder is None:
         from leap.planners.constant import ConstantPlanner
 
+        # All tasks of the benchmark, whatever was selected: the control must not depend on what else is evaluated.
+        there = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
+        everything = find_examples(options.data_path, there)
         return ConstantPlanner((e.task, e.ground_truth()) for examples in everything.values() for e in examples)
     from leap.planners.huggingface import HuggingFacePlanner
 
-    return HuggingFacePlanner(folder, options.device, options.base_model, options.max_new_tokens, options.blank_images)
+    return HuggingFacePlanner(
+        folder,
+        options.device,
+        options.base_model,
+        options.max_new_tokens,
+        options.blank_images,
+        image_tokens(options),
+    )
 
 
 def report(summary: dict, folder: Path) -> None:
@@ -156,7 +183,7 @@ def report(summary: dict, folder: Path) -> None:
     scores = {scorer: values["total_score"]["mean"] for scorer, values in summary["scores"].items()}
     shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
     print(
-        f"{summary['dimension']:12} {summary['model']}: {counts['answered']}/{counts['selected']} answered, "
+        f"{summary['dimension']:12} {summary['model']}: {counts['answered']} of {counts['in_benchmark']} answered, "
         f"{summary['outcomes']['official'].get('format_error', 0)} format errors, "
         f"{counts['machine_failure']} machine failures  {shown}  -> {folder}"
     )

@@ -50,13 +50,15 @@ def main() -> None:
 
 def make(folder: Path, build: Callable[[Path], None]) -> None:
     """Build a folder beside its place and rename it there, so that what has the name is whole."""
-    if folder.exists():
+    if folder.exists() and any(folder.iterdir()):
         print(f"already there: {folder}")
         return
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     build(part)
+    if folder.exists():
+        folder.rmdir()
     part.rename(folder)
     print(f"made: {folder}")
 

@@ -32,11 +32,15 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
+if [ -e "$VENV" ] && [ ! -e "$VENV/made-by-leap" ]; then
+    echo "error: $VENV is there and is not LEAP's. Move it away, or install into it: pip install -r requirements.lock -e ." >&2
+    exit 2
+fi
 echo "installing into .venv with $("$python" --version)"
-rm -rf "$VENV"
+mkdir -p "$VENV"
+touch "$VENV/made-by-leap"
 if ! "$python" -m venv "$VENV" 2>/dev/null; then
-    rm -rf "$VENV"
-    if ! { command -v uv >/dev/null && uv venv -q --python "$python" "$VENV"; }; then
+    if ! { command -v uv >/dev/null && uv venv -q --allow-existing --python "$python" "$VENV"; }; then
         echo "error: $python cannot make virtual environments. Install its venv package (python3-venv) or uv" >&2
         exit 2
     fi

@@ -16,6 +16,10 @@ def test_the_plan_is_the_most_frequent_shape_with_the_most_frequent_ids():
     assert most_frequent_plan(PUT + PRESS) == plan(("pick", E, 1), ("place", C, 5))
 
 
+def test_its_identity_is_that_of_the_plans_it_draws_on():
+    assert ConstantPlanner([("put", PUT[0])]).identity() != ConstantPlanner([("put", PUT[1])]).identity()
+
+
 def test_a_tasks_own_ground_truth_is_never_used():
     planner = ConstantPlanner([("put", p) for p in PUT] + [("press", p) for p in PRESS])
     answers = planner.answer([Query("M&T", "put", 0, []), Query("M&T", "press", 0, [])])

@@ -59,7 +59,7 @@ PICK = {"name": "pick", "params": {"target_entity_name": 1}}
     [
         ("input/input.png", None, "is missing"),
         ("input/input.png", b"", "the file is empty"),
-        ("input/input_mask.png", b"\x89PNG\r\n\x1a\nxx", "is no readable picture"),
+        ("input/input_mask.png", b"\x89PNG\r\n\x1a\nxx", "is no intact picture"),
         ("input/instruction.txt", None, "is missing"),
         ("input/instruction.txt", b" \n", "is empty"),
         ("input/instruction.txt", b"\xff\xff", "cannot be read"),

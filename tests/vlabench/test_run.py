@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from configs.config import WorkspaceConfig
+from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, read_jsonl
 from leap.planners import Answer, MachineFailure
@@ -42,9 +42,9 @@ def folder(tmp_path):
     return tmp_path / "eva_results" / "Spatial" / "model"
 
 
-def evaluate(planner, examples, folder, chosen=None, **options):
+def evaluate(planner, examples, folder, chosen=None, overwrite=False, **options):
     writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
-    return evaluate_dimension(planner, writer, chosen or examples, examples, folder, None, batch_size=2)
+    return evaluate_dimension(planner, writer, chosen or examples, examples, folder, None, 2, overwrite)
 
 
 def truth(examples):
@@ -55,7 +55,7 @@ def truth(examples):
 
 def test_right_answers_score_full_marks_in_every_file(examples, folder):
     summary = evaluate(Script(truth(examples)), examples, folder)
-    assert summary["examples"] == {"selected": 4, "answered": 4, "machine_failure": 0, "cut_by_length": 0}
+    assert summary["examples"] == {"in_benchmark": 4, "answered": 4, "machine_failure": 0, "cut_by_length": 0}
     assert summary["outcomes"] == {"official": {"ok": 4}, "grounded": {"ok": 4}}
     assert summary["scores"]["official"]["total_score"] == {"mean": 80, "low": 80, "high": 80}
     assert summary["scores"]["grounded"]["plan_success"]["mean"] == 100
@@ -114,7 +114,7 @@ def test_a_machine_failure_is_no_answer_and_is_tried_again(examples, folder):
         return truth(examples)(query, batch)
 
     summary = evaluate(Script(answer), examples, folder)
-    assert summary["examples"] == {"selected": 4, "answered": 2, "machine_failure": 2, "cut_by_length": 0}
+    assert summary["examples"] == {"in_benchmark": 4, "answered": 2, "machine_failure": 2, "cut_by_length": 0}
     assert summary["scores"]["grounded"]["total_score"]["mean"] == 100
     assert [f["reason"] for f in read_jsonl(folder / "failures.jsonl")] == ["out of memory"] * 2
     assert "1" not in read_json(folder / "final_score.json")["select_book_spatial"]
@@ -147,6 +147,82 @@ def test_other_settings_never_mix_into_a_result(examples, folder):
         evaluate(Script(truth(examples), "another"), examples, folder)
 
 
+def test_overwrite_replaces_answers_under_other_settings_and_keeps_those_under_the_same(examples, folder):
+    evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    first = Script(truth(examples), "another")
+    summary = evaluate(first, examples, folder, overwrite=True)
+    assert len(first.asked) == 2
+    assert summary["outcomes"]["grounded"] == {"ok": 4}
+    again = Script(truth(examples), "another")
+    evaluate(again, examples, folder, overwrite=True)
+    assert again.asked == []
+
+
+def test_settings_without_answers_do_not_hold_the_folder(examples, folder):
+    def broken(query, batch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Script(broken), examples, folder)
+    assert evaluate(Script(truth(examples), "another"), examples, folder)["examples"]["answered"] == 4
+
+
+def test_a_run_over_a_part_keeps_the_failures_of_the_rest(examples, folder):
+    def answer(query, batch):
+        if query.number == 1:
+            raise MachineFailure("out of memory")
+        return truth(examples)(query, batch)
+
+    evaluate(Script(answer), examples, folder)
+    summary = evaluate(Script(truth(examples)), examples, folder, chosen=examples[:2])
+    assert summary["examples"] == {"in_benchmark": 4, "answered": 3, "machine_failure": 1, "cut_by_length": 0}
+    assert [(f["task"], f["example"]) for f in read_jsonl(folder / "failures.jsonl")] == [("select_fruit_spatial", 1)]
+
+
+def test_nothing_answered_is_shown_as_nothing(examples, folder):
+    def broken(query, batch):
+        raise MachineFailure("refused")
+
+    summary = evaluate(Script(broken), examples, folder)
+    assert summary["scores"] == {}
+    assert overall(folder.parents[1], "model", "official") is None
+    row = results_table(folder.parents[1], ["model"]).splitlines()[2]
+    assert row.count("| - ") == 8
+
+
+def test_the_data_hash_is_that_of_the_data_alone_and_sees_the_ground_truth(examples, folder, tmp_path):
+    hashes = []
+    for name in ("a", "b", "c"):
+        if name == "c":
+            plan = json.loads(examples[0].plan_file.read_text())
+            plan["skill_sequence"][0]["params"]["target_entity_name"] += 1
+            examples[0].plan_file.write_text(json.dumps(plan))
+        summary = evaluate(Script(truth(examples), name), examples, folder.with_name(name))
+        hashes.append(summary["provenance"]["data_sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_dimensions_of_different_models_are_not_averaged(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    evaluate(Script(truth(examples), "another"), examples, folder.parents[1] / "M&T" / "model")
+    found = overall(folder.parents[1], "model", "official")
+    assert found.mixed
+    assert not found.complete
+    assert "not one model" in results_table(folder.parents[1], ["model"])
+
+
+def test_the_macro_interval_narrows_with_the_number_of_independent_dimensions(tmp_path):
+    metrics = ("skill_match_score", "entity_match_score", "skill_with_entity_match_score", "exact_match_score")
+    for dimension in DIMENSIONS:
+        folder = tmp_path / dimension / "m"
+        folder.mkdir(parents=True)
+        scores = {str(i): dict.fromkeys((*metrics, "total_score"), 100.0 * (i % 2)) for i in range(20)}
+        (folder / "final_score.json").write_text(json.dumps({"task": scores}))
+    found = overall(tmp_path, "m", "official")
+    one, macro = found.dimensions["Spatial"]["total_score"], found.macro["total_score"]
+    assert (macro.high - macro.low) / (one.high - one.low) == pytest.approx(1 / 6**0.5, rel=0.15)
+
+
 def test_an_example_that_changed_is_asked_again(examples, folder):
     evaluate(Script(lambda q, n: "no idea"), examples, folder)
     examples[0].instruction_file.write_text("Take the other one")
@@ -159,7 +235,7 @@ def test_an_example_that_changed_is_asked_again(examples, folder):
 def test_a_corrupt_picture_is_named_before_anything_is_asked(examples, folder):
     examples[3].tagged_image.write_bytes(examples[3].tagged_image.read_bytes()[:-30])
     planner = Script(truth(examples))
-    with pytest.raises(UserError, match=r"unreadable image: .*input_mask.png .*verify_dataset.py"):
+    with pytest.raises(UserError, match=r"input_mask.png is no intact picture .*verify_dataset.py"):
         evaluate(planner, examples, folder)
     assert planner.asked == []
     assert not folder.exists()
