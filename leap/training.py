@@ -120,7 +120,6 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
     model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
-    model.config.use_cache = False
     if recipe.gradient_checkpointing:
         with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
             warnings.simplefilter("ignore", FutureWarning)
@@ -186,6 +185,10 @@ class _PlanningTrainer(Trainer):
         super().__init__(compute_loss_func=supervised_loss, **arguments)
         self.lengths, self.manifest, self.keep = lengths, manifest, keep
 
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+        """Without the key/value cache, and without writing that into the config that checkpoints carry."""
+        return super().compute_loss(model, inputs | {"use_cache": False}, **options)
+
     @torch.no_grad()
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -197,7 +200,7 @@ class _PlanningTrainer(Trainer):
             batch = self._prepare_inputs(batch)
             labels = batch.pop("labels")
             with self.compute_loss_context_manager():
-                loss = supervised_loss(self.model(**batch), labels, num_items_in_batch=1)
+                loss = supervised_loss(self.model(**batch, use_cache=False), labels, num_items_in_batch=1)
             sums += torch.stack([loss.double(), (labels[:, 1:] != IGNORED).sum().double()])
         self.model.train()
         loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
