@@ -42,11 +42,14 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See: {self.prog} --help")
 
 
-def parse_knobs(cls: type[T], argv: list[str] | None, description: str, recipe: Path | None = None) -> T:
-    """Build `cls` from its defaults, then the YAML recipe, then the command line.
+def parse_knobs(
+    cls: type[T], argv: list[str] | None, description: str, recipe: Path | None = None, preset: Path | None = None
+) -> T:
+    """Build `cls` from its defaults, then a preset, then the YAML recipe, then the command line.
 
-    `recipe` is the default of --config; without one the script has no such flag. A relative path is relative
-    to the current directory on the command line, to the workspace root in YAML and defaults.
+    `recipe` is the default of --config, `preset` the YAML that --preset takes by default out of its folder; without
+    them the script has no such flag (with a preset, --config is optional). A relative path is relative to the current
+    directory on the command line, to the workspace root in YAML and defaults.
     Raises UserError for an unknown key or flag, a wrong type, or a value out of bounds.
     """
     purpose, _, rest = description.strip().partition("\n")
@@ -57,14 +60,13 @@ def parse_knobs(cls: type[T], argv: list[str] | None, description: str, recipe: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     hints = typing.get_type_hints(cls)
-    if recipe is not None:
-        parser.add_argument(
-            "--config",
-            type=Path,
-            default=recipe,
-            metavar="YAML",
-            help=f"recipe with any of the knobs below (default: {_short(recipe)})",
-        )
+    if preset is not None:
+        names = sorted(path.stem for path in preset.parent.glob("*.yaml"))
+        text = f"ready recipe in {_short(preset.parent)} (default: {preset.stem})"
+        parser.add_argument("--preset", choices=names, default=preset.stem, help=text)
+    if recipe is not None or preset is not None:
+        text = "recipe with any of the knobs below" + (f" (default: {_short(recipe)})" if recipe else "")
+        parser.add_argument("--config", type=Path, default=recipe, metavar="YAML", help=text)
     for field in dataclasses.fields(cls):
         _add_flag(parser, field, hints[field.name])
     given = vars(parser.parse_args(argv))
@@ -74,8 +76,11 @@ def parse_knobs(cls: type[T], argv: list[str] | None, description: str, recipe: 
     for field in dataclasses.fields(cls):
         default = field.default_factory() if field.default is dataclasses.MISSING else field.default
         values[field.name] = _anchored(default, hints[field.name], root)
-    if recipe is not None:
-        values |= _read_recipe(given.pop("config"), cls, hints, root)
+    files = [preset.with_stem(given.pop("preset"))] if preset is not None else []
+    if config := given.pop("config", None):
+        files.append(config)
+    for file in files:
+        values |= _read_recipe(file, cls, hints, root)
     for name, value in given.items():
         values[name] = _anchored(value, hints[name], Path.cwd())
     for field in dataclasses.fields(cls):

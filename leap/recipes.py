@@ -1,4 +1,4 @@
-"""The knobs of a training run. The values of the real recipe are in configs/training/full.yaml."""
+"""The knobs of a training run. Recipes are in configs/training/ and configs/lora/."""
 
 from __future__ import annotations
 
@@ -50,3 +50,25 @@ class TrainingRecipe:
         3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0"
     )
     allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")
+
+
+@dataclass(frozen=True)
+class LoraRecipe(TrainingRecipe):
+    """Full fine-tuning's knobs with LoRA's own defaults, and those of the adapter. Names follow peft.LoraConfig."""
+
+    output_dir: Path = knob(Path("output/lora"), "run folder; checkpoints go to checkpoint-<step> below it")
+    per_device_train_batch_size: int = knob(4, "rows per device and forward pass", check="> 0")
+    gradient_accumulation_steps: int = knob(9, "forward passes per optimiser step", check="> 0")
+    learning_rate: float = knob(2e-4, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
+
+    lora_r: int = knob(16, "rank of the adapter", check="> 0")
+    lora_alpha: int = knob(32, "scaling: the adapter counts alpha / r times", check="> 0")
+    lora_dropout: float = knob(0.05, "dropout on the adapter's input, 0 to 1", check=">= 0")
+    lora_target_modules: list[str] = knob(
+        ["q_proj", "k_proj", "v_proj", "o_proj"], "linear modules of the language model that get an adapter"
+    )
+    lora_vision: bool = knob(False, "adapters on the vision tower's linear modules too")
+    use_dora: bool = knob(False, "weight-decomposed LoRA (DoRA)")
+    use_rslora: bool = knob(False, "rank-stabilised scaling, alpha / sqrt(r)")
+    pissa: bool = knob(False, "start from the principal components of the weights (PiSSA)")
+    loraplus_lr_ratio: float | None = knob(None, "LoRA+: learning rate of the B matrices over that of A", check="> 0")

@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.adapters import attach, what_matched
 from leap.batching import StepSampler
 from leap.checkpoints import (
     MANIFEST,
@@ -44,7 +45,7 @@ from leap.files import sha256_file, sha256_json, write_text
 from leap.models import load_processor, load_weights
 from leap.progress import Progress
 from leap.provenance import library_versions
-from leap.recipes import TrainingRecipe
+from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.records import PlanningRow, read_rows
 from leap.supervision import IGNORED, PlanningCollator, RowLength, pixel_budget, set_pixel_budget
 
@@ -83,7 +84,10 @@ class Rows(Dataset):
 
 
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
-    """Run (or resume) full fine-tuning and return the last checkpoint. UserError for anything the user can mend."""
+    """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
+
+    UserError for anything the user can mend.
+    """
     workspace.require(recipe.model_name_or_path, "base model")
     problem = why_incomplete(recipe.model_name_or_path)
     if problem:
@@ -119,7 +123,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         return resume
     write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
-    model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
+    model = _model_to_train(recipe)
     if recipe.gradient_checkpointing:
         with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
             warnings.simplefilter("ignore", FutureWarning)
@@ -130,13 +134,14 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         train_dataset=Rows(rows),
         eval_dataset=Rows(val_rows) if val_rows else None,
         data_collator=collator,
+        optimizers=(_optimizer(recipe, model), None),
         processing_class=processor,
         lengths=lengths,
         keep=recipe.save_total_limit,
         manifest=Manifest(
             base_model=str(recipe.model_name_or_path),
             base_weights_sha256=base_sha256,
-            kind="full",
+            kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
             recipe=as_plain(recipe),
             data_sha256=data_sha256,
             pixel_budget=pixel_budget(processor),
@@ -271,6 +276,36 @@ class _PlainProgress(TrainerCallback):
         if shown:
             values = "  ".join(f"{key} {float(value):.4g}" for key, value in shown.items())
             print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
+
+
+def _model_to_train(recipe: TrainingRecipe) -> Any:
+    """The base model in float32 master weights, or frozen with a fresh adapter on it.
+
+    Frozen weights receive no updates that bfloat16 could lose, so under bf16 they are held in it; the adapter's own
+    weights stay float32 either way.
+    """
+    if not isinstance(recipe, LoraRecipe):
+        return load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
+    dtype = "bfloat16" if recipe.bf16 else "float32"
+    model = attach(load_weights(recipe.model_name_or_path, dtype, recipe.attn_implementation), recipe)
+    print(what_matched(model))
+    return model
+
+
+def _optimizer(recipe: TrainingRecipe, model: Any) -> torch.optim.Optimizer | None:
+    """LoRA+'s AdamW where the recipe asks for it; None leaves the Trainer's own."""
+    if not isinstance(recipe, LoraRecipe) or recipe.loraplus_lr_ratio is None:
+        return None
+    from peft.optimizers import create_loraplus_optimizer
+
+    return create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=recipe.learning_rate,
+        loraplus_lr_ratio=recipe.loraplus_lr_ratio,
+        betas=(0.9, recipe.adam_beta2),
+        weight_decay=recipe.weight_decay,
+    )
 
 
 def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:

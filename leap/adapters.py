@@ -1,0 +1,126 @@
+"""LoRA adapters: which modules they go to, putting them on a model, folding them into it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
+from leap.models import base_folder, load_processor, load_weights
+from leap.recipes import LoraRecipe
+
+# Where a vision-language model keeps its two towers, by the names of its modules.
+_LANGUAGE = r"(?:.*\.)?language_model\..*"
+_VISION = r"(?:.*\.)?visual\.blocks\..*"
+_VISION_LINEARS = ("qkv", "proj", "linear_fc1", "linear_fc2", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What an adapter sits on: how many modules of each name, and parameters that train out of all."""
+
+    modules: dict[str, int]
+    trainable: int
+    total: int
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} x {name}" for name, count in self.modules.items())
+        share = f"{self.trainable / self.total:.2%}"
+        return f"LoRA on {counts}: {self.trainable:,} of {self.total:,} parameters train ({share})"
+
+
+def target_pattern(recipe: LoraRecipe) -> str:
+    """The regular expression that the full name of a target module matches.
+
+    Anchored at the language model: a bare name such as gate_proj also occurs in some vision towers.
+    """
+    names = "|".join(map(re.escape, recipe.lora_target_modules))
+    pattern = rf"{_LANGUAGE}\.(?:{names})"
+    if recipe.lora_vision:
+        pattern = rf"(?:{pattern}|{_VISION}\.(?:{'|'.join(_VISION_LINEARS)}))"
+    return pattern
+
+
+def attach(model: Any, recipe: LoraRecipe) -> Any:
+    """`model` with a fresh adapter, everything else frozen. UserError if a target name matches no linear module."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    pattern = re.compile(target_pattern(recipe))
+    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    matched = {name.rpartition(".")[2] for name in linears if pattern.fullmatch(name)}
+    missing = [name for name in recipe.lora_target_modules if name not in matched]
+    if missing:
+        language = re.compile(_LANGUAGE)
+        there = sorted({name.rpartition(".")[2] for name in linears if language.fullmatch(name)})
+        raise UserError(
+            f"no module {missing[0]!r} in the language model of {type(model).__name__}; "
+            f"lora_target_modules may name: {', '.join(there) or 'nothing, it has no language_model'}"
+        )
+    config = LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=pattern.pattern,
+        use_dora=recipe.use_dora,
+        use_rslora=recipe.use_rslora,
+        init_lora_weights="pissa" if recipe.pissa else True,
+    )
+    return get_peft_model(model, config)
+
+
+def what_matched(model: Any) -> Matched:
+    """The modules that carry an adapter, and the trainable share, counted on the model itself."""
+    from peft.tuners.lora import LoraLayer
+
+    modules: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            short = name.rpartition(".")[2]
+            modules[short] = modules.get(short, 0) + 1
+    parameters = list(model.parameters())  # a tied head is listed once
+    return Matched(modules, sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+
+
+def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
+    """Fold the adapter in `adapter` into its base and write a full checkpoint to `folder`, with processor and manifest.
+
+    In float32. Returns the largest difference between the logits of the adapted and the merged model on a random
+    prompt; UserError if it is more than rounding (1e-3), if `folder` exists, or if the adapter or its base cannot be
+    used.
+    """
+    import torch
+    from peft import PeftModel
+
+    problem = why_incomplete(adapter)
+    if problem or kind_of(adapter) != "adapter":
+        raise UserError(f"cannot merge {adapter}: {problem or 'it is a full model, not an adapter'}")
+    if folder.exists():
+        raise UserError(f"{folder} is there already; name another folder with --output_dir")
+    base = base_folder(adapter, base_model)
+    model = PeftModel.from_pretrained(load_weights(base, "float32"), adapter).eval()
+    processor = load_processor(adapter)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, len(processor.tokenizer) // 2, (1, 64), generator=generator)
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        before = model(input_ids=ids, attention_mask=mask).logits
+        merged = model.merge_and_unload()
+        difference = float((merged(input_ids=ids, attention_mask=mask).logits - before).abs().max())
+    if not difference <= 1e-3 * max(1.0, float(before.abs().max())):
+        raise UserError(
+            f"merging {adapter} changed the logits by {difference:.2g}; is {base} the base it was trained on?"
+        )
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    merged.save_pretrained(part)
+    processor.save_pretrained(part)
+    manifest = read_manifest(adapter)
+    if manifest is not None:
+        write_manifest(part, replace(manifest, kind="full"))
+    part.rename(folder)
+    return difference

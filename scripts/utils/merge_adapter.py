@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Fold a LoRA adapter into its base model: a full checkpoint that loads without PEFT.
+
+    python scripts/utils/merge_adapter.py --checkpoint output/lora_standard/checkpoint-200
+
+Writes <checkpoint>-merged beside it (or --output_dir) and compares the logits of both on a random prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.cli import knob, parse_knobs, run
+
+
+@dataclass(frozen=True)
+class Options:
+    checkpoint: Path | None = knob(None, "folder of the adapter", flags=("--adapter",))
+    base_model: Path | None = knob(None, "its base (default: the one it names)")
+    output_dir: Path | None = knob(None, "folder to write (default: <checkpoint>-merged)")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+    if options.checkpoint is None:
+        raise UserError("name the adapter with --checkpoint, as in output/lora_standard/checkpoint-200")
+    WorkspaceConfig.from_environment().require(options.checkpoint, "adapter")
+    folder = options.output_dir or options.checkpoint.with_name(f"{options.checkpoint.name}-merged")
+
+    from leap.adapters import merge
+
+    difference = merge(options.checkpoint, folder, options.base_model)
+    print(f"merged: {folder} (largest difference of logits {difference:.2g})")
+
+
+if __name__ == "__main__":
+    run(main)
