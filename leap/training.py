@@ -111,16 +111,19 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         if problem:
             print(f"ignoring {folder}: {problem}")
 
-    processor = load_processor(recipe.model_name_or_path)
-    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
-    collator = PlanningCollator(processor, recipe.image_root, workspace.root)
-    rows, lengths = _checked_rows(recipe.train_file, collator, recipe.model_max_length)
-    val_rows = _checked_rows(recipe.val_file, collator, recipe.model_max_length)[0] if recipe.val_file else None
-
+    rows = read_rows(recipe.train_file)
     steps = _total_steps(recipe, len(rows))
     if resume and (step_of(resume) or 0) >= steps:
         print(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
+    val_rows = read_rows(recipe.val_file) if recipe.val_file else None
+
+    processor = load_processor(recipe.model_name_or_path)
+    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    collator = PlanningCollator(processor, recipe.image_root, workspace.root)
+    lengths = _checked_lengths(recipe.train_file, rows, collator, recipe.model_max_length)
+    if val_rows and recipe.val_file:
+        _checked_lengths(recipe.val_file, val_rows, collator, recipe.model_max_length)
     write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
     model = _model_to_train(recipe)
@@ -316,10 +319,9 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tuple[list[PlanningRow], list[int]]:
-    """The rows of a file and their lengths in tokens, or a UserError that lists the defects: an image that is missing
-    or unreadable, a row over `max_length`."""
-    rows = read_rows(path)
+def _checked_lengths(path: Path, rows: list[PlanningRow], collator: PlanningCollator, max_length: int) -> list[int]:
+    """The lengths in tokens of a file's rows, or a UserError that lists the defects: an image that is missing or
+    unreadable, a row over `max_length`."""
     defects: list[str] = []
     lengths: list[RowLength] = []
     with Progress(f"checking {path.name}", len(rows), "row") as progress:
@@ -346,7 +348,7 @@ def _checked_rows(path: Path, collator: PlanningCollator, max_length: int) -> tu
         f"({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
         f"longest row {max(length.total for length in lengths)}"
     )
-    return rows, [length.total for length in lengths]
+    return [length.total for length in lengths]
 
 
 def _total_steps(recipe: TrainingRecipe, rows: int) -> int:
