@@ -67,6 +67,13 @@ def remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def drop_run_state(folder: Path) -> None:
+    """Leave a checkpoint's weights, processor and history; it can be loaded but no longer resumed from."""
+    for path in folder.iterdir():
+        if _RUN_STATE.fullmatch(path.name) and path.name != "trainer_state.json":
+            path.unlink()
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a checkpoint, or None where there is none. UserError if it cannot be read."""
     path = folder / MANIFEST

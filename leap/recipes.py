@@ -33,6 +33,10 @@ class TrainingRecipe:
     max_grad_norm: float = knob(1.0, "gradient clipping norm", check="> 0")
     seed: int = knob(42, "seed of data order, dropout and initialisation", check=">= 0")
 
+    freeze: list[str] = knob([], "parts that do not train", choices=("vision", "merger", "llm"))
+    vision_lr: float | None = knob(None, "learning rate of the vision tower (default: learning_rate)", check="> 0")
+    merger_lr: float | None = knob(None, "learning rate of the mergers (default: learning_rate)", check="> 0")
+
     model_max_length: int = knob(
         4096, "longest row in tokens, images included; a longer row is an error, never cut", check="> 0"
     )
@@ -48,6 +52,9 @@ class TrainingRecipe:
     save_steps: int = knob(200, "steps between checkpoints (and validations)", check="> 0")
     save_total_limit: int | None = knob(
         3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0"
+    )
+    keep_optimizer_of_last: int = knob(
+        1, "complete checkpoints that keep the optimiser's state; older ones keep weights only", check="> 0"
     )
     allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")
 

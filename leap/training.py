@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import time
 import warnings
@@ -31,6 +32,7 @@ from leap.checkpoints import (
     SAVING,
     Manifest,
     begin_saving,
+    drop_run_state,
     find_checkpoints,
     last_complete_checkpoint,
     read_manifest,
@@ -43,6 +45,7 @@ from leap.checkpoints import (
 from leap.cli import as_plain
 from leap.files import sha256_file, sha256_json, write_text
 from leap.models import load_processor, load_weights
+from leap.parts import freeze, parameter_groups
 from leap.progress import Progress
 from leap.provenance import library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
@@ -59,6 +62,7 @@ _FREE_KNOBS = {
     "logging_steps",
     "save_steps",
     "save_total_limit",
+    "keep_optimizer_of_last",
     "dataloader_num_workers",
     "per_device_eval_batch_size",
     "allow_changes",
@@ -95,6 +99,8 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     workspace.require_file(recipe.train_file, "training file")
     if recipe.val_file:
         workspace.require_file(recipe.val_file, "validation file")
+    if isinstance(recipe, LoraRecipe) and (recipe.freeze or recipe.vision_lr or recipe.merger_lr):
+        raise UserError("freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter")
     if recipe.image_tokens_min > recipe.image_tokens_max:
         raise UserError(
             f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
@@ -110,6 +116,10 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         problem = why_incomplete(folder)
         if problem:
             print(f"ignoring {folder}: {problem}")
+        elif not resume:  # starting over would overwrite it
+            raise UserError(
+                f"{folder} cannot be resumed from: {why_incomplete(folder, to_resume=True)}. Use another --output_dir"
+            )
 
     rows = read_rows(recipe.train_file)
     steps = _total_steps(recipe, len(rows))
@@ -137,10 +147,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         train_dataset=Rows(rows),
         eval_dataset=Rows(val_rows) if val_rows else None,
         data_collator=collator,
-        optimizers=(_optimizer(recipe, model), None),
         processing_class=processor,
         lengths=lengths,
-        keep=recipe.save_total_limit,
+        recipe=recipe,
         manifest=Manifest(
             base_model=str(recipe.model_name_or_path),
             base_weights_sha256=base_sha256,
@@ -158,8 +167,11 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     trainer.add_callback(ProgressCallback if sys.stderr.isatty() else _PlainProgress)
     if resume:
         print(f"resuming from {resume}")
+    termination = _SaveOnTerminate()
+    trainer.add_callback(termination)
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with termination:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"out of GPU memory with {recipe.per_device_train_batch_size} rows at once: {str(error).splitlines()[0]} "
@@ -170,6 +182,9 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
     last = last_complete_checkpoint(recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
+    if termination.received and (step_of(last) or 0) < steps:
+        print(f"stopped by SIGTERM after saving {last}; the same command continues")
+        raise SystemExit(128 + signal.SIGTERM)
     return last
 
 
@@ -187,11 +202,11 @@ def supervised_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any 
 class _PlanningTrainer(Trainer):
     """Trainer whose checkpoints are complete only with their manifest, and which drops old ones after that."""
 
-    def __init__(self, *, lengths: list[int], manifest: Manifest, keep: int | None, **arguments: Any) -> None:
+    def __init__(self, *, recipe: TrainingRecipe, lengths: list[int], manifest: Manifest, **arguments: Any) -> None:
         # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a
         # step would average the means of its micro-batches, and a token in one of short answers would weigh more.
         super().__init__(compute_loss_func=supervised_loss, **arguments)
-        self.lengths, self.manifest, self.keep = lengths, manifest, keep
+        self.recipe, self.lengths, self.manifest = recipe, lengths, manifest
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
         """Without the key/value cache, and without writing that into the config that checkpoints carry."""
@@ -240,12 +255,43 @@ class _PlanningTrainer(Trainer):
         )
 
     def _drop_old_checkpoints(self) -> None:
-        """Keep the last `keep` complete checkpoints, and no torn one: what it was to hold is in the one just saved."""
+        """Keep as many complete checkpoints and optimiser states as the recipe says, and no torn one: what it was to
+        hold is in the one just saved."""
         found = find_checkpoints(Path(self.args.output_dir))
         torn = [folder for folder in found if (folder / SAVING).is_file()]
         complete = [folder for folder in found if (folder / MANIFEST).is_file()]
-        for folder in torn + (complete[: -self.keep] if self.keep else []):
+        limit = self.recipe.save_total_limit
+        doomed = complete[:-limit] if limit else []
+        for folder in torn + doomed:
             remove(folder)
+        for folder in complete[len(doomed) : -self.recipe.keep_optimizer_of_last]:
+            drop_run_state(folder)
+
+    def create_optimizer(self, *arguments: Any) -> torch.optim.Optimizer:
+        """AdamW with a learning rate a part, or LoRA+'s, where the recipe asks for them; else the Trainer's own."""
+        if self.optimizer is None:
+            self.optimizer = self._optimizer_of_recipe()
+        return super().create_optimizer(*arguments)
+
+    def _optimizer_of_recipe(self) -> torch.optim.Optimizer | None:
+        recipe, betas = self.recipe, (0.9, self.recipe.adam_beta2)
+        if isinstance(recipe, LoraRecipe):
+            if recipe.loraplus_lr_ratio is None:
+                return None
+            from peft.optimizers import create_loraplus_optimizer
+
+            return create_loraplus_optimizer(
+                self.model,
+                torch.optim.AdamW,
+                lr=recipe.learning_rate,
+                loraplus_lr_ratio=recipe.loraplus_lr_ratio,
+                betas=betas,
+                weight_decay=recipe.weight_decay,
+            )
+        if recipe.vision_lr is None and recipe.merger_lr is None:
+            return None
+        decay = set(self.get_decay_parameter_names(self.model))
+        return torch.optim.AdamW(parameter_groups(self.model, recipe, decay), betas=betas)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Restore state, but not the knobs that torch saves with it: the recipe of this run decides those."""
@@ -264,6 +310,26 @@ class _RecipeIntervals(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.logging_steps, state.save_steps, state.eval_steps = args.logging_steps, args.save_steps, args.eval_steps
+
+
+class _SaveOnTerminate(TrainerCallback):
+    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop."""
+
+    received = False
+
+    def __enter__(self) -> _SaveOnTerminate:
+        self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, *arguments: object) -> None:
+        self.received = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.received:
+            control.should_save = control.should_training_stop = True
 
 
 class _PlainProgress(TrainerCallback):
@@ -288,27 +354,13 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
     weights stay float32 either way.
     """
     if not isinstance(recipe, LoraRecipe):
-        return load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
+        model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
+        print(freeze(model, recipe.freeze))
+        return model
     dtype = "bfloat16" if recipe.bf16 else "float32"
     model = attach(load_weights(recipe.model_name_or_path, dtype, recipe.attn_implementation), recipe)
     print(what_matched(model))
     return model
-
-
-def _optimizer(recipe: TrainingRecipe, model: Any) -> torch.optim.Optimizer | None:
-    """LoRA+'s AdamW where the recipe asks for it; None leaves the Trainer's own."""
-    if not isinstance(recipe, LoraRecipe) or recipe.loraplus_lr_ratio is None:
-        return None
-    from peft.optimizers import create_loraplus_optimizer
-
-    return create_loraplus_optimizer(
-        model,
-        torch.optim.AdamW,
-        lr=recipe.learning_rate,
-        loraplus_lr_ratio=recipe.loraplus_lr_ratio,
-        betas=(0.9, recipe.adam_beta2),
-        weight_decay=recipe.weight_decay,
-    )
 
 
 def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:

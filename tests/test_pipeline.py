@@ -138,6 +138,10 @@ def test_kill_and_resume_end_with_the_results_of_an_undisturbed_run(demo, undist
 def test_a_checkpoint_carries_its_processor_and_manifest(undisturbed):
     run = undisturbed / "run"
     assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-6", "checkpoint-9"]
+    # Older ones keep what evaluation needs, and not the optimiser's state.
+    assert [f.parent.name for f in run.glob("*/optimizer.pt")] == ["checkpoint-12"]
+    assert why_incomplete(run / "checkpoint-6") is None
+    assert why_incomplete(run / "checkpoint-6", to_resume=True) is not None
     last = run / f"checkpoint-{STEPS}"
     assert why_incomplete(last) is None
     manifest = read_manifest(last)
@@ -148,6 +152,25 @@ def test_a_checkpoint_carries_its_processor_and_manifest(undisturbed):
     assert manifest.recipe["max_steps"] == STEPS
     for name in ("tokenizer.json", "processor_config.json", "chat_template.jinja", "model.safetensors", "optimizer.pt"):
         assert name in manifest.files
+
+
+def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(demo, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    run = tmp_path / "run"
+    rare = [*training(run), "--save_steps", 100, "--logging_steps", 1]
+    process = start_script(TRAIN, *rare)
+    for line in process.stdout:
+        if line.startswith("step 2/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    [saved] = run.glob("checkpoint-*")
+    assert f"stopped by SIGTERM after saving {saved}" in out
+    assert run_script(TRAIN, *rare).returncode == 0
+    expected = load_file(undisturbed / "run" / f"checkpoint-{STEPS}" / "model.safetensors")
+    found = load_file(run / f"checkpoint-{STEPS}" / "model.safetensors")
+    assert all(weights.equal(found[name]) for name, weights in expected.items())
 
 
 def test_a_finished_run_is_not_trained_again(demo, undisturbed, monkeypatch):
@@ -173,14 +196,26 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed
 def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
     run = tmp_path / "run"
-    shutil.copytree(undisturbed / "run" / "checkpoint-6", run / "checkpoint-6")
-    changed = ["--lr", "1e-9", "--weight_decay", "0", "--save_steps", "2", "--per_device_train_batch_size", "32"]
-    changed += ["--gradient_accumulation_steps", "1"]
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", run / "checkpoint-12")
+    changed = ["--max_steps", "16", "--lr", "1e-9", "--weight_decay", "0", "--save_steps", "2"]
+    changed += ["--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "1"]
     done = run_script(TRAIN, *training(run), *changed, "--allow_changes")
     assert done.returncode == 0, done.stderr
-    assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-12", "checkpoint-8"]
-    before, after = (load_file(run / f"checkpoint-{n}" / "model.safetensors") for n in (8, 12))
-    assert max((before[name] - after[name]).abs().max() for name in before) < 1e-6
+    assert f"resuming from {run / 'checkpoint-12'}" in done.stdout
+    assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-14", "checkpoint-16"]
+    before, after = (load_file(run / f"checkpoint-{n}" / "model.safetensors") for n in (12, 16))
+    assert 0 < max((before[name] - after[name]).abs().max() for name in before) < 1e-6
+
+
+def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(demo, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+    shutil.copytree(undisturbed / "run" / "checkpoint-6", tmp_path / "run" / "checkpoint-6")
+    assert_one_line_error(
+        run_script(TRAIN, *training(tmp_path / "run")),
+        "checkpoint-6 cannot be resumed from",
+        "is missing",
+        "--output_dir",
+    )
 
 
 def test_every_checkpoint_of_a_run_can_be_evaluated_at_once(demo, undisturbed, workspace):
