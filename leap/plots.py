@@ -88,6 +88,23 @@ def improvement(models: Mapping[str, Overall], base: str, scorer: str) -> Figure
     return figure
 
 
+def loss_curve(records: Sequence[Mapping[str, float]]) -> Figure:
+    """Training and validation loss over steps, from the lines of a run's train.jsonl."""
+    figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+    for (key, label), (color, _) in zip((("loss", "training"), ("eval_loss", "validation")), _STYLES, strict=False):
+        points = sorted({record["step"]: record[key] for record in records if key in record}.items())
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, label=label, marker="o" if key == "eval_loss" else None)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("loss per supervised token (nats)")
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.9")
+    if axes.lines:
+        axes.legend(frameon=False)
+    return figure
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name`.png (150 dpi) and `name`.svg into `folder` and close the figure."""
     folder.mkdir(parents=True, exist_ok=True)

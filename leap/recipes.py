@@ -56,6 +56,7 @@ class TrainingRecipe:
     keep_optimizer_of_last: int = knob(
         1, "complete checkpoints that keep the optimiser's state; older ones keep weights only", check="> 0"
     )
+    skip_bad_rows: bool = knob(False, "train without the rows that cannot train; they are written to rejected_*.jsonl")
     allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")
 
 

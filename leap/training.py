@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap import plots
 from leap.adapters import attach, what_matched
 from leap.batching import StepSampler
 from leap.checkpoints import (
@@ -43,14 +44,14 @@ from leap.checkpoints import (
     write_manifest,
 )
 from leap.cli import as_plain
-from leap.files import sha256_file, sha256_json, write_text
+from leap.files import Journal, read_jsonl, sha256_file, sha256_json, write_text
 from leap.models import load_processor, load_weights
 from leap.parts import freeze, parameter_groups
-from leap.progress import Progress
-from leap.provenance import library_versions
+from leap.preflight import Report, check_file, count_rows, write_rejected
+from leap.provenance import library_versions, utc_now
 from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.records import PlanningRow, read_rows
-from leap.supervision import IGNORED, PlanningCollator, RowLength, pixel_budget, set_pixel_budget
+from leap.records import PlanningRow
+from leap.supervision import IGNORED, PlanningCollator, pixel_budget, set_pixel_budget
 
 # Knobs that say where and how a run executes, not what it computes: they may change between kill and resume.
 _FREE_KNOBS = {
@@ -121,19 +122,26 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
                 f"{folder} cannot be resumed from: {why_incomplete(folder, to_resume=True)}. Use another --output_dir"
             )
 
-    rows = read_rows(recipe.train_file)
-    steps = _total_steps(recipe, len(rows))
-    if resume and (step_of(resume) or 0) >= steps:
-        print(f"nothing to do: {resume} is the last of {steps} steps")
+    if resume and _is_last(resume, _total_steps(recipe, count_rows(recipe.train_file))):
         return resume
-    val_rows = read_rows(recipe.val_file) if recipe.val_file else None
 
     processor = load_processor(recipe.model_name_or_path)
     set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
     collator = PlanningCollator(processor, recipe.image_root, workspace.root)
-    lengths = _checked_lengths(recipe.train_file, rows, collator, recipe.model_max_length)
-    if val_rows and recipe.val_file:
-        _checked_lengths(recipe.val_file, val_rows, collator, recipe.model_max_length)
+    reports = [
+        _usable(
+            check_file(path, collator, recipe.model_max_length),
+            recipe.skip_bad_rows,
+            recipe.output_dir / f"rejected_{path.stem}.jsonl",
+        )
+        for path in (recipe.train_file, recipe.val_file)
+        if path
+    ]
+    rows, lengths = reports[0].rows, [length.total for length in reports[0].lengths]
+    val_rows = reports[1].rows if recipe.val_file else None
+    steps = _total_steps(recipe, len(rows))
+    if resume and _is_last(resume, steps):
+        return resume
     write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
     model = _model_to_train(recipe)
@@ -169,8 +177,10 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         print(f"resuming from {resume}")
     termination = _SaveOnTerminate()
     trainer.add_callback(termination)
+    log_path = workspace.logs / _run_name(recipe.output_dir, workspace) / "train.jsonl"
     try:
-        with termination:
+        with termination, Journal(log_path) as journal:
+            trainer.add_callback(_TrainLog(journal))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -181,6 +191,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     except UserError as error:  # one raised in a data-loading process arrives wrapped in that process's traceback
         raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
     last = last_complete_checkpoint(recipe.output_dir)
+    plots.save(plots.loss_curve(read_jsonl(log_path)), recipe.output_dir, "loss")
     assert last is not None, "the trainer saves at the last step"
     if termination.received and (step_of(last) or 0) < steps:
         print(f"stopped by SIGTERM after saving {last}; the same command continues")
@@ -332,6 +343,28 @@ class _SaveOnTerminate(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class _TrainLog(TrainerCallback):
+    """Every log event as a line of logs/<run>/train.jsonl: step, epoch, time and what was logged.
+
+    A resumed run appends; where a step occurs again, the later line counts.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.tokens, self.clock = state.num_input_tokens_seen, time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        record = {"step": state.global_step, "time": utc_now(), **(logs or {})}
+        if "loss" in record:  # since the last such line, validation and saving included; padding is not counted
+            tokens, clock = state.num_input_tokens_seen, time.monotonic()
+            record["tokens_per_second"] = (tokens - self.tokens) / (clock - self.clock)
+            self.tokens, self.clock = tokens, clock
+        if state.is_world_process_zero:
+            self.journal.append([record])
+
+
 class _PlainProgress(TrainerCallback):
     """One line a log event, with the time left, for logs that are no terminal."""
 
@@ -371,36 +404,33 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def _checked_lengths(path: Path, rows: list[PlanningRow], collator: PlanningCollator, max_length: int) -> list[int]:
-    """The lengths in tokens of a file's rows, or a UserError that lists the defects: an image that is missing or
-    unreadable, a row over `max_length`."""
-    defects: list[str] = []
-    lengths: list[RowLength] = []
-    with Progress(f"checking {path.name}", len(rows), "row") as progress:
-        for row in rows:
-            progress.advance()
-            try:
-                length = collator.length(row)
-            except UserError as error:
-                defects.append(str(error))
-                continue
-            lengths.append(length)
-            if length.total > max_length:
-                defects.append(
-                    f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length "
-                    f"{max_length}; raise it, lower image_tokens_max or remove the row"
-                )
-    if defects:
+def _usable(report: Report, skip: bool, rejected: Path) -> Report:
+    """The report, its rejected rows written to `rejected` if they may be skipped; else a UserError lists them."""
+    print(report.text())
+    defects = [checked.defect for checked in report.rejected]
+    if defects and skip and report.rows:
+        write_rejected(report, rejected)
+        print(f"skipping {len(defects)} rows; they are in {rejected} with their reasons")
+    elif defects:
         for defect in defects[1:_DEFECTS_SHOWN]:
             print(defect, file=sys.stderr)
-        raise UserError(defects[0] + (f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""))
-    tokens = [sum(getattr(length, part) for length in lengths) for part in ("visual", "prompt", "supervised")]
-    print(
-        f"{path}: {len(rows)} rows, {sum(tokens)} tokens "
-        f"({tokens[0]} visual, {tokens[1]} prompt, {tokens[2]} supervised), "
-        f"longest row {max(length.total for length in lengths)}"
-    )
-    return [length.total for length in lengths]
+        more = f" (and {len(defects) - 1} more rows of {report.path})" if len(defects) > 1 else ""
+        raise UserError(defects[0] + more + (". No row is left to train on" if not report.rows else ""))
+    return report
+
+
+def _run_name(run: Path, workspace: WorkspaceConfig) -> str:
+    """The run's folder below output/ (`output` for one directly in it), or its last part if it lies elsewhere."""
+    inside = run.is_relative_to(workspace.output) and run != workspace.output
+    return str(run.relative_to(workspace.output)) if inside else run.name
+
+
+def _is_last(checkpoint: Path, steps: int) -> bool:
+    """Whether a checkpoint ends a run of `steps`, said aloud if so."""
+    if (step_of(checkpoint) or 0) < steps:
+        return False
+    print(f"nothing to do: {checkpoint} is the last of {steps} steps")
+    return True
 
 
 def _total_steps(recipe: TrainingRecipe, rows: int) -> int:

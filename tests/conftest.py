@@ -21,6 +21,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_test_writes_into_the_repository(tmp_path_factory: pytest.TempPathFactory):
+    """Whoever names no workspace gets a throw-away one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAP_WORKSPACE", str(tmp_path_factory.mktemp("nobody's")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace (its path has a space) with the tiny planner, rows and benchmark. Tests only read it."""
@@ -35,11 +43,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace of the test's own, with the demo's inputs linked in; LEAP_WORKSPACE points to it."""
-    root = tmp_path / "work space"
+    root = linked_workspace(demo, tmp_path / "work space")
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    return root
+
+
+def linked_workspace(demo: Path, root: Path) -> Path:
+    """Make `root` a workspace with the demo's inputs linked in."""
     root.mkdir()
     for name in ("models", "data", "dataset"):
         (root / name).symlink_to(demo / name)
-    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
     return root
 
 

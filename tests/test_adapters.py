@@ -98,7 +98,18 @@ def train(demo, run, *arguments):
         TRAIN,
         *("--model_name_or_path", demo / "models/tiny-planner", "--train_file", demo / "data/train.jsonl"),
         *("--output_dir", run, "--image_tokens_min", 1, "--image_tokens_max", 16, "--warmup_steps", 0),
-        *("--dataloader_num_workers", 0, "--max-steps", 4, "--save_steps", 2, "--gradient_accumulation_steps", 2),
+        *(
+            "--keep_optimizer_of_last",
+            2,
+            "--dataloader_num_workers",
+            0,
+            "--max-steps",
+            4,
+            "--save_steps",
+            2,
+            "--gradient_accumulation_steps",
+            2,
+        ),
         *arguments,
     )
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from leap.checkpoints import MANIFEST, begin_saving, read_manifest, why_incomplete
 from leap.files import read_json, read_jsonl
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script, start_script
+from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
 TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
@@ -81,9 +81,9 @@ def kill_when(process, ready, seconds=150) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(demo, tmp_path_factory):
     """A run and its results that nothing interrupted."""
-    root = tmp_path_factory.mktemp("undisturbed")
+    root = linked_workspace(demo, tmp_path_factory.mktemp("undisturbed") / "work space")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEAP_WORKSPACE", str(demo))
+        patch.setenv("LEAP_WORKSPACE", str(root))
         done = run_script(TRAIN, *training(root / "run"))
         assert done.returncode == 0, done.stderr
         last = root / "run" / f"checkpoint-{STEPS}"
@@ -96,8 +96,7 @@ def journaled(results: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in results.glob("*/*/generations.jsonl"))
 
 
-def test_kill_and_resume_end_with_the_results_of_an_undisturbed_run(demo, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_kill_and_resume_end_with_the_results_of_an_undisturbed_run(demo, undisturbed, tmp_path, workspace):
     run, results = tmp_path / "run", tmp_path / "results"
 
     kill_when(start_script(TRAIN, *training(run)), (run / "checkpoint-6" / MANIFEST).is_file)
@@ -135,6 +134,15 @@ def test_kill_and_resume_end_with_the_results_of_an_undisturbed_run(demo, undist
             assert read_json(folder / "summary.json")[part] == read_json(reference / "summary.json")[part]
 
 
+def test_a_run_leaves_its_log_and_its_loss_curve(undisturbed):
+    run = undisturbed / "run"
+    records = read_jsonl(undisturbed / "logs" / "run" / "train.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == [3, 6, 9, 12]
+    assert [r["step"] for r in records if "eval_loss" in r] == [3, 6, 9, 12]
+    assert all(r["tokens_per_second"] > 0 for r in records if "loss" in r)
+    assert (run / "loss.png").stat().st_size > 5000
+
+
 def test_a_checkpoint_carries_its_processor_and_manifest(undisturbed):
     run = undisturbed / "run"
     assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-6", "checkpoint-9"]
@@ -154,8 +162,7 @@ def test_a_checkpoint_carries_its_processor_and_manifest(undisturbed):
         assert name in manifest.files
 
 
-def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(demo, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(demo, undisturbed, tmp_path, workspace):
     run = tmp_path / "run"
     rare = [*training(run), "--save_steps", 100, "--logging_steps", 1]
     process = start_script(TRAIN, *rare)
@@ -173,8 +180,7 @@ def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(de
     assert all(weights.equal(found[name]) for name, weights in expected.items())
 
 
-def test_a_finished_run_is_not_trained_again(demo, undisturbed, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_a_finished_run_is_not_trained_again(demo, undisturbed, workspace):
     before = (undisturbed / "run" / "checkpoint-12" / MANIFEST).stat().st_mtime_ns
     done = run_script(TRAIN, *training(undisturbed / "run"))
     assert done.returncode == 0
@@ -182,8 +188,7 @@ def test_a_finished_run_is_not_trained_again(demo, undisturbed, monkeypatch):
     assert (undisturbed / "run" / "checkpoint-12" / MANIFEST).stat().st_mtime_ns == before
 
 
-def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed, tmp_path, workspace):
     arguments = [*training(undisturbed / "run"), "--lr", "0.5", "--train_file", demo / "data" / "val.jsonl"]
     assert_one_line_error(
         run_script(TRAIN, *arguments),
@@ -193,8 +198,7 @@ def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed
     )
 
 
-def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tmp_path, workspace):
     run = tmp_path / "run"
     shutil.copytree(undisturbed / "run" / "checkpoint-12", run / "checkpoint-12")
     changed = ["--max_steps", "16", "--lr", "1e-9", "--weight_decay", "0", "--save_steps", "2"]
@@ -207,8 +211,7 @@ def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tm
     assert 0 < max((before[name] - after[name]).abs().max() for name in before) < 1e-6
 
 
-def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(demo, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(demo, undisturbed, tmp_path, workspace):
     shutil.copytree(undisturbed / "run" / "checkpoint-6", tmp_path / "run" / "checkpoint-6")
     assert_one_line_error(
         run_script(TRAIN, *training(tmp_path / "run")),

@@ -43,9 +43,8 @@ def test_only_supervised_positions_count():
     assert loss.item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
-def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, monkeypatch):
+def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, workspace):
     """Rows of very unequal answers: a mean of the means of micro-batches would give another gradient."""
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
     ends = [
         train(
             demo, tmp_path / f"{batch}", "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", parts
@@ -61,8 +60,7 @@ def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, monkeypatc
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, workspace):
     losses = [
         read_manifest(train(demo, tmp_path / f"{size}", "--per_device_eval_batch_size", size)).validation["loss"]
         for size in (3, 20)
@@ -70,8 +68,7 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, m
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(demo))
+def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, workspace):
     plain = load_file(train(demo, tmp_path / "a") / "model.safetensors")
     again = load_file(train(demo, tmp_path / "b", "--gradient_checkpointing") / "model.safetensors")
     for name in plain:

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Check a planning file as training would: every row parsed, every picture's header read, every length known.
+
+    python scripts/training/validate_data.py
+    python scripts/training/validate_data.py --train_file data/my_rows.jsonl --rejected bad_rows.jsonl
+
+Takes the same recipe and flags as run-finetuning.py. Prints a report, each defect with file:line (the first 20) and one
+decoded sample that shows what is supervised. Exit status 1 if any row cannot train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import REPOSITORY, WorkspaceConfig
+from leap.cli import knob, parse_knobs, run
+from leap.recipes import TrainingRecipe
+
+
+@dataclass(frozen=True)
+class Options(TrainingRecipe):
+    workers: int | None = knob(None, "processes (default: one a core)", check="> 0")
+    rejected: Path | None = knob(None, "write the rows that cannot train, with their reasons, to this JSONL file")
+
+
+def main() -> int:
+    options = parse_knobs(Options, None, __doc__, recipe=REPOSITORY / "configs/training/full.yaml")
+    workspace = WorkspaceConfig.from_environment()
+    workspace.require(options.model_name_or_path, "base model")
+    workspace.require_file(options.train_file, "training file")
+
+    from leap.models import load_processor
+    from leap.preflight import check_file, write_rejected
+    from leap.supervision import PlanningCollator, render, set_pixel_budget
+
+    processor = load_processor(options.model_name_or_path)
+    set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
+    collator = PlanningCollator(processor, options.image_root, workspace.root)
+    report = check_file(options.train_file, collator, options.model_max_length, options.workers)
+    print(report.text())
+    rows_per_step = options.per_device_train_batch_size * options.gradient_accumulation_steps
+    print(f"  {-(-len(report.rows) // rows_per_step)} steps an epoch of {rows_per_step} rows on one device")
+    if report.rows:
+        prompt, answer = render(processor, report.rows[0])
+        print(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")
+    for checked in report.rejected[:20]:
+        print(checked.defect)
+    if len(report.rejected) > 20:
+        print(f"... and {len(report.rejected) - 20} more")
+    if options.rejected:
+        write_rejected(report, options.rejected)
+        print(f"written: {options.rejected}")
+    return 1 if report.rejected else 0
+
+
+if __name__ == "__main__":
+    run(main)
