@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from leap.cli import knob
+from configs.config import WorkspaceConfig
+from leap.cli import as_plain, knob
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,17 @@ class LoraRecipe(TrainingRecipe):
     use_rslora: bool = knob(False, "rank-stabilised scaling, alpha / sqrt(r)")
     pissa: bool = knob(False, "start from the principal components of the weights (PiSSA)")
     loraplus_lr_ratio: float | None = knob(None, "LoRA+: learning rate of the B matrices over that of A", check="> 0")
+
+
+def announce_and_train(recipe: TrainingRecipe) -> None:
+    """Print the resolved knobs, train, and say what to run next: the body of the training scripts."""
+    for name, value in as_plain(recipe).items():
+        print(f"  {name}: {value}")
+
+    from leap.training import train  # torch and transformers load here, after --help and flag errors
+
+    last = train(recipe, WorkspaceConfig.from_environment())
+    print(f"trained: {last}")
+    print(
+        f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all"
+    )

@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import sys
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 import yaml
 from torch.nn import functional
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
@@ -28,6 +27,7 @@ from configs.errors import UserError
 from leap import plots
 from leap.adapters import attach, what_matched
 from leap.batching import StepSampler
+from leap.callbacks import PlainProgress, RecipeIntervals, SaveOnTerminate, TrainLog
 from leap.checkpoints import (
     MANIFEST,
     SAVING,
@@ -48,7 +48,7 @@ from leap.files import Journal, read_jsonl, sha256_file, sha256_json, write_text
 from leap.models import load_processor, load_weights
 from leap.parts import freeze, parameter_groups
 from leap.preflight import Report, check_file, count_rows, write_rejected
-from leap.provenance import library_versions, utc_now
+from leap.provenance import library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.records import PlanningRow
 from leap.supervision import IGNORED, PlanningCollator, pixel_budget, set_pixel_budget
@@ -171,16 +171,16 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_RecipeIntervals)
-    trainer.add_callback(ProgressCallback if sys.stderr.isatty() else _PlainProgress)
+    trainer.add_callback(RecipeIntervals)
+    trainer.add_callback(ProgressCallback if sys.stderr.isatty() else PlainProgress)
     if resume:
         print(f"resuming from {resume}")
-    termination = _SaveOnTerminate()
+    termination = SaveOnTerminate()
     trainer.add_callback(termination)
     log_path = workspace.logs / _run_name(recipe.output_dir, workspace) / "train.jsonl"
     try:
         with termination, Journal(log_path) as journal:
-            trainer.add_callback(_TrainLog(journal))
+            trainer.add_callback(TrainLog(journal))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -314,70 +314,6 @@ class _PlanningTrainer(Trainer):
         for group, knobs in zip(self.optimizer.param_groups, fresh, strict=True):
             group.update(knobs)
         self.lr_scheduler.base_lrs = base_rates
-
-
-class _RecipeIntervals(TrainerCallback):
-    """Log and save as often as this run's recipe says, not as the one that wrote the checkpoint did."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        state.logging_steps, state.save_steps, state.eval_steps = args.logging_steps, args.save_steps, args.eval_steps
-
-
-class _SaveOnTerminate(TrainerCallback):
-    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop."""
-
-    received = False
-
-    def __enter__(self) -> _SaveOnTerminate:
-        self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, *arguments: object) -> None:
-        self.received = True
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received:
-            control.should_save = control.should_training_stop = True
-
-
-class _TrainLog(TrainerCallback):
-    """Every log event as a line of logs/<run>/train.jsonl: step, epoch, time and what was logged.
-
-    A resumed run appends; where a step occurs again, the later line counts.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.tokens, self.clock = state.num_input_tokens_seen, time.monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        record = {"step": state.global_step, "time": utc_now(), **(logs or {})}
-        if "loss" in record:  # since the last such line, validation and saving included; padding is not counted
-            tokens, clock = state.num_input_tokens_seen, time.monotonic()
-            record["tokens_per_second"] = (tokens - self.tokens) / (clock - self.clock)
-            self.tokens, self.clock = tokens, clock
-        if state.is_world_process_zero:
-            self.journal.append([record])
-
-
-class _PlainProgress(TrainerCallback):
-    """One line a log event, with the time left, for logs that are no terminal."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started, self.first_step = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        done = state.global_step - self.first_step
-        left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
-        shown = {k: v for k, v in (logs or {}).items() if k in ("loss", "eval_loss", "learning_rate", "grad_norm")}
-        if shown:
-            values = "  ".join(f"{key} {float(value):.4g}" for key, value in shown.items())
-            print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
 
 
 def _model_to_train(recipe: TrainingRecipe) -> Any:

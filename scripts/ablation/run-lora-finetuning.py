@@ -9,21 +9,13 @@ The presets light, standard, full and aggressive are in configs/lora/; the comma
 command resumes from the last complete checkpoint.
 """
 
-from configs.config import REPOSITORY, WorkspaceConfig
-from leap.cli import as_plain, parse_knobs, run
-from leap.recipes import LoraRecipe
+from configs.config import REPOSITORY
+from leap.cli import parse_knobs, run
+from leap.recipes import LoraRecipe, announce_and_train
 
 
 def main() -> None:
-    recipe = parse_knobs(LoraRecipe, None, __doc__, preset=REPOSITORY / "configs/lora/standard.yaml")
-    for name, value in as_plain(recipe).items():
-        print(f"  {name}: {value}")
-
-    from leap.training import train  # torch and transformers load here, after --help and flag errors
-
-    last = train(recipe, WorkspaceConfig.from_environment())
-    print(f"trained: {last}")
-    print(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint '{last}' --dimension all")
+    announce_and_train(parse_knobs(LoraRecipe, None, __doc__, preset=REPOSITORY / "configs/lora/standard.yaml"))
 
 
 if __name__ == "__main__":

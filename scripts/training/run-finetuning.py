@@ -8,21 +8,13 @@ Knobs come from configs/training/full.yaml (or --config) and the command line. T
 complete checkpoint.
 """
 
-from configs.config import REPOSITORY, WorkspaceConfig
-from leap.cli import as_plain, parse_knobs, run
-from leap.recipes import TrainingRecipe
+from configs.config import REPOSITORY
+from leap.cli import parse_knobs, run
+from leap.recipes import TrainingRecipe, announce_and_train
 
 
 def main() -> None:
-    recipe = parse_knobs(TrainingRecipe, None, __doc__, recipe=REPOSITORY / "configs/training/full.yaml")
-    for name, value in as_plain(recipe).items():
-        print(f"  {name}: {value}")
-
-    from leap.training import train  # torch and transformers load here, after --help and flag errors
-
-    last = train(recipe, WorkspaceConfig.from_environment())
-    print(f"trained: {last}")
-    print(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint '{last}' --dimension all")
+    announce_and_train(parse_knobs(TrainingRecipe, None, __doc__, recipe=REPOSITORY / "configs/training/full.yaml"))
 
 
 if __name__ == "__main__":
