@@ -93,6 +93,47 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
 
     UserError for anything the user can mend.
     """
+    _check_inputs(recipe, workspace)
+    recipe = _fit_to_device(recipe)
+    made_from = {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": _data_sha256(recipe)}
+    resume = _checkpoint_to_resume(recipe, made_from)
+    if resume and _is_last(resume, _total_steps(recipe, count_rows(recipe.train_file))):
+        return resume
+
+    processor = load_processor(recipe.model_name_or_path)
+    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    collator = PlanningCollator(processor, recipe.image_root, workspace.root)
+    data = _usable_rows(recipe.train_file, collator, recipe)
+    validation = _usable_rows(recipe.val_file, collator, recipe).rows if recipe.val_file else None
+    steps = _total_steps(recipe, len(data.rows))
+    if resume and _is_last(resume, steps):
+        return resume
+    write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
+
+    trainer = _PlanningTrainer(
+        model=_model_to_train(recipe),
+        args=_arguments(recipe, steps, has_validation=validation is not None),
+        train_dataset=Rows(data.rows),
+        eval_dataset=Rows(validation) if validation else None,
+        data_collator=collator,
+        processing_class=processor,
+        lengths=[length.total for length in data.lengths],
+        recipe=recipe,
+        manifest=Manifest(
+            base_model=str(recipe.model_name_or_path),
+            kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
+            recipe=as_plain(recipe),
+            pixel_budget=pixel_budget(processor),
+            chat_template_sha256=sha256_json(processor.chat_template),
+            library_versions=library_versions(),
+            **made_from,
+        ),
+    )
+    return _run(trainer, recipe, resume, workspace.logs / _run_name(recipe.output_dir, workspace) / "train.jsonl")
+
+
+def _check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
+    """What can be wrong before anything is read."""
     workspace.require(recipe.model_name_or_path, "base model")
     problem = why_incomplete(recipe.model_name_or_path)
     if problem:
@@ -106,13 +147,14 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         raise UserError(
             f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
         )
-    recipe = _fit_to_device(recipe)
 
+
+def _checkpoint_to_resume(recipe: TrainingRecipe, made_from: dict[str, str]) -> Path | None:
+    """The last complete checkpoint of the run, if it was made from the same things; UserError where going on, or
+    starting over, would mix runs or overwrite one."""
     resume = last_complete_checkpoint(recipe.output_dir)
-    data_sha256 = _data_sha256(recipe)
-    base_sha256 = weights_sha256(recipe.model_name_or_path)
     if resume:
-        _refuse_changes(resume, recipe, data_sha256, base_sha256)
+        _refuse_changes(resume, recipe, made_from)
     for folder in find_checkpoints(recipe.output_dir):
         problem = why_incomplete(folder)
         if problem:
@@ -121,63 +163,18 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
             raise UserError(
                 f"{folder} cannot be resumed from: {why_incomplete(folder, to_resume=True)}. Use another --output_dir"
             )
+    return resume
 
-    if resume and _is_last(resume, _total_steps(recipe, count_rows(recipe.train_file))):
-        return resume
 
-    processor = load_processor(recipe.model_name_or_path)
-    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
-    collator = PlanningCollator(processor, recipe.image_root, workspace.root)
-    reports = [
-        _usable(
-            check_file(path, collator, recipe.model_max_length),
-            recipe.skip_bad_rows,
-            recipe.output_dir / f"rejected_{path.stem}.jsonl",
-        )
-        for path in (recipe.train_file, recipe.val_file)
-        if path
-    ]
-    rows, lengths = reports[0].rows, [length.total for length in reports[0].lengths]
-    val_rows = reports[1].rows if recipe.val_file else None
-    steps = _total_steps(recipe, len(rows))
-    if resume and _is_last(resume, steps):
-        return resume
-    write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
-
-    model = _model_to_train(recipe)
-    if recipe.gradient_checkpointing:
-        with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
-            warnings.simplefilter("ignore", FutureWarning)
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    trainer = _PlanningTrainer(
-        model=model,
-        args=_arguments(recipe, steps, has_validation=val_rows is not None),
-        train_dataset=Rows(rows),
-        eval_dataset=Rows(val_rows) if val_rows else None,
-        data_collator=collator,
-        processing_class=processor,
-        lengths=lengths,
-        recipe=recipe,
-        manifest=Manifest(
-            base_model=str(recipe.model_name_or_path),
-            base_weights_sha256=base_sha256,
-            kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
-            recipe=as_plain(recipe),
-            data_sha256=data_sha256,
-            pixel_budget=pixel_budget(processor),
-            chat_template_sha256=sha256_json(processor.chat_template),
-            library_versions=library_versions(),
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(RecipeIntervals)
-    trainer.add_callback(ProgressCallback if sys.stderr.isatty() else PlainProgress)
+def _run(trainer: _PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, log_path: Path) -> Path:
+    """Train to the end or to SIGTERM; the last checkpoint. Leaves train.jsonl and the loss curve."""
     if resume:
         print(f"resuming from {resume}")
     termination = SaveOnTerminate()
-    trainer.add_callback(termination)
-    log_path = workspace.logs / _run_name(recipe.output_dir, workspace) / "train.jsonl"
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    for callback in (RecipeIntervals, ProgressCallback if sys.stderr.isatty() else PlainProgress, termination):
+        trainer.add_callback(callback)
     try:
         with termination, Journal(log_path) as journal:
             trainer.add_callback(TrainLog(journal))
@@ -190,10 +187,10 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         ) from None
     except UserError as error:  # one raised in a data-loading process arrives wrapped in that process's traceback
         raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
-    last = last_complete_checkpoint(recipe.output_dir)
     plots.save(plots.loss_curve(read_jsonl(log_path)), recipe.output_dir, "loss")
+    last = last_complete_checkpoint(recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
-    if termination.received and (step_of(last) or 0) < steps:
+    if termination.received and (step_of(last) or 0) < trainer.args.max_steps:
         print(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)
     return last
@@ -322,13 +319,17 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
     Frozen weights receive no updates that bfloat16 could lose, so under bf16 they are held in it; the adapter's own
     weights stay float32 either way.
     """
-    if not isinstance(recipe, LoraRecipe):
+    if isinstance(recipe, LoraRecipe):
+        dtype = "bfloat16" if recipe.bf16 else "float32"
+        model = attach(load_weights(recipe.model_name_or_path, dtype, recipe.attn_implementation), recipe)
+        print(what_matched(model))
+    else:
         model = load_weights(recipe.model_name_or_path, "float32", recipe.attn_implementation)
         print(freeze(model, recipe.freeze))
-        return model
-    dtype = "bfloat16" if recipe.bf16 else "float32"
-    model = attach(load_weights(recipe.model_name_or_path, dtype, recipe.attn_implementation), recipe)
-    print(what_matched(model))
+    if recipe.gradient_checkpointing:
+        with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
+            warnings.simplefilter("ignore", FutureWarning)
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 
@@ -340,17 +341,20 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def _usable(report: Report, skip: bool, rejected: Path) -> Report:
-    """The report, its rejected rows written to `rejected` if they may be skipped; else a UserError lists them."""
+def _usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> Report:
+    """The checked rows of a file; those that cannot train are written aside if they may be skipped, else a UserError
+    lists them."""
+    report = check_file(path, collator, recipe.model_max_length)
     print(report.text())
     defects = [checked.defect for checked in report.rejected]
-    if defects and skip and report.rows:
+    if defects and recipe.skip_bad_rows and report.rows:
+        rejected = recipe.output_dir / f"rejected_{path.stem}.jsonl"
         write_rejected(report, rejected)
         print(f"skipping {len(defects)} rows; they are in {rejected} with their reasons")
     elif defects:
         for defect in defects[1:_DEFECTS_SHOWN]:
             print(defect, file=sys.stderr)
-        more = f" (and {len(defects) - 1} more rows of {report.path})" if len(defects) > 1 else ""
+        more = f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""
         raise UserError(defects[0] + more + (". No row is left to train on" if not report.rows else ""))
     return report
 
@@ -417,7 +421,7 @@ def _data_sha256(recipe: TrainingRecipe) -> str:
     return sha256_json([sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path])
 
 
-def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str, base_sha256: str) -> None:
+def _refuse_changes(resume: Path, recipe: TrainingRecipe, made_from: dict[str, str]) -> None:
     """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
     manifest = read_manifest(resume)
     assert manifest is not None, "only folders with a manifest are resumed"
@@ -428,9 +432,9 @@ def _refuse_changes(resume: Path, recipe: TrainingRecipe, data_sha256: str, base
         for key in now
         if key not in _FREE_KNOBS and before.get(key) != now[key]
     ]
-    if manifest.base_weights_sha256 != base_sha256:
+    if manifest.base_weights_sha256 != made_from["base_weights_sha256"]:
         changes.append("the weights of the base model")
-    if manifest.data_sha256 != data_sha256:
+    if manifest.data_sha256 != made_from["data_sha256"]:
         changes.append("the content of the training or validation file")
     if changes and not recipe.allow_changes:
         raise UserError(
