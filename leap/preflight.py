@@ -6,6 +6,7 @@ can but look odd (a duplicate, steps without numbers) are counted as remarks.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -28,16 +29,22 @@ _NUMBERED = re.compile(r"\s*1[).]\s*\S")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One line of the file: its row and length, or the reason why it cannot train. `remarks` do not stop a run."""
+class Verdict:
+    """What a worker finds out about a line: its length, or the defect for which it cannot train."""
 
-    number: int
-    line: str
-    row: PlanningRow | None = None
     length: RowLength | None = None
     defect: str = ""
     remarks: tuple[str, ...] = ()
     digest: str = ""  # of conversation and plan, to tell duplicates
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line that cannot train: its number from 1, its text, and why."""
+
+    number: int
+    line: str
+    defect: str
 
 
 @dataclass
@@ -47,7 +54,7 @@ class Report:
     path: Path
     rows: list[PlanningRow] = field(default_factory=list)
     lengths: list[RowLength] = field(default_factory=list)
-    rejected: list[Checked] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
     remarks: Counter = field(default_factory=Counter)
     tasks: Counter = field(default_factory=Counter)
 
@@ -81,16 +88,17 @@ def check_file(path: Path, collator: PlanningCollator, max_length: int, workers:
     count = count_rows(path)
     workers = workers or (1 if count <= _CHUNK else os.cpu_count() or 1)
     with Progress(f"checking {path.name}", count, "row") as progress:
-        for checked in _all_checked(path, collator, max_length, workers):
+        for number, line, verdict in _verdicts(path, collator, max_length, workers):
             progress.advance()
-            if checked.row is None or checked.length is None:
-                report.rejected.append(checked)
+            if verdict.length is None:
+                report.rejected.append(Rejected(number, line.decode("utf-8", "replace").rstrip("\n"), verdict.defect))
                 continue
-            report.rows.append(checked.row)
-            report.lengths.append(checked.length)
-            report.remarks.update(checked.remarks)
-            report.tasks[_task_of(checked.row)] += 1
-            if seen.setdefault(checked.digest, checked.number) != checked.number:
+            row = row_from_record(json.loads(line), f"{path}:{number}", path.parent)
+            report.rows.append(row)
+            report.lengths.append(verdict.length)
+            report.remarks.update(verdict.remarks)
+            report.tasks[_task_of(row)] += 1
+            if seen.setdefault(verdict.digest, number) != number:
                 report.remarks["duplicate of an earlier row"] += 1
     if not report.rows and not report.rejected:
         raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
@@ -111,17 +119,17 @@ def write_rejected(report: Report, path: Path) -> None:
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def _all_checked(path: Path, collator: PlanningCollator, max_length: int, workers: int) -> Iterator[Checked]:
+def _verdicts(
+    path: Path, collator: PlanningCollator, max_length: int, workers: int
+) -> Iterator[tuple[int, bytes, Verdict]]:
+    """(number, line, verdict) of every line, in order. Workers read lines and send verdicts, not rows, back."""
     global _job  # inherited by the forked workers: a processor is slow to send
     _job = (path, collator, max_length)
-    chunks = _chunks(path)
-    if workers == 1:
-        for chunk in chunks:
-            yield from _check_chunk(chunk)
-        return
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for checked in pool.imap(_check_chunk, chunks):
-            yield from checked
+    with contextlib.ExitStack() as stack:
+        check = map if workers == 1 else stack.enter_context(multiprocessing.get_context("fork").Pool(workers)).imap
+        for chunk, verdicts in zip(_chunks(path), check(_check_chunk, _chunks(path)), strict=True):
+            for (number, line), verdict in zip(chunk, verdicts, strict=True):
+                yield number, line, verdict
 
 
 _job: tuple[Path, PlanningCollator, int]
@@ -140,32 +148,30 @@ def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
         yield chunk
 
 
-def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[Checked]:
+def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[Verdict]:
     return [_check_line(number, line, *_job) for number, line in chunk]
 
 
-def _check_line(number: int, line: bytes, path: Path, collator: PlanningCollator, max_length: int) -> Checked:
+def _check_line(number: int, line: bytes, path: Path, collator: PlanningCollator, max_length: int) -> Verdict:
     where = f"{path}:{number}"
-    text = line.decode("utf-8", "replace").rstrip("\n")
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Checked(number, text, defect=f"{where}: not valid JSON ({error}). Mend or remove the line")
+        return Verdict(defect=f"{where}: not valid JSON ({error}). Mend or remove the line")
     if not isinstance(record, dict):
-        return Checked(number, text, defect=f"{where}: expected a JSON object, found {type(record).__name__}")
+        return Verdict(defect=f"{where}: expected a JSON object, found {type(record).__name__}")
     try:
         row = row_from_record(record, where, path.parent)
         length = collator.length(row)
     except UserError as error:
-        return Checked(number, text, defect=str(error))
+        return Verdict(defect=str(error))
     if length.total > max_length:
-        reason = (
-            f"{where}: {length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; "
+        return Verdict(
+            defect=f"{where}: {length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; "
             "raise it, lower image_tokens_max or remove the row"
         )
-        return Checked(number, text, defect=reason)
     digest = hashlib.sha256(json.dumps([row.messages, row.steps], sort_keys=True).encode()).hexdigest()
-    return Checked(number, text, row, length, remarks=_remarks(row), digest=digest)
+    return Verdict(length, remarks=_remarks(row), digest=digest)
 
 
 def _remarks(row: PlanningRow) -> tuple[str, ...]:
