@@ -196,15 +196,31 @@ def _run(trainer: _PlanningTrainer, recipe: TrainingRecipe, resume: Path | None,
     return last
 
 
-def supervised_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Cross-entropy summed over the supervised positions, divided by `num_items_in_batch` (default: their number).
+def supervised_positions(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positions whose next token is supervised in any row, and those tokens.
 
-    outputs.logits  # (batch, seq, vocab); labels  # (batch, seq), IGNORED where nothing is to be predicted.
+    labels  # (batch, seq), IGNORED where nothing is to be predicted. Returns (kept,) and (batch, kept), IGNORED where
+    only another row has something to predict there. The head is computed at these positions only: over a vocabulary of
+    151,936 the logits of prompts and pictures would take most of the memory of a step.
     """
-    targets = labels[:, 1:]
+    positions = (labels[:, 1:] != IGNORED).any(dim=0).nonzero().squeeze(1)
+    return positions, labels[:, positions + 1]
+
+
+def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Cross-entropy summed over the supervised tokens, divided by `num_items_in_batch` (default: their number).
+
+    outputs.logits  # (batch, kept, vocab); targets  # (batch, kept), as from `supervised_positions`.
+    """
     supervised = targets != IGNORED
-    loss = functional.cross_entropy(outputs.logits[:, :-1][supervised].float(), targets[supervised], reduction="sum")
+    loss = functional.cross_entropy(outputs.logits[supervised].float(), targets[supervised], reduction="sum")
     return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def _for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A batch for a forward pass whose logits are those of the supervised positions, without key/value cache."""
+    positions, targets = supervised_positions(inputs["labels"])
+    return {**inputs, "labels": targets, "logits_to_keep": positions, "use_cache": False}
 
 
 class _PlanningTrainer(Trainer):
@@ -217,8 +233,7 @@ class _PlanningTrainer(Trainer):
         self.recipe, self.lengths, self.manifest = recipe, lengths, manifest
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
-        """Without the key/value cache, and without writing that into the config that checkpoints carry."""
-        return super().compute_loss(model, inputs | {"use_cache": False}, **options)
+        return super().compute_loss(model, _for_loss(inputs), **options)
 
     @torch.no_grad()
     def evaluate(
@@ -228,11 +243,11 @@ class _PlanningTrainer(Trainer):
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
         for batch in self.get_eval_dataloader(eval_dataset):
-            batch = self._prepare_inputs(batch)
-            labels = batch.pop("labels")
+            batch = _for_loss(self._prepare_inputs(batch))
+            targets = batch.pop("labels")
             with self.compute_loss_context_manager():
-                loss = supervised_loss(self.model(**batch, use_cache=False), labels, num_items_in_batch=1)
-            sums += torch.stack([loss.double(), (labels[:, 1:] != IGNORED).sum().double()])
+                loss = supervised_loss(self.model(**batch), targets, num_items_in_batch=1)
+            sums += torch.stack([loss.double(), (targets != IGNORED).sum().double()])
         self.model.train()
         loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / tokens, f"{metric_key_prefix}_tokens": tokens}

@@ -10,7 +10,7 @@ from leap.checkpoints import read_manifest
 from leap.models import load_processor, load_weights
 from leap.records import read_rows
 from leap.supervision import IGNORED, PlanningCollator
-from leap.training import supervised_loss
+from leap.training import supervised_loss, supervised_positions
 from tests.conftest import REPOSITORY, run_script
 
 
@@ -31,14 +31,19 @@ def test_the_loss_is_that_of_the_models_own_class(demo):
     model = load_weights(base, "float32").eval()
     with torch.no_grad():
         reference = model(**batch).loss
-        labels = batch.pop("labels")
-        assert supervised_loss(model(**batch), labels).item() == pytest.approx(reference.item(), abs=1e-5)
+        positions, targets = supervised_positions(batch.pop("labels"))
+        assert len(positions) < batch["input_ids"].shape[1]
+        outputs = model(**batch, logits_to_keep=positions)
+        assert outputs.logits.shape[1] == len(positions)
+        assert supervised_loss(outputs, targets).item() == pytest.approx(reference.item(), abs=1e-5)
 
 
 def test_only_supervised_positions_count():
     logits = torch.randn(1, 4, 10)
     labels = torch.tensor([[IGNORED, IGNORED, 3, 5]])
-    loss = supervised_loss(CausalLMOutputWithPast(logits=logits), labels)
+    positions, targets = supervised_positions(labels)
+    assert positions.tolist() == [1, 2]
+    loss = supervised_loss(CausalLMOutputWithPast(logits=logits[:, positions]), targets)
     by_hand = -(logits[0, 1].log_softmax(-1)[3] + logits[0, 2].log_softmax(-1)[5]) / 2
     assert loss.item() == pytest.approx(by_hand.item(), abs=1e-5)
 
