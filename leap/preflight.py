@@ -19,6 +19,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.chat import task_name_in
+from leap.files import write_text
 from leap.plans import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.records import PlanningRow, row_from_record
@@ -113,8 +114,6 @@ def count_rows(path: Path) -> int:
 
 def write_rejected(report: Report, path: Path) -> None:
     """The rejected lines as JSONL: {"line": number, "reason": text, "text": the line as it was}."""
-    from leap.files import write_text
-
     entries = ({"line": c.number, "reason": c.defect, "text": c.line} for c in report.rejected)
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
