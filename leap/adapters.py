@@ -73,6 +73,16 @@ def attach(model: Any, recipe: LoraRecipe) -> Any:
     return get_peft_model(model, config)
 
 
+def restore_adapter(model: Any, folder: Path) -> None:
+    """Replace the adapter's weights by those saved in `folder`."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    if result.unexpected_keys:
+        raise UserError(f"{folder} does not fit this adapter: {result.unexpected_keys[0]} is in one of them only")
+
+
 def what_matched(model: Any) -> Matched:
     """The modules that carry an adapter, and the trainable share, counted on the model itself."""
     from peft.tuners.lora import LoraLayer

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from typing import Any
 
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from leap.files import Journal
 from leap.provenance import utc_now
 
+# What a line of progress shows, and how.
+_SHOWN = {
+    "loss": "{:.4g}",
+    "eval_loss": "{:.4g}",
+    "eval_plan_step_f1": "{:.3f}",
+    "eval_grounded_total": "{:.1f}",
+    "learning_rate": "{:.3g}",
+    "grad_norm": "{:.3g}",
+    "tokens_per_second": "{:,.0f}",
+    "padding_share": "{:.1%}",
+    "mfu": "{:.1%}",
+}
+
 
 class RecipeIntervals(TrainerCallback):
-    """Log and save as often as this run's recipe says, not as the one that wrote the checkpoint did."""
+    """Log and save as often as this run's recipe says, not as the one that wrote the checkpoint did; validate at the
+    last step too, before it is saved."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.logging_steps, state.save_steps, state.eval_steps = args.logging_steps, args.save_steps, args.eval_steps
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+
 
 class SaveOnTerminate(TrainerCallback):
-    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop."""
+    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop, on all devices at once."""
 
-    received = False
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
 
     def __enter__(self) -> SaveOnTerminate:
         self._before = signal.signal(signal.SIGTERM, self._note)
@@ -32,10 +53,11 @@ class SaveOnTerminate(TrainerCallback):
         signal.signal(signal.SIGTERM, self._before)
 
     def _note(self, *arguments: object) -> None:
-        self.received = True
+        self.trainer.asked_to_stop = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received:
+        alone = args.world_size == 1
+        if self.trainer.asked_to_stop if alone else self.trainer.stop_agreed:
             control.should_save = control.should_training_stop = True
 
 
@@ -48,29 +70,35 @@ class TrainLog(TrainerCallback):
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.tokens, self.clock = state.num_input_tokens_seen, time.monotonic()
-
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        record = {"step": state.global_step, "time": utc_now(), **(logs or {})}
-        if "loss" in record:  # since the last such line, validation and saving included; padding is not counted
-            tokens, clock = state.num_input_tokens_seen, time.monotonic()
-            record["tokens_per_second"] = (tokens - self.tokens) / (clock - self.clock)
-            self.tokens, self.clock = tokens, clock
         if state.is_world_process_zero:
-            self.journal.append([record])
+            self.journal.append([{"step": state.global_step, "time": utc_now(), **(logs or {})}])
 
 
-class PlainProgress(TrainerCallback):
-    """One line a log event, with the time left, for logs that are no terminal."""
+class ShowProgress(TrainerCallback):
+    """A tqdm bar on a terminal, else one line a log event with the time left."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started, self.first_step = time.monotonic(), state.global_step
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step") if terminal else None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        shown = {name: text.format(float(logs[name])) for name, text in _SHOWN.items() if name in (logs or {})}
+        if not shown:
+            return
+        if self.bar is not None:
+            self.bar.set_postfix(shown)
+            return
         done = state.global_step - self.first_step
         left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
-        shown = {k: v for k, v in (logs or {}).items() if k in ("loss", "eval_loss", "learning_rate", "grad_norm")}
-        if shown:
-            values = "  ".join(f"{key} {float(value):.4g}" for key, value in shown.items())
-            print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
+        values = "  ".join(f"{name} {value}" for name, value in shown.items())
+        print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()

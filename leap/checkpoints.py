@@ -37,6 +37,7 @@ class Manifest:
     pixel_budget: dict[str, int]  # "shortest_edge" and "longest_edge", in pixels
     chat_template_sha256: str
     library_versions: dict[str, str]
+    devices: int = 1
     steps: int = 0
     tokens_seen: int = 0  # without padding
     validation: dict[str, float] = field(default_factory=dict)
@@ -172,6 +173,18 @@ def last_complete_checkpoint(run: Path) -> Path | None:
         if why_incomplete(folder, to_resume=True) is None:
             return folder
     return None
+
+
+def best_checkpoint(run: Path, metric: str) -> Path | None:
+    """The loadable checkpoint of `run` with the best validation score that its manifest holds for its own step: the
+    lowest loss, the highest of anything else; the earlier one of equals. None if none has it."""
+    scored = []
+    for folder in find_checkpoints(run):
+        manifest = read_manifest(folder) if why_incomplete(folder) is None else None
+        if manifest and metric in manifest.validation and manifest.validation.get("step") == manifest.steps:
+            score = manifest.validation[metric]
+            scored.append((score if metric == "loss" else -score, manifest.steps, folder))
+    return min(scored)[2] if scored else None
 
 
 def result_name(checkpoint: Path, output: Path) -> str:

@@ -24,14 +24,22 @@ from configs.errors import UserError
 T = TypeVar("T")
 
 
-def knob(default: Any, help: str, *, flags: tuple[str, ...] = (), choices: tuple | None = None, check: str = "") -> Any:
+def knob(
+    default: Any,
+    help: str,
+    *,
+    flags: tuple[str, ...] = (),
+    choices: tuple | None = None,
+    check: str = "",
+    free: bool = False,
+) -> Any:
     """A dataclass field that can be set by flag or recipe.
 
     `help` says what it is, with its unit; `flags` are other names (with their dashes) that mean the same;
-    `choices` lists the only values allowed; `check` is a bound such as "> 0" or ">= 0".
-    A list as default needs no factory.
+    `choices` lists the only values allowed; `check` is a bound such as "> 0" or ">= 0"; a `free` knob says where or how
+    something runs, not what it computes, and may change between kill and resume. A list as default needs no factory.
     """
-    metadata = {"help": help, "flags": flags, "choices": choices, "check": check}
+    metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

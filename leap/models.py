@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.checkpoints import read_manifest, why_incomplete
+from leap.checkpoints import read_manifest, weight_files, why_incomplete
 from leap.files import read_json
 
 
@@ -56,6 +56,18 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa") ->
         )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"cannot load a model from {folder}: {_first_line(error)}") from error
+
+
+def restore_weights(model: Any, folder: Path) -> None:
+    """Replace the weights of a full model by those saved in `folder`."""
+    from safetensors.torch import load_file
+
+    state = {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = set(model.all_tied_weights_keys)
+    wrong = [*unexpected, *(name for name in missing if name not in tied)]
+    if wrong:
+        raise UserError(f"{folder} does not fit {type(model).__name__}: {wrong[0]} is in one of them only")
 
 
 def base_folder(adapter: Path, base_model: Path | None = None) -> Path:

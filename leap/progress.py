@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """Print, on the first of several processes only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
 
 
 class Progress:

@@ -14,17 +14,19 @@ from leap.cli import as_plain, knob
 class TrainingRecipe:
     """Everything that decides how a run trains. Names are those of transformers.TrainingArguments where it has them."""
 
-    model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model")
-    train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)")
-    val_file: Path | None = knob(None, "planning rows for the validation loss (JSONL)")
-    image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
-    output_dir: Path = knob(Path("output"), "run folder; checkpoints go to checkpoint-<step> below it")
+    model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model", free=True)
+    train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)", free=True)
+    val_file: Path | None = knob(None, "planning rows for the validation loss (JSONL)", free=True)
+    image_root: Path | None = knob(
+        None, "folder that image paths are relative to, if not beside the JSONL file", free=True
+    )
+    output_dir: Path = knob(Path("output"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
 
     num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
     max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))
-    per_device_train_batch_size: int = knob(6, "rows per device and forward pass", check="> 0")
-    per_device_eval_batch_size: int = knob(6, "rows per device in validation", check="> 0")
-    gradient_accumulation_steps: int = knob(6, "forward passes per optimiser step", check="> 0")
+    per_device_train_batch_size: int = knob(6, "rows per device and forward pass", check="> 0", free=True)
+    per_device_eval_batch_size: int = knob(6, "rows per device in validation", check="> 0", free=True)
+    gradient_accumulation_steps: int = knob(6, "forward passes per optimiser step", check="> 0", free=True)
     learning_rate: float = knob(1.5e-5, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
     lr_scheduler_type: str = knob(
         "linear", "decay after the warm-up", choices=("linear", "cosine", "constant_with_warmup")
@@ -39,36 +41,59 @@ class TrainingRecipe:
     vision_lr: float | None = knob(None, "learning rate of the vision tower (default: learning_rate)", check="> 0")
     merger_lr: float | None = knob(None, "learning rate of the mergers (default: learning_rate)", check="> 0")
 
-    model_max_length: int = knob(
-        4096, "longest row in tokens, images included; a longer row is an error, never cut", check="> 0"
+    packing: bool = knob(False, "several rows in one sequence without padding, each blind to the others")
+    packing_tokens: int = knob(
+        8192, "tokens per device and forward pass with --packing, in place of per_device_train_batch_size", check="> 0"
     )
+    model_max_length: int = knob(4096, "longest row in tokens, images included; none is ever cut", check="> 0")
     image_tokens_min: int = knob(256, "fewest visual tokens an image is resized to", check="> 0")
     image_tokens_max: int = knob(768, "most visual tokens an image is resized to", check="> 0")
 
-    bf16: bool = knob(True, "bfloat16 autocast over float32 master weights (CUDA only; a CPU trains in float32)")
-    attn_implementation: str = knob("sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"))
-    gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass to save memory")
-    dataloader_num_workers: int = knob(4, "processes that decode images ahead", check=">= 0")
+    overlong: str = knob(
+        "reject",
+        "a row over model_max_length is rejected, or its images shrunk until it fits",
+        choices=("reject", "shrink"),
+    )
 
-    logging_steps: int = knob(10, "steps between log lines", check="> 0")
-    save_steps: int = knob(200, "steps between checkpoints (and validations)", check="> 0")
+    bf16: bool = knob(True, "bfloat16 autocast over float32 master weights (CUDA only; a CPU trains in float32)")
+    attn_implementation: str = knob(
+        "sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"), free=True
+    )
+    gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass to save memory", free=True)
+    dataloader_num_workers: int = knob(4, "processes that decode images ahead", check=">= 0", free=True)
+
+    dataloader_prefetch_factor: int = knob(2, "batches each of them keeps ready", check="> 0", free=True)
+    use_liger_kernel: bool = knob(False, "fused kernels of the package liger-kernel (GPU)", free=True)
+    torch_compile: bool = knob(False, "compile the model with torch.compile", free=True)
+
+    best_metric: str = knob(
+        "loss",
+        "validation score that picks the best checkpoint",
+        choices=("loss", "plan_step_f1", "grounded_total"),
+        free=True,
+    )
+    report_to: list[str] = knob(
+        ["tensorboard"], "where curves go besides train.jsonl", choices=("tensorboard", "wandb", "none"), free=True
+    )
+    logging_steps: int = knob(10, "steps between log lines", check="> 0", free=True)
+    save_steps: int = knob(200, "steps between checkpoints (and validations)", check="> 0", free=True)
     save_total_limit: int | None = knob(
-        3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0"
+        3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0", free=True
     )
     keep_optimizer_of_last: int = knob(
-        1, "complete checkpoints that keep the optimiser's state; older ones keep weights only", check="> 0"
+        1, "complete checkpoints that keep the optimiser's state; older ones keep weights only", check="> 0", free=True
     )
     skip_bad_rows: bool = knob(False, "train without the rows that cannot train; they are written to rejected_*.jsonl")
-    allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint")
+    allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint", free=True)
 
 
 @dataclass(frozen=True)
 class LoraRecipe(TrainingRecipe):
     """Full fine-tuning's knobs with LoRA's own defaults, and those of the adapter. Names follow peft.LoraConfig."""
 
-    output_dir: Path = knob(Path("output/lora"), "run folder; checkpoints go to checkpoint-<step> below it")
-    per_device_train_batch_size: int = knob(4, "rows per device and forward pass", check="> 0")
-    gradient_accumulation_steps: int = knob(9, "forward passes per optimiser step", check="> 0")
+    output_dir: Path = knob(Path("output/lora"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
+    per_device_train_batch_size: int = knob(4, "rows per device and forward pass", check="> 0", free=True)
+    gradient_accumulation_steps: int = knob(9, "forward passes per optimiser step", check="> 0", free=True)
     learning_rate: float = knob(2e-4, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
 
     lora_r: int = knob(16, "rank of the adapter", check="> 0")

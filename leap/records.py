@@ -23,7 +23,8 @@ ROLES = ("system", "user", "assistant")
 class PlanningRow:
     """One conversation that ends with a user turn, and the plan that answers it.
 
-    `messages` have content lists only (text was wrapped); `where` is "file:line"; `folder` is the JSONL's.
+    `messages` have content lists only (text was wrapped); `where` is "file:line"; `folder` is the JSONL's. A row that
+    is not `supervised` fills a batch up and teaches nothing.
     """
 
     messages: list[dict]
@@ -34,6 +35,7 @@ class PlanningRow:
     task_id: str | None = None
     episode_id: str | None = None
     task_name: str | None = None
+    supervised: bool = True
 
 
 def read_rows(path: Path) -> list[PlanningRow]:

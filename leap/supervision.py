@@ -17,6 +17,7 @@ import torch
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items, resolve_image
 from leap.images import image_size, load_image
+from leap.packing import Packer
 from leap.records import PlanningRow
 
 IGNORED = -100  # the label that the loss skips
@@ -78,17 +79,19 @@ def visual_tokens(processor: Any, width: int, height: int) -> int:
 
 
 class PlanningCollator:
-    """Rows -> one right-padded batch on the CPU.
+    """Rows -> one right-padded batch on the CPU, or with a packer one sequence without padding.
 
-    input_ids, attention_mask, labels, mm_token_type_ids  # (batch, seq)
+    input_ids, attention_mask, labels, mm_token_type_ids  # (batch, seq); packed as Packer says
     pixel_values  # (patches of all images, channels x temporal_patch x patch x patch)
     image_grid_thw  # (images, 3) t h w in patches
+    row_lengths  # list: tokens of each row that is no filler
     """
 
-    def __init__(self, processor: Any, image_root: Path | None, workspace: Path) -> None:
+    def __init__(self, processor: Any, image_root: Path | None, workspace: Path, packer: Packer | None = None) -> None:
         self.processor = processor
         self.image_root = image_root
         self.workspace = workspace
+        self.packer = packer
 
     def image_paths(self, row: PlanningRow) -> list[Path]:
         return [resolve_image(item, row, self.image_root, self.workspace) for item in image_items(row)]
@@ -109,31 +112,39 @@ class PlanningCollator:
         tokenize = self.processor.tokenizer
         return RowLength(visual, len(tokenize(prompt).input_ids) - placeholders, len(tokenize(answer).input_ids))
 
-    def __call__(self, rows: Sequence[PlanningRow]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[PlanningRow]) -> dict[str, Any]:
         texts = [render(self.processor, row) for row in rows]
-        pictures = [load_image(path, row.where) for row in rows for path in self.image_paths(row)]
+        paths = [self.image_paths(row) for row in rows]
+        pictures = [load_image(path, row.where) for row, of_row in zip(rows, paths, strict=True) for path in of_row]
         encoded = self.processor(
             text=[prompt for prompt, _ in texts], images=pictures or None, padding=False, return_tensors=None
         )
+        prompts = encoded["input_ids"]
         answers = self.processor.tokenizer([answer for _, answer in texts]).input_ids
-        pad = self.processor.tokenizer.pad_token_id
-
-        ids = [prompt + answer for prompt, answer in zip(encoded["input_ids"], answers, strict=True)]
+        ids = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         labels = [
-            [IGNORED] * len(prompt) + answer for prompt, answer in zip(encoded["input_ids"], answers, strict=True)
+            [IGNORED] * len(prompt) + (answer if row.supervised else [IGNORED] * len(answer))
+            for row, prompt, answer in zip(rows, prompts, answers, strict=True)
         ]
+        kinds = encoded.get("mm_token_type_ids")
+        if kinds is not None:
+            kinds = [kind + [0] * len(answer) for kind, answer in zip(kinds, answers, strict=True)]
+        counted = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
+        seen: dict[str, Any] = {}
+        if pictures:
+            seen["pixel_values"] = torch.as_tensor(encoded["pixel_values"])
+            seen["image_grid_thw"] = torch.as_tensor(encoded["image_grid_thw"])
+        if self.packer:
+            packed = self.packer(ids, labels, kinds, [len(p) for p in paths], seen.get("image_grid_thw"))
+            return packed | seen | counted
         batch = {
-            "input_ids": _padded(ids, pad),
+            "input_ids": _padded(ids, self.processor.tokenizer.pad_token_id),
             "attention_mask": _padded([[1] * len(row) for row in ids], 0),
             "labels": _padded(labels, IGNORED),
         }
-        if "mm_token_type_ids" in encoded:
-            kinds = encoded["mm_token_type_ids"]
-            batch["mm_token_type_ids"] = _padded([k + [0] * len(a) for k, a in zip(kinds, answers, strict=True)], 0)
-        if pictures:
-            batch["pixel_values"] = torch.as_tensor(encoded["pixel_values"])
-            batch["image_grid_thw"] = torch.as_tensor(encoded["image_grid_thw"])
-        return batch
+        if kinds is not None:
+            batch["mm_token_type_ids"] = _padded(kinds, 0)
+        return batch | seen | counted
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -5,12 +5,11 @@ import torch
 from safetensors.torch import load_file
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from leap.batching import StepSampler
 from leap.checkpoints import read_manifest
 from leap.models import load_processor, load_weights
 from leap.records import read_rows
 from leap.supervision import IGNORED, PlanningCollator
-from leap.training import supervised_loss, supervised_positions
+from leap.trainer import supervised_loss, supervised_positions
 from tests.conftest import REPOSITORY, run_script
 
 
@@ -78,25 +77,3 @@ def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, workspace
     again = load_file(train(demo, tmp_path / "b", "--gradient_checkpointing") / "model.safetensors")
     for name in plain:
         torch.testing.assert_close(plain[name], again[name], atol=1e-6, rtol=0, msg=name)
-
-
-class TestStepSampler:
-    LENGTHS = tuple((7 * i) % 23 + 1 for i in range(50))
-
-    def order(self, epoch=0, seed=1, rows=8):
-        sampler = StepSampler(self.LENGTHS, rows, seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    def test_every_row_comes_once_an_epoch_in_an_order_of_its_own(self):
-        assert sorted(self.order(0)) == sorted(self.order(1)) == list(range(50))
-        assert self.order(0) == self.order(0) != self.order(1)
-        assert self.order(seed=1) != self.order(seed=2)
-
-    def test_rows_of_a_step_are_sorted_and_a_step_has_the_same_rows_as_unsorted(self):
-        order = self.order(rows=8)
-        for start in range(0, 50, 8):
-            lengths = [self.LENGTHS[row] for row in order[start : start + 8]]
-            assert lengths == sorted(lengths, reverse=True)
-        shuffled = self.order(rows=1)
-        assert [set(order[i : i + 8]) for i in range(0, 50, 8)] == [set(shuffled[i : i + 8]) for i in range(0, 50, 8)]

@@ -1,0 +1,56 @@
+"""What a training run gets done: tokens, padding and model FLOPs, as rates over the time since the last look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+class Meter:
+    """Sees every batch of this device, is told the sums over all devices, and gives rates."""
+
+    def __init__(self, flops_of: Callable[[Mapping[str, Any]], float] | None = None, peak_flops: float | None = None):
+        """`flops_of` gives the model FLOPs of training on a batch; `peak_flops` a second of all devices together."""
+        self._flops_of, self._peak = flops_of, peak_flops
+        self._seen = [0.0, 0.0, 0.0]  # of this device: tokens of rows, all tokens computed, FLOPs
+        self._done = [0.0, 0.0, 0.0]  # of all devices, since the last `rates`
+        self._clock = time.monotonic()
+
+    def see(self, batch: Mapping[str, Any]) -> None:
+        """Note a collated batch; its `row_lengths` are the tokens of each row that is no filler."""
+        flops = self._flops_of(batch) if self._flops_of else 0.0
+        for i, amount in enumerate((sum(batch["row_lengths"]), batch["input_ids"].numel(), flops)):
+            self._seen[i] += amount
+
+    def take_seen(self) -> list[float]:
+        """What this device saw since the last call: tokens of rows, all tokens, FLOPs."""
+        seen, self._seen = self._seen, [0.0, 0.0, 0.0]
+        return seen
+
+    def count(self, seen: list[float]) -> None:
+        """Add the sums over all devices of what each one saw."""
+        self._done = [have + more for have, more in zip(self._done, seen, strict=True)]
+
+    def restart(self) -> None:
+        """Forget what was counted and start the clock."""
+        self._done, self._clock = [0.0, 0.0, 0.0], time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside (validation, saving) does not count as time."""
+        started = time.monotonic()
+        yield
+        self._clock += time.monotonic() - started
+
+    def rates(self) -> dict[str, float]:
+        """Tokens of rows a second, padding's share of the computed tokens and MFU (where the peak is known), since the
+        last call."""
+        seconds = time.monotonic() - self._clock
+        tokens, computed, flops = self._done
+        self.restart()
+        rates = {"tokens_per_second": tokens / seconds, "padding_share": 1 - tokens / computed if computed else 0.0}
+        if self._peak:
+            rates["mfu"] = flops / seconds / self._peak
+        return rates

@@ -1,0 +1,91 @@
+"""Packing: several rows in one sequence without padding, each blind to the others.
+
+A pack is a batch of one sequence. Every row keeps the positions it has alone (M-RoPE: temporal, height, width) and its
+attention ends at its own borders, so logits, loss and gradients are those of the padded batch of the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForImageTextToText
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from configs.errors import UserError
+
+ISOLATED_SDPA = "leap_isolated_sdpa"
+
+
+def isolated_sdpa(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    sample_lengths: Sequence[int] | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA over each row of a pack by itself: causal kernels without a mask, and no work across rows.
+
+    query, key, value  # (1, heads, sum of sample_lengths, head_dim). Without `sample_lengths` it is plain SDPA.
+    """
+    if sample_lengths is None or not module.is_causal:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    parts = zip(*(tensor.split(list(sample_lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1), None
+
+
+AttentionInterface.register(ISOLATED_SDPA, isolated_sdpa)
+AttentionMaskInterface.register(ISOLATED_SDPA, sdpa_mask)
+
+
+class Packer:
+    """Turns the tokens of rows into the inputs of one packed sequence, for one architecture and attention kernel."""
+
+    def __init__(self, base_model: Any, attn_implementation: str) -> None:
+        """`base_model` is a folder with a config.json; no weights are read. UserError if this architecture cannot
+        be packed."""
+        config = AutoConfig.from_pretrained(base_model, local_files_only=True)
+        with torch.device("meta"):
+            skeleton = AutoModelForImageTextToText.from_config(config)
+        inner = getattr(skeleton, "model", None)
+        if not hasattr(inner, "get_rope_index"):
+            raise UserError(
+                f"packing needs a Qwen-VL model, whose positions can be computed row by row; {base_model} is "
+                f"{config.model_type}. Leave --packing out"
+            )
+        self._rope_index = inner.get_rope_index
+        # With isolated SDPA the rows' lengths say it all; the other kernels find the borders in a row of text positions.
+        self._isolated = attn_implementation in ("sdpa", ISOLATED_SDPA)
+
+    def __call__(
+        self,
+        ids: list[list[int]],
+        labels: list[list[int]],
+        kinds: list[list[int]],
+        images_a_row: Sequence[int],
+        image_grid_thw: torch.Tensor | None,
+    ) -> dict[str, Any]:
+        """One sequence out of rows: token ids, labels and modality (0 text, 1 image, 2 video) of each.
+
+        Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
+        counts tokens within their row; sample_lengths  # list, for isolated SDPA only. There is no attention_mask.
+        """
+        positions, first = [], 0
+        for row, kind, images in zip(ids, kinds, images_a_row, strict=True):
+            grids = image_grid_thw[first : first + images] if images else None
+            first += images
+            spatial, _ = self._rope_index(torch.tensor([row]), torch.tensor([kind]), image_grid_thw=grids)
+            counted = torch.arange(len(row)).view(1, 1, -1)
+            positions.append(spatial if self._isolated else torch.cat([counted, spatial]))
+        packed: dict[str, Any] = {
+            "input_ids": torch.tensor([[token for row in ids for token in row]]),
+            "labels": torch.tensor([[label for row in labels for label in row]]),
+            "position_ids": torch.cat(positions, dim=2),
+        }
+        if self._isolated:
+            packed["sample_lengths"] = [len(row) for row in ids]
+        return packed

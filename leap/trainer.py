@@ -1,0 +1,296 @@
+"""Hugging Face's Trainer as LEAP uses it: loss at supervised positions, exact validation, checkpoints that count once
+they are whole, an optimiser state that any number of devices can read."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback
+
+from leap.adapters import restore_adapter
+from leap.batching import RankBatches
+from leap.checkpoints import (
+    MANIFEST,
+    SAVING,
+    Manifest,
+    begin_saving,
+    best_checkpoint,
+    drop_run_state,
+    find_checkpoints,
+    remove,
+    write_manifest,
+)
+from leap.meter import Meter
+from leap.models import restore_weights
+from leap.parts import parameter_groups
+from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.records import PlanningRow
+from leap.supervision import IGNORED
+
+_OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
+
+
+class Rows(Dataset):
+    """Planning rows as a dataset; the collator does the work, so that a batch is processed at once.
+
+    The row ~index is the row `index` without supervision: a filler.
+    """
+
+    def __init__(self, rows: list[PlanningRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> PlanningRow:
+        return self.rows[index] if index >= 0 else replace(self.rows[~index], supervised=False)
+
+
+def supervised_positions(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positions whose next token is supervised in any row, and those tokens.
+
+    labels  # (batch, seq), IGNORED where nothing is to be predicted. Returns (kept,) and (batch, kept), IGNORED where
+    only another row has something to predict there. The head is computed at these positions only: over a vocabulary of
+    151,936 the logits of prompts and pictures would take most of the memory of a step.
+    """
+    positions = (labels[:, 1:] != IGNORED).any(dim=0).nonzero().squeeze(1)
+    return positions, labels[:, positions + 1]
+
+
+def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Cross-entropy summed over the supervised tokens, divided by `num_items_in_batch` (default: their number).
+
+    outputs.logits  # (batch, kept, vocab); targets  # (batch, kept), as from `supervised_positions`.
+    """
+    supervised = targets != IGNORED
+    loss = functional.cross_entropy(outputs.logits[supervised].float(), targets[supervised], reduction="sum")
+    return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A collated batch for a forward pass whose logits are those of the supervised positions, without key/value cache;
+    `labels` are the targets there."""
+    positions, targets = supervised_positions(inputs["labels"])
+    kept = {name: value for name, value in inputs.items() if name != "row_lengths"}
+    return kept | {"labels": targets, "logits_to_keep": positions, "use_cache": False}
+
+
+class PlanningTrainer(Trainer):
+    """Trainer over planned batches whose checkpoints are complete only with their manifest."""
+
+    def __init__(
+        self,
+        *,
+        recipe: TrainingRecipe,
+        train_batches: RankBatches,
+        eval_batches: RankBatches | None,
+        manifest: Manifest,
+        meter: Meter,
+        **arguments: Any,
+    ) -> None:
+        # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a
+        # step would average the means of its micro-batches, and a token in one of short answers would weigh more.
+        super().__init__(compute_loss_func=supervised_loss, **arguments)
+        self.recipe, self.manifest, self.meter = recipe, manifest, meter
+        self.train_batches, self.eval_batches = train_batches, eval_batches
+        self.asked_to_stop = False  # set by whoever receives a signal; `stop_agreed` is what all devices know of it
+        self.stop_agreed = False
+        self.add_callback(_EpochOfBatches(self))
+
+    def get_train_dataloader(self) -> DataLoader:
+        return self._loader(self.train_dataset, self.train_batches)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        return self._loader(self.eval_dataset, self.eval_batches)
+
+    def _loader(self, rows: Any, batches: Any) -> DataLoader:
+        # Not prepared by Accelerate, which would share out the batches once more and repeat rows to make them even.
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            rows,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            prefetch_factor=self.recipe.dataloader_prefetch_factor if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of a step on this device, and the supervised tokens of the step on all of them."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        for batch in batches:
+            self.meter.see(batch)
+        supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
+        known = torch.tensor([supervised, *self.meter.take_seen(), self.asked_to_stop], dtype=torch.float64)
+        supervised, *seen, stop = self.accelerator.reduce(known.to(device), reduction="sum").tolist()
+        self.meter.count(seen)
+        self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(seen[0])
+        self.stop_agreed = bool(stop)
+        return batches, torch.tensor(supervised, device=device)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+        return super().compute_loss(model, for_loss(inputs), **options)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs |= self.meter.rates() | {"tokens_seen": self.state.num_input_tokens_seen}
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss over the supervised tokens of all validation rows, whatever the batches; no logits are kept."""
+        with self.meter.paused():
+            metrics = self._validate(metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validate(self, prefix: str) -> dict[str, float]:
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
+        for batch in self.get_eval_dataloader():
+            batch = for_loss(self._prepare_inputs(batch))
+            targets = batch.pop("labels")
+            with self.compute_loss_context_manager():
+                loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1)
+            sums += torch.stack([loss.double(), (targets != IGNORED).sum().double()])
+        self.model.train()
+        loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return {f"{prefix}_loss": loss / tokens, f"{prefix}_tokens": tokens}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with self.meter.paused():
+            self._save_whole(model, trial)
+
+    def _save_whole(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            begin_saving(folder)
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every device's files are there before the manifest lists them
+        if self.args.should_save:
+            write_manifest(folder, self._manifest_now())
+            self._drop_old_checkpoints()
+
+    def _manifest_now(self) -> Manifest:
+        last = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
+        scores = {name.removeprefix("eval_"): value for name, value in last.items() if name.startswith("eval_")}
+        return replace(
+            self.manifest,
+            steps=self.state.global_step,
+            tokens_seen=int(self.state.num_input_tokens_seen),
+            validation=scores | {"step": last["step"]} if scores else {},
+        )
+
+    def _drop_old_checkpoints(self) -> None:
+        """Keep as many complete checkpoints and optimiser states as the recipe says, the best one always, and no torn
+        one: what it was to hold is in the one just saved."""
+        run = Path(self.args.output_dir)
+        found = find_checkpoints(run)
+        torn = [folder for folder in found if (folder / SAVING).is_file()]
+        complete = [folder for folder in found if (folder / MANIFEST).is_file()]
+        best = best_checkpoint(run, self.recipe.best_metric)
+        limit = self.recipe.save_total_limit
+        doomed = [folder for folder in (complete[:-limit] if limit else []) if folder != best]
+        for folder in torn + doomed:
+            remove(folder)
+        for folder in complete[: -self.recipe.keep_optimizer_of_last]:
+            if folder not in doomed:
+                drop_run_state(folder)
+
+    def create_optimizer(self, *arguments: Any) -> torch.optim.Optimizer:
+        """AdamW with a learning rate a part, or LoRA+'s, where the recipe asks for them; else the Trainer's own."""
+        if self.optimizer is None:
+            self.optimizer = self._optimizer_of_recipe()
+        return super().create_optimizer(*arguments)
+
+    def _optimizer_of_recipe(self) -> torch.optim.Optimizer | None:
+        recipe, betas = self.recipe, (0.9, self.recipe.adam_beta2)
+        if isinstance(recipe, LoraRecipe):
+            if recipe.loraplus_lr_ratio is None:
+                return None
+            from peft.optimizers import create_loraplus_optimizer
+
+            return create_loraplus_optimizer(
+                self.model,
+                torch.optim.AdamW,
+                lr=recipe.learning_rate,
+                loraplus_lr_ratio=recipe.loraplus_lr_ratio,
+                betas=betas,
+                weight_decay=recipe.weight_decay,
+            )
+        if recipe.vision_lr is None and recipe.merger_lr is None:
+            return None
+        decay = set(self.get_decay_parameter_names(self.model))
+        return torch.optim.AdamW(parameter_groups(self.model, recipe, decay), betas=betas)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The optimiser's state by parameter names, whole, whatever the devices it was spread over."""
+        if self.is_deepspeed_enabled:  # its engine keeps the state in a form of its own
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_optimizer_state_dict(self.model_wrapped, self._own_optimizer(), options=whole)
+        if self.args.should_save:
+            torch.save(state, os.path.join(output_dir, _OPTIMIZER))
+            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, _SCHEDULER))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Restore state, but not the knobs that torch saves with it: the recipe of this run decides those."""
+        if checkpoint is None:
+            return
+        if self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        optimizer = self._own_optimizer()
+        knobs = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+        base_rates = list(self.lr_scheduler.base_lrs)
+        state = torch.load(os.path.join(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True, mmap=True)
+        set_optimizer_state_dict(
+            self.model_wrapped, optimizer, optim_state_dict=state, options=StateDictOptions(full_state_dict=True)
+        )
+        self.lr_scheduler.load_state_dict(torch.load(os.path.join(checkpoint, _SCHEDULER), weights_only=True))
+        for group, of_recipe in zip(optimizer.param_groups, knobs, strict=True):
+            group.update(of_recipe)
+        self.lr_scheduler.base_lrs = base_rates
+
+    def _own_optimizer(self) -> torch.optim.Optimizer:
+        """The torch optimiser inside Accelerate's wrapper."""
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        # Sharded: `restore` has put the weights into the whole model before it was cut up.
+
+    def restore(self, checkpoint: Path) -> None:
+        """Put a checkpoint's weights into the model before it is sharded; a model that is not gets them by `train`."""
+        if self.is_fsdp_enabled:
+            (restore_adapter if isinstance(self.recipe, LoraRecipe) else restore_weights)(self.model, checkpoint)
+
+
+class _EpochOfBatches(TrainerCallback):
+    """Tells the batches which epoch it is, also after a resume, where the Trainer wraps their sampler away."""
+
+    def __init__(self, trainer: PlanningTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        batches = self.trainer.train_batches
+        steps = -(-len(batches) // args.gradient_accumulation_steps)
+        batches.epoch = state.global_step // steps
