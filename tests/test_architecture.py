@@ -21,6 +21,7 @@ LIGHT = (
     "leap.chat",
     "leap.images",
     "leap.plans",
+    "leap.plan_metrics",
     "leap.checkpoints",
     "leap.recipes",
     "leap.statistics",

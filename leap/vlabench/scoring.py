@@ -75,7 +75,11 @@ def score_grounded(text: str, ground_truth: list, order_independent: bool, with_
 
     Raises FormatError if the ground truth itself is no skill list.
     """
-    true = steps_of(ground_truth)
+    return score_against_steps(text, steps_of(ground_truth), order_independent, with_cot)
+
+
+def score_against_steps(text: str, true: list[Step], order_independent: bool, with_cot: bool = False) -> Score:
+    """As `score_grounded`, against a ground truth that was read already."""
     try:
         steps = read_tolerant(text, last=with_cot)
     except FormatError as error:
