@@ -40,7 +40,7 @@ class RowBatches:
 
 
 class PackBatches:
-    """Batches of one pack each: rows that fill a budget of tokens. Packs are made once; their order differs an epoch."""
+    """Batches of one pack each: rows that fill a budget of tokens. Packs are made once, their order is an epoch's."""
 
     def __init__(self, lengths: Sequence[int], budget: int, seed: int) -> None:
         self.packs, self.seed = fill_packs(lengths, budget, seed), seed

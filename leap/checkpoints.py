@@ -21,13 +21,16 @@ from leap.files import read_json, sha256_file, write_json
 
 MANIFEST = "leap_manifest.json"
 SAVING = "leap_saving"
-_RUN_STATE = re.compile(r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin")
+_RUN_STATE = re.compile(
+    r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin"
+    r"|global_step\d+/.*|latest|zero_to_\w+\.py"  # DeepSpeed's
+)
 _STEP = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What made a checkpoint. `files` maps each file's name to its size in bytes."""
+    """What made a checkpoint. `devices` trained at once; `files` maps each file to its size in bytes."""
 
     base_model: str
     base_weights_sha256: str
@@ -53,7 +56,8 @@ def begin_saving(folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare `folder` complete: list its files and write the manifest in one step."""
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in found}
     for name in (MANIFEST, SAVING):
         files.pop(name, None)
     write_json(folder / MANIFEST, asdict(manifest) | {"files": files})
@@ -70,9 +74,11 @@ def remove(folder: Path) -> None:
 
 def drop_run_state(folder: Path) -> None:
     """Leave a checkpoint's weights, processor and history; it can be loaded but no longer resumed from."""
-    for path in folder.iterdir():
-        if _RUN_STATE.fullmatch(path.name) and path.name != "trainer_state.json":
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if _RUN_STATE.fullmatch(str(path.relative_to(folder))) and path.name != "trainer_state.json":
             path.unlink()
+    for path in folder.glob("global_step*"):
+        shutil.rmtree(path)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -58,7 +58,7 @@ class Packer:
                 f"{config.model_type}. Leave --packing out"
             )
         self._rope_index = inner.get_rope_index
-        # With isolated SDPA the rows' lengths say it all; the other kernels find the borders in a row of text positions.
+        # Isolated SDPA goes by the rows' lengths; the other kernels find the borders in a row of text positions.
         self._isolated = attn_implementation in ("sdpa", ISOLATED_SDPA)
 
     def __call__(

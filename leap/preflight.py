@@ -82,7 +82,9 @@ class Report:
 _PARTS = ("visual", "prompt", "supervised", "total")
 
 
-def check_file(path: Path, collator: PlanningCollator, max_length: int, workers: int | None = None, shrink: bool = False) -> Report:
+def check_file(
+    path: Path, collator: PlanningCollator, max_length: int, workers: int | None = None, shrink: bool = False
+) -> Report:
     """Check every line of `path` in `workers` processes (default: one a core). UserError if the file has no rows."""
     report = Report(path)
     seen: dict[str, int] = {}

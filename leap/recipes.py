@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import as_plain, knob
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class TrainingRecipe:
     use_liger_kernel: bool = knob(False, "fused kernels of the package liger-kernel (GPU)", free=True)
     torch_compile: bool = knob(False, "compile the model with torch.compile", free=True)
 
+    val_plans: int = knob(
+        64, "validation rows whose plans are generated and scored at each validation", check=">= 0", free=True
+    )
+    val_max_new_tokens: int = knob(256, "longest plan generated in validation, in tokens", check="> 0", free=True)
     best_metric: str = knob(
         "loss",
         "validation score that picks the best checkpoint",
@@ -111,13 +116,10 @@ class LoraRecipe(TrainingRecipe):
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
     """Print the resolved knobs, train, and say what to run next: the body of the training scripts."""
-    for name, value in as_plain(recipe).items():
-        print(f"  {name}: {value}")
+    say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
 
     from leap.training import train  # torch and transformers load here, after --help and flag errors
 
     last = train(recipe, WorkspaceConfig.from_environment())
-    print(f"trained: {last}")
-    print(
-        f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all"
-    )
+    say(f"trained: {last}")
+    say(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items, resolve_image
@@ -96,6 +97,9 @@ class PlanningCollator:
     def image_paths(self, row: PlanningRow) -> list[Path]:
         return [resolve_image(item, row, self.image_root, self.workspace) for item in image_items(row)]
 
+    def pictures(self, row: PlanningRow) -> list[Image.Image]:
+        return [load_image(path, row.where) for path in self.image_paths(row)]
+
     def length(self, row: PlanningRow) -> RowLength:
         """Lengths without decoding a picture. UserError for a missing or unreadable image, or a video item."""
         for turn in row.messages:
@@ -114,8 +118,7 @@ class PlanningCollator:
 
     def __call__(self, rows: Sequence[PlanningRow]) -> dict[str, Any]:
         texts = [render(self.processor, row) for row in rows]
-        paths = [self.image_paths(row) for row in rows]
-        pictures = [load_image(path, row.where) for row, of_row in zip(rows, paths, strict=True) for path in of_row]
+        pictures = [picture for row in rows for picture in self.pictures(row)]
         encoded = self.processor(
             text=[prompt for prompt, _ in texts], images=pictures or None, padding=False, return_tensors=None
         )
@@ -135,7 +138,9 @@ class PlanningCollator:
             seen["pixel_values"] = torch.as_tensor(encoded["pixel_values"])
             seen["image_grid_thw"] = torch.as_tensor(encoded["image_grid_thw"])
         if self.packer:
-            packed = self.packer(ids, labels, kinds, [len(p) for p in paths], seen.get("image_grid_thw"))
+            packed = self.packer(
+                ids, labels, kinds, [len(image_items(row)) for row in rows], seen.get("image_grid_thw")
+            )
             return packed | seen | counted
         batch = {
             "input_ids": _padded(ids, self.processor.tokenizer.pad_token_id),

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -33,12 +35,14 @@ from leap.checkpoints import (
     remove,
     write_manifest,
 )
+from leap.generation import greedy
 from leap.meter import Meter
 from leap.models import restore_weights
 from leap.parts import parameter_groups
+from leap.plan_metrics import score_answers
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.records import PlanningRow
-from leap.supervision import IGNORED
+from leap.supervision import IGNORED, render
 
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 
@@ -153,7 +157,8 @@ class PlanningTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss over the supervised tokens of all validation rows, whatever the batches; no logits are kept."""
+        """Mean loss over the supervised tokens of all validation rows, whatever the batches, and scores of the plans
+        generated for a sample of them; no logits are kept."""
         with self.meter.paused():
             metrics = self._validate(metric_key_prefix)
         self.log(metrics)
@@ -169,9 +174,37 @@ class PlanningTrainer(Trainer):
             with self.compute_loss_context_manager():
                 loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1)
             sums += torch.stack([loss.double(), (targets != IGNORED).sum().double()])
-        self.model.train()
         loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        return {f"{prefix}_loss": loss / tokens, f"{prefix}_tokens": tokens}
+        scores = {"loss": loss / tokens, "tokens": int(tokens)} | self._plan_scores()
+        self.model.train()
+        return {f"{prefix}_{name}": score for name, score in scores.items()}
+
+    def _plan_scores(self) -> dict[str, float]:
+        """How near the plans that the model writes for a sample of validation rows are to the rows' own."""
+        rows, world = self._rows_to_answer(), self.args.world_size
+        if not rows:
+            return {}
+        size = self.args.per_device_eval_batch_size
+        share = rows[self.args.process_index :: world]
+        share += rows[:1] * (-(-len(rows) // world) - len(share))  # processes generate in step
+        answers: list[str] = []
+        for start in range(0, len(share), size):
+            batch = share[start : start + size]
+            prompts = [render(self.processing_class, row)[0] for row in batch]
+            pictures = [picture for row in batch for picture in self.data_collator.pictures(row)]
+            with self.compute_loss_context_manager():
+                given = greedy(
+                    self.model, self.processing_class, prompts, pictures, self.recipe.val_max_new_tokens, world > 1
+                )
+            answers += [answer.text for answer in given]
+        gathered = gather_object([answers])
+        pairs = [(gathered[i % world][i // world], row.steps) for i, row in enumerate(rows)]
+        return {name: score for name, score in score_answers(pairs).items() if score is not None}
+
+    def _rows_to_answer(self) -> list[PlanningRow]:
+        rows = self.eval_dataset.rows
+        count = min(self.recipe.val_plans, len(rows))
+        return random.Random(self.recipe.seed).sample(rows, count)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.meter.paused():

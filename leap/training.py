@@ -128,8 +128,8 @@ def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
         )
     if recipe.packing and recipe.packing_tokens < recipe.model_max_length:
         raise UserError(
-            f"packing_tokens {recipe.packing_tokens} is below model_max_length {recipe.model_max_length}: a row of that "
-            "length would fit no pack. Raise the one or lower the other"
+            f"packing_tokens {recipe.packing_tokens} is below model_max_length {recipe.model_max_length}: a row of "
+            "that length would fit no pack. Raise the one or lower the other"
         )
 
 
@@ -165,7 +165,7 @@ def _checkpoint_to_resume(recipe: TrainingRecipe, made_from: dict[str, str], dev
 
 
 def _plan(recipe: TrainingRecipe, data: Report, devices: int) -> RowBatches | PackBatches:
-    """The batches of the run over all devices."""
+    """The batches of an epoch over all devices."""
     lengths = [length.total for length in data.lengths]
     if not recipe.packing:
         batches_per_step = recipe.gradient_accumulation_steps * devices
@@ -181,7 +181,8 @@ def _plan(recipe: TrainingRecipe, data: Report, devices: int) -> RowBatches | Pa
 
 
 def _validation_batches(recipe: TrainingRecipe, data: Report, processes: PartialState) -> RankBatches:
-    return _shared(InOrder([length.total for length in data.lengths], recipe.per_device_eval_batch_size), data, processes)
+    plan = InOrder([length.total for length in data.lengths], recipe.per_device_eval_batch_size)
+    return _shared(plan, data, processes)
 
 
 def _shared(plan: Any, data: Report, processes: PartialState) -> RankBatches:

@@ -13,6 +13,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.files import sha256_json
+from leap.generation import greedy
 from leap.images import decode_image
 from leap.models import base_folder, is_out_of_memory, load_for_planning, load_processor, pick_device
 from leap.planners import Answer, MachineFailure, Query
@@ -40,7 +41,6 @@ class HuggingFacePlanner:
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self.max_new_tokens, self.blank_images = max_new_tokens, blank_images
         self.processor = load_processor(folder)
-        self.processor.tokenizer.padding_side = "left"
         if image_tokens:
             set_pixel_budget(self.processor, *image_tokens)
         self._identity = {
@@ -69,7 +69,6 @@ class HuggingFacePlanner:
     def identity(self) -> dict[str, Any]:
         return self._identity
 
-    @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Greedy answers. MachineFailure on running out of memory (the caller tries fewer) or a broken picture."""
         texts, pictures = [], []
@@ -77,38 +76,15 @@ class HuggingFacePlanner:
             messages = [{"role": "user", "content": query.items}]
             texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
             pictures += [self._picture(item["image"]) for item in query.items if item["type"] == "image"]
-        inputs = self.processor(text=texts, images=pictures or None, padding=True, return_tensors="pt")
         model = self.model  # loads on first use, outside the guard below
-        output = None
         try:
-            output = model.generate(
-                **inputs.to(model.device),
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                repetition_penalty=1.0,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
+            return greedy(model, self.processor, texts, pictures, self.max_new_tokens)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        if output is None:  # outside the except block, so that the failed attempt's tensors are free already
-            torch.cuda.empty_cache()
-            raise MachineFailure(f"out of memory with {len(queries)} prompts at once")
-        new = output[:, inputs["input_ids"].shape[1] :].cpu()  # (batch, new tokens), padded on the right
-        return [self._answer(row) for row in new]
-
-    def _answer(self, row: torch.Tensor) -> Answer:
-        ends = self.model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
-        tokens = row.tolist()
-        length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-        text = self.processor.tokenizer.decode(
-            tokens[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        ended = length < len(tokens)
-        return Answer(text, length + ended, "end" if ended else "length")
+        # Outside the except block, so that the failed attempt's tensors are free already.
+        torch.cuda.empty_cache()
+        raise MachineFailure(f"out of memory with {len(queries)} prompts at once")
 
     def _picture(self, content: bytes) -> Image.Image:
         try:

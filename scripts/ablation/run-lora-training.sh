@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# LoRA fine-tuning with a preset of configs/lora/ (light, standard, full, aggressive); any knob can follow.
+# LoRA fine-tuning with a preset of configs/lora/ (light, standard, full, aggressive), on all visible GPUs; any knob can
+# follow.
 #
 #     bash scripts/ablation/run-lora-training.sh
 #     bash scripts/ablation/run-lora-training.sh --preset full
 #
-# The same command resumes an interrupted run. Works from any folder.
+# The same command resumes an interrupted run. Works from any folder. NPROC, NNODES, NODE_RANK, MASTER_ADDR: see
+# scripts/utils/launch.sh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/find-python.sh"
-exec "$PYTHON" "$LEAP_REPOSITORY/scripts/ablation/run-lora-finetuning.py" "$@"
+source "$LEAP_REPOSITORY/scripts/utils/launch.sh"
+launch "$LEAP_REPOSITORY/scripts/ablation/run-lora-finetuning.py" "$@"
