@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -27,28 +28,38 @@ def task_name_in(prompt: str) -> str | None:
     return found.group("name") if found else None
 
 
+def task_name_of(row: PlanningRow) -> str | None:
+    """The name of a row's task: its own field, else what its prompt states, else None."""
+    texts = (item["text"] for turn in row.messages for item in turn["content"] if item["type"] == "text")
+    return row.task_name or next((name for name in map(task_name_in, texts) if name), None)
+
+
 def image_items(row: PlanningRow) -> list[str]:
     """The image paths of a row as written, in the order in which the conversation shows them."""
     return [item["image"] for turn in row.messages for item in turn["content"] if item["type"] == "image"]
 
 
-def resolve_image(written: str, row: PlanningRow, image_root: Path | None, workspace: Path) -> Path:
-    """The file that an image path of `row` means.
+def image_candidates(written: str, folder: Path, image_root: Path | None, workspace: Path) -> list[Path]:
+    """The files that an image path may mean in a JSONL file of `folder`, in the order in which they are tried.
 
     Published rows write `data/images/x.png`, `images/x.png` or `demo-data/images/x.png`. Tried with and without that
     leading folder: `image_root` alone if it is given, else the JSONL's folder, its parent, the workspace, its `data`.
     """
     path = Path(written.removeprefix("file://"))
     if path.is_absolute():
-        candidates = [path]
-    else:
-        forms = [path]
-        if path.parts and path.parts[0] in _ROOT_FOLDERS:
-            forms.append(Path(*path.parts[1:]))
-        places = [image_root] if image_root else [row.folder, row.folder.parent, workspace, workspace / "data"]
-        candidates = [place / form for place in places for form in forms]
+        return [path]
+    forms = [path]
+    if path.parts and path.parts[0] in _ROOT_FOLDERS:
+        forms.append(Path(*path.parts[1:]))
+    places = [image_root] if image_root else [folder, folder.parent, workspace, workspace / "data"]
+    return [place / form for place in places for form in forms]
+
+
+def resolve_image(written: str, row: PlanningRow, image_root: Path | None, workspace: Path) -> Path:
+    """The file that an image path of `row` means: the first of `image_candidates` there is, else UserError."""
+    candidates = image_candidates(written, row.folder, image_root, workspace)
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False, not an error, for a text too long for a path
             return candidate
     raise UserError(
         f"{row.where}: image not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other places). "

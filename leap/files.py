@@ -115,7 +115,8 @@ def read_jsonl(path: Path) -> list[dict]:
 def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     """(line number from 1, object) of a JSONL file, empty lines skipped; UserError with file:line otherwise."""
     try:
-        with open(path, encoding="utf-8") as lines:
+        # Only \n ends a line here, so that the numbers are those of the file read as bytes.
+        with open(path, encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
