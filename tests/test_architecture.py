@@ -24,6 +24,8 @@ LIGHT = (
     "leap.plan_metrics",
     "leap.checkpoints",
     "leap.recipes",
+    "leap.splits",
+    "leap.overlap",
     "leap.statistics",
     "leap.planners",
     "leap.planners.constant",
