@@ -26,6 +26,7 @@ LIGHT = (
     "leap.recipes",
     "leap.splits",
     "leap.overlap",
+    "leap.accounting",
     "leap.statistics",
     "leap.planners",
     "leap.planners.constant",

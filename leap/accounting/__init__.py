@@ -1,0 +1,25 @@
+"""What a training run takes, by formula from a model's config alone: parameters, FLOPs, memory, disk.
+
+No weights are loaded; torch is never imported, transformers only to read a config. Formulas hold for the Qwen-VL
+families that `Geometry` knows and are checked against the real classes in tests/test_accounting.py.
+"""
+
+from leap.accounting.flops import Batch, PartFlops, Peak, forward_flops, peak_flops, training_flops
+from leap.accounting.geometry import QWEN3_VL, Geometry
+from leap.accounting.memory import CheckpointSize, Memory, checkpoint_bytes, estimate_memory, memory_table
+
+__all__ = [
+    "QWEN3_VL",
+    "Batch",
+    "CheckpointSize",
+    "Geometry",
+    "Memory",
+    "PartFlops",
+    "Peak",
+    "checkpoint_bytes",
+    "estimate_memory",
+    "forward_flops",
+    "memory_table",
+    "peak_flops",
+    "training_flops",
+]

@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Print the table of docs/training.md: memory of a training step and disk of a checkpoint, by formula.
+
+    python scripts/benchmark/memory_table.py
+    python scripts/benchmark/memory_table.py --sizes 2b --rows 1 2 4 --visual 768 --no-gradient_checkpointing
+
+Recipes are the defaults of leap/recipes.py (those of LoRA are the preset "standard"). Needs neither GPU nor weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from leap.accounting import QWEN3_VL, memory_table
+from leap.cli import knob, parse_knobs, run
+from leap.recipes import LoraRecipe, TrainingRecipe
+
+
+@dataclass(frozen=True)
+class Options:
+    sizes: list[str] = knob(list(QWEN3_VL), "models: Qwen3-VL of these sizes", choices=tuple(QWEN3_VL))
+    rows: list[int] = knob([1, 4, 16], "rows in a forward pass")
+    visual: list[int] = knob([256, 768], "visual tokens a row")
+    text: int = knob(250, "tokens of prompt and plan a row, a quarter of them supervised", check="> 0")
+    gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+    recipes = {"full": TrainingRecipe(), "full, vision frozen": TrainingRecipe(freeze=["vision"]), "LoRA": LoraRecipe()}
+    recipes = {k: replace(r, gradient_checkpointing=options.gradient_checkpointing) for k, r in recipes.items()}
+    print(memory_table(options.sizes, recipes, options.rows, options.visual, options.text))
+
+
+if __name__ == "__main__":
+    run(main)
