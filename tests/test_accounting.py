@@ -1,9 +1,12 @@
 """Accounting: formulas against the real classes: counted parameters and FLOPs, kept tensors, saved files."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -129,8 +132,8 @@ def inputs_for(model, rows=2, grid=(8, 12), text=200, supervised=60):
 
 
 def step(model, inputs):
-    logits = model(**inputs).logits
-    supervised_loss(type("Output", (), {"logits": logits}), torch.zeros(logits.shape[:2], dtype=torch.long)).backward()
+    outputs = model(**inputs)
+    supervised_loss(outputs, torch.zeros(outputs.logits.shape[:2], dtype=torch.long)).backward()
 
 
 def as_eager_attention_computes(batch):
@@ -234,6 +237,50 @@ def test_activations_are_what_autograd_keeps(demo, tiny, name, changes):
     assert estimate_memory(tiny, batch, recipe).activations == pytest.approx(measured, rel=0.12)
 
 
+class LiveBytes(TorchDispatchMode):
+    """The most bytes that tensors made inside held at once, besides `given` storages."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.given, self.sizes, self.live, self.peak = {storage._cdata for storage in given}, {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.given | self.sizes.keys():
+                self.sizes[storage._cdata] = storage.nbytes()
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._freed, storage._cdata)
+        return made
+
+    def _freed(self, key):
+        self.live -= self.sizes.pop(key)
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize(("name", "bf16"), [("full", False), ("full", True), ("lora on the mlp", True)])
+def test_a_step_peaks_where_it_is_said_to(demo, tiny, name, bf16, gradient_checkpointing):
+    recipe = replace(RECIPES[name], bf16=bf16, gradient_checkpointing=gradient_checkpointing)
+    model = model_for(recipe, demo, "sdpa")
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    inputs, batch = inputs_for(model, grid=(24, 32), text=500)
+    for parameter in model.parameters():  # as from the second of several accumulated batches on
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    given = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters() if p.grad is not None)]
+    given += [value for value in inputs.values() if isinstance(value, torch.Tensor)]
+    with LiveBytes([tensor.untyped_storage() for tensor in given]) as memory:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            outputs = model(**inputs)
+        outputs.logits = outputs.logits.float()  # as accelerate does
+        supervised_loss(outputs, torch.zeros(outputs.logits.shape[:2], dtype=torch.long)).backward()
+    said = estimate_memory(tiny, batch, recipe)
+    measured = memory.peak + inputs["pixel_values"].nbytes
+    assert said.activations + said.logits + said.working == pytest.approx(measured, rel=0.15)
+
+
 def test_checkpointing_trades_activations_for_one_recomputed_layer():
     geometry = Geometry.of(QWEN3_VL["2b"])
     batch = Batch([1018] * 6, [3072] * 6, 6 * 62)
@@ -334,3 +381,4 @@ def test_the_table_for_the_documentation_is_printed():
     assert {line.count("|") for line in (head, rule, *lines)} == {head.count("|")}
     assert "Qwen3-VL-2B | full | 2,128 M" in lines[0]
     assert_one_line_error(run_script("benchmark/memory_table.py", "--sizes", "3b"), "invalid choice: '3b'", "2b")
+    assert_one_line_error(run_script("benchmark/memory_table.py", "--rows", 0), "rows must be > 0", "[0]")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from configs.errors import UserError
 from leap.accounting import QWEN3_VL, memory_table
 from leap.cli import knob, parse_knobs, run
 from leap.recipes import LoraRecipe, TrainingRecipe
@@ -27,6 +28,8 @@ class Options:
 
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
+    if min(options.rows) < 1 or min(options.visual) < 0:
+        raise UserError(f"rows must be > 0 and visual >= 0, found rows {options.rows} and visual {options.visual}")
     recipes = {"full": TrainingRecipe(), "full, vision frozen": TrainingRecipe(freeze=["vision"]), "LoRA": LoraRecipe()}
     recipes = {k: replace(r, gradient_checkpointing=options.gradient_checkpointing) for k, r in recipes.items()}
     print(memory_table(options.sizes, recipes, options.rows, options.visual, options.text))
