@@ -1,8 +1,9 @@
 """Checkpoint folders: find them, order them, tell complete from torn, and describe them by a manifest.
 
 A checkpoint is `output/<run>/checkpoint-<step>/` (or `output/checkpoint-<step>/`): a Hugging Face folder with its
-processor and `leap_manifest.json`, which is written last and lists every file with its size. While one is being saved
-it holds the file `leap_saving`. A folder from elsewhere has neither and is judged by its weights' own headers.
+processor and `leap_manifest.json`, which is written last and lists every file but the card with its size. While one
+is being saved it holds the file `leap_saving`. A folder from elsewhere has neither and is judged by its weights' own
+headers.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import json
 import re
 import shutil
 import struct
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import read_json, sha256_file, write_json
+from leap.files import read_json, sha256_file, write_text
 
 MANIFEST = "leap_manifest.json"
 SAVING = "leap_saving"
@@ -25,12 +26,13 @@ _RUN_STATE = re.compile(
     r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin"
     r"|global_step\d+/.*|latest|zero_to_\w+\.py"  # DeepSpeed's
 )
+CARD = "README.md"  # may be rewritten after the checkpoint is complete, so its size says nothing
 _STEP = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What made a checkpoint. `devices` trained at once; `files` maps each file to its size in bytes."""
+    """What made a checkpoint. `devices` trained at once; `files` maps each file, but the card, to its size in bytes."""
 
     base_model: str
     base_weights_sha256: str
@@ -44,6 +46,7 @@ class Manifest:
     steps: int = 0
     tokens_seen: int = 0  # without padding
     validation: dict[str, float] = field(default_factory=dict)
+    code_revision: str | None = None
     files: dict[str, int] = field(default_factory=dict)
 
 
@@ -58,10 +61,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare `folder` complete: list its files and write the manifest in one step."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     files = {str(path.relative_to(folder)): path.stat().st_size for path in found}
-    for name in (MANIFEST, SAVING):
+    for name in (MANIFEST, SAVING, CARD):
         files.pop(name, None)
-    write_json(folder / MANIFEST, asdict(manifest) | {"files": files})
+    write_text(folder / MANIFEST, manifest_text(replace(manifest, files=files)))
     (folder / SAVING).unlink(missing_ok=True)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """A manifest as it stands in its file."""
+    return json.dumps(asdict(manifest), indent=2) + "\n"
 
 
 def remove(folder: Path) -> None:
@@ -72,10 +80,15 @@ def remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def is_run_state(name: str) -> bool:
+    """Whether a checkpoint's file is there only to train on from it."""
+    return _RUN_STATE.fullmatch(name) is not None
+
+
 def drop_run_state(folder: Path) -> None:
     """Leave a checkpoint's weights, processor and history; it can be loaded but no longer resumed from."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if _RUN_STATE.fullmatch(str(path.relative_to(folder))) and path.name != "trainer_state.json":
+        if is_run_state(str(path.relative_to(folder))) and path.name != "trainer_state.json":
             path.unlink()
     for path in folder.glob("global_step*"):
         shutil.rmtree(path)
@@ -115,7 +128,7 @@ def why_incomplete(folder: Path, to_resume: bool = False) -> str | None:
         return f"it has no {MANIFEST}" if to_resume else why_unloadable(folder)
     for name, size in manifest.files.items():
         path = folder / name
-        if _RUN_STATE.fullmatch(name) and not to_resume:
+        if name == CARD or (is_run_state(name) and not to_resume):
             continue
         if not path.is_file():
             return f"{name} is missing"
