@@ -6,7 +6,7 @@ attention ends at its own borders, so logits, loss and gradients are those of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,19 +66,25 @@ class Packer:
         ids: list[list[int]],
         labels: list[list[int]],
         kinds: list[list[int]],
-        images_a_row: Sequence[int],
-        image_grid_thw: torch.Tensor | None,
+        media: Sequence[tuple[int, int]],
+        seen: Mapping[str, torch.Tensor],
     ) -> dict[str, Any]:
-        """One sequence out of rows: token ids, labels and modality (0 text, 1 image, 2 video) of each.
+        """One sequence out of rows: token ids, labels, modality (0 text, 1 image, 2 video), and the number of images
+        and videos of each; `seen` holds image_grid_thw and video_grid_thw of all of them.
 
         Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
         counts tokens within their row; sample_lengths  # list, for isolated SDPA only. There is no attention_mask.
         """
-        positions, first = [], 0
-        for row, kind, images in zip(ids, kinds, images_a_row, strict=True):
-            grids = image_grid_thw[first : first + images] if images else None
-            first += images
-            spatial, _ = self._rope_index(torch.tensor([row]), torch.tensor([kind]), image_grid_thw=grids)
+        if "second_per_grid_ts" in seen:
+            raise UserError("packing videos is supported for Qwen3-VL only; leave --packing out")
+        positions, image, video = [], 0, 0
+        for row, kind, (images, videos) in zip(ids, kinds, media, strict=True):
+            grids = {
+                "image_grid_thw": seen["image_grid_thw"][image : image + images] if images else None,
+                "video_grid_thw": seen["video_grid_thw"][video : video + videos] if videos else None,
+            }
+            image, video = image + images, video + videos
+            spatial, _ = self._rope_index(torch.tensor([row]), torch.tensor([kind]), **grids)
             counted = torch.arange(len(row)).view(1, 1, -1)
             positions.append(spatial if self._isolated else torch.cat([counted, spatial]))
         packed: dict[str, Any] = {

@@ -7,19 +7,19 @@ can but look odd (a duplicate, steps without numbers) are counted as remarks.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.chat import task_name_in
-from leap.files import write_text
+from leap.chat import task_name_of
+from leap.files import sha256_json, write_text
+from leap.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
 from leap.plans import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.records import PlanningRow, row_from_record
@@ -35,8 +35,8 @@ class Verdict:
 
     length: RowLength | None = None
     defect: str = ""
-    remarks: tuple[str, ...] = ()
-    digest: str = ""  # of conversation and plan, to tell duplicates
+    known: KnownLength | None = None  # for the next run; `length` differs from it where images are shrunk
+    image_tokens: int | None = None  # to which each image is shrunk
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Report:
     rejected: list[Rejected] = field(default_factory=list)
     remarks: Counter = field(default_factory=Counter)
     tasks: Counter = field(default_factory=Counter)
+    shrunk: int = 0  # rows whose images are made smaller to fit
 
     def text(self) -> str:
         """The report as a page of plain text: counts, and the distribution of lengths in tokens."""
@@ -66,6 +67,8 @@ class Report:
             f"{len(self.rejected)} rejected"
         ]
         lines += [f"  {count} rows: {remark}" for remark, count in sorted(self.remarks.items())]
+        if self.shrunk:
+            lines.append(f"  {self.shrunk} rows: images shrunk to fit model_max_length")
         if self.rows:
             parts = {name: [getattr(length, name) for length in self.lengths] for name in _PARTS}
             total = sum(parts["total"])
@@ -85,26 +88,38 @@ _PARTS = ("visual", "prompt", "supervised", "total")
 def check_file(
     path: Path, collator: PlanningCollator, max_length: int, workers: int | None = None, shrink: bool = False
 ) -> Report:
-    """Check every line of `path` in `workers` processes (default: one a core). UserError if the file has no rows."""
+    """Check every line of `path` in `workers` processes (default: one a core). UserError if the file has no rows.
+
+    A row over `max_length` tokens is rejected, or with `shrink` gets smaller images. Lengths are kept beside the data
+    for the next run.
+    """
     report = Report(path)
-    seen: dict[str, int] = {}
+    first_with: dict[str, int] = {}
     count = count_rows(path)
     workers = workers or (1 if count <= _CHUNK else os.cpu_count() or 1)
+    cache = cache_path(path, collator)
+    before = read_known(cache)
+    known: dict[int, KnownLength] = {}
+    job = _Job(path, collator, max_length, shrink, before)
     with Progress(f"checking {path.name}", count, "row") as progress:
-        for number, line, verdict in _verdicts(path, collator, max_length, workers):
+        for number, line, verdict in _verdicts(job, workers):
             progress.advance()
-            if verdict.length is None:
+            if verdict.length is None or verdict.known is None:
                 report.rejected.append(Rejected(number, line.decode("utf-8", "replace").rstrip("\n"), verdict.defect))
                 continue
             row = row_from_record(json.loads(line), f"{path}:{number}", path.parent)
-            report.rows.append(row)
+            report.rows.append(replace(row, image_tokens=verdict.image_tokens))
             report.lengths.append(verdict.length)
-            report.remarks.update(verdict.remarks)
-            report.tasks[_task_of(row)] += 1
-            if seen.setdefault(verdict.digest, number) != number:
+            report.shrunk += verdict.image_tokens is not None
+            report.remarks.update(verdict.known.remarks)
+            report.tasks[task_name_of(row) or "(unnamed)"] += 1
+            if first_with.setdefault(verdict.known.digest, number) != number:
                 report.remarks["duplicate of an earlier row"] += 1
+            known[number] = verdict.known
     if not report.rows and not report.rejected:
         raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
+    if known and known != before:
+        write_known(cache, known)
     return report
 
 
@@ -120,20 +135,29 @@ def write_rejected(report: Report, path: Path) -> None:
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def _verdicts(
-    path: Path, collator: PlanningCollator, max_length: int, workers: int
-) -> Iterator[tuple[int, bytes, Verdict]]:
+@dataclass(frozen=True)
+class _Job:
+    """What every worker needs to know."""
+
+    path: Path
+    collator: PlanningCollator
+    max_length: int
+    shrink: bool
+    known: Mapping[int, KnownLength]
+
+
+def _verdicts(job: _Job, workers: int) -> Iterator[tuple[int, bytes, Verdict]]:
     """(number, line, verdict) of every line, in order. Workers read lines and send verdicts, not rows, back."""
     global _job  # inherited by the forked workers: a processor is slow to send
-    _job = (path, collator, max_length)
+    _job = job
     with contextlib.ExitStack() as stack:
         check = map if workers == 1 else stack.enter_context(multiprocessing.get_context("fork").Pool(workers)).imap
-        for chunk, verdicts in zip(_chunks(path), check(_check_chunk, _chunks(path)), strict=True):
+        for chunk, verdicts in zip(_chunks(job.path), check(_check_chunk, _chunks(job.path)), strict=True):
             for (number, line), verdict in zip(chunk, verdicts, strict=True):
                 yield number, line, verdict
 
 
-_job: tuple[Path, PlanningCollator, int]
+_job: _Job
 
 
 def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
@@ -150,11 +174,11 @@ def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
 
 
 def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[Verdict]:
-    return [_check_line(number, line, *_job) for number, line in chunk]
+    return [_check_line(number, line, _job) for number, line in chunk]
 
 
-def _check_line(number: int, line: bytes, path: Path, collator: PlanningCollator, max_length: int) -> Verdict:
-    where = f"{path}:{number}"
+def _check_line(number: int, line: bytes, job: _Job) -> Verdict:
+    where = f"{job.path}:{number}"
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -162,17 +186,36 @@ def _check_line(number: int, line: bytes, path: Path, collator: PlanningCollator
     if not isinstance(record, dict):
         return Verdict(defect=f"{where}: expected a JSON object, found {type(record).__name__}")
     try:
-        row = row_from_record(record, where, path.parent)
-        length = collator.length(row)
+        row = row_from_record(record, where, job.path.parent)
+        stamp = stamp_of(job.collator.media_paths(row))
+        known = job.known.get(number)
+        if known is None or known.stamp != stamp:
+            known = KnownLength(
+                number, stamp, **asdict(job.collator.length(row)), remarks=_remarks(row), digest=_digest(row)
+            )
+        return _fitted(row, known, job)
     except UserError as error:
         return Verdict(defect=str(error))
-    if length.total > max_length:
-        return Verdict(
-            defect=f"{where}: {length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; "
-            "raise it, lower image_tokens_max or remove the row"
-        )
-    digest = hashlib.sha256(json.dumps([row.messages, row.steps], sort_keys=True).encode()).hexdigest()
-    return Verdict(length, remarks=_remarks(row), digest=digest)
+
+
+def _fitted(row: PlanningRow, known: KnownLength, job: _Job) -> Verdict:
+    """The verdict on a row whose length is known: fits, shrunk, or too long."""
+    length = RowLength(known.visual, known.prompt, known.supervised)
+    if length.total <= job.max_length:
+        return Verdict(length, known=known)
+    fitting = job.collator.shrink_to_fit(row, length, job.max_length) if job.shrink else None
+    if fitting:
+        return Verdict(job.collator.length(fitting), known=known, image_tokens=fitting.image_tokens)
+    advice = "even with the smallest images; raise it" if job.shrink else "raise it, lower image_tokens_max"
+    return Verdict(
+        defect=f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length "
+        f"{job.max_length}; {advice} or remove the row"
+    )
+
+
+def _digest(row: PlanningRow) -> str:
+    """A hash of conversation and plan, to tell duplicates."""
+    return sha256_json([row.messages, row.steps])[:16]
 
 
 def _remarks(row: PlanningRow) -> tuple[str, ...]:
@@ -183,13 +226,6 @@ def _remarks(row: PlanningRow) -> tuple[str, ...]:
     except FormatError:
         return ("a plan that is neither numbered steps nor a skill list",)
     return ()
-
-
-def _task_of(row: PlanningRow) -> str:
-    if row.task_name:
-        return row.task_name
-    texts = (item["text"] for turn in row.messages for item in turn["content"] if item["type"] == "text")
-    return next((name for name in map(task_name_in, texts) if name), "(unnamed)")
 
 
 def _histogram(values: list[int], bars: int = 10, width: int = 40) -> list[str]:

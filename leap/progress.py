@@ -13,8 +13,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 def say(text: str) -> None:
     """Print, on the first of several processes only."""
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first():
         print(text, flush=True)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Progress:
@@ -23,7 +27,8 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._first, self._started, self._shown = done, time.monotonic(), time.monotonic()
-        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit) if sys.stderr.isatty() else None
+        bar = sys.stderr.isatty() and _is_first()
+        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit) if bar else None
 
     def advance(self, count: int = 1) -> None:
         self.done += count
@@ -34,7 +39,7 @@ class Progress:
         if now - self._shown >= _SECONDS_BETWEEN_LINES or self.done == self.total:
             rate = (self.done - self._first) / max(now - self._started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("nan")
-            print(f"{self.what}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left", flush=True)
+            say(f"{self.what}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left")
             self._shown = now
 
     def __enter__(self) -> Progress:

@@ -4,7 +4,8 @@
                                                {"type": "text", "text": "..."}]}],
      "target": {"steps": "1) ... 2) ..."}}
 
-Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images are allowed.
+Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos (leap/videos.py)
+are allowed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class PlanningRow:
     """One conversation that ends with a user turn, and the plan that answers it.
 
     `messages` have content lists only (text was wrapped); `where` is "file:line"; `folder` is the JSONL's. A row that
-    is not `supervised` fills a batch up and teaches nothing.
+    is not `supervised` fills a batch up and teaches nothing. `image_tokens` bounds the visual tokens of each of its
+    images where they must be shrunk for the row to fit.
     """
 
     messages: list[dict]
@@ -36,6 +38,7 @@ class PlanningRow:
     episode_id: str | None = None
     task_name: str | None = None
     supervised: bool = True
+    image_tokens: int | None = None
 
 
 def read_rows(path: Path) -> list[PlanningRow]:

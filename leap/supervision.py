@@ -7,21 +7,25 @@ the loss sees. No token id is ever searched for.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items, resolve_image
 from leap.images import image_size, load_image
 from leap.packing import Packer
 from leap.records import PlanningRow
+from leap.videos import load_video, video_files, video_items
 
 IGNORED = -100  # the label that the loss skips
+_VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 
 
 @dataclass(frozen=True)
@@ -73,57 +77,115 @@ def pixel_budget(processor: Any) -> dict[str, int]:
     return {name: int(size[name]) for name in ("shortest_edge", "longest_edge")}
 
 
-def visual_tokens(processor: Any, width: int, height: int) -> int:
-    """Visual tokens of a picture of this size in pixels, by the processor's own resize rule."""
+def visual_tokens(processor: Any, width: int, height: int, most: int | None = None) -> int:
+    """Visual tokens of a picture of this size in pixels, by the processor's own resize rule; `most` bounds them in
+    place of the processor's own bound."""
     image = processor.image_processor
-    return image.get_number_of_image_patches(height, width, {}) // image.merge_size**2
+    bound = {} if most is None else {"max_pixels": most * (image.patch_size * image.merge_size) ** 2}
+    return image.get_number_of_image_patches(height, width, bound) // image.merge_size**2
 
 
 class PlanningCollator:
     """Rows -> one right-padded batch on the CPU, or with a packer one sequence without padding.
 
     input_ids, attention_mask, labels, mm_token_type_ids  # (batch, seq); packed as Packer says
-    pixel_values  # (patches of all images, channels x temporal_patch x patch x patch)
-    image_grid_thw  # (images, 3) t h w in patches
+    pixel_values  # (patches of all images, channels x temporal_patch x patch x patch); pixel_values_videos likewise
+    image_grid_thw  # (images, 3) t h w in patches; video_grid_thw likewise
     row_lengths  # list: tokens of each row that is no filler
     """
 
-    def __init__(self, processor: Any, image_root: Path | None, workspace: Path, packer: Packer | None = None) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        image_root: Path | None,
+        workspace: Path,
+        packer: Packer | None = None,
+        video_tokens: int = 2048,
+    ) -> None:
+        """`video_tokens` is the most visual tokens of a video, all frames together."""
         self.processor = processor
         self.image_root = image_root
         self.workspace = workspace
         self.packer = packer
+        self.video_tokens = video_tokens
+        self._side = processor.image_processor.patch_size * processor.image_processor.merge_size  # pixels
+        self._fewest_tokens = pixel_budget(processor)["shortest_edge"] // self._side**2
 
     def image_paths(self, row: PlanningRow) -> list[Path]:
         return [resolve_image(item, row, self.image_root, self.workspace) for item in image_items(row)]
 
+    def media_paths(self, row: PlanningRow) -> list[Path]:
+        """Every image, video and frame of a video that a row shows; UserError if one is not there."""
+        frames = [self._video_path(file, row) for item in video_items(row) for file in video_files(item)]
+        return self.image_paths(row) + frames
+
     def pictures(self, row: PlanningRow) -> list[Image.Image]:
-        return [load_image(path, row.where) for path in self.image_paths(row)]
+        """The images of a row, decoded; shrunk where the row says so."""
+        found = [load_image(path, row.where) for path in self.image_paths(row)]
+        return found if row.image_tokens is None else [self._shrunk(picture, row.image_tokens) for picture in found]
+
+    def videos(self, row: PlanningRow) -> list[tuple[Any, dict]]:
+        """The videos of a row: frames (frames, 3, height, width) and their metadata."""
+        image, bounds = self.processor.image_processor, (self._fewest_tokens, self.video_tokens)
+        resolve = functools.partial(self._video_path, row=row)
+        return [load_video(item, row.where, resolve, image, *bounds) for item in video_items(row)]
 
     def length(self, row: PlanningRow) -> RowLength:
-        """Lengths without decoding a picture. UserError for a missing or unreadable image, or a video item."""
-        for turn in row.messages:
-            if any(item["type"] == "video" for item in turn["content"]):
-                raise UserError(f"{row.where}: video items are not supported yet; use image items")
-        visual = 0
-        for path in self.image_paths(row):
-            try:
-                visual += visual_tokens(self.processor, *image_size(path, row.where))
-            except ValueError as error:
-                raise UserError(f"{row.where}: {path}: {error}") from error
+        """Lengths, without decoding a picture (a video is decoded). UserError for a missing or unreadable one."""
+        if video_items(row):
+            encoded = self.encode([row])
+            kinds, answer = encoded["mm_token_type_ids"][0], encoded["answers"][0]
+            visual = sum(kind > 0 for kind in kinds)
+            return RowLength(visual, len(kinds) - visual, len(answer))
+        visual = sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row))
         prompt, answer = render(self.processor, row)
         placeholders = len(image_items(row))  # each image token stands once in the text
         tokenize = self.processor.tokenizer
         return RowLength(visual, len(tokenize(prompt).input_ids) - placeholders, len(tokenize(answer).input_ids))
 
-    def __call__(self, rows: Sequence[PlanningRow]) -> dict[str, Any]:
+    def shrink_to_fit(self, row: PlanningRow, length: RowLength, max_length: int) -> PlanningRow | None:
+        """The row with its images bound to the most visual tokens with which it is not over `max_length`; None if it
+        does not fit with the processor's fewest, or shows a video."""
+        sizes = [] if video_items(row) else self._sizes(row)
+        room = max_length - length.prompt - length.supervised
+
+        def fits(most: int) -> bool:
+            return sum(visual_tokens(self.processor, *size, most) for size in sizes) <= room
+
+        fewest, most = self._fewest_tokens, length.visual
+        if not sizes or not fits(fewest):
+            return None
+        while most - fewest > 1:
+            middle = (fewest + most) // 2
+            fewest, most = (middle, most) if fits(middle) else (fewest, middle)
+        return replace(row, image_tokens=fewest)
+
+    def encode(self, rows: Sequence[PlanningRow]) -> dict[str, Any]:
+        """The processor's outputs for the prompts, unpadded lists where they are a row's, and `answers`, the token ids
+        of the rows' plans."""
         texts = [render(self.processor, row) for row in rows]
         pictures = [picture for row in rows for picture in self.pictures(row)]
+        videos = [video for row in rows for video in self.videos(row)]
+        options: dict[str, Any] = {}
+        if videos:  # sampled and resized already
+            options["videos"] = [frames for frames, _ in videos]
+            options["videos_kwargs"] = {
+                "video_metadata": [metadata for _, metadata in videos],
+                "do_resize": False,
+                "do_sample_frames": False,
+            }
         encoded = self.processor(
-            text=[prompt for prompt, _ in texts], images=pictures or None, padding=False, return_tensors=None
+            text=[prompt for prompt, _ in texts],
+            images=pictures or None,
+            padding=False,
+            return_tensors=None,
+            **options,
         )
-        prompts = encoded["input_ids"]
-        answers = self.processor.tokenizer([answer for _, answer in texts]).input_ids
+        return {**encoded, "answers": self.processor.tokenizer([answer for _, answer in texts]).input_ids}
+
+    def __call__(self, rows: Sequence[PlanningRow]) -> dict[str, Any]:
+        encoded = self.encode(rows)
+        prompts, answers = encoded["input_ids"], encoded["answers"]
         ids = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         labels = [
             [IGNORED] * len(prompt) + (answer if row.supervised else [IGNORED] * len(answer))
@@ -133,15 +195,10 @@ class PlanningCollator:
         if kinds is not None:
             kinds = [kind + [0] * len(answer) for kind, answer in zip(kinds, answers, strict=True)]
         counted = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
-        seen: dict[str, Any] = {}
-        if pictures:
-            seen["pixel_values"] = torch.as_tensor(encoded["pixel_values"])
-            seen["image_grid_thw"] = torch.as_tensor(encoded["image_grid_thw"])
+        seen = {name: torch.as_tensor(encoded[name]) for name in _VISUAL_INPUTS if name in encoded}
         if self.packer:
-            packed = self.packer(
-                ids, labels, kinds, [len(image_items(row)) for row in rows], seen.get("image_grid_thw")
-            )
-            return packed | seen | counted
+            media = [(len(image_items(row)), len(video_items(row))) for row in rows]
+            return self.packer(ids, labels, kinds, media, seen) | seen | counted
         batch = {
             "input_ids": _padded(ids, self.processor.tokenizer.pad_token_id),
             "attention_mask": _padded([[1] * len(row) for row in ids], 0),
@@ -150,6 +207,25 @@ class PlanningCollator:
         if kinds is not None:
             batch["mm_token_type_ids"] = _padded(kinds, 0)
         return batch | seen | counted
+
+    def _video_path(self, written: str, row: PlanningRow) -> Path:
+        return resolve_image(written, row, self.image_root, self.workspace, "video")
+
+    def _sizes(self, row: PlanningRow) -> list[tuple[int, int]]:
+        sizes = []
+        for path in self.image_paths(row):
+            size = image_size(path, row.where)
+            try:
+                visual_tokens(self.processor, *size)
+            except ValueError as error:
+                raise UserError(f"{row.where}: {path}: {error}") from error
+            sizes.append(size)
+        return sizes
+
+    def _shrunk(self, picture: Image.Image, tokens: int) -> Image.Image:
+        fewest, most = (count * self._side**2 for count in (self._fewest_tokens, tokens))
+        height, width = smart_resize(picture.height, picture.width, self._side, min_pixels=fewest, max_pixels=most)
+        return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:

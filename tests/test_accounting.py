@@ -29,7 +29,7 @@ from leap.parts import PARTS, freeze, part_of
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.records import row_from_record
 from leap.supervision import PlanningCollator
-from leap.training import supervised_loss, supervised_positions
+from leap.trainer import supervised_loss, supervised_positions
 from tests.conftest import assert_one_line_error, run_script
 
 # As published on the hub: the text's numbers lie beside vision_config.

@@ -8,7 +8,7 @@ from PIL import Image
 from leap.files import read_jsonl
 from leap.models import load_processor
 from leap.preflight import check_file
-from leap.supervision import PlanningCollator
+from leap.supervision import PlanningCollator, set_pixel_budget
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 
@@ -106,3 +106,47 @@ def test_a_file_without_a_valid_row_cannot_be_trained_on(workspace):
         *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--train_file", path, "--skip_bad_rows"),
     )
     assert_one_line_error(done, "rows.jsonl:1: not valid JSON", "No row is left to train on")
+
+
+def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_changes(mixed, collator, demo, monkeypatch):
+    computed = []
+    length = PlanningCollator.length
+    monkeypatch.setattr(PlanningCollator, "length", lambda self, row: computed.append(row.where) or length(self, row))
+
+    def checked(used=collator):
+        computed.clear()
+        report = check_file(mixed, used, 256, workers=1)
+        return report, {int(where.rpartition(":")[2]) for where in computed}
+
+    first, fresh = checked()
+    assert fresh >= set(range(1, 9))
+    again, fresh = checked()
+    assert not fresh & set(range(1, 9)), "lengths of good rows are known"
+    assert (again.lengths, again.remarks, again.tasks) == (first.lengths, first.remarks, first.tasks)
+    assert [r.defect for r in again.rejected] == [r.defect for r in first.rejected]
+
+    Image.new("RGB", (128, 64), "red").save(mixed.parent / "a.png")
+    changed, fresh = checked()
+    assert 4 in fresh, "the row whose picture changed is measured again"
+    assert changed.lengths[3].visual > first.lengths[3].visual
+
+    processor = load_processor(demo / "models" / "tiny-planner")
+    set_pixel_budget(processor, 1, 2)
+    other, fresh = checked(PlanningCollator(processor, None, demo))
+    assert fresh >= set(range(1, 9)), "another picture budget is another cache"
+    assert other.lengths[3].visual <= 2
+
+    (mixed.parent / "a.png").unlink()
+    assert "image not found: a.png" in checked()[0].rejected[0].defect, "a picture that is gone is noticed"
+
+
+def test_overlong_rows_are_shrunk_where_that_is_asked_and_enough(workspace, collator):
+    Image.new("RGB", (256, 256), "red").save(workspace / "big.png")
+    (workspace / "rows.jsonl").write_text("\n".join([row(image="big.png"), row("word " * 60, image="big.png")]))
+    assert len(check_file(workspace / "rows.jsonl", collator, 40).rejected) == 2
+    report = check_file(workspace / "rows.jsonl", collator, 40, shrink=True)
+    assert [r.number for r in report.rejected] == [2]
+    assert "even with the smallest images" in report.rejected[0].defect
+    assert report.lengths[0].total <= 40
+    assert collator(report.rows)["input_ids"].shape[1] == report.lengths[0].total
+    assert "1 rows: images shrunk" in report.text()

@@ -153,10 +153,16 @@ def test_a_missing_or_broken_image_is_named_with_its_row(collator, folder):
         collator.length(row_from_record(record, "rows.jsonl:7", folder))
 
 
-def test_a_video_item_is_refused_by_name(collator, folder):
-    record = {
-        "messages": [{"role": "user", "content": [{"type": "video", "video": "v.mp4"}]}],
-        "target": {"steps": STEPS},
-    }
-    with pytest.raises(UserError, match="video items are not supported"):
-        collator.length(row_from_record(record, "rows.jsonl:7", folder))
+def test_images_of_an_overlong_row_shrink_until_it_fits_and_no_further(collator, folder):
+    item = row("several images", folder)
+    length = collator.length(item)
+    assert length.visual == 4 + 12
+    fitted = collator.shrink_to_fit(item, length, length.total - 3)
+    shorter = collator.length(fitted)
+    assert length.total - 3 >= shorter.total > length.total - 8
+    assert (shorter.prompt, shorter.supervised) == (length.prompt, length.supervised)
+    batch = collator([fitted])
+    assert batch["input_ids"].shape[1] == shorter.total
+    assert (batch["mm_token_type_ids"] == 1).sum() == shorter.visual
+    assert collator.shrink_to_fit(item, length, length.prompt + length.supervised + 1) is None
+    assert collator.shrink_to_fit(row("text only", folder), length, 1) is None

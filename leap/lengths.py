@@ -1,0 +1,79 @@
+"""Lengths of rows that an earlier pre-flight computed, kept in a hidden file beside the data.
+
+The file's name holds a hash of everything that decides a length: the data's content, tokenizer, chat template, resize
+rule. A row's entry counts as long as its pictures have the sizes and times of change that they had.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.files import read_jsonl, sha256_file, sha256_json, write_text
+from leap.progress import say
+from leap.provenance import library_versions
+
+_FORMAT = 1
+_KEPT = 4  # files a data set, of other settings
+
+
+@dataclass(frozen=True)
+class KnownLength:
+    """What the pre-flight found out about line `number`, and the `stamp` of the pictures that it looked at."""
+
+    number: int
+    stamp: str
+    visual: int
+    prompt: int
+    supervised: int
+    remarks: tuple[str, ...]
+    digest: str
+
+
+def stamp_of(paths: Iterable[Path]) -> str:
+    """A short hash of files' paths, sizes and times of change."""
+    stats = ((str(path), os.stat(path)) for path in paths)
+    return sha256_json([[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats])[:16]
+
+
+def cache_path(data: Path, collator: Any) -> Path:
+    """Where the lengths of `data` as `collator` computes them are kept."""
+    processor = collator.processor
+    decides = [
+        _FORMAT,
+        sha256_file(data),
+        sha256_json(processor.tokenizer.backend_tokenizer.to_str()),
+        sha256_json(processor.chat_template),
+        processor.image_processor.to_json_string(),
+        [str(collator.image_root), str(collator.workspace), collator.video_tokens],
+        library_versions().get("transformers"),
+    ]
+    return data.with_name(f".{data.stem}.{sha256_json(decides)[:16]}.lengths.jsonl")
+
+
+def read_known(path: Path) -> dict[int, KnownLength]:
+    """The entries by line number; none if there is no such file or it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        found = [KnownLength(**record | {"remarks": tuple(record["remarks"])}) for record in read_jsonl(path)]
+    except (UserError, TypeError, KeyError):
+        return {}
+    return {known.number: known for known in found}
+
+
+def write_known(path: Path, known: Mapping[int, KnownLength]) -> None:
+    """Replace the file; where the folder cannot be written, say so and go on without."""
+    try:
+        write_text(path, "".join(json.dumps(asdict(entry)) + "\n" for entry in known.values()))
+        stem = path.name.split(".")[1]
+        others = sorted(path.parent.glob(f".{stem}.*.lengths.jsonl"), key=lambda other: -other.stat().st_mtime)
+        for old in others[_KEPT:]:
+            old.unlink()
+    except OSError as error:
+        say(f"lengths are not kept for the next run: {path.parent}: {error.strerror}")
