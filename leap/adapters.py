@@ -73,6 +73,23 @@ def attach(model: Any, recipe: LoraRecipe) -> Any:
     return get_peft_model(model, config)
 
 
+def load_base_in_4bit(folder: Path, attn_implementation: str) -> Any:
+    """A base model for QLoRA: the language model's linear layers in NF4 with doubly quantised scales, the rest and all
+    computation in bfloat16. Needs a GPU and bitsandbytes."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )
+    here = {"": torch.cuda.current_device()}
+    return load_weights(folder, "bfloat16", attn_implementation, quantization_config=quantised, device_map=here)
+
+
 def restore_adapter(model: Any, folder: Path) -> None:
     """Replace the adapter's weights by those saved in `folder`."""
     from peft import set_peft_model_state_dict

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from leap.recipes import TrainingRecipe
+from leap.supervision import RowLength
+
 _WINDOW = 1024  # rows, in shuffled order, out of which packs are filled
 
 
@@ -93,6 +96,37 @@ class RankBatches(Sampler[list[int]]):
             place = start + self.rank
             batch = batches[place] if place < len(batches) else [self._filler]
             yield [*batch, self._filler] if self._blind.issuperset(batch) else batch
+
+
+def plan_batches(recipe: TrainingRecipe, lengths: Sequence[RowLength], devices: int) -> RowBatches | PackBatches:
+    """The batches of an epoch as a recipe wants them, over all devices."""
+    totals = [length.total for length in lengths]
+    if recipe.packing:
+        return PackBatches(totals, recipe.packing_tokens, recipe.seed)
+    batches_per_step = recipe.gradient_accumulation_steps * devices
+    return RowBatches(totals, recipe.per_device_train_batch_size, batches_per_step, recipe.seed)
+
+
+def total_steps(recipe: TrainingRecipe, batches: int) -> int:
+    """Optimiser steps of a run; `batches` a device and epoch."""
+    if recipe.max_steps > 0:
+        return recipe.max_steps
+    return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
+
+
+def describe_plan(
+    recipe: TrainingRecipe, plan: RowBatches | PackBatches, lengths: Sequence[RowLength], devices: int
+) -> str:
+    """A line on steps and epochs, and on how full packs are."""
+    a_device = math.ceil(len(plan) / devices)
+    an_epoch = math.ceil(a_device / recipe.gradient_accumulation_steps)
+    rows = len(lengths) / len(plan) * recipe.gradient_accumulation_steps * devices
+    line = f"{an_epoch:,} steps an epoch of {rows:.4g} rows on {devices} device{'s' if devices > 1 else ''}"
+    line += f", {total_steps(recipe, a_device):,} steps in all"
+    if isinstance(plan, PackBatches):
+        full = sum(length.total for length in lengths) / (len(plan) * recipe.packing_tokens)
+        line += f"; {len(plan):,} packs of up to {recipe.packing_tokens:,} tokens, {full:.1%} full"
+    return line
 
 
 def fill_packs(lengths: Sequence[int], budget: int, seed: int) -> list[list[int]]:

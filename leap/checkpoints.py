@@ -45,6 +45,8 @@ class Manifest:
     devices: int = 1
     steps: int = 0
     tokens_seen: int = 0  # without padding
+    train_seconds: float = 0.0  # over all resumes, without validation and saving
+    peak_memory_bytes: int = 0  # of a device, or of the process where there is none
     validation: dict[str, float] = field(default_factory=dict)
     code_revision: str | None = None
     files: dict[str, int] = field(default_factory=dict)

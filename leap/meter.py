@@ -17,6 +17,7 @@ class Meter:
         self._seen = [0.0, 0.0, 0.0]  # of this device: tokens of rows, all tokens computed, FLOPs
         self._done = [0.0, 0.0, 0.0]  # of all devices, since the last `rates`
         self._clock = time.monotonic()
+        self._seconds_before = 0.0
 
     def see(self, batch: Mapping[str, Any]) -> None:
         """Note a collated batch; its `row_lengths` are the tokens of each row that is no filler."""
@@ -33,9 +34,14 @@ class Meter:
         """Add the sums over all devices of what each one saw."""
         self._done = [have + more for have, more in zip(self._done, seen, strict=True)]
 
-    def restart(self) -> None:
-        """Forget what was counted and start the clock."""
-        self._done, self._clock = [0.0, 0.0, 0.0], time.monotonic()
+    def start(self, seconds: float) -> None:
+        """Start the clock of a run that has taken `seconds` before it was interrupted."""
+        self._seconds_before, self._done, self._clock = seconds, [0.0, 0.0, 0.0], time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far, over all resumes, without what was paused."""
+        return self._seconds_before + time.monotonic() - self._clock
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -49,7 +55,7 @@ class Meter:
         last call."""
         seconds = time.monotonic() - self._clock
         tokens, computed, flops = self._done
-        self.restart()
+        self.start(self._seconds_before + seconds)
         rates = {"tokens_per_second": tokens / seconds, "padding_share": 1 - tokens / computed if computed else 0.0}
         if self._peak:
             rates["mfu"] = flops / seconds / self._peak

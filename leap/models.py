@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,15 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
-def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa") -> Any:
-    """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16")."""
+def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
+    """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16"); `options` are
+    those of from_pretrained."""
     from transformers import AutoModelForImageTextToText
 
     quiet_transformers()
     try:
         return AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attn_implementation, local_files_only=True
+            folder, dtype=dtype, attn_implementation=attn_implementation, local_files_only=True, **options
         )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"cannot load a model from {folder}: {_first_line(error)}") from error
@@ -93,7 +95,8 @@ def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
 
 
 def quiet_transformers() -> None:
-    """No progress bars of transformers in logs; a terminal keeps them."""
+    """No progress bars of transformers in logs (a terminal keeps them), and none of its warnings to itself."""
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     from transformers.utils import logging
 
     if not sys.stderr.isatty():

@@ -50,6 +50,7 @@ class TrainingRecipe:
     image_tokens_min: int = knob(256, "fewest visual tokens an image is resized to", check="> 0")
     image_tokens_max: int = knob(768, "most visual tokens an image is resized to", check="> 0")
 
+    video_tokens_max: int = knob(2048, "most visual tokens of a video, all frames together", check="> 0")
     overlong: str = knob(
         "reject",
         "a row over model_max_length is rejected, or its images shrunk until it fits",
@@ -57,6 +58,12 @@ class TrainingRecipe:
     )
 
     bf16: bool = knob(True, "bfloat16 autocast over float32 master weights (CUDA only; a CPU trains in float32)")
+    pure_bf16: bool = knob(
+        False, "weights and gradients in bfloat16, stochastically rounded updates (torchao): for GPUs of 24 to 32 GB"
+    )
+    optim: str = knob(
+        "adamw", "optimiser; adamw_8bit keeps its states in 8 bits (torchao)", choices=("adamw", "adamw_8bit")
+    )
     attn_implementation: str = knob(
         "sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"), free=True
     )
@@ -111,6 +118,7 @@ class LoraRecipe(TrainingRecipe):
     use_dora: bool = knob(False, "weight-decomposed LoRA (DoRA)")
     use_rslora: bool = knob(False, "rank-stabilised scaling, alpha / sqrt(r)")
     pissa: bool = knob(False, "start from the principal components of the weights (PiSSA)")
+    load_in_4bit: bool = knob(False, "QLoRA: the frozen language model in 4 bits (NF4, bitsandbytes)")
     loraplus_lr_ratio: float | None = knob(None, "LoRA+: learning rate of the B matrices over that of A", check="> 0")
 
 

@@ -3,10 +3,11 @@ they are whole, an optimiser state that any number of devices can read."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from leap.parts import parameter_groups
 from leap.plan_metrics import score_answers
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.records import PlanningRow
+from leap.resources import DiskNeed, peak_memory_bytes
 from leap.supervision import IGNORED, render
 
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
@@ -103,12 +105,13 @@ class PlanningTrainer(Trainer):
         eval_batches: RankBatches | None,
         manifest: Manifest,
         meter: Meter,
+        disk: DiskNeed | None = None,
         **arguments: Any,
     ) -> None:
         # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a
         # step would average the means of its micro-batches, and a token in one of short answers would weigh more.
         super().__init__(compute_loss_func=supervised_loss, **arguments)
-        self.recipe, self.manifest, self.meter = recipe, manifest, meter
+        self.recipe, self.manifest, self.meter, self.disk = recipe, manifest, meter, disk
         self.train_batches, self.eval_batches = train_batches, eval_batches
         self.asked_to_stop = False  # set by whoever receives a signal; `stop_agreed` is what all devices know of it
         self.stop_agreed = False
@@ -213,6 +216,8 @@ class PlanningTrainer(Trainer):
     def _save_whole(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
+            if self.disk:
+                self.disk.check_one(folder)
             begin_saving(folder)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # every device's files are there before the manifest lists them
@@ -227,6 +232,8 @@ class PlanningTrainer(Trainer):
             self.manifest,
             steps=self.state.global_step,
             tokens_seen=int(self.state.num_input_tokens_seen),
+            train_seconds=round(self.meter.seconds, 1),
+            peak_memory_bytes=max(self.manifest.peak_memory_bytes, peak_memory_bytes()),
             validation=scores | {"step": last["step"]} if scores else {},
         )
 
@@ -247,30 +254,30 @@ class PlanningTrainer(Trainer):
                 drop_run_state(folder)
 
     def create_optimizer(self, *arguments: Any) -> torch.optim.Optimizer:
-        """AdamW with a learning rate a part, or LoRA+'s, where the recipe asks for them; else the Trainer's own."""
+        """AdamW with a learning rate a part, LoRA+'s, or torchao's, where the recipe asks for them; else the
+        Trainer's own."""
         if self.optimizer is None:
             self.optimizer = self._optimizer_of_recipe()
         return super().create_optimizer(*arguments)
 
     def _optimizer_of_recipe(self) -> torch.optim.Optimizer | None:
-        recipe, betas = self.recipe, (0.9, self.recipe.adam_beta2)
-        if isinstance(recipe, LoraRecipe):
-            if recipe.loraplus_lr_ratio is None:
-                return None
+        recipe = self.recipe
+        low_memory = recipe.pure_bf16 or recipe.optim != "adamw"
+        make = low_memory_adamw(recipe) if low_memory else torch.optim.AdamW
+        knobs = {"betas": (0.9, recipe.adam_beta2), "weight_decay": recipe.weight_decay}
+        if not low_memory:
+            knobs["fused"] = torch.cuda.is_available()
+        if isinstance(recipe, LoraRecipe) and recipe.loraplus_lr_ratio is not None:
             from peft.optimizers import create_loraplus_optimizer
 
+            ratio = recipe.loraplus_lr_ratio
             return create_loraplus_optimizer(
-                self.model,
-                torch.optim.AdamW,
-                lr=recipe.learning_rate,
-                loraplus_lr_ratio=recipe.loraplus_lr_ratio,
-                betas=betas,
-                weight_decay=recipe.weight_decay,
+                self.model, make, lr=recipe.learning_rate, loraplus_lr_ratio=ratio, **knobs
             )
-        if recipe.vision_lr is None and recipe.merger_lr is None:
+        if not low_memory and recipe.vision_lr is None and recipe.merger_lr is None:
             return None
         decay = set(self.get_decay_parameter_names(self.model))
-        return torch.optim.AdamW(parameter_groups(self.model, recipe, decay), betas=betas)
+        return make(parameter_groups(self.model, recipe, decay), **knobs)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """The optimiser's state by parameter names, whole, whatever the devices it was spread over."""
@@ -315,6 +322,18 @@ class PlanningTrainer(Trainer):
         """Put a checkpoint's weights into the model before it is sharded; a model that is not gets them by `train`."""
         if self.is_fsdp_enabled:
             (restore_adapter if isinstance(self.recipe, LoraRecipe) else restore_weights)(self.model, checkpoint)
+
+
+def low_memory_adamw(recipe: TrainingRecipe) -> Callable[..., torch.optim.Optimizer]:
+    """torchao's AdamW with 8-bit states, or with states in the weights' type; bfloat16 weights are rounded
+    stochastically.
+
+    Rounded to the nearest, most bfloat16 weights would not change at small learning rates.
+    """
+    from torchao.optim import AdamW8bit, _AdamW
+
+    kind = AdamW8bit if recipe.optim == "adamw_8bit" else _AdamW
+    return functools.partial(kind, bf16_stochastic_round=recipe.pure_bf16)
 
 
 class _EpochOfBatches(TrainerCallback):

@@ -6,8 +6,7 @@ runs is refused.
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import importlib.util
 import os
 import signal
 import sys
@@ -27,32 +26,35 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap import plots
-from leap.adapters import attach, what_matched
-from leap.batching import InOrder, PackBatches, RankBatches, RowBatches
+from leap.adapters import attach, load_base_in_4bit, what_matched
+from leap.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
 from leap.callbacks import RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
+from leap.cards import write_model_card
 from leap.checkpoints import (
     Manifest,
-    find_checkpoints,
+    best_checkpoint,
     last_complete_checkpoint,
     read_manifest,
     step_of,
-    weights_sha256,
     why_incomplete,
 )
 from leap.cli import as_plain
-from leap.files import Journal, read_jsonl, sha256_file, sha256_json, write_text
+from leap.files import Journal, read_jsonl, sha256_json, write_json, write_text
 from leap.meter import Meter
 from leap.models import load_processor, load_weights
 from leap.packing import ISOLATED_SDPA, Packer
 from leap.parts import freeze
 from leap.preflight import Report, check_file, write_rejected
 from leap.progress import say
-from leap.provenance import library_versions
+from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
+from leap.resume import checkpoint_to_resume, made_from
 from leap.supervision import PlanningCollator, pixel_budget, set_pixel_budget
 from leap.trainer import PlanningTrainer, Rows
 
 _DEFECTS_SHOWN = 20
+_SHOWN = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
 _LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one checks the data or saves
 
 
@@ -64,21 +66,33 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     check_inputs(recipe, workspace)
     recipe = _fit_to_device(recipe)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
-    made_from = _from_first_process(lambda: _made_from(recipe), processes)
-    resume = _from_first_process(lambda: _checkpoint_to_resume(recipe, made_from, processes.num_processes), processes)
+    sources = _from_first_process(lambda: made_from(recipe), processes)
+    resume = _from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 
     processor = load_processor(recipe.model_name_or_path)
     set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
     packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
-    collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer)
+    collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
     with processes.main_process_first():  # the others read the lengths that the first one cached
         data = usable_rows(recipe.train_file, collator, recipe)
         validation = usable_rows(recipe.val_file, collator, recipe) if recipe.val_file else None
-    batches = _shared(_plan(recipe, data, processes.num_processes), data, processes)
-    steps = _total_steps(recipe, len(batches))
+    plan = plan_batches(recipe, data.lengths, processes.num_processes)
+    batches = _shared(plan, data, processes)
+    steps = total_steps(recipe, len(batches))
     if resume and (step_of(resume) or 0) >= steps:
         say(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
+    say(describe_plan(recipe, plan, data.lengths, processes.num_processes))
+    geometry = geometry_of(recipe.model_name_or_path)
+    disk = DiskNeed(geometry, recipe) if geometry else None
+    if geometry and disk:
+        say(largest_step(geometry, recipe, plan.batches(0), data.lengths))
+        say(disk.text(steps))
+        disk.check_run(steps)
+    peak, about_mfu = (
+        peak_of_devices(recipe, processes.num_processes) if geometry else (None, "MFU is off: unknown model")
+    )
+    say(about_mfu)
     if processes.is_main_process:
         write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
@@ -94,7 +108,8 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         recipe=recipe,
         train_batches=batches,
         eval_batches=_validation_batches(recipe, validation, processes) if validation else None,
-        meter=Meter(),
+        meter=Meter(flops_counter(geometry, recipe) if geometry and peak else None, peak),
+        disk=disk,
         manifest=Manifest(
             base_model=str(recipe.model_name_or_path),
             kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
@@ -103,10 +118,14 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
             pixel_budget=pixel_budget(processor),
             chat_template_sha256=sha256_json(processor.chat_template),
             library_versions=library_versions(),
-            **made_from,
+            code_revision=code_revision(),
+            **sources,
         ),
     )
-    return _run(trainer, recipe, resume, workspace.logs / run_name / "train.jsonl")
+    last = _run(trainer, recipe, resume, workspace.logs / run_name / "train.jsonl")
+    if processes.is_main_process:
+        _leave_summary(trainer, last, workspace)
+    return last
 
 
 def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
@@ -120,6 +139,9 @@ def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
         workspace.require_file(recipe.val_file, "validation file")
     elif recipe.best_metric != "loss":
         raise UserError(f"best_metric {recipe.best_metric} is computed on validation rows: name them with --val_file")
+    _check_packages(recipe)
+    if isinstance(recipe, LoraRecipe) and recipe.pure_bf16:
+        raise UserError("pure_bf16 is for full fine-tuning; LoRA holds its frozen base in bfloat16 anyway")
     if isinstance(recipe, LoraRecipe) and (recipe.freeze or recipe.vision_lr or recipe.merger_lr):
         raise UserError("freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter")
     if recipe.image_tokens_min > recipe.image_tokens_max:
@@ -133,10 +155,22 @@ def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
         )
 
 
-def _made_from(recipe: TrainingRecipe) -> dict[str, str]:
-    """What a run starts from, by content."""
-    data = [sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path]
-    return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": sha256_json(data)}
+def _check_packages(recipe: TrainingRecipe) -> None:
+    """UserError for a knob whose package, or GPU, is not there."""
+    in_4bit = isinstance(recipe, LoraRecipe) and recipe.load_in_4bit
+    for wanted, knob, package in (
+        (recipe.pure_bf16, "pure_bf16", "torchao"),
+        (recipe.optim == "adamw_8bit", "optim adamw_8bit", "torchao"),
+        (in_4bit, "load_in_4bit", "bitsandbytes"),
+        (recipe.use_liger_kernel, "use_liger_kernel", "liger-kernel"),
+        (recipe.attn_implementation == "flash_attention_2", "flash_attention_2", "flash-attn"),
+        ("tensorboard" in recipe.report_to, "report_to tensorboard", "tensorboard"),
+        ("wandb" in recipe.report_to, "report_to wandb", "wandb"),
+    ):
+        if wanted and importlib.util.find_spec(package.replace("-", "_")) is None:
+            raise UserError(f"{knob} needs the package {package}: pip install {package}")
+    if in_4bit and not torch.cuda.is_available():
+        raise UserError("load_in_4bit needs a CUDA GPU; leave it out to train in float32 on the CPU")
 
 
 def _from_first_process(make: Any, processes: PartialState) -> Any:
@@ -145,39 +179,6 @@ def _from_first_process(make: Any, processes: PartialState) -> Any:
     if processes.num_processes > 1:
         broadcast_object_list(found)
     return found[0]
-
-
-def _checkpoint_to_resume(recipe: TrainingRecipe, made_from: dict[str, str], devices: int) -> Path | None:
-    """The last complete checkpoint of the run, if it was made from the same things; UserError where going on, or
-    starting over, would mix runs or overwrite one."""
-    resume = last_complete_checkpoint(recipe.output_dir)
-    if resume:
-        _refuse_changes(resume, recipe, made_from, devices)
-    for folder in find_checkpoints(recipe.output_dir):
-        problem = why_incomplete(folder)
-        if problem:
-            say(f"ignoring {folder}: {problem}")
-        elif not resume:  # starting over would overwrite it
-            raise UserError(
-                f"{folder} cannot be resumed from: {why_incomplete(folder, to_resume=True)}. Use another --output_dir"
-            )
-    return resume
-
-
-def _plan(recipe: TrainingRecipe, data: Report, devices: int) -> RowBatches | PackBatches:
-    """The batches of an epoch over all devices."""
-    lengths = [length.total for length in data.lengths]
-    if not recipe.packing:
-        batches_per_step = recipe.gradient_accumulation_steps * devices
-        return RowBatches(lengths, recipe.per_device_train_batch_size, batches_per_step, recipe.seed)
-    packs = PackBatches(lengths, recipe.packing_tokens, recipe.seed)
-    full = sum(lengths) / (len(packs) * recipe.packing_tokens)
-    rows_per_step = len(lengths) / len(packs) * recipe.gradient_accumulation_steps * devices
-    say(
-        f"packing: {len(lengths):,} rows in {len(packs):,} packs of up to {recipe.packing_tokens:,} tokens ({full:.1%} "
-        f"full), about {rows_per_step:.1f} rows an optimiser step"
-    )
-    return packs
 
 
 def _validation_batches(recipe: TrainingRecipe, data: Report, processes: PartialState) -> RankBatches:
@@ -194,18 +195,14 @@ def _sees(data: Report) -> bool:
     return any(length.visual for length in data.lengths)
 
 
-def _total_steps(recipe: TrainingRecipe, batches: int) -> int:
-    """Optimiser steps of a run; `batches` a device and epoch."""
-    if recipe.max_steps > 0:
-        return recipe.max_steps
-    return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
-
-
 def _run(trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, log_path: Path) -> Path:
     """Train to the end or to SIGTERM; the last checkpoint. Leaves train.jsonl and the loss curve."""
     if resume:
         say(f"resuming from {resume}")
         trainer.restore(resume)
+    before = read_manifest(resume) if resume else None
+    trainer.manifest = replace(trainer.manifest, peak_memory_bytes=before.peak_memory_bytes if before else 0)
+    trainer.meter.start(before.train_seconds if before else 0.0)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     first = trainer.is_world_process_zero()
@@ -239,6 +236,40 @@ def _run(trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, 
     return last
 
 
+def _leave_summary(trainer: PlanningTrainer, last: Path, workspace: WorkspaceConfig) -> None:
+    """run.json beside the checkpoints, a model card in the last one, and a short table on the terminal."""
+    recipe, manifest = trainer.recipe, read_manifest(last)
+    assert manifest is not None, "the trainer has just written it"
+    parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    best = best_checkpoint(recipe.output_dir, recipe.best_metric)
+    summary = {
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": sum(p.numel() for p in parameters),
+        "seconds": manifest.train_seconds,
+        "peak_memory_bytes": manifest.peak_memory_bytes,
+        "memory_of": "GPU" if torch.cuda.is_available() else "process",
+        "tokens_seen": manifest.tokens_seen,
+        "steps": manifest.steps,
+        "devices": manifest.devices,
+        "hardware": hardware(),
+        "last_checkpoint": last.name,
+        "best_checkpoint": best.name if best else None,
+        "best_by": f"validation {recipe.best_metric}" if best else None,
+        "validation": manifest.validation,
+    }
+    write_json(recipe.output_dir / "run.json", summary)
+    write_model_card(last, workspace)
+    lines = {
+        "steps": manifest.steps,
+        "tokens seen": f"{manifest.tokens_seen:,}",
+        "training time": f"{manifest.train_seconds:,.0f} s",
+        f"peak memory ({summary['memory_of']})": in_bytes(manifest.peak_memory_bytes),
+        **{f"validation {name}": f"{manifest.validation[name]:.4g}" for name in _SHOWN if name in manifest.validation},
+        **({"best checkpoint": f"{best.name} (by validation {recipe.best_metric})"} if best else {}),
+    }
+    say("\n".join(f"  {name:30} {value}" for name, value in lines.items()))
+
+
 def _model_to_train(recipe: TrainingRecipe) -> Any:
     """The base model in float32 master weights, or frozen with a fresh adapter on it.
 
@@ -247,11 +278,14 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
     """
     attention = ISOLATED_SDPA if recipe.packing and recipe.attn_implementation == "sdpa" else recipe.attn_implementation
     if isinstance(recipe, LoraRecipe):
-        dtype = "bfloat16" if recipe.bf16 else "float32"
-        model = attach(load_weights(recipe.model_name_or_path, dtype, attention), recipe)
+        if recipe.load_in_4bit:
+            base = load_base_in_4bit(recipe.model_name_or_path, attention)
+        else:
+            base = load_weights(recipe.model_name_or_path, "bfloat16" if recipe.bf16 else "float32", attention)
+        model = attach(base, recipe)
         say(str(what_matched(model)))
     else:
-        model = load_weights(recipe.model_name_or_path, "float32", attention)
+        model = load_weights(recipe.model_name_or_path, "bfloat16" if recipe.pure_bf16 else "float32", attention)
         say(freeze(model, recipe.freeze))
     if recipe.gradient_checkpointing:
         with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
@@ -308,7 +342,7 @@ def _arguments(recipe: TrainingRecipe, steps: int, logs: Path, has_validation: b
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=recipe.bf16,
+        bf16=recipe.bf16 and not recipe.pure_bf16,  # autocast
         use_cpu=not torch.cuda.is_available(),
         use_liger_kernel=recipe.use_liger_kernel,
         torch_compile=recipe.torch_compile,
@@ -332,35 +366,3 @@ def _arguments(recipe: TrainingRecipe, steps: int, logs: Path, has_validation: b
         say(f"training on one of {arguments.n_gpu} GPUs; scripts/training/run-training.sh uses all of them")
         arguments._n_gpu = 1
     return arguments
-
-
-def _refuse_changes(resume: Path, recipe: TrainingRecipe, made_from: dict[str, str], devices: int) -> None:
-    """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
-    manifest = read_manifest(resume)
-    assert manifest is not None, "only folders with a manifest are resumed"
-    free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]}
-    before = manifest.recipe | {"step_size": _step_size(manifest.recipe, manifest.devices)}
-    now = as_plain(recipe)
-    now["step_size"] = _step_size(now, devices)
-    changes = [
-        f"{name}: {before[name]} -> {now[name]}"
-        for name in now
-        if name not in free and name in before and before[name] != now[name]
-    ]
-    if manifest.base_weights_sha256 != made_from["base_weights_sha256"]:
-        changes.append("the weights of the base model")
-    if manifest.data_sha256 != made_from["data_sha256"]:
-        changes.append("the content of the training or validation file")
-    if changes and not recipe.allow_changes:
-        raise UserError(
-            f"{resume} was made with another recipe ({'; '.join(changes)}). Use another --output_dir for a new run, "
-            "or --allow_changes to go on from it"
-        )
-
-
-def _step_size(recipe: dict[str, Any], devices: int) -> str:
-    """What an optimiser step sees: how it is split into batches and devices does not change what is computed."""
-    batches = recipe["gradient_accumulation_steps"] * devices
-    if recipe.get("packing"):
-        return f"{batches} packs"
-    return f"{recipe['per_device_train_batch_size'] * batches} rows"

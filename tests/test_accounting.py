@@ -290,8 +290,13 @@ def test_checkpointing_trades_activations_for_one_recomputed_layer():
     )
     assert on.activations < off.activations / 4
     assert on.total < off.total
-    pure = estimate_memory(geometry, batch, TrainingRecipe(), pure_bf16=True, optimizer_bytes=2)
-    assert pure.weights + pure.gradients + pure.optimiser == 6 * sum(geometry.parameters.values())
+    pure = estimate_memory(geometry, batch, TrainingRecipe(pure_bf16=True, optim="adamw_8bit"))
+    parameters = sum(geometry.parameters.values())
+    assert pure.weights == pure.gradients == 2 * parameters
+    assert pure.optimiser == pytest.approx(2 * (1 + 4 / 256) * parameters)  # a byte each, and their scales
+    qlora = replace(LoraRecipe(), load_in_4bit=True)
+    saved = estimate_memory(geometry, batch, LoraRecipe()).weights - estimate_memory(geometry, batch, qlora).weights
+    assert saved == pytest.approx(1.41e9 * (2 - 0.5), rel=0.02), "the layers of the language model, in half a byte"
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, replace(LORA, lora_target_modules=["q_proj", "k_proj", *MLP], lora_r=64)])

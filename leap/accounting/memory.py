@@ -18,6 +18,8 @@ from leap.recipes import LoraRecipe, TrainingRecipe
 
 CUDA_CONTEXT = 600 * 2**20  # the driver's context and cuBLAS workspaces; between 0.4 and 0.8 GiB on current GPUs
 _ADAM_STATES = 2
+_8BIT_BYTES = 1 + 4 / 256  # a byte, and a float32 scale for every block of 256
+_NF4_BYTES = 0.5 + 1 / 64  # half a byte, and a doubly quantised scale for every block of 64
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Memory:
         return sum(asdict(self).values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in asdict(self).items())
-        return f"{self.total / 1e9:.1f} GB ({parts})"
+        parts = ", ".join(f"{name} {size / 1e9:.3g}" for name, size in asdict(self).items())
+        return f"{self.total / 1e9:.3g} GB ({parts})"
 
 
 @dataclass(frozen=True)
@@ -63,34 +65,26 @@ class _Widths:
     stream: int  # of what passes from layer to layer
 
 
-def estimate_memory(
-    geometry: Geometry,
-    batch: Batch,
-    recipe: TrainingRecipe,
-    *,
-    pure_bf16: bool = False,
-    optimizer_bytes: float | None = None,
-) -> Memory:
+def estimate_memory(geometry: Geometry, batch: Batch, recipe: TrainingRecipe) -> Memory:
     """Peak memory of a training step of `batch` (one forward pass) on one GPU.
 
     Full fine-tuning holds float32 weights and computes in bfloat16 if the recipe says so; with an adapter the base is
-    held in bfloat16 then, as leap.training does. `pure_bf16`: all weights, gradients and states in bfloat16.
-    `optimizer_bytes` a trainable parameter: by default two AdamW states in the weights' type; about 2 for an 8-bit one.
-    Rows are padded to the longest. Attention other than "eager" keeps no square of the length.
+    held in bfloat16 then (the language model in 4 bits where the recipe says so), as leap.training does. Under
+    `pure_bf16` all weights, gradients and states are bfloat16. Rows are padded to the longest. Attention other than
+    "eager" keeps no square of the length.
     """
-    widths = _widths(recipe, pure_bf16)
+    widths = _widths(recipe)
     trainable = trainable_parameters(geometry, recipe)
     adapter = sum(adapter_parameters(geometry, recipe).values())
-    states = _ADAM_STATES * widths.trained if optimizer_bytes is None else optimizer_bytes
     kept, in_work = _activations(geometry, batch, recipe, widths)
     copies = _weight_copies(geometry, recipe, widths)
     # The head's gradient in the type of its product and cast to that of the weight: the largest matrix by far.
     head = geometry.text.vocab * geometry.text.hidden if "llm" in trained_parts(recipe) else 0
     in_work = max(in_work, head * (widths.trained + widths.compute * (widths.compute < widths.trained)))
     return Memory(
-        weights=sum(geometry.parameters.values()) * widths.weight + adapter * widths.trained,
+        weights=_base_weights(geometry, recipe, widths) + adapter * widths.trained,
         gradients=trainable * widths.trained,
-        optimiser=round(trainable * states),
+        optimiser=round(trainable * _optimiser_bytes(recipe, widths)),
         activations=kept,
         # float32 logits, those of supervised tokens, their log-softmax (in the backward pass: its gradients instead)
         logits=12 * batch.head_positions * geometry.text.vocab,
@@ -99,17 +93,14 @@ def estimate_memory(
     )
 
 
-def checkpoint_bytes(
-    geometry: Geometry, recipe: TrainingRecipe, *, pure_bf16: bool = False, optimizer_bytes: float | None = None
-) -> CheckpointSize:
+def checkpoint_bytes(geometry: Geometry, recipe: TrainingRecipe) -> CheckpointSize:
     """Disk of one checkpoint with optimiser state: the whole model (a tied head once), or the adapter alone."""
-    widths = _widths(recipe, pure_bf16)
+    widths = _widths(recipe)
     adapter = isinstance(recipe, LoraRecipe)
     saved = (adapter_parameters(geometry, recipe) if adapter else geometry.parameters).values()
-    states = _ADAM_STATES * widths.trained if optimizer_bytes is None else optimizer_bytes
     return CheckpointSize(
         weights=sum(saved) * (widths.trained if adapter else widths.weight),
-        optimiser=round(trainable_parameters(geometry, recipe) * states),
+        optimiser=round(trainable_parameters(geometry, recipe) * _optimiser_bytes(recipe, widths)),
     )
 
 
@@ -129,8 +120,22 @@ def adapter_parameters(geometry: Geometry, recipe: TrainingRecipe) -> dict[str, 
     return sizes
 
 
-def _widths(recipe: TrainingRecipe, pure_bf16: bool) -> _Widths:
-    if pure_bf16:
+def _base_weights(geometry: Geometry, recipe: TrainingRecipe, widths: _Widths) -> int:
+    whole = sum(geometry.parameters.values()) * widths.weight
+    if not getattr(recipe, "load_in_4bit", False):
+        return whole
+    of_text = (linear for linear in geometry.linears if linear.name.startswith("language_model"))
+    cut = sum(linear.inputs * linear.outputs for linear in of_text)
+    return whole - round(cut * (widths.weight - _NF4_BYTES))
+
+
+def _optimiser_bytes(recipe: TrainingRecipe, widths: _Widths) -> float:
+    """Bytes of AdamW's two states for a trainable parameter."""
+    return _ADAM_STATES * (_8BIT_BYTES if recipe.optim == "adamw_8bit" else widths.trained)
+
+
+def _widths(recipe: TrainingRecipe) -> _Widths:
+    if recipe.pure_bf16:
         return _Widths(weight=2, trained=2, compute=2, stream=2)
     if not recipe.bf16:
         return _Widths(weight=4, trained=4, compute=4, stream=4)

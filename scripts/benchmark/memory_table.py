@@ -20,7 +20,7 @@ from leap.recipes import LoraRecipe, TrainingRecipe
 @dataclass(frozen=True)
 class Options:
     sizes: list[str] = knob(list(QWEN3_VL), "models: Qwen3-VL of these sizes", choices=tuple(QWEN3_VL))
-    rows: list[int] = knob([1, 4, 16], "rows in a forward pass")
+    rows: list[int] = knob([1, 4, 6, 16], "rows in a forward pass")
     visual: list[int] = knob([256, 768], "visual tokens a row")
     text: int = knob(250, "tokens of prompt and plan a row, a quarter of them supervised", check="> 0")
     gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass")
@@ -30,7 +30,14 @@ def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     if min(options.rows) < 1 or min(options.visual) < 0:
         raise UserError(f"rows must be > 0 and visual >= 0, found rows {options.rows} and visual {options.visual}")
-    recipes = {"full": TrainingRecipe(), "full, vision frozen": TrainingRecipe(freeze=["vision"]), "LoRA": LoraRecipe()}
+    recipes = {
+        "full": TrainingRecipe(),
+        "full, vision frozen": TrainingRecipe(freeze=["vision"]),
+        "full, pure_bf16": TrainingRecipe(pure_bf16=True),
+        "full, pure_bf16, adamw_8bit": TrainingRecipe(pure_bf16=True, optim="adamw_8bit"),
+        "LoRA": LoraRecipe(),
+        "LoRA, load_in_4bit": LoraRecipe(load_in_4bit=True),
+    }
     recipes = {k: replace(r, gradient_checkpointing=options.gradient_checkpointing) for k, r in recipes.items()}
     print(memory_table(options.sizes, recipes, options.rows, options.visual, options.text))
 

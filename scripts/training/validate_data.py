@@ -30,18 +30,25 @@ def main() -> int:
     workspace.require(options.model_name_or_path, "base model")
     workspace.require_file(options.train_file, "training file")
 
+    from leap.batching import describe_plan, plan_batches, total_steps
     from leap.models import load_processor
     from leap.preflight import check_file, write_rejected
+    from leap.resources import DiskNeed, geometry_of, largest_step
     from leap.supervision import PlanningCollator, render, set_pixel_budget
 
     processor = load_processor(options.model_name_or_path)
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
-    collator = PlanningCollator(processor, options.image_root, workspace.root)
-    report = check_file(options.train_file, collator, options.model_max_length, options.workers)
+    collator = PlanningCollator(processor, options.image_root, workspace.root, video_tokens=options.video_tokens_max)
+    report = check_file(
+        options.train_file, collator, options.model_max_length, options.workers, options.overlong == "shrink"
+    )
     print(report.text())
-    rows_per_step = options.per_device_train_batch_size * options.gradient_accumulation_steps
-    print(f"  {-(-len(report.rows) // rows_per_step)} steps an epoch of {rows_per_step} rows on one device")
     if report.rows:
+        plan = plan_batches(options, report.lengths, devices=1)
+        print(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
+        if geometry := geometry_of(options.model_name_or_path):
+            print(f"  {largest_step(geometry, options, plan.batches(0), report.lengths)}")
+            print(f"  {DiskNeed(geometry, options).text(total_steps(options, len(plan)))}")
         prompt, answer = render(processor, report.rows[0])
         print(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")
     for checked in report.rejected[:20]:

@@ -1,0 +1,144 @@
+"""What a run will take and how well it uses it: memory and disk before it starts, model FLOPs while it runs."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from leap.accounting import Batch, Geometry, Peak, checkpoint_bytes, estimate_memory, peak_flops, training_flops
+from leap.checkpoints import find_checkpoints
+from leap.recipes import TrainingRecipe
+from leap.supervision import RowLength
+
+_SPARE = 1.02  # tokenizer, logs, file system
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes for people: 25.5 GB, 5.6 MB."""
+    unit, size = next((u, s) for u, s in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)) if count >= s or s == 1)
+    return f"{count / size:.3g} {unit}"
+
+
+def geometry_of(model: Path) -> Geometry | None:
+    """The shapes of the model in a folder, or None for an architecture whose formulas are not known."""
+    try:
+        return Geometry.from_folder(model)
+    except UserError:
+        return None
+
+
+def largest_step(
+    geometry: Geometry, recipe: TrainingRecipe, batches: Sequence[Sequence[int]], lengths: Sequence[RowLength]
+) -> str:
+    """A line on the memory of the largest of the `batches` (rows as indices into `lengths`), by estimate."""
+
+    def padded(batch: Sequence[int]) -> int:
+        return len(batch) * max(lengths[row].total for row in batch)
+
+    if recipe.packing:
+        batch = max(batches, key=lambda rows: sum(lengths[row].total for row in rows))
+        rows = [lengths[row] for row in batch]
+        whole = Batch.of_rows(rows, geometry)
+        taken = Batch([sum(whole.text_lengths)], whole.image_patches, sum(row.supervised for row in rows))
+        what = f"{sum(row.total for row in rows)} tokens in a pack"
+    else:
+        batch = max(batches, key=padded)
+        taken = Batch.of_rows([lengths[row] for row in batch], geometry)
+        what = f"{len(batch)} rows of up to {max(taken.text_lengths)} tokens"
+    memory = estimate_memory(geometry, taken, recipe)
+    line = f"estimated GPU memory of the largest step ({what}): {memory}"
+    if torch.cuda.is_available():
+        there = torch.cuda.get_device_properties(0).total_memory
+        line += f"; the GPU has {in_bytes(there)}" + (", which is likely too little" if memory.total > there else "")
+    return line
+
+
+class DiskNeed:
+    """How many bytes the checkpoints of a run take, and whether the disk has them."""
+
+    def __init__(self, geometry: Geometry, recipe: TrainingRecipe) -> None:
+        self.one, self.recipe = checkpoint_bytes(geometry, recipe), recipe
+
+    def of_run(self, steps: int) -> int:
+        """Bytes that lie on the disk at most, while the last checkpoint is written and before an old one goes."""
+        saves = -(-steps // self.recipe.save_steps)
+        kept = min(saves, (self.recipe.save_total_limit or saves) + 1)
+        states = min(saves, self.recipe.keep_optimizer_of_last + 1)
+        return round(_SPARE * (kept * self.one.weights + states * self.one.optimiser))
+
+    def text(self, steps: int) -> str:
+        """A line on the disk that the run takes."""
+        need, free = self.of_run(steps), free_bytes(self.recipe.output_dir)
+        return (
+            f"a checkpoint takes {in_bytes(self.one.weights)} and {in_bytes(self.one.optimiser)} of optimiser state, "
+            f"the run up to {in_bytes(need)} of disk ({in_bytes(free)} free)"
+        )
+
+    def check_run(self, steps: int) -> None:
+        """UserError if the disk has too little for the checkpoints of the run."""
+        run = self.recipe.output_dir
+        need, free = self.of_run(steps), free_bytes(run)
+        there = sum(f.stat().st_size for folder in find_checkpoints(run) for f in folder.rglob("*") if f.is_file())
+        if free + there < need:
+            raise UserError(
+                f"the checkpoints of this run take up to {in_bytes(need)} and {run} has {in_bytes(free)} free: "
+                "free some, lower save_total_limit or keep_optimizer_of_last, or name another --output_dir"
+            )
+
+    def check_one(self, folder: Path) -> None:
+        """UserError if there is no room for the checkpoint `folder`."""
+        need, free = round(_SPARE * self.one.total), free_bytes(folder.parent)
+        if free < need:
+            raise UserError(
+                f"no room for {folder}: it takes {in_bytes(need)} and {in_bytes(free)} are free. The last "
+                "complete checkpoint is intact; free some and run the same command again"
+            )
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder`, which need not be there yet, is on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def flops_counter(geometry: Geometry, recipe: TrainingRecipe) -> Callable[[Mapping[str, Any]], float]:
+    """A function from a collated batch to the model FLOPs of training on it."""
+
+    def flops_of(batch: Mapping[str, Any]) -> float:
+        grids = [batch[name] for name in ("image_grid_thw", "video_grid_thw") if name in batch]
+        patches = [h * w for grid in grids for t, h, w in grid.tolist() for _ in range(t)]  # frames see only themselves
+        labels = batch["labels"]
+        positions = int((labels[:, 1:] >= 0).any(dim=0).sum())
+        counted = Batch(batch["row_lengths"], patches, labels.shape[0] * positions)
+        return training_flops(geometry, counted, recipe).total
+
+    return flops_of
+
+
+def peak_of_devices(recipe: TrainingRecipe, devices: int) -> tuple[float | None, str]:
+    """FLOP/s of all devices together at best, and a line that says what the MFU divides by or why there is none."""
+    if not torch.cuda.is_available():
+        return None, "MFU is off: no GPU"
+    name = torch.cuda.get_device_name()
+    bf16 = recipe.bf16 or recipe.pure_bf16
+    peak: Peak | None = peak_flops(name, bf16)
+    if peak is None:
+        return (
+            None,
+            f"MFU is off: the peak of {name} in {'bfloat16' if bf16 else 'float32'} is not in configs/gpus.yaml",
+        )
+    return peak.flops * devices, f"MFU divides by {peak.flops / 1e12:.0f} TFLOP/s a GPU ({peak.label}, {peak.source})"
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process's GPU, or without one the process itself, has held."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

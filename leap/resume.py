@@ -1,0 +1,69 @@
+"""May a run start, and may it go on: what it was made from, and what has changed since its last checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.checkpoints import find_checkpoints, last_complete_checkpoint, read_manifest, weights_sha256, why_incomplete
+from leap.cli import as_plain
+from leap.files import sha256_file, sha256_json
+from leap.progress import say
+from leap.recipes import TrainingRecipe
+
+
+def made_from(recipe: TrainingRecipe) -> dict[str, str]:
+    """What a run starts from, by content."""
+    data = [sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path]
+    return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": sha256_json(data)}
+
+
+def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> Path | None:
+    """The last complete checkpoint of the run, if it was made from the same things; UserError where going on, or
+    starting over, would mix runs or overwrite one."""
+    resume = last_complete_checkpoint(recipe.output_dir)
+    if resume:
+        _refuse_changes(resume, recipe, sources, devices)
+    for folder in find_checkpoints(recipe.output_dir):
+        problem = why_incomplete(folder)
+        if problem:
+            say(f"ignoring {folder}: {problem}")
+        elif not resume:  # starting over would overwrite it
+            raise UserError(
+                f"{folder} cannot be resumed from: {why_incomplete(folder, to_resume=True)}. Use another --output_dir"
+            )
+    return resume
+
+
+def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> None:
+    """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
+    manifest = read_manifest(resume)
+    assert manifest is not None, "only folders with a manifest are resumed"
+    free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]}
+    before = manifest.recipe | {"step_size": _step_size(manifest.recipe, manifest.devices)}
+    now = as_plain(recipe)
+    now["step_size"] = _step_size(now, devices)
+    changes = [
+        f"{name}: {before[name]} -> {now[name]}"
+        for name in now
+        if name not in free and name in before and before[name] != now[name]
+    ]
+    if manifest.base_weights_sha256 != sources["base_weights_sha256"]:
+        changes.append("the weights of the base model")
+    if manifest.data_sha256 != sources["data_sha256"]:
+        changes.append("the content of the training or validation file")
+    if changes and not recipe.allow_changes:
+        raise UserError(
+            f"{resume} was made with another recipe ({'; '.join(changes)}). Use another --output_dir for a new run, "
+            "or --allow_changes to go on from it"
+        )
+
+
+def _step_size(recipe: dict[str, Any], devices: int) -> str:
+    """What an optimiser step sees: how it is split into batches and devices does not change what is computed."""
+    batches = recipe["gradient_accumulation_steps"] * devices
+    if recipe.get("packing"):
+        return f"{batches} packs"
+    return f"{recipe['per_device_train_batch_size'] * batches} rows"

@@ -1,0 +1,113 @@
+"""Memory and disk are known before a run starts; one that does not fit the disk does not start, or stops in time."""
+
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from leap.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
+from leap.files import read_json
+from leap.recipes import TrainingRecipe
+from leap.resources import DiskNeed, geometry_of, in_bytes, largest_step
+from leap.supervision import RowLength
+from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def train(run, *arguments):
+    return run_script(
+        "training/run-finetuning.py",
+        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 6),
+        *("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 1, "--warmup_steps", 0),
+        *("--dataloader_num_workers", 0, "--save_steps", 2, "--val_plans", 4, "--val_max_new_tokens", 8, *arguments),
+    )
+
+
+def folder_bytes(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_path, workspace, monkeypatch):
+    fullest = 0
+    remove = shutil.rmtree
+
+    def watch(folder, *arguments, **options):
+        nonlocal fullest
+        fullest = max(fullest, folder_bytes(tmp_path / "run"))
+        remove(folder, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watch)
+    assert train(tmp_path / "run").returncode == 0
+    recipe = TrainingRecipe(output_dir=tmp_path / "run", save_steps=2, save_total_limit=2, bf16=False)
+    need = DiskNeed(geometry_of(demo / "models" / "tiny-planner"), recipe).of_run(steps=6)
+    assert fullest == pytest.approx(need, rel=0.03)
+
+
+def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspace, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**8, 10**8 - 10**7, 10**7))
+    done = train(tmp_path / "run")
+    assert_one_line_error(
+        done, "the checkpoints of this run take up to 4", "MB and", "has 10 MB free", "save_total_limit"
+    )
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_disk_that_fills_up_stops_the_run_before_a_save_and_the_same_command_goes_on(
+    demo, tmp_path, workspace, monkeypatch
+):
+    run = tmp_path / "run"
+    real = shutil.disk_usage
+
+    def filling(path):
+        full = last_complete_checkpoint(run) is not None
+        return Usage(10**9, 10**9 - 10**6, 10**6) if full else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", filling)
+    done = train(run)
+    assert_one_line_error(done, "no room for", "checkpoint-4", "checkpoint is intact", "run the same command again")
+    assert why_incomplete(run / "checkpoint-2", to_resume=True) is None
+    monkeypatch.setattr(shutil, "disk_usage", real)
+    done = train(run)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming from {run / 'checkpoint-2'}" in done.stdout
+
+
+def test_the_best_checkpoint_is_kept_and_named_and_a_run_says_what_it_took(demo, tmp_path, workspace):
+    run = tmp_path / "run"
+    first = train(run, "--max_steps", "2")
+    # Going on at a rate at which the model falls apart, so that the first checkpoint stays the best.
+    done = train(run, "--lr", "0.5", "--save_total_limit", "1", "--allow_changes")
+    assert (first.returncode, done.returncode) == (0, 0), done.stderr
+    best = best_checkpoint(run, "loss")
+    losses = {f.name: read_manifest(f).validation["loss"] for f in run.glob("checkpoint-*")}
+    assert losses[best.name] == min(losses.values()) < losses["checkpoint-6"], "the best is not the last"
+    assert {best.name, "checkpoint-6"} == set(losses)
+    summary = read_json(run / "run.json")
+    assert summary["best_checkpoint"] == best.name
+    assert summary["trainable_parameters"] == summary["parameters"] == 1403936
+    assert summary["steps"] == 6
+    assert summary["tokens_seen"] == read_manifest(run / "checkpoint-6").tokens_seen > 1000
+    assert summary["seconds"] > 0
+    assert summary["peak_memory_bytes"] > 10**8
+    assert sum(summary["validation"].get(f"{kind}_rows", 0) for kind in ("plan", "grounded", "other")) == 4
+    assert "# run-checkpoint-6" in (run / "checkpoint-6" / "README.md").read_text()
+    assert list((workspace / "logs" / "run").glob("events.out.tfevents*")), "TensorBoard's curves"
+
+
+def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):
+    lengths = [RowLength(4, 10, 6), RowLength(4, 100, 6), RowLength(4, 10, 20)]
+    geometry = geometry_of(demo / "models" / "tiny-planner")
+    line = largest_step(geometry, TrainingRecipe(), [[0, 2], [1]], lengths)
+    assert "(1 rows of up to 110 tokens)" in line
+    packed = TrainingRecipe(packing=True, packing_tokens=150)
+    assert "(144 tokens in a pack)" in largest_step(geometry, packed, [[0, 2], [1, 2]], lengths)
+
+
+def test_an_unknown_architecture_has_no_estimate(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "smolvlm"}')
+    assert geometry_of(tmp_path) is None
+
+
+def test_bytes_are_said_in_a_fitting_unit():
+    assert [in_bytes(n) for n in (12, 34_000, 5_620_000, 25_500_000_000)] == ["12 B", "34 kB", "5.62 MB", "25.5 GB"]
