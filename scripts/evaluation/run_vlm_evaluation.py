@@ -12,56 +12,20 @@ eva_results/<dimension>/<model>/. Exit status 1 if the machine failed on an exam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
-from leap.cli import knob, parse_knobs, run
+from leap.cli import parse_knobs, run
 from leap.planners import Planner
 from leap.vlabench.examples import find_examples
-from leap.vlabench.prompts import LANGUAGES, STYLES, PromptWriter
-
-
-@dataclass(frozen=True)
-class Options:
-    checkpoint: list[Path] = knob(
-        [], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",)
-    )
-    all_checkpoints: bool = knob(
-        False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",)
-    )
-    base_model: Path | None = knob(
-        None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
-    )
-    planner: str = knob("huggingface", "who answers", choices=("huggingface", "constant"))
-    blank_images: bool = knob(False, "control: every picture becomes a grey one of its size")
-
-    dimension: list[str] = knob(["all"], "dimensions to evaluate, or all")
-    data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
-    tasks: list[str] = knob([], "only these tasks")
-    max_tasks: int | None = knob(None, "at most so many tasks a dimension", check="> 0")
-    num_episodes: int | None = knob(None, "at most so many examples a task", check="> 0")
-
-    prompt: str = knob("auto", "wording: VLABench's own, ours, or its own if the submodule is there", choices=STYLES)
-    language: str = knob("en", "language of the prompt", choices=LANGUAGES)
-    few_shot_num: int = knob(0, "solved examples in the prompt", check=">= 0")
-    with_cot: bool = knob(False, "ask for a chain of thought before the plan")
-    seed: int = knob(42, "seed of the choice of shots", check=">= 0")
-
-    batch_size: int = knob(8, "prompts answered at once", check="> 0")
-    max_new_tokens: int = knob(512, "longest answer in tokens", check="> 0")
-    image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
-    image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
-    device: str = knob("auto", "auto, cpu or cuda:0")
-    output_dir: Path = knob(Path("eva_results"), "folder of the results")
-    suffix: str = knob("", "appended to the model's name in results")
-    overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
+from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix
+from leap.vlabench.prompts import PromptWriter
 
 
 def main() -> int:
-    options = parse_knobs(Options, None, __doc__)
+    options = parse_knobs(EvaluationOptions, None, __doc__)
     workspace = WorkspaceConfig.from_environment()
     dimensions = dimensions_named(options.dimension)
     image_tokens(options)
@@ -110,7 +74,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def models_to_evaluate(options: Options, workspace: WorkspaceConfig) -> list[tuple[Path | None, str]]:
+def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[tuple[Path | None, str]]:
     """(folder, name in results) of each model; UserError if one is missing or incomplete."""
     if options.planner == "constant":
         return [(None, "constant")]
@@ -137,28 +101,7 @@ def models_to_evaluate(options: Options, workspace: WorkspaceConfig) -> list[tup
     return jobs
 
 
-def name_suffix(options: Options) -> str:
-    """What settings other than the usual ones add to a model's name in results."""
-    return (
-        (f"_{options.few_shot_num}shot" if options.few_shot_num else "")
-        + ("_CoT" if options.with_cot else "")
-        + (f"_{options.language}" if options.language != "en" else "")
-        + ("_blank" if options.blank_images else "")
-        + (f"_{options.suffix}" if options.suffix else "")
-    )
-
-
-def image_tokens(options: Options) -> tuple[int, int] | None:
-    """The fewest and most visual tokens a picture, or None for the processor's own; UserError for half a range."""
-    fewest, most = options.image_tokens_min, options.image_tokens_max
-    if fewest is None and most is None:
-        return None
-    if fewest is None or most is None or fewest > most:
-        raise UserError("give --image_tokens_min and --image_tokens_max together, the first not above the second")
-    return fewest, most
-
-
-def open_planner(options: Options, folder: Path | None) -> Planner:
+def open_planner(options: EvaluationOptions, folder: Path | None) -> Planner:
     if folder is None:
         from leap.planners.constant import ConstantPlanner
 
