@@ -29,6 +29,8 @@ _STYLES = (
     ("#999999", "--"),
 )
 
+_MARKERS = "osD^vP*X"
+
 _SIZE = (9.5, 4.6)  # inches
 _COLUMNS = (*DIMENSIONS, "macro")
 
@@ -85,6 +87,56 @@ def improvement(models: Mapping[str, Overall], base: str, scorer: str) -> Figure
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylabel(f"points over {base}, {scorer}")
     axes.set_title(f"Total score over {base}, {scorer} rules")
+    return figure
+
+
+def ablation(
+    scores: Mapping[str, Sequence[Estimate | None]], sizes: Mapping[str, float], base: str, what: str, top: float
+) -> Figure:
+    """Scores of each preset beside the base's by dimension and macro (`scores`, in that order), and the macro over the
+    trainable parameters (`sizes`, of the presets that have them)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8), width_ratios=(2.2, 1), layout="constrained")
+    styles = _styles(scores)
+    _bars(figure, left, _COLUMNS, scores, styles)
+    left.axvline(len(DIMENSIONS) - 0.5, color="0.7", linewidth=0.8)
+    left.set_ylim(0, top * 1.03)
+    left.set_ylabel(f"{what} (0 to {top:g})")
+    left.set_title("By dimension, bars: 95 % interval over seeds (over examples where there is one)")
+    macros = {name: values[-1] for name, values in scores.items()}
+    for i, (name, size) in enumerate(sizes.items()):
+        found = macros.get(name)
+        if found:
+            errors = np.array([[found.mean - found.low], [found.high - found.mean]]).clip(min=0)
+            marker = _MARKERS[i % len(_MARKERS)]
+            right.errorbar(
+                size, found.mean, errors, fmt=marker, color=styles[name][0], ecolor="black", markersize=9, capsize=3
+            )
+            right.annotate(
+                name,
+                (size, min(found.high, top * 0.95)),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+    untrained = macros.get(base)
+    if untrained:
+        right.axhspan(untrained.low, untrained.high, color="0.88")
+        right.axhline(untrained.mean, color="0.4", linestyle="--", linewidth=1)
+        right.annotate(
+            base, (0.01, untrained.mean), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", color="0.3"
+        )
+    if not sizes:
+        right.annotate("n/a", (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
+    right.set_xscale("log")
+    right.set_ylim(0, top * 1.03)
+    right.margins(x=0.25)
+    right.set_xlabel("trainable parameters")
+    right.set_ylabel(f"{what}, macro (0 to {top:g})")
+    right.set_title("By trainable parameters")
+    right.spines[["top", "right"]].set_visible(False)
+    right.grid(color="0.9")
+    right.set_axisbelow(True)
     return figure
 
 

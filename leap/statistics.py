@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals."""
+"""Means with intervals: bootstrap over examples, Student t over seeds."""
 
 from __future__ import annotations
 
@@ -44,3 +44,14 @@ def estimates(mean: np.ndarray, drawn: np.ndarray) -> list[Estimate]:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     return [Estimate(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean of independent runs with its Student t interval. ValueError for fewer than two: they have none."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError("an interval over seeds needs two at least")
+    mean = float(np.mean(values))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Estimate(mean, mean - half, mean + half)

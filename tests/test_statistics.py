@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from leap.statistics import estimates, stratified_means
+from leap.statistics import Estimate, estimates, over_seeds, stratified_means
 
 
 def interval(strata, **options):
@@ -33,3 +33,12 @@ def test_the_same_seed_gives_the_same_interval():
 def test_nothing_to_average_is_an_error_not_a_zero():
     with pytest.raises(ValueError, match="no values"):
         stratified_means([])
+
+
+def test_an_interval_over_seeds_is_student_t_and_needs_two():
+    assert over_seeds([2.0, 2.0, 2.0]) == Estimate(2.0, 2.0, 2.0)
+    # The table's t(0.975, 2) is 4.303, the standard deviation 1.
+    found = over_seeds([1.0, 2.0, 3.0])
+    assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    with pytest.raises(ValueError, match="two at least"):
+        over_seeds([1.0])

@@ -178,9 +178,14 @@ def results_table(results: Path, models: Sequence[str]) -> str:
             if found.mixed:
                 spans = ["not one model"] * 2
             rows.append([title, model, *cells, *spans, str(found.examples)])
+    return markdown_table(rows)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first one the head, as Markdown whose columns also line up on a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:
