@@ -115,14 +115,15 @@ def _watch(child: subprocess.Popen, log: BinaryIO, told: list[int]) -> None:
             child.wait(_LOOK_EVERY_S)
         ended = child.returncode is not None
         print(decoder.decode(log.read(), final=ended), end="", flush=True)
-        if len(told) > passed_on and not ended:
+        told_by_now = len(told)  # read once: the next signal may come at any line
+        if told_by_now > passed_on and not ended:
             if passed_on:
                 os.killpg(child.pid, signal.SIGKILL)
             else:
                 # To the leader only: a data-loading process that dies of it would take the training down unsaved.
                 child.terminate()
                 print("\nstopping; a training saves a checkpoint first. Once more kills it", flush=True)
-            passed_on = len(told)
+            passed_on = told_by_now
 
 
 def _end_with_parent() -> None:
