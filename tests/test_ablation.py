@@ -49,7 +49,19 @@ def finished_run(folder, seed, loss, tokens=9000, rows=4, step=10):
     validation = {"loss": loss, "plan_step_f1": 0.5, "step": step}
     write_manifest(
         checkpoint,
-        Manifest("base", "b" * 64, "adapter", recipe, "d" * 64, {}, "c" * 64, {}, 1, step, tokens, validation),
+        Manifest(
+            base_model="base",
+            base_weights_sha256="b" * 64,
+            kind="adapter",
+            recipe=recipe,
+            data_sha256="d" * 64,
+            pixel_budget={},
+            chat_template_sha256="c" * 64,
+            library_versions={},
+            steps=step,
+            tokens_seen=tokens,
+            validation=validation,
+        ),
     )
     return checkpoint
 

@@ -382,7 +382,7 @@ def test_the_table_for_the_documentation_is_printed():
     assert done.returncode == 0, done.stderr
     head, rule, *lines = done.stdout.splitlines()
     assert head.split("|")[5:-2] == [" 1 row ", " 6 rows "]
-    assert len(lines) == 3
+    assert len(lines) == 6
     assert {line.count("|") for line in (head, rule, *lines)} == {head.count("|")}
     assert "Qwen3-VL-2B | full | 2,128 M" in lines[0]
     assert_one_line_error(run_script("benchmark/memory_table.py", "--sizes", "3b"), "invalid choice: '3b'", "2b")

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Measure how fast a training step is with plain, grouped and packed batches of the same rows of mixed lengths.
+
+    python scripts/benchmark/training.py
+    python scripts/benchmark/training.py --rounds 9 --output eva_results/training_speed.json
+    python scripts/benchmark/training.py --size 2b --kind full lora      # on a GPU; nothing is downloaded
+
+plain: rows in shuffled order, padded to the longest of their batch, as a default Trainer does. grouped: the rows of an
+optimiser step sorted by length (leap's default). packed: rows end to end in one sequence (--packing). All modes see the
+same rows, as many tokens of rows a forward pass on average, and one model, in turns; medians over rounds.
+
+Rows are made up (leap/demo/mixed.py). `tiny` is the model of the demo, on a CPU too; `2b` has the shape of Qwen3-VL-2B
+and random weights. Speed is the model's: batches are collated beforehand, and that time is reported apart.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.cli import as_plain, knob, parse_knobs, run
+from leap.demo.mixed import MIXES, write_mixed_rows
+from leap.files import write_json
+from leap.progress import say
+from leap.recipes import LoraRecipe, TrainingRecipe
+
+_BUDGETS = {"tiny": 4096, "2b": 8192}  # tokens a forward pass
+
+
+@dataclass(frozen=True)
+class Options:
+    size: str = knob("tiny", "the model: the demo's, or the shape of Qwen3-VL-2B", choices=tuple(MIXES))
+    kind: list[str] = knob(["full"], "what trains", choices=("full", "lora"))
+    rows: int = knob(144, "rows of a pass", check="> 0")
+    rounds: int = knob(3, "measured rounds, in each of which every mode passes over all rows once", check="> 0")
+    tokens: int | None = knob(None, "tokens of a pack (default: 4096 for tiny, 8192 for 2b)", check="> 0")
+    batch_size: int | None = knob(None, "rows of a padded batch (default: as a pack holds on average)", check="> 0")
+    rows_per_step: int = knob(36, "rows of an optimiser step, about", check="> 0")
+    gradient_checkpointing: bool | None = knob(None, "recompute activations (default: for 2b only)")
+    bf16: bool = knob(True, "bfloat16 autocast (CUDA only)")
+    attn_implementation: str = knob("sdpa", "attention kernel", choices=("sdpa", "flash_attention_2"))
+    device: str = knob("auto", "auto, cpu or cuda:0")
+    seed: int = knob(0, "seed of rows, order and weights", check=">= 0")
+    output: Path | None = knob(None, "file to write everything measured to (JSON)")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+
+    import torch
+
+    from leap.models import pick_device
+    from leap.provenance import code_revision, hardware, library_versions, utc_now
+
+    device = pick_device(options.device)
+    if options.size == "2b" and device == "cpu" and options.device != "cpu":
+        raise UserError("--size 2b is for a GPU and none is here; use --size tiny, or --device cpu for hours of it")
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(options, Path(folder), device)
+    if options.output:
+        made_by = {
+            "time": utc_now(),
+            "code": code_revision(),
+            "hardware": hardware() | {"threads": torch.get_num_threads()},
+            "library_versions": library_versions(),
+        }
+        write_json(options.output, {"options": as_plain(options), "device": device, **made_by, **results})
+        say(f"written: {options.output}")
+
+
+def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
+    """Rows, model, batches, rounds; prints as it goes and returns what JSON holds."""
+    from leap.models import load_processor
+    from leap.packing import Packer
+    from leap.preflight import check_file
+    from leap.supervision import PlanningCollator, set_pixel_budget
+    from leap.throughput import collate, plan_modes
+
+    write_mixed_rows(folder / "rows.jsonl", options.rows, MIXES[options.size], options.seed)
+    planner = write_planner(folder, options)
+    processor = load_processor(planner)
+    set_pixel_budget(processor, 1, 1024)  # pictures are drawn in the size that is wanted
+    padded = PlanningCollator(processor, None, folder)
+    packed = PlanningCollator(processor, None, folder, Packer(planner, options.attn_implementation))
+    data = check_file(folder / "rows.jsonl", padded, max_length=4096)
+    say(data.text())
+
+    lengths = [length.total for length in data.lengths]
+    budget = options.tokens or _BUDGETS[options.size]
+    if max(lengths) > budget:
+        raise UserError(f"--tokens {budget} is below the longest row; it must be at least {max(lengths)}")
+    plans, per_step = plan_modes(lengths, budget, options.batch_size, options.rows_per_step, options.seed)
+    modes = [collate(n, plan, data.rows, packed if n == "packed" else padded) for n, plan in plans.items()]
+    say(
+        f"{modes[0].rows} rows of {modes[0].tokens:,} tokens in {len(plans['packed'])} packs of up to {budget:,}, and in "
+        f"{len(plans['plain'])} batches of {len(plans['plain'][0])} rows; {per_step} forward passes an optimiser step"
+    )
+    results = {kind: measure_kind(options, kind, planner, device, modes, per_step) for kind in options.kind}
+    return {
+        "row_lengths": [asdict(length) | {"total": length.total} for length in data.lengths],
+        "pack_tokens": budget,
+        "batch_size": len(plans["plain"][0]),
+        "batches_per_step": per_step,
+        "results": results,
+    }
+
+
+def write_planner(folder: Path, options: Options) -> Path:
+    """Processor and config of the model, its tokenizer trained on the rows; random weights need no file."""
+    from transformers import AutoConfig
+
+    from leap.accounting import QWEN3_VL
+    from leap.demo.build import training_texts
+    from leap.demo.tiny_planner import build_tiny_planner
+
+    planner = folder / "planner"
+    build_tiny_planner(planner, training_texts(folder / "rows.jsonl"), options.seed)
+    if options.size != "tiny":
+        tiny = AutoConfig.from_pretrained(planner)
+        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        tokens = {name: getattr(tiny, name) for name in names}  # those of the processor
+        AutoConfig.for_model(**QWEN3_VL[options.size] | tokens).save_pretrained(planner)
+    return planner
+
+
+def measure_kind(
+    options: Options, kind: str, planner: Path, device: str, modes: list[Any], per_step: int
+) -> dict[str, Any]:
+    """Train one kind of model in all modes; prints the table and returns the results of the modes."""
+    import torch
+
+    from leap.accounting import Geometry, peak_flops
+    from leap.throughput import Bench, flops_of_pass
+
+    on_gpu = device.startswith("cuda")
+    checkpointing = options.size == "2b" if options.gradient_checkpointing is None else options.gradient_checkpointing
+    recipe = LoraRecipe() if kind == "lora" else TrainingRecipe()
+    recipe = replace(recipe, gradient_checkpointing=checkpointing, bf16=options.bf16 and on_gpu)
+    flops = flops_of_pass(modes, Geometry.from_folder(planner), recipe)
+    say(f"{options.size}, {kind}, {'bf16' if recipe.bf16 else 'float32'}, gradient checkpointing {checkpointing}:")
+    say(
+        f"  vision tower and mergers are {(flops.vision + flops.merger) / flops.total:.0%} of the model FLOPs; no order of "
+        "rows saves any of them"
+    )
+    fresh = [replace(mode, loss_sum=None, seconds=[], peak_memory_bytes=None, out_of_memory=False) for mode in modes]
+    bench = Bench(build_model(planner, recipe, device, options), fresh, per_step, recipe)
+    bench.run(options.rounds)
+
+    peak = peak_flops(torch.cuda.get_device_name(device), recipe.bf16) if on_gpu else None
+    results = [mode.result(fresh[0], flops.total, peak and peak.flops) for mode in fresh]
+    say(table(results, "all" if on_gpu else "growth"))
+    return {"recipe": as_plain(recipe), "model_flops_of_pass": asdict(flops), "modes": results}
+
+
+def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Options) -> Any:
+    """Random weights on the device, in the precision that training holds them in."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from leap.adapters import attach
+    from leap.packing import ISOLATED_SDPA
+
+    adapter = isinstance(recipe, LoraRecipe)
+    # Without sample_lengths, which only packs have, it is plain SDPA.
+    attention = ISOLATED_SDPA if options.attn_implementation == "sdpa" else options.attn_implementation
+    dtype = torch.bfloat16 if adapter and recipe.bf16 else torch.float32
+    torch.manual_seed(options.seed)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(
+            AutoConfig.from_pretrained(planner), dtype=dtype, attn_implementation=attention
+        )
+        if adapter:
+            model = attach(model, recipe)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def table(results: list[dict[str, Any]], memory: str) -> str:
+    """Markdown, a line a mode."""
+    lines = [
+        f"| batches | x plain | samples/s | tokens/s | supervised tokens/s | padding | peak memory ({memory}) | MFU |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for result in results:
+        peak, mfu = result["peak_memory_bytes"], result["mfu"]
+        cells = [
+            result["mode"],
+            *(["out of memory"] + [""] * 3 if result["out_of_memory"] else _rates(result)),
+            f"{result['padding_share']:.1%}",
+            f"{peak / 2**20:,.0f} MiB" if peak else "",
+            f"{mfu:.1%}" if mfu else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rates(result: dict[str, Any]) -> list[str]:
+    ratio = result["times_plain"]
+    names = ("samples_per_second", "tokens_per_second", "supervised_tokens_per_second")
+    return [f"{ratio:.2f}" if ratio else "", *(f"{result[n]:,.{1 if n.startswith('sam') else 0}f}" for n in names)]
+
+
+if __name__ == "__main__":
+    run(main)
