@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, run_script
 
 READMES = ("README.md", "README_zh.md")
 # Shell words that belong to the machine, not to this project.
-NOT_OURS = ("git", "conda", "source", "cd", "LEAP_WORKSPACE=output/quickstart")
+NOT_OURS = ("git", "conda", "source", "cd", "export", "sbatch", "LEAP_WORKSPACE=output/quickstart")
 
 
 def blocks(readme: str, kind: str) -> list[str]:
@@ -28,7 +28,7 @@ def commands(readme: str) -> list[str]:
     return [line for line in cut if line]
 
 
-SHOWN = sorted({command for readme in READMES for command in commands(readme)})
+SHOWN = sorted({command for readme in (*READMES, "docs/training.md") for command in commands(readme)})
 
 
 @cache

@@ -95,8 +95,8 @@ def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
     plans, per_step = plan_modes(lengths, budget, options.batch_size, options.rows_per_step, options.seed)
     modes = [collate(n, plan, data.rows, packed if n == "packed" else padded) for n, plan in plans.items()]
     say(
-        f"{modes[0].rows} rows of {modes[0].tokens:,} tokens in {len(plans['packed'])} packs of up to {budget:,}, and "
-        f"in {len(plans['plain'])} batches of {len(plans['plain'][0])} rows; {per_step} forward passes an optimiser step"
+        f"{modes[0].rows} rows of {modes[0].tokens:,} tokens in {len(plans['packed'])} packs of up to {budget:,}, "
+        f"and in {len(plans['plain'])} batches of {len(plans['plain'][0])} rows; {per_step} forward passes a step"
     )
     results = {kind: measure_kind(options, kind, planner, device, modes, per_step) for kind in options.kind}
     return {
@@ -142,8 +142,8 @@ def measure_kind(
     flops = flops_of_pass(modes, Geometry.from_folder(planner), recipe)
     say(f"{options.size}, {kind}, {'bf16' if recipe.bf16 else 'float32'}, gradient checkpointing {checkpointing}:")
     say(
-        f"  vision tower and mergers are {(flops.vision + flops.merger) / flops.total:.0%} of the model FLOPs; no order "
-        "of rows saves any of them"
+        f"  vision tower and mergers are {(flops.vision + flops.merger) / flops.total:.0%} of the model FLOPs, in "
+        "whatever order rows come"
     )
     fresh = [replace(mode, loss_sum=None, seconds=[], peak_memory_bytes=None, out_of_memory=False) for mode in modes]
     bench = Bench(build_model(planner, recipe, device, options), fresh, per_step, recipe)
