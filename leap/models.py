@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.checkpoints import read_manifest, weight_files, why_incomplete
+from leap.checkpoints import read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.files import read_json
 
 
@@ -75,11 +75,10 @@ def restore_weights(model: Any, folder: Path) -> None:
 def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
     """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names.
 
-    UserError if that folder cannot be used.
+    UserError if that folder cannot be used, or holds other weights than the adapter was trained on.
     """
-    base = base_model
+    base, manifest = base_model, read_manifest(adapter)
     if base is None:
-        manifest = read_manifest(adapter)
         named = (
             manifest.base_model
             if manifest
@@ -90,6 +89,10 @@ def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
     if problem:
         raise UserError(
             f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model"
+        )
+    if manifest and weights_sha256(base) != manifest.base_weights_sha256:
+        raise UserError(
+            f"{adapter} was trained on another base than {base}: the weights differ. Name its own with --base_model"
         )
     return base
 

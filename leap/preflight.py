@@ -26,6 +26,16 @@ from leap.records import PlanningRow, row_from_record
 from leap.supervision import PlanningCollator, RowLength
 
 _CHUNK = 200  # lines a worker takes at once
+# What a defect's text says, and how the report calls it; the last one is any other.
+_DEFECTS = {
+    "not valid JSON": "not JSON",
+    "'target.steps'": "no plan",
+    "not found": "missing image or video",
+    "unreadable image": "unreadable image",
+    "cannot read the video": "unreadable video",
+    "over model_max_length": "longer than model_max_length",
+    "": "malformed",
+}
 _NUMBERED = re.compile(r"\s*1[).]\s*\S")
 
 
@@ -66,6 +76,8 @@ class Report:
             f"{self.path}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
             f"{len(self.rejected)} rejected"
         ]
+        kinds = Counter(next(kind for kind in _DEFECTS if kind in rejected.defect) for rejected in self.rejected)
+        lines += [f"  {kinds[kind]} rejected: {name}" for kind, name in _DEFECTS.items() if kinds[kind]]
         lines += [f"  {count} rows: {remark}" for remark, count in sorted(self.remarks.items())]
         if self.shrunk:
             lines.append(f"  {self.shrunk} rows: images shrunk to fit model_max_length")
@@ -78,7 +90,7 @@ class Report:
                 marks = [ordered[0], ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1]]
                 cells = "".join(f"{mark:>8}" for mark in marks)
                 lines.append(f"  {name:14}{cells}{sum(values):>14,}{sum(values) / total:>8.1%}")
-            lines += _histogram(parts["total"])
+            lines += _histogram(self.lengths)
         return "\n".join(lines)
 
 
@@ -228,13 +240,22 @@ def _remarks(row: PlanningRow) -> tuple[str, ...]:
     return ()
 
 
-def _histogram(values: list[int], bars: int = 10, width: int = 40) -> list[str]:
-    """Rows by total length, as bars of text."""
-    low, high = min(values), max(values)
+def _histogram(lengths: list[RowLength], bars: int = 10, width: int = 40) -> list[str]:
+    """Rows by total length, as bars of text whose letters show the shares of visual, prompt and supervised tokens."""
+    totals = [length.total for length in lengths]
+    low, high = min(totals), max(totals)
     step = max(1, -(-(high - low + 1) // bars))
-    counts = Counter((value - low) // step for value in values)
-    most = max(counts.values())
-    return [
-        f"  {low + i * step:>6} to {low + (i + 1) * step - 1:<6} {counts[i]:>8} {'#' * round(width * counts[i] / most)}"
-        for i in range(max(counts) + 1)
-    ]
+    binned: dict[int, list[RowLength]] = {}
+    for length in lengths:
+        binned.setdefault((length.total - low) // step, []).append(length)
+    most = max(map(len, binned.values()))
+    lines = ["  rows by length; letters: shares of visual, prompt and supervised tokens"]
+    for i in range(max(binned) + 1):
+        rows = binned.get(i, [])
+        bar = round(width * len(rows) / most)
+        total = sum(row.total for row in rows) or 1
+        ends = [round(bar * sum(row.visual for row in rows) / total)]
+        ends.append(round(bar * sum(row.visual + row.prompt for row in rows) / total))
+        letters = "v" * ends[0] + "p" * (ends[1] - ends[0]) + "s" * (bar - ends[1])
+        lines.append(f"  {low + i * step:>6} to {low + (i + 1) * step - 1:<6} {len(rows):>8} {letters}")
+    return lines

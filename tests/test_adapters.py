@@ -1,8 +1,10 @@
 """LoRA: what presets match on the real architecture, training and resuming, merging."""
 
+import shutil
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from configs.errors import UserError
@@ -171,6 +173,16 @@ def test_a_merged_checkpoint_is_the_adapted_model(demo, adapter, tmp_path):
         run_script("utils/merge_adapter.py", "--checkpoint", adapter, "--output_dir", merged), "is there already"
     )
     assert_one_line_error(run_script("utils/merge_adapter.py", "--checkpoint", base), "not an adapter")
+
+
+def test_an_adapter_is_not_put_on_another_base(demo, adapter, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(demo / "models" / "tiny-planner", other)
+    weights = load_file(other / "model.safetensors")
+    next(iter(weights.values())).add_(0.1)
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    done = run_script("utils/merge_adapter.py", "--checkpoint", adapter, "--base_model", other)
+    assert_one_line_error(done, "was trained on another base than", "the weights differ", "--base_model")
 
 
 def test_an_unknown_preset_is_an_error_that_lists_them():

@@ -108,6 +108,16 @@ def test_a_file_without_a_valid_row_cannot_be_trained_on(workspace):
     assert_one_line_error(done, "rows.jsonl:1: not valid JSON", "No row is left to train on")
 
 
+def test_the_report_counts_defects_by_kind_and_shows_what_lengths_are_made_of(mixed, collator):
+    text = check_file(mixed, collator, 256, workers=1).text()
+    for kind in ("not JSON", "no plan", "missing image or video", "unreadable image", "malformed"):
+        assert f"  1 rejected: {kind}" in text
+    assert "  1 rejected: longer than model_max_length" in text
+    bars = [line.split()[-1] for line in text.splitlines() if " to " in line and line.rstrip()[-1] in "vps"]
+    assert bars
+    assert all(set(bar) <= set("vps") and list(bar) == sorted(bar, key="vps".index) for bar in bars)
+
+
 def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_changes(mixed, collator, demo, monkeypatch):
     computed = []
     length = PlanningCollator.length
