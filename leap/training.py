@@ -20,7 +20,7 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import TrainingArguments
+from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
@@ -97,6 +97,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
 
     run_name = _run_name(recipe.output_dir, workspace)
+    set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     arguments = _arguments(recipe, steps, workspace.logs / run_name, validation is not None, sees=_sees(data))
     trainer = PlanningTrainer(
         model=_model_to_train(recipe),

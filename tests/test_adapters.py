@@ -175,6 +175,24 @@ def test_a_merged_checkpoint_is_the_adapted_model(demo, adapter, tmp_path):
     assert_one_line_error(run_script("utils/merge_adapter.py", "--checkpoint", base), "not an adapter")
 
 
+def test_the_seed_decides_how_an_adapter_starts(demo, tmp_path, workspace):
+    """Whatever random numbers were drawn before in the process."""
+    ends = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(len(ends) + 1)
+        done = run_script(
+            TRAIN,
+            *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", tmp_path / name),
+            *("--max_steps", 1, "--save_steps", 1, "--lr", "1e-12", "--warmup_steps", 0, "--seed", seed),
+            *("--val_file", "none", "--dataloader_num_workers", 0, "--gradient_accumulation_steps", 1),
+        )
+        assert done.returncode == 0, done.stderr
+        ends.append(load_file(tmp_path / name / "checkpoint-1" / "adapter_model.safetensors"))
+    one, again, other = ([tensor for name, tensor in end.items() if "lora_A" in name] for end in ends)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not any(torch.allclose(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_an_adapter_is_not_put_on_another_base(demo, adapter, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(demo / "models" / "tiny-planner", other)
