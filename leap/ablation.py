@@ -19,18 +19,17 @@ from typing import Any
 from configs.config import REPOSITORY, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.checkpoints import (
-    Manifest,
     best_checkpoint,
     kind_of,
     last_complete_checkpoint,
     read_manifest,
     result_name,
     weights_sha256,
-    why_incomplete,
 )
 from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.resume import changes, made_from, require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix
 from leap.vlabench.prompts import PromptWriter
@@ -125,14 +124,8 @@ def _recipe(preset: str, argv: Sequence[str]) -> TrainingRecipe:
 def check_inputs(runs: Sequence[Run], workspace: WorkspaceConfig, best: bool) -> None:
     """UserError if a file that the trainings read is missing, or a run's folder holds another recipe's checkpoints."""
     for recipe in (run.recipe for run in runs):
-        workspace.require(recipe.model_name_or_path, "base model")
-        problem = why_incomplete(recipe.model_name_or_path)
-        if problem:
-            raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
-        workspace.require_file(recipe.train_file, "training file")
-        if recipe.val_file:
-            workspace.require_file(recipe.val_file, "validation file")
-        elif best:
+        require_inputs(recipe, workspace)
+        if best and not recipe.val_file:
             raise UserError("--evaluate best needs validation scores: name validation rows with --val_file")
     for run in runs:
         finished_checkpoint(run)
@@ -144,30 +137,14 @@ def finished_checkpoint(run: Run) -> Path | None:
     manifest = read_manifest(last) if last else None
     if last is None or manifest is None:
         return None
-    changes = _changes(manifest, run.recipe)
-    if changes and not run.recipe.allow_changes:
+    # A training turns bf16 off where there is no GPU that has it.
+    found = changes(manifest, run.recipe, _sources_of(run.recipe), besides="bf16")
+    if found and not run.recipe.allow_changes:
         raise UserError(
-            f"{last} was made otherwise ({'; '.join(changes)}). Give this sweep a name of its own with --name, or "
+            f"{last} was made otherwise ({'; '.join(found)}). Give this sweep a name of its own with --name, or "
             f"remove {run.recipe.output_dir}"
         )
     return last if manifest.steps >= run.recipe.max_steps else None
-
-
-def _changes(manifest: Manifest, recipe: TrainingRecipe) -> list[str]:
-    """What a checkpoint was made from, where it differs from the recipe; the training itself checks once more."""
-    free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]}
-    free.add("bf16")  # a training turns it off where there is no GPU that has it
-    before, now = manifest.recipe, as_plain(recipe)
-    changes = [
-        f"{name}: {before[name]} -> {now[name]}"
-        for name in now
-        if name not in free and name in before and before[name] != now[name]
-    ]
-    if manifest.data_sha256 != sha256_json([_file_sha256(p) for p in (recipe.train_file, recipe.val_file) if p]):
-        changes.append("the content of the training or validation file")
-    if manifest.base_weights_sha256 != _weights_sha256(recipe.model_name_or_path):
-        changes.append("the weights of the base model")
-    return changes
 
 
 def checkpoint_to_evaluate(run: Run, which: str) -> Path:
@@ -268,9 +245,14 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     return [word for name, value in values.items() if value is not None for word in (f"--{name}", str(value))]
 
 
+def _sources_of(recipe: TrainingRecipe) -> dict[str, str]:
+    """What a recipe trains from, by content; hashed once, though many runs share it."""
+    return _sources(recipe.model_name_or_path, recipe.train_file, recipe.val_file)
+
+
 @cache
-def _file_sha256(path: Path) -> str:
-    return sha256_file(path)
+def _sources(base: Path, train_file: Path, val_file: Path | None) -> dict[str, str]:
+    return made_from(TrainingRecipe(model_name_or_path=base, train_file=train_file, val_file=val_file))
 
 
 @cache

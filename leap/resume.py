@@ -6,8 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import find_checkpoints, last_complete_checkpoint, read_manifest, weights_sha256, why_incomplete
+from leap.checkpoints import (
+    Manifest,
+    find_checkpoints,
+    last_complete_checkpoint,
+    read_manifest,
+    weights_sha256,
+    why_incomplete,
+)
 from leap.cli import as_plain
 from leap.files import sha256_file, sha256_json
 from leap.progress import say
@@ -41,24 +49,45 @@ def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: dict[str, str
     """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
     manifest = read_manifest(resume)
     assert manifest is not None, "only folders with a manifest are resumed"
-    free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]}
-    before = manifest.recipe | {"step_size": _step_size(manifest.recipe, manifest.devices)}
-    now = as_plain(recipe)
-    now["step_size"] = _step_size(now, devices)
-    changes = [
+    found = changes(manifest, recipe, sources)
+    before, now = _step_size(manifest.recipe, manifest.devices), _step_size(as_plain(recipe), devices)
+    if before != now:
+        found.append(f"step_size: {before} -> {now}")
+    if found and not recipe.allow_changes:
+        raise UserError(
+            f"{resume} was made with another recipe ({'; '.join(found)}). Use another --output_dir for a new run, "
+            "or --allow_changes to go on from it"
+        )
+
+
+def changes(
+    manifest: Manifest, recipe: TrainingRecipe, sources: dict[str, str], besides: str | None = None
+) -> list[str]:
+    """Where a checkpoint was made otherwise than this recipe and its `sources` would make it; knobs that say only
+    where and how a run executes, and the knob `besides`, may differ."""
+    free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]} | {besides}
+    before, now = manifest.recipe, as_plain(recipe)
+    found = [
         f"{name}: {before[name]} -> {now[name]}"
         for name in now
         if name not in free and name in before and before[name] != now[name]
     ]
     if manifest.base_weights_sha256 != sources["base_weights_sha256"]:
-        changes.append("the weights of the base model")
+        found.append("the weights of the base model")
     if manifest.data_sha256 != sources["data_sha256"]:
-        changes.append("the content of the training or validation file")
-    if changes and not recipe.allow_changes:
-        raise UserError(
-            f"{resume} was made with another recipe ({'; '.join(changes)}). Use another --output_dir for a new run, "
-            "or --allow_changes to go on from it"
-        )
+        found.append("the content of the training or validation file")
+    return found
+
+
+def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
+    """UserError if the base model or a data file is not there."""
+    workspace.require(recipe.model_name_or_path, "base model")
+    problem = why_incomplete(recipe.model_name_or_path)
+    if problem:
+        raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
+    workspace.require_file(recipe.train_file, "training file")
+    if recipe.val_file:
+        workspace.require_file(recipe.val_file, "validation file")
 
 
 def _step_size(recipe: dict[str, Any], devices: int) -> str:

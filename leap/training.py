@@ -36,7 +36,6 @@ from leap.checkpoints import (
     last_complete_checkpoint,
     read_manifest,
     step_of,
-    why_incomplete,
 )
 from leap.cli import as_plain
 from leap.files import Journal, read_jsonl, sha256_json, write_json, write_text
@@ -49,7 +48,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
-from leap.resume import checkpoint_to_resume, made_from
+from leap.resume import checkpoint_to_resume, made_from, require_inputs
 from leap.supervision import PlanningCollator, pixel_budget, set_pixel_budget
 from leap.trainer import PlanningTrainer, Rows
 
@@ -131,14 +130,8 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
 
 def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
     """UserError for what can be wrong before anything is read: files that are not there, knobs that contradict."""
-    workspace.require(recipe.model_name_or_path, "base model")
-    problem = why_incomplete(recipe.model_name_or_path)
-    if problem:
-        raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
-    workspace.require_file(recipe.train_file, "training file")
-    if recipe.val_file:
-        workspace.require_file(recipe.val_file, "validation file")
-    elif recipe.best_metric != "loss":
+    require_inputs(recipe, workspace)
+    if not recipe.val_file and recipe.best_metric != "loss":
         raise UserError(f"best_metric {recipe.best_metric} is computed on validation rows: name them with --val_file")
     _check_packages(recipe)
     if isinstance(recipe, LoraRecipe) and recipe.pure_bf16:

@@ -27,6 +27,7 @@ LIGHT = (
     "leap.dataset_cards",
     "leap.hub",
     "leap.recipes",
+    "leap.resume",
     "leap.splits",
     "leap.overlap",
     "leap.accounting",
