@@ -17,7 +17,7 @@ from configs.config import DIMENSIONS
 from leap.checkpoints import last_complete_checkpoint, read_manifest
 from leap.files import read_json
 from leap.statistics import Estimate, over_seeds
-from leap.vlabench.results import markdown_table, overall
+from leap.vlabench.results import markdown_table, overall, summaries_of
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")
@@ -110,8 +110,7 @@ def measure_scores(results: Path, model: str) -> dict[str, Any]:
 
 
 def _asked(results: Path, model: str) -> dict[str, Any]:
-    paths = {dimension: results / dimension / model / "summary.json" for dimension in DIMENSIONS}
-    summaries = {dimension: read_json(path) for dimension, path in paths.items() if path.is_file()}
+    summaries = summaries_of(results, model)
     if not summaries:
         return {}
     settings = next(iter(summaries.values()))["settings"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
-from leap.models import base_folder, load_processor, load_weights
+from leap.models import base_of, load_processor, load_weights
 from leap.recipes import LoraRecipe
 
 # Where a vision-language model keeps its two towers, by the names of its modules.
@@ -128,7 +128,7 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
         raise UserError(f"cannot merge {adapter}: {problem or 'it is a full model, not an adapter'}")
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder with --output_dir")
-    base = base_folder(adapter, base_model)
+    base, _ = base_of(adapter, base_model)
     model = PeftModel.from_pretrained(load_weights(base, "float32"), adapter).eval()
     processor = load_processor(adapter)
     generator = torch.Generator().manual_seed(0)

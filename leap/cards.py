@@ -18,9 +18,10 @@ from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.chat import planning_prompt
 from leap.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
-from leap.files import read_json, sha256_file, sha256_json, write_text
+from leap.files import read_json, write_text
 from leap.records import iter_rows
-from leap.vlabench.results import METRICS, models_in, overall, results_table
+from leap.resume import data_sha256
+from leap.vlabench.results import METRICS, models_in, overall, results_table, summaries_of
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
 _HUB_IDS = {"Qwen3-VL-2B-Instruct": "Qwen/Qwen3-VL-2B-Instruct"}
@@ -185,7 +186,7 @@ def _first_prompt(manifest: Manifest) -> list[dict] | None:
     files = [Path(name) for name in (manifest.recipe.get("train_file"), manifest.recipe.get("val_file")) if name]
     if not files or not all(path.is_file() for path in files):
         return None
-    if sha256_json([sha256_file(path) for path in files]) != manifest.data_sha256:
+    if data_sha256(files) != manifest.data_sha256:
         return None
     turns = next(iter_rows(files[0])).messages
     single = len(turns) == 1 and all(item["type"] in ("image", "text") for item in turns[0]["content"])
@@ -246,17 +247,12 @@ def _loss_points(folder: Path) -> list[tuple[int, dict[str, float]]]:
 
 def _summaries(folder: Path, result: str, manifest: Manifest, results: Path) -> dict[str, dict]:
     """Evaluation summaries by dimension that carry this checkpoint's name and were answered by its very weights."""
-    found = _results_of(results, result)
+    found = summaries_of(results, result)
     if not found:  # hashing the weights takes seconds
         return {}
     base = manifest.base_weights_sha256 if manifest.kind == "adapter" else None
     weights = (weights_sha256(folder), base)
     return {dimension: summary for dimension, summary in found.items() if _weights_of(summary) == weights}
-
-
-def _results_of(results: Path, model: str) -> dict[str, dict]:
-    paths = {dimension: results / dimension / model / "summary.json" for dimension in DIMENSIONS}
-    return {dimension: read_json(path) for dimension, path in paths.items() if path.is_file()}
 
 
 def _weights_of(summary: dict) -> tuple[str | None, str | None]:
@@ -266,7 +262,7 @@ def _weights_of(summary: dict) -> tuple[str | None, str | None]:
 
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     """Names in results of the untouched base, this model with blank images and the constant plan, as far as run."""
-    base = {_weights_of(summary)[0] for summary in _results_of(results, "baseline").values()}
+    base = {_weights_of(summary)[0] for summary in summaries_of(results, "baseline").values()}
     wanted = {f"{result}_blank", "constant"} | ({"baseline"} if base == {manifest.base_weights_sha256} else set())
     return [model for model in models_in(results) if model in wanted]
 

@@ -55,15 +55,20 @@ def image_candidates(written: str, folder: Path, image_root: Path | None, worksp
     return [place / form for place in places for form in forms]
 
 
+def first_file(candidates: list[Path]) -> Path | None:
+    """The first of these that is a file."""
+    # os.path.isfile is False, not an error, for a text too long for a path.
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+
+
 def resolve_image(
     written: str, row: PlanningRow, image_root: Path | None, workspace: Path, what: str = "image"
 ) -> Path:
     """The file that an image path of `row` means: the first of `image_candidates` there is, else UserError. Also for
     another kind of file, named by `what`."""
     candidates = image_candidates(written, row.folder, image_root, workspace)
-    for candidate in candidates:
-        if os.path.isfile(candidate):  # False, not an error, for a text too long for a path
-            return candidate
+    if found := first_file(candidates):
+        return found
     raise UserError(
         f"{row.where}: {what} not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other "
         f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root"

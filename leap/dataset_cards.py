@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cards import card_text, table
-from leap.chat import image_items, task_name_in
+from leap.chat import image_items, task_name_of
 from leap.files import sha256_file
 from leap.records import PlanningRow, iter_rows
 
@@ -70,8 +70,7 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
 
 
 def _task(row: PlanningRow) -> str | None:
-    texts = [item["text"] for item in row.messages[-1]["content"] if item["type"] == "text"]
-    return row.task_name or row.task_id or next((name for text in texts if (name := task_name_in(text))), None)
+    return row.task_name or row.task_id or task_name_of(row)
 
 
 def _is_agibot(picture: str) -> bool:

@@ -63,7 +63,9 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")  # noqa: SIM115  closed by close()
-        _lock(self._file, path)
+        if not locked(self._file):
+            self._file.close()
+            raise UserError(f"{path} is being written by another process; wait for it or stop it")
         self.repaired_bytes = self._cut_torn_line()
 
     def _cut_torn_line(self) -> int:
@@ -143,16 +145,17 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def locked(file: BinaryIO) -> bool:
+    """Lock an open file for this process, unless another one has: then False."""
     import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
-        raise UserError(f"{path} is being written by another process; wait for it or stop it") from None
+        return False
     except OSError:
         pass  # some network file systems have no locks; a single writer is then the user's care
+    return True
 
 
 def _umask() -> int:

@@ -21,6 +21,7 @@ from leap.chat import image_items, resolve_image
 from leap.checkpoints import CARD, MANIFEST, is_run_state, manifest_text, read_manifest, why_incomplete
 from leap.files import read_json
 from leap.records import PlanningRow, iter_rows
+from leap.videos import video_items
 
 # Files that the libraries write paths of this machine into.
 _WITH_PATHS = ("config.json", "adapter_config.json", "trainer_state.json")
@@ -124,7 +125,8 @@ def dataset_upload(path: Path) -> Upload:
     by_folder: dict[str, int] = {}
     for file in files:
         for row in iter_rows(file):
-            _refuse_videos(row)
+            if video_items(row):
+                raise UserError(f"{row.where}: videos are not taken along; hf upload takes any folder")
             for written in image_items(row):
                 _refuse_outside(written, row)
                 if archives:
@@ -147,11 +149,6 @@ def dataset_upload(path: Path) -> Upload:
                 f"taken to be in {archives[0].name}" if packed else "no part of it"
             )
     return upload
-
-
-def _refuse_videos(row: PlanningRow) -> None:
-    if any(item["type"] == "video" for turn in row.messages for item in turn["content"]):
-        raise UserError(f"{row.where}: videos are not taken along; hf upload takes any folder")
 
 
 def _refuse_outside(written: str, row: PlanningRow) -> None:

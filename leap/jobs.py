@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
-import fcntl
 import os
 import shlex
 import signal
@@ -26,6 +25,7 @@ from typing import BinaryIO
 
 from configs.config import REPOSITORY
 from configs.errors import UserError
+from leap.files import locked
 from leap.provenance import utc_now
 
 _LOOK_EVERY_S = 0.1
@@ -52,7 +52,7 @@ def only_one(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         limit, told = time.monotonic() + _WAIT_FOR_ORPHAN_S, False
-        while not _locked(file):
+        while not locked(file):
             if time.monotonic() > limit:
                 raise UserError(f"{path} is held by another process that does the same work; wait for it or stop it")
             if not told:
@@ -128,14 +128,6 @@ def _watch(child: subprocess.Popen, log: BinaryIO, told: list[int]) -> None:
 
 def _end_with_parent() -> None:
     _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-
-
-def _locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 
 class Meter:
-    """Sees every batch of this device, is told the sums over all devices, and gives rates."""
+    """Measures batches of this device, is told the sums over all devices, and gives rates."""
 
     def __init__(self, flops_of: Callable[[Mapping[str, Any]], float] | None = None, peak_flops: float | None = None):
         """`flops_of` gives the model FLOPs of training on a batch; `peak_flops` a second of all devices together."""
         self._flops_of, self._peak = flops_of, peak_flops
-        self._seen = [0.0, 0.0, 0.0]  # of this device: tokens of rows, all tokens computed, FLOPs
-        self._done = [0.0, 0.0, 0.0]  # of all devices, since the last `rates`
+        self._done = [
+            0.0,
+            0.0,
+            0.0,
+        ]  # tokens of rows, all tokens computed, FLOPs: of all devices since the last `rates`
         self._clock = time.monotonic()
         self._seconds_before = 0.0
 
-    def see(self, batch: Mapping[str, Any]) -> None:
-        """Note a collated batch; its `row_lengths` are the tokens of each row that is no filler."""
-        flops = self._flops_of(batch) if self._flops_of else 0.0
-        for i, amount in enumerate((sum(batch["row_lengths"]), batch["input_ids"].numel(), flops)):
-            self._seen[i] += amount
-
-    def take_seen(self) -> list[float]:
-        """What this device saw since the last call: tokens of rows, all tokens, FLOPs."""
-        seen, self._seen = self._seen, [0.0, 0.0, 0.0]
-        return seen
+    def seen(self, batches: Sequence[Mapping[str, Any]]) -> list[float]:
+        """What collated batches hold: tokens of rows that are no fillers (their `row_lengths`), all tokens, FLOPs."""
+        return [
+            sum(sum(batch["row_lengths"]) for batch in batches),
+            sum(batch["input_ids"].numel() for batch in batches),
+            sum(map(self._flops_of, batches)) if self._flops_of else 0.0,
+        ]
 
     def count(self, seen: list[float]) -> None:
-        """Add the sums over all devices of what each one saw."""
+        """Add the sums over all devices of what each one has `seen`."""
         self._done = [have + more for have, more in zip(self._done, seen, strict=True)]
 
     def start(self, seconds: float) -> None:

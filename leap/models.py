@@ -72,10 +72,11 @@ def restore_weights(model: Any, folder: Path) -> None:
         raise UserError(f"{folder} does not fit {type(model).__name__}: {wrong[0]} is in one of them only")
 
 
-def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
+def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
     """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names.
 
-    UserError if that folder cannot be used, or holds other weights than the adapter was trained on.
+    Also the hash of its weights. UserError if that folder cannot be used, or holds other weights than the adapter was
+    trained on.
     """
     base, manifest = base_model, read_manifest(adapter)
     if base is None:
@@ -90,11 +91,12 @@ def base_folder(adapter: Path, base_model: Path | None = None) -> Path:
         raise UserError(
             f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model"
         )
-    if manifest and weights_sha256(base) != manifest.base_weights_sha256:
+    weights = weights_sha256(base)
+    if manifest and weights != manifest.base_weights_sha256:
         raise UserError(
             f"{adapter} was trained on another base than {base}: the weights differ. Name its own with --base_model"
         )
-    return base
+    return base, weights
 
 
 def quiet_transformers() -> None:

@@ -42,6 +42,11 @@ AttentionInterface.register(ISOLATED_SDPA, isolated_sdpa)
 AttentionMaskInterface.register(ISOLATED_SDPA, sdpa_mask)
 
 
+def kernel_for_packs(attn_implementation: str) -> str:
+    """The attention that a model must be loaded with for packs, where this one is wished for."""
+    return ISOLATED_SDPA if attn_implementation == "sdpa" else attn_implementation
+
+
 class Packer:
     """Turns the tokens of rows into the inputs of one packed sequence, for one architecture and attention kernel."""
 
@@ -59,7 +64,7 @@ class Packer:
             )
         self._rope_index = inner.get_rope_index
         # Isolated SDPA goes by the rows' lengths; the other kernels find the borders in a row of text positions.
-        self._isolated = attn_implementation in ("sdpa", ISOLATED_SDPA)
+        self._isolated = kernel_for_packs(attn_implementation) == ISOLATED_SDPA
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ from leap.files import sha256_json, write_text
 from leap.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
 from leap.plans import FormatError, read_tolerant
 from leap.progress import Progress
-from leap.records import PlanningRow, row_from_record
+from leap.records import PlanningRow, no_rows, row_from_record
 from leap.supervision import PlanningCollator, RowLength
 
 _CHUNK = 200  # lines a worker takes at once
@@ -129,7 +129,7 @@ def check_file(
                 report.remarks["duplicate of an earlier row"] += 1
             known[number] = verdict.known
     if not report.rows and not report.rejected:
-        raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
+        raise no_rows(path)
     if known and known != before:
         write_known(cache, known)
     return report

@@ -45,8 +45,13 @@ def read_rows(path: Path) -> list[PlanningRow]:
     """All rows of a planning JSONL; UserError names file, line and defect. An empty file is an error."""
     rows = list(iter_rows(path))
     if not rows:
-        raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
+        raise no_rows(path)
     return rows
+
+
+def no_rows(path: Path) -> UserError:
+    """What to say of a planning file without rows."""
+    return UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
 
 
 def iter_rows(path: Path) -> Iterator[PlanningRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,13 @@ from leap.recipes import TrainingRecipe
 
 def made_from(recipe: TrainingRecipe) -> dict[str, str]:
     """What a run starts from, by content."""
-    data = [sha256_file(path) for path in (recipe.train_file, recipe.val_file) if path]
-    return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": sha256_json(data)}
+    files = [path for path in (recipe.train_file, recipe.val_file) if path]
+    return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": data_sha256(files)}
+
+
+def data_sha256(files: Sequence[Path]) -> str:
+    """One hash over the contents of the training file and, if there is one, the validation file."""
+    return sha256_json([sha256_file(path) for path in files])
 
 
 def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> Path | None:

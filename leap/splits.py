@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
 from collections import Counter
@@ -23,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError
-from leap.chat import image_candidates, image_items, task_name_of
+from leap.chat import first_file, image_candidates, image_items, task_name_of
 from leap.files import numbered_jsonl, replacing, sha256_file
 from leap.progress import Progress
-from leap.records import PlanningRow, row_from_record
+from leap.records import PlanningRow, no_rows, row_from_record
 
 _TASK_AND_EPISODE = re.compile(r"(\d+)-(\d+)")  # stem of a published picture: 327-648642
 _BATCH = 4096  # pictures handed to the threads at once
@@ -68,7 +67,7 @@ def read_split_rows(path: Path, image_root: Path | None, workspace: Path) -> lis
             SplitRow(path, number, task_id, name, episode, written, images, plan, content, [None] * len(images))
         )
     if not rows:
-        raise UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
+        raise no_rows(path)
     return rows
 
 
@@ -209,8 +208,7 @@ def _holds(path: Path, lines: Callable[[], Iterable[bytes]]) -> bool:
 
 
 def _image(written: str, folder: Path, image_root: Path | None, workspace: Path) -> Path | None:
-    candidates = image_candidates(written, folder, image_root, workspace)
-    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+    return first_file(image_candidates(written, folder, image_root, workspace))
 
 
 def _digest(path: Path) -> str | None:

@@ -25,8 +25,8 @@ from leap.models import is_out_of_memory
 from leap.progress import say
 from leap.recipes import TrainingRecipe
 from leap.records import PlanningRow
-from leap.supervision import IGNORED, PlanningCollator
-from leap.trainer import for_loss, supervised_loss
+from leap.supervision import PlanningCollator
+from leap.trainer import for_loss, supervised_loss, supervised_tokens
 
 MODES = ("plain", "grouped", "packed")
 
@@ -58,7 +58,7 @@ class Mode:
 
     @property
     def supervised_tokens(self) -> int:
-        return sum(map(_supervised, self.batches))
+        return sum(map(supervised_tokens, self.batches))
 
     @property
     def largest_batch_tokens(self) -> int:
@@ -202,7 +202,7 @@ class Bench:
         """One pass over the rows in optimiser steps."""
         for start in range(0, len(mode.batches), self.batches_per_step):
             step = mode.batches[start : start + self.batches_per_step]
-            supervised = sum(map(_supervised, step))
+            supervised = sum(map(supervised_tokens, step))
             for batch in step:
                 self._forward(batch, supervised).backward()
             torch.nn.utils.clip_grad_norm_(self._trained, self.recipe.max_grad_norm)
@@ -252,7 +252,3 @@ class PeakMemory:
 def _status_bytes(name: str) -> int:
     lines: Iterator[str] = iter(Path("/proc/self/status").read_text().splitlines())
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def _supervised(batch: dict[str, Any]) -> int:
-    return int((batch["labels"][:, 1:] != IGNORED).sum())

@@ -86,6 +86,11 @@ def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any
     return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
+def supervised_tokens(batch: dict[str, Any]) -> int:
+    """How many tokens of a collated batch the loss sees."""
+    return int((batch["labels"][:, 1:] != IGNORED).sum())
+
+
 def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
     """A collated batch for a forward pass whose logits are those of the supervised positions, without key/value cache;
     `labels` are the targets there."""
@@ -138,10 +143,8 @@ class PlanningTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step on this device, and the supervised tokens of the step on all of them."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        for batch in batches:
-            self.meter.see(batch)
-        supervised = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
-        known = torch.tensor([supervised, *self.meter.take_seen(), self.asked_to_stop], dtype=torch.float64)
+        supervised = sum(map(supervised_tokens, batches))
+        known = torch.tensor([supervised, *self.meter.seen(batches), self.asked_to_stop], dtype=torch.float64)
         supervised, *seen, stop = self.accelerator.reduce(known.to(device), reduction="sum").tolist()
         self.meter.count(seen)
         self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(seen[0])

@@ -41,7 +41,7 @@ from leap.cli import as_plain
 from leap.files import Journal, read_jsonl, sha256_json, write_json, write_text
 from leap.meter import Meter
 from leap.models import load_processor, load_weights
-from leap.packing import ISOLATED_SDPA, Packer
+from leap.packing import Packer, kernel_for_packs
 from leap.parts import freeze
 from leap.preflight import Report, check_file, write_rejected
 from leap.progress import say
@@ -270,7 +270,7 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
     Frozen weights receive no updates that bfloat16 could lose, so under bf16 they are held in it; the adapter's own
     weights stay float32 either way.
     """
-    attention = ISOLATED_SDPA if recipe.packing and recipe.attn_implementation == "sdpa" else recipe.attn_implementation
+    attention = kernel_for_packs(recipe.attn_implementation) if recipe.packing else recipe.attn_implementation
     if isinstance(recipe, LoraRecipe):
         if recipe.load_in_4bit:
             base = load_base_in_4bit(recipe.model_name_or_path, attention)

@@ -15,7 +15,7 @@ from leap.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.files import sha256_json
 from leap.generation import greedy
 from leap.images import decode_image
-from leap.models import base_folder, is_out_of_memory, load_for_planning, load_processor, pick_device
+from leap.models import base_of, is_out_of_memory, load_for_planning, load_processor, pick_device
 from leap.planners import Answer, MachineFailure, Query
 from leap.supervision import pixel_budget, set_pixel_budget
 
@@ -37,7 +37,7 @@ class HuggingFacePlanner:
         if problem:
             raise UserError(f"cannot use {folder}: {problem}")
         self.folder, self.device = folder, pick_device(device)
-        self.base = base_folder(folder, base_model) if kind_of(folder) == "adapter" else None
+        self.base, base_weights = base_of(folder, base_model) if kind_of(folder) == "adapter" else (None, None)
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self.max_new_tokens, self.blank_images = max_new_tokens, blank_images
         self.processor = load_processor(folder)
@@ -46,7 +46,7 @@ class HuggingFacePlanner:
         self._identity = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
-            "base_weights_sha256": weights_sha256(self.base) if self.base else None,
+            "base_weights_sha256": base_weights,
             "chat_template_sha256": sha256_json(self.processor.chat_template),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,

@@ -181,6 +181,12 @@ def results_table(results: Path, models: Sequence[str]) -> str:
     return markdown_table(rows)
 
 
+def summaries_of(results: Path, model: str) -> dict[str, dict]:
+    """The summary.json of a model by dimension, as far as there is one."""
+    paths = {dimension: results / dimension / model / "summary.json" for dimension in DIMENSIONS}
+    return {dimension: read_json(path) for dimension, path in paths.items() if path.is_file()}
+
+
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows, the first one the head, as Markdown whose columns also line up on a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -161,11 +161,11 @@ def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Opt
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from leap.adapters import attach
-    from leap.packing import ISOLATED_SDPA
+    from leap.packing import kernel_for_packs
 
     adapter = isinstance(recipe, LoraRecipe)
     # Without sample_lengths, which only packs have, it is plain SDPA.
-    attention = ISOLATED_SDPA if options.attn_implementation == "sdpa" else options.attn_implementation
+    attention = kernel_for_packs(options.attn_implementation)
     dtype = torch.bfloat16 if adapter and recipe.bf16 else torch.float32
     torch.manual_seed(options.seed)
     with torch.device(device):
