@@ -1,42 +1,90 @@
-"""Who answers a prompt. A planner is one module with one class."""
+"""Who answers a prompt. A planner is one module with one class, and one line in PLANNERS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
 
-@dataclass(frozen=True)
-class Query:
-    """One prompt: the items of a user turn (images as bytes), and which example it asks about."""
+from leap.images import decode_image
 
-    dimension: str
-    task: str
-    number: int
-    items: list[dict]  # {"type": "text", "text": str} or {"type": "image", "image": bytes}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The text a planner gave. `stop` is "end" (it ended its turn) or "length" (the token limit cut it)."""
-
-    text: str
-    new_tokens: int
-    stop: str
+# Name of --planner -> module. Each has `open_planner(options, folder) -> Planner`, where `options` are
+# leap.vlabench.options.EvaluationOptions and `folder` is the model's, or None for a planner that has none.
+PLANNERS = {
+    "huggingface": "leap.planners.huggingface",
+    "constant": "leap.planners.constant",
+}
 
 
 class MachineFailure(Exception):
     """The machine, not the model, failed (out of memory, a refused connection): no answer, and no wrong one either."""
 
 
+@dataclass(frozen=True)
+class Query:
+    """One prompt. `key` names it among all of a run; `task` is what a control may know of it.
+
+    `messages` are chat turns whose content is a list of {"type": "text", "text": str} and {"type": "image", "image":
+    path}; with `blank_images` each picture is shown as a grey one of its size.
+    """
+
+    key: str
+    task: str
+    messages: list[dict]
+    blank_images: bool = False
+
+    def picture_paths(self) -> list[Path]:
+        """The files of the pictures, in the order in which the prompt shows them."""
+        return [Path(item["image"]) for turn in self.messages for item in turn["content"] if item["type"] == "image"]
+
+    def pictures(self) -> list[Image.Image]:
+        """The pictures as RGB, in the same order. MachineFailure names one that cannot be read."""
+        return [self._picture(path) for path in self.picture_paths()]
+
+    def _picture(self, path: Path) -> Image.Image:
+        try:
+            picture = decode_image(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise MachineFailure(f"unreadable image {path} ({error})") from error
+        return Image.new("RGB", picture.size, "grey") if self.blank_images else picture
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text a planner gave. `stop` is "end" (it ended its turn), "length" (the token limit cut it) or "plan" (it was
+    stopped behind a finished plan, after which nothing it says can change a score)."""
+
+    text: str
+    new_tokens: int
+    stop: str
+
+
+Answered = tuple[Query, Answer | MachineFailure]
+
+
 class Planner(Protocol):
-    """What the evaluation needs of a planner."""
+    """What an evaluation needs of a planner."""
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its answers besides the prompt: model hash, decoding, precision."""
         ...
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer a query, in order. MachineFailure if the machine gave out; the caller may try fewer at once."""
+    def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
+        """The queries in groups that are answered, and stored, at once; the same queries make the same groups."""
         ...
+
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+        """Answers as they come, in lists that the caller stores before it asks for the next.
+
+        Each query comes out once, in any order, with its answer or why the machine gave none.
+        """
+        ...
+
+
+def open_planner(name: str, options: Any, folder: Path | None) -> Planner:
+    """The planner that PLANNERS lists as `name`. UserError if it cannot be had."""
+    return importlib.import_module(PLANNERS[name]).open_planner(options, folder)
