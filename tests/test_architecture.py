@@ -32,6 +32,7 @@ LIGHT = (
     "leap.overlap",
     "leap.accounting",
     "leap.statistics",
+    "leap.status",
     "leap.ablation",
     "leap.ablation_table",
     "leap.jobs",
