@@ -42,6 +42,7 @@ LIGHT = (
     "leap.vlabench.options",
     "leap.vlabench.prompts",
     "leap.vlabench.scoring",
+    "leap.vlabench.diagnosis",
     "leap.vlabench.results",
     "leap.vlabench.run",
     "leap.plots",
