@@ -193,3 +193,18 @@ def pieces(names: list[Any]) -> list[tuple[int, int]]:
 def fenced(skill_sequence: list[dict]) -> str:
     """A skill sequence as an answer that both readers take: compact JSON in a json fence."""
     return "```json\n" + json.dumps(skill_sequence, separators=(",", ":")) + "\n```"
+
+
+def ends_with_a_plan(text: str) -> bool:
+    """Whether nothing that follows can change a score of this answer (without chain of thought): its first json fence
+    has closed on a valid skill list, and no list began before it."""
+    before, fence, rest = text.partition("```json")
+    inside, closed, _ = rest.partition("```")
+    inside = inside.lstrip()
+    if not fence or not closed or _LIST_START.search(before) or not _LIST_START.match(inside):
+        return False
+    try:
+        steps_of(json.loads(inside))
+    except (ValueError, RecursionError, FormatError):
+        return False
+    return True
