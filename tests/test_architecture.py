@@ -44,6 +44,7 @@ LIGHT = (
     "leap.vlabench.scoring",
     "leap.vlabench.diagnosis",
     "leap.vlabench.results",
+    "leap.vlabench.rescore",
     "leap.vlabench.run",
     "leap.plots",
     "leap.demo.build",
