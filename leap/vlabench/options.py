@@ -41,6 +41,14 @@ class EvaluationOptions:
     image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
     image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
     device: str = knob("auto", "auto, cpu or cuda:0")
+
+    base_url: str = knob("", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL)")
+    model: str = knob("", "name under which the endpoint serves the model")
+    endpoint_id: str = knob("", "names what the endpoint serves in the results' settings, in place of its address")
+    concurrency: int = knob(8, "requests in flight at the endpoint", check="> 0", free=True)
+    request_timeout_s: float = knob(300.0, "longest wait for an answer in seconds", check="> 0", free=True)
+    max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
+
     output_dir: Path = knob(Path("eva_results"), "folder of the results")
     suffix: str = knob("", "appended to the model's name in results")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
