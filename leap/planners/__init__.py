@@ -18,6 +18,8 @@ PLANNERS = {
     "huggingface": "leap.planners.huggingface",
     "constant": "leap.planners.constant",
     "openai": "leap.planners.endpoint",
+    "internvl-chat": "leap.planners.remote_code",
+    "minicpm-chat": "leap.planners.remote_code",
 }
 
 
