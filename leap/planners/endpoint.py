@@ -27,7 +27,7 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.images import intact_bytes
-from leap.planners import Answer, Answered, MachineFailure, Query
+from leap.planners import Answer, Answered, MachineFailure, Query, UnreadablePicture
 from leap.vlabench.options import EvaluationOptions
 
 LONGEST_WAIT_S = 120.0  # between two tries, whatever Retry-After asks for
@@ -52,7 +52,10 @@ class _NoAnswer(Exception):
 
 
 class EndpointPlanner:
-    """A served model. Up to `concurrency` requests are in flight, each prompt one request, in any order."""
+    """A served model. Up to `concurrency` requests are in flight, each prompt one request, in any order.
+
+    `notes` say what a user should know before trusting its numbers.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class EndpointPlanner:
         self.request_timeout_s, self.max_retries, self.backoff_s = request_timeout_s, max_retries, backoff_s
         self._api_key = api_key
         self._endpoint = endpoint_id or self.address
+        unseen = f"which weights {self.address} serves as {model} cannot be seen from here; --endpoint_id can name them"
+        self.notes = [] if endpoint_id else [unseen]
         self._answered, self._failures, self._last_kind = False, 0, ""
 
     def identity(self) -> dict[str, Any]:
@@ -294,7 +299,7 @@ def _file_url(path: Path) -> str:
         with Image.open(io.BytesIO(content)) as picture:
             kind = picture.get_format_mimetype() or f"image/{picture.format}".lower()
     except ValueError as error:
-        raise MachineFailure(f"unreadable image: {path} {error}") from error
+        raise UnreadablePicture(f"unreadable image: {path} {error}") from error
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

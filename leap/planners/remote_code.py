@@ -36,6 +36,7 @@ class ChatPlanner:
     """A model folder with code of its own, asked one prompt at a time, decoding greedily."""
 
     name: str
+    notes = ()
     language_model: str  # attribute of the model whose `generate` writes the answer
 
     def __init__(self, folder: Path, device: str = "auto", max_new_tokens: int = 512) -> None:

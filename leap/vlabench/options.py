@@ -41,6 +41,9 @@ class EvaluationOptions:
     image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
     image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
     device: str = knob("auto", "auto, cpu or cuda:0")
+    output_dir: Path = knob(Path("eva_results"), "folder of the results")
+    suffix: str = knob("", "appended to the model's name in results")
+    overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
     base_url: str = knob("", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL)")
     model: str = knob("", "name under which the endpoint serves the model")
@@ -49,10 +52,6 @@ class EvaluationOptions:
     request_timeout_s: float = knob(300.0, "longest wait for an answer in seconds", check="> 0", free=True)
     max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
     trust_remote_code: bool = knob(False, "run the Python files in the model's folder (the chat planners need it)")
-
-    output_dir: Path = knob(Path("eva_results"), "folder of the results")
-    suffix: str = knob("", "appended to the model's name in results")
-    overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
 
 def name_suffix(options: EvaluationOptions) -> str:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.planners import Answer, MachineFailure, Query, endpoint, open_planner
+from leap.planners import Answer, MachineFailure, Query, UnreadablePicture, endpoint, open_planner
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.options import EvaluationOptions
 from tests.planners.endpoint_server import Reply, completion, serving
@@ -93,7 +93,7 @@ def test_a_damaged_picture_fails_its_own_example_only(server, pictures):
     pictures[0].write_bytes(pictures[0].read_bytes()[:40])
     answers = ask(planner_of(server), query("bad", *pictures), query("good", pictures[1]))
     assert str(pictures[0]) in str(answers["bad"])
-    assert isinstance(answers["bad"], MachineFailure)
+    assert isinstance(answers["bad"], UnreadablePicture)
     assert answers["good"] == Answer("ok", 3, "end")
     assert len(server.requests) == 1
 
@@ -318,8 +318,9 @@ def test_the_identity_says_what_was_asked_of_whom_and_holds_no_secret(server):
     assert planner_of(server, concurrency=5, max_retries=1).identity() == plain.identity()
     assert planner_of(server, max_new_tokens=9).identity() != plain.identity()
     assert EndpointPlanner(server.url, "other").identity() != plain.identity()
-    named = [EndpointPlanner(url, "m", endpoint_id="sha").identity() for url in (server.url, "http://elsewhere/v1")]
-    assert named[0] == named[1]
+    named = [EndpointPlanner(url, "m", endpoint_id="sha") for url in (server.url, "http://elsewhere/v1")]
+    assert named[0].identity() == named[1].identity()
+    assert (len(plain.notes), named[0].notes) == (1, [])
     assert SECRET not in json.dumps(plain.identity())
 
 

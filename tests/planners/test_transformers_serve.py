@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from configs.config import WorkspaceConfig
-from leap.generation import greedy
 from leap.models import load_processor, load_weights
 from leap.planners import Query
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
+
+NEW_TOKENS = 24
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -68,14 +69,23 @@ def test_a_served_model_gives_the_answers_of_the_same_model_here(demo, lively, s
         Query(f"{example.task} {example.number}", example.task, [{"role": "user", "content": writer.write(example)}])
         for example in examples
     ]
-    planner = EndpointPlanner(served, str(lively), max_new_tokens=24, concurrency=2, request_timeout_s=60)
+    planner = EndpointPlanner(served, str(lively), max_new_tokens=NEW_TOKENS, concurrency=2, request_timeout_s=60)
     answers = {query.key: answer for found in planner.answer(planner.batches(queries)) for query, answer in found}
 
     model, processor = load_weights(lively, "float32").eval(), load_processor(lively)
     for query in queries:
-        prompt = processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
-        [here] = greedy(model, processor, [prompt], query.pictures(), 24)
-        there = answers[query.key]
+        text, tokens = greedy(model, processor, query)
         # The server strips the text it sends.
-        assert (there.text, there.new_tokens, there.stop) == (here.text.strip(), here.new_tokens, here.stop)
+        assert (answers[query.key].text, answers[query.key].new_tokens) == (text.strip(), tokens)
+        assert answers[query.key].stop == ("length" if tokens == NEW_TOKENS else "end")
     assert len({answer.text for answer in answers.values()}) == len(queries)
+
+
+@torch.no_grad()
+def greedy(model, processor, query) -> tuple[str, int]:
+    """What the model says to one prompt, and in how many tokens."""
+    prompt = processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[prompt], images=query.pictures(), return_tensors="pt")
+    options = {"do_sample": False, "temperature": None, "top_p": None, "repetition_penalty": 1.0}
+    output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, **options)[0, inputs["input_ids"].shape[1] :]
+    return processor.tokenizer.decode(output, skip_special_tokens=True), len(output)
