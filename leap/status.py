@@ -12,7 +12,6 @@ import dataclasses
 import math
 import os
 import socket
-import sys
 import time
 import typing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import read_json, write_json
+from leap.progress import say
 from leap.provenance import utc_now
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
@@ -121,8 +121,8 @@ class Status:
     def update(
         self, done: int | None = None, *, failures: int | None = None, phase: str | None = None, **counts: float
     ) -> None:
-        """Note how far the run is; what is not given stays. The file follows within a second or at the next update,
-        a new phase at once."""
+        """Note how far the run is; what is not given stays, and nothing at all says that it lives. The file follows
+        within a second or at the next update, a new phase at once."""
         before = self._now
         self._now = dataclasses.replace(
             before,
@@ -154,7 +154,7 @@ class Status:
             write_json(self.path, dataclasses.asdict(self._now))
         except OSError as error:
             if not self._warned:
-                print(f"warning: cannot write {self.path} ({error.strerror}); the run goes on", file=sys.stderr)
+                say(f"warning: cannot write {self.path} ({error.strerror}); the run goes on")
             self._warned = True
 
 
