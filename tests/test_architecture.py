@@ -33,6 +33,8 @@ LIGHT = (
     "leap.accounting",
     "leap.statistics",
     "leap.status",
+    "leap.monitor",
+    "leap.monitor_table",
     "leap.ablation",
     "leap.ablation_table",
     "leap.jobs",
