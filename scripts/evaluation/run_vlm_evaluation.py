@@ -117,7 +117,7 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
         for folder in find_all_checkpoints(workspace.output):
             problem = why_incomplete(folder)
             if problem:
-                print(f"skipping {folder}: {problem}")
+                say(f"skipping {folder}: {problem}")
             else:
                 jobs.append((folder, result_name(folder, workspace.output)))
     for folder in options.checkpoint:
