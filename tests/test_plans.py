@@ -109,8 +109,26 @@ def test_a_fenced_plan_is_read_by_both_readers():
 
 
 ANSWER = '[{"name":"pick","params":{"target_entity_name":2}},{"name":"place","params":{"target_container_name":"4"}}]'
-OPENINGS = ("", "Here it is: ", "[1, 2] is a list. ", "`code` ", '{"note": 1}', '[{"name": "pick"', "```json nothing", "a ``` b ")
-INSIDES = (ANSWER, f'{{"skill_sequence": {ANSWER}}}', f"  {ANSWER}\n", "[]", '{"a": 1}', ANSWER[:-1], f"[{ANSWER}]", ANSWER + ANSWER)
+OPENINGS = (
+    "",
+    "Here it is: ",
+    "[1, 2] is a list. ",
+    "`code` ",
+    '{"note": 1}',
+    '[{"name": "pick"',
+    "```json nothing",
+    "a ``` b ",
+)
+INSIDES = (
+    ANSWER,
+    f'{{"skill_sequence": {ANSWER}}}',
+    f"  {ANSWER}\n",
+    "[]",
+    '{"a": 1}',
+    ANSWER[:-1],
+    f"[{ANSWER}]",
+    ANSWER + ANSWER,
+)
 ENDINGS = ("```", "```\n", "```json", "``", "``` and")
 REST = (
     f"```json\n{ANSWER.replace('2', '7')}\n```",
