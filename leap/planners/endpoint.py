@@ -179,7 +179,7 @@ class EndpointPlanner:
         except TimeoutError:
             raise _NoAnswer(f"no answer within {self.request_timeout_s:g} s") from None
         except openai.APIConnectionError as error:  # its timeouts too
-            raise _NoAnswer(self._shown(f"no connection to {self.address} ({_cause(error)})")) from None
+            raise _NoAnswer(self._shown(f"connection to {self.address} failed ({_cause(error)})")) from None
         try:
             return read_answer(response.http_response.content)
         except ValueError as error:
@@ -332,12 +332,9 @@ def _words(error: openai.APIStatusError) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of a failed connection."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
-    return str(error) or type(error).__name__
+    """The innermost reason of a failed connection, which its libraries wrap several times."""
+    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return (inner and _cause(inner)) or str(error)
 
 
 def open_planner(options: EvaluationOptions, folder: Path | None) -> EndpointPlanner:
