@@ -346,6 +346,7 @@ def gemma3(folder: Path) -> None:
             sliding_window=WINDOW,
             layer_types=["sliding_attention", "full_attention"],
             query_pre_attn_scalar=16,
+            tie_word_embeddings=False,
         ),
         vision_config={
             "model_type": "siglip_vision_model",
@@ -358,6 +359,7 @@ def gemma3(folder: Path) -> None:
         boi_token_index=words.boi_token_id,
         eoi_token_index=words.eoi_token_id,
         image_token_index=words.image_token_id,
+        tie_word_embeddings=False,  # its embeddings are scaled up: tied, the last token would repeat itself
     )
     _save(folder, Gemma3ForConditionalGeneration, config, processor)
 
