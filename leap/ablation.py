@@ -28,12 +28,12 @@ from leap.checkpoints import (
 )
 from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
+from leap.progress import Progress
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resume import changes, made_from, require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix
 from leap.vlabench.prompts import PromptWriter
-from leap.vlabench.run import check_examples
 
 FULL = "fullft"  # the "preset" of full fine-tuning
 DEFAULT_NAME = "ablation"
@@ -49,7 +49,18 @@ _SWEEPS_OWN = {
     ),
 }
 # Of an evaluation: how and where it runs, not what comes out.
-_NOT_ASKED = ("checkpoint", "base_model", "data_path", "batch_size", "device", "output_dir", "overwrite")
+_NOT_ASKED = (
+    "checkpoint",
+    "base_model",
+    "data_path",
+    "batch_size",
+    "reuse_prefix",
+    "workers",
+    "device",
+    "output_dir",
+    "retry_failed",
+    "overwrite",
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,10 @@ class Evaluations:
         selected = find_examples(o.data_path, self.dimensions, o.tasks, o.max_tasks, o.num_episodes)
         shown = everything if o.few_shot_num else selected  # any example may be a shot
         examples = [example for found in shown.values() for example in found]
-        check_examples(examples)
+        with Progress("checking examples", len(examples), "example") as progress:
+            for example in examples:
+                example.sha256()  # before hours of training, not after them
+                progress.advance()
         self.dimensions = list(selected)
         pool = everything[self.dimensions[0]]
         writer = PromptWriter(workspace, o.prompt, o.language, o.few_shot_num, o.with_cot, pool=pool, seed=o.seed)

@@ -114,7 +114,7 @@ def _asked(results: Path, model: str) -> dict[str, Any]:
     if not summaries:
         return {}
     settings = next(iter(summaries.values()))["settings"]
-    kept = ("pixel_budget", "dtype", "decoding", "blank_images")
+    kept = ("pixel_budget", "dtype", "decoding")
     return {
         **{name: settings["planner"].get(name) for name in kept},
         "prompt": settings["prompt"],

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,14 +88,21 @@ class Journal:
         """All lines, in order of writing. UserError names the line that is no JSON object."""
         return read_jsonl(self.path)
 
-    def clear(self) -> None:
-        """Throw all lines away."""
-        self._file.truncate(0)
+    def rewrite(self, records: Sequence[dict]) -> None:
+        """Replace all lines in one step; the lock goes over to the new file. Does nothing if they are these already."""
+        if self.read() == records:
+            return
+        with replacing(self.path) as file:
+            file.write(_lines(records))
+            kept = os.dup(file.fileno())
+            locked(file)
+        self._file.close()
+        self._file = os.fdopen(kept, "r+b")
+        self._file.seek(0, os.SEEK_END)
 
     def append(self, records: Iterable[dict]) -> None:
         """Write one line a record, on disk before this returns."""
-        # ASCII, with escapes: a model's text may hold lone surrogates, which UTF-8 cannot carry.
-        self._file.write("".join(json.dumps(record) + "\n" for record in records).encode("ascii"))
+        self._file.write(_lines(records))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -107,6 +114,11 @@ class Journal:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _lines(records: Iterable[dict]) -> bytes:
+    # ASCII, with escapes: a model's text may hold lone surrogates, which UTF-8 cannot carry.
+    return "".join(json.dumps(record) + "\n" for record in records).encode("ascii")
 
 
 def read_jsonl(path: Path) -> list[dict]:

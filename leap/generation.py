@@ -3,49 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers import StoppingCriteria
 
 from leap.planners import Answer
+from leap.plans import ends_with_a_plan
+from leap.prefix_cache import PrefixCache
+
+
+def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
+    """Prompts with the pictures of each, in the order in which it shows them, as one left-padded batch on the CPU.
+
+    input_ids, attention_mask  # (batch, seq), and what else this processor makes
+    """
+    shown = [list(of_prompt) for of_prompt in pictures] if any(pictures) else None
+    return processor(text=list(prompts), images=shown, padding=True, padding_side="left", return_tensors="pt")
 
 
 @torch.no_grad()
 def greedy(
     model: Any,
-    processor: Any,
-    prompts: Sequence[str],
-    pictures: Sequence[Image.Image],
+    tokenizer: Any,
+    inputs: Any,
     max_new_tokens: int,
+    stop_at_plan: bool = False,
+    prefixes: PrefixCache | None = None,
     in_step: bool = False,
 ) -> list[Answer]:
-    """One answer a prompt, left-padded; `pictures` in the order in which the prompts show them.
+    """One answer a row of `inputs`, which `encode` made.
 
-    `in_step`: the model is spread over several processes, which must call this together. Running out of memory raises
-    what torch raises.
+    `stop_at_plan` ends an answer where a fence closes on a valid skill list; `prefixes` keeps the keys and values of
+    text with which batches begin. `in_step`: the model is spread over several processes, which must call this together.
+    Running out of memory raises what torch raises.
     """
-    inputs = processor(
-        text=list(prompts), images=list(pictures) or None, padding=True, padding_side="left", return_tensors="pt"
-    )
+    inputs = inputs.to(model.device)
+    reused = prefixes.split(model, inputs) if prefixes else {}
+    length = inputs["input_ids"].shape[1]
+    stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     output = model.generate(
-        **inputs.to(model.device),
+        **inputs,
+        **reused,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         repetition_penalty=1.0,
         temperature=None,
         top_p=None,
         top_k=None,
+        stopping_criteria=stops,
         synced_gpus=in_step,
     )
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
-    new = output[:, inputs["input_ids"].shape[1] :].tolist()  # (batch, new tokens), padded on the right
-    return [_answer(tokens, ends, processor.tokenizer) for tokens in new]
+    new = output[:, length:].tolist()  # (batch, new tokens), padded on the right
+    finished = stops[0].lengths if stops else {}
+    return [_answer(tokens, ends, tokenizer, finished.get(row)) for row, tokens in enumerate(new)]
 
 
-def _answer(tokens: list[int], ends: set[int], tokenizer: Any) -> Answer:
+class _PlanFinished(StoppingCriteria):
+    """Ends a row whose new text ends with a finished plan; `lengths` are the new tokens of such rows."""
+
+    def __init__(self, tokenizer: Any, prompt_length: int) -> None:
+        self.tokenizer, self.prompt_length = tokenizer, prompt_length
+        self.lengths: dict[int, int] = {}
+        self._closing = _tokens_with_a_backtick(tokenizer)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        for row, token in enumerate(input_ids[:, -1].tolist()):  # input_ids  # (batch, prompt + new)
+            if token in self._closing and row not in self.lengths:
+                tokens = input_ids[row, self.prompt_length :].tolist()
+                if ends_with_a_plan(_text(tokens, self.tokenizer)):
+                    self.lengths[row] = len(tokens)
+        done = [row in self.lengths for row in range(len(input_ids))]
+        return torch.tensor(done, device=input_ids.device)
+
+
+@cache
+def _tokens_with_a_backtick(tokenizer: Any) -> frozenset[int]:
+    """The tokens that can close a fence. Looked up by their spelling, in which byte-level tokenizers keep ASCII."""
+    return frozenset(token for spelling, token in tokenizer.get_vocab().items() if "`" in spelling)
+
+
+def _text(tokens: list[int], tokenizer: Any) -> str:
+    return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _answer(tokens: list[int], ends: set[int], tokenizer: Any, finished: int | None) -> Answer:
+    if finished is not None:
+        return Answer(_text(tokens[:finished], tokenizer), finished, "plan")
     length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-    text = tokenizer.decode(tokens[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     ended = length < len(tokens)
-    return Answer(text, length + ended, "end" if ended else "length")
+    return Answer(_text(tokens[:length], tokenizer), length + ended, "end" if ended else "length")

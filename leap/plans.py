@@ -29,6 +29,10 @@ SUBTASK_PATTERNS = (
     ("press",),
 )
 
+# JSON nested deeper than this is no plan, for both readers: writing it indented would overflow the stack long before
+# reading it does. A skill list is nested 3 deep.
+MOST_NESTING = 100
+
 # Where a skill list can begin; reading is tried there only, and not without end.
 _LIST_START = re.compile(r'\[\s*\{|\{\s*"skill_sequence"')
 _MOST_ATTEMPTS = 200
@@ -48,15 +52,25 @@ class Step:
     container: int | str | None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What was read from a text: the steps, and whether an id that means a number was written as a string ("3")."""
+
+    steps: list[Step]
+    ids_as_strings: bool
+
+
 def read_official(text: str) -> Any:
-    """Whatever JSON stands between the first "```json" and the next "```". Raises FormatError."""
+    """Whatever JSON stands between the first "```json" and the next "```", up to MOST_NESTING. Raises FormatError."""
     _, fence, rest = text.partition("```json")
     if not fence:
         raise FormatError("no json fence")
     try:
-        return json.loads(rest.split("```")[0])
+        value = json.loads(rest.split("```")[0])
     except (ValueError, RecursionError) as error:
         raise FormatError(f"no JSON in the fence: {type(error).__name__}") from error
+    check_nesting(value)
+    return value
 
 
 def read_tolerant(text: str, last: bool = False) -> list[Step]:
@@ -65,9 +79,14 @@ def read_tolerant(text: str, last: bool = False) -> list[Step]:
     Fenced or bare, also inside {"skill_sequence": ...}; missing params are none; ids are canonical. Reads the first
     100,000 characters. Raises FormatError.
     """
+    return read_plan(text, last).steps
+
+
+def read_plan(text: str, last: bool = False) -> Plan:
+    """As `read_tolerant`, with how the ids were written."""
     text = text[:_MOST_CHARACTERS]
     decoder = json.JSONDecoder()
-    found: list[Step] | None = None
+    found: Plan | None = None
     reason = "no list of skills"
     position = 0
     for _ in range(_MOST_ATTEMPTS):
@@ -80,7 +99,7 @@ def read_tolerant(text: str, last: bool = False) -> list[Step]:
             reason, position = "broken JSON", start.start() + 1
             continue
         try:
-            found = steps_of(value)
+            found = plan_of(value)
         except FormatError as error:
             reason = str(error)
             position = start.start() + 1  # a valid list may lie inside
@@ -90,6 +109,25 @@ def read_tolerant(text: str, last: bool = False) -> list[Step]:
     if found is None:
         raise FormatError(reason)
     return found
+
+
+def plan_of(value: Any) -> Plan:
+    """As `steps_of`, with how the ids were written. Raises FormatError."""
+    check_nesting(value)
+    steps = steps_of(value)
+    items = value["skill_sequence"] if isinstance(value, dict) else value
+    written = [(item.get("params") or {}).get(target) for item in items for target in TARGETS]
+    return Plan(steps, any(isinstance(id, str) and isinstance(canonical_id(id), int) for id in written))
+
+
+def check_nesting(value: Any) -> None:
+    """Raise FormatError if a decoded JSON value is nested deeper than MOST_NESTING."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        if depth > MOST_NESTING:
+            raise FormatError(f"JSON nested deeper than {MOST_NESTING}")
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
 
 
 def steps_of(value: Any) -> list[Step]:
@@ -141,6 +179,32 @@ def subtasks(names: list[Any]) -> list[tuple[int, int]]:
     return cuts
 
 
+def pieces(names: list[Any]) -> list[tuple[int, int]]:
+    """A sequence of skill names in sub-tasks and, where none matches, single skills: (start, end) each, in order."""
+    found, position = [], 0
+    for start, end in [*subtasks(names), (len(names), len(names))]:
+        found += [(i, i + 1) for i in range(position, start)]
+        if start < end:
+            found.append((start, end))
+        position = end
+    return found
+
+
 def fenced(skill_sequence: list[dict]) -> str:
     """A skill sequence as an answer that both readers take: compact JSON in a json fence."""
     return "```json\n" + json.dumps(skill_sequence, separators=(",", ":")) + "\n```"
+
+
+def ends_with_a_plan(text: str) -> bool:
+    """Whether nothing that follows can change a score of this answer (without chain of thought): its first json fence
+    has closed on a valid skill list, and no list began before it."""
+    before, fence, rest = text.partition("```json")
+    inside, closed, _ = rest.partition("```")
+    inside = inside.lstrip()
+    if not fence or not closed or _LIST_START.search(before) or not _LIST_START.match(inside):
+        return False
+    try:
+        steps_of(json.loads(inside))
+    except (ValueError, RecursionError, FormatError):
+        return False
+    return True

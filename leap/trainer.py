@@ -36,7 +36,7 @@ from leap.checkpoints import (
     remove,
     write_manifest,
 )
-from leap.generation import greedy
+from leap.generation import encode, greedy
 from leap.meter import Meter
 from leap.models import restore_weights
 from leap.parts import parameter_groups
@@ -197,10 +197,14 @@ class PlanningTrainer(Trainer):
         for start in range(0, len(share), size):
             batch = share[start : start + size]
             prompts = [render(self.processing_class, row)[0] for row in batch]
-            pictures = [picture for row in batch for picture in self.data_collator.pictures(row)]
+            inputs = encode(self.processing_class, prompts, [self.data_collator.pictures(row) for row in batch])
             with self.compute_loss_context_manager():
                 given = greedy(
-                    self.model, self.processing_class, prompts, pictures, self.recipe.val_max_new_tokens, world > 1
+                    self.model,
+                    self.processing_class.tokenizer,
+                    inputs,
+                    self.recipe.val_max_new_tokens,
+                    in_step=world > 1,
                 )
             answers += [answer.text for answer in given]
         gathered = gather_object([answers])

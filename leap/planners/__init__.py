@@ -23,6 +23,14 @@ PLANNERS = {
 class MachineFailure(Exception):
     """The machine, not the model, failed (out of memory, a refused connection): no answer, and no wrong one either."""
 
+    kind = "machine"
+
+
+class UnreadablePicture(MachineFailure):
+    """A picture of the prompt cannot be decoded; asking again does not help."""
+
+    kind = "data"
+
 
 @dataclass(frozen=True)
 class Query:
@@ -42,14 +50,14 @@ class Query:
         return [Path(item["image"]) for turn in self.messages for item in turn["content"] if item["type"] == "image"]
 
     def pictures(self) -> list[Image.Image]:
-        """The pictures as RGB, in the same order. MachineFailure names one that cannot be read."""
+        """The pictures as RGB, in the same order. UnreadablePicture names one that cannot be read."""
         return [self._picture(path) for path in self.picture_paths()]
 
     def _picture(self, path: Path) -> Image.Image:
         try:
             picture = decode_image(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise MachineFailure(f"unreadable image {path} ({error})") from error
+            raise UnreadablePicture(f"unreadable image {path} ({error})") from error
         return Image.new("RGB", picture.size, "grey") if self.blank_images else picture
 
 
@@ -68,6 +76,8 @@ Answered = tuple[Query, Answer | MachineFailure]
 
 class Planner(Protocol):
     """What an evaluation needs of a planner."""
+
+    notes: Sequence[str]  # what a user should know of it before trusting its numbers
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its answers besides the prompt: model hash, decoding, precision."""

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from configs.config import DIMENSIONS
+from configs.errors import UserError
 from leap.files import sha256_json
-from leap.planners import Answer, Query
+from leap.planners import Answer, Answered, Query
 from leap.plans import fenced
+from leap.vlabench.examples import find_examples
+from leap.vlabench.options import EvaluationOptions
+
+
+def open_planner(options: EvaluationOptions, folder: Path | None) -> ConstantPlanner:
+    """Drawn from all tasks of the benchmark, whatever was selected: it must not depend on what else is evaluated."""
+    there = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
+    plans = []
+    for example in [e for examples in find_examples(options.data_path, there).values() for e in examples]:
+        with contextlib.suppress(UserError):  # one without a scorable plan is named by the evaluation itself
+            plans.append((example.task, example.ground_truth()))
+    if not plans:
+        raise UserError(f"no ground truth in {options.data_path} to draw a constant plan from")
+    return ConstantPlanner(plans)
 
 
 class ConstantPlanner:
@@ -18,6 +36,8 @@ class ConstantPlanner:
     plans with those skills. Ties go to the plan seen first. It needs no model and no picture.
     """
 
+    notes = ()
+
     def __init__(self, plans: Iterable[tuple[str, list[dict]]]) -> None:
         """`plans` are (task, ground-truth skill sequence) of all examples at hand."""
         self._plans = list(plans)
@@ -26,9 +46,12 @@ class ConstantPlanner:
     def identity(self) -> dict[str, Any]:
         return {"planner": "constant", "plans_sha256": sha256_json(self._plans)}
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        texts = [self._text(query.task) for query in queries]
-        return [Answer(text, 0, "end") for text in texts]
+    def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
+        return [list(queries)]
+
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+        for batch in batches:
+            yield [(query, Answer(self._text(query.task), 0, "end")) for query in batch]
 
     def _text(self, task: str) -> str:
         if task not in self._by_task:

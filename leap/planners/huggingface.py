@@ -1,48 +1,78 @@
-"""A Hugging Face image-text-to-text model as planner: batched greedy decoding with left padding."""
+"""A Hugging Face image-text-to-text model as planner: greedy decoding in batches of prompts of like length."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from configs.errors import UserError
-from leap.checkpoints import kind_of, weights_sha256, why_incomplete
+from leap.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.files import sha256_json
-from leap.generation import greedy
-from leap.images import decode_image
+from leap.generation import encode, greedy
 from leap.models import base_of, is_out_of_memory, load_for_planning, load_processor, pick_device
-from leap.planners import Answer, MachineFailure, Query
+from leap.planners import Answer, Answered, MachineFailure, Query
+from leap.prefix_cache import PrefixCache
 from leap.supervision import pixel_budget, set_pixel_budget
+from leap.vlabench.options import EvaluationOptions, image_tokens
+
+_AHEAD = 2  # batches that are decoded while one is answered
+
+
+def open_planner(options: EvaluationOptions, folder: Path) -> HuggingFacePlanner:
+    return HuggingFacePlanner(
+        folder,
+        options.device,
+        options.base_model,
+        options.batch_size,
+        options.max_new_tokens,
+        image_tokens=image_tokens(options),
+        stop_at_plan=options.stop_at_plan and not options.with_cot,
+        reuse_prefix=options.reuse_prefix,
+        workers=options.workers,
+    )
 
 
 class HuggingFacePlanner:
-    """A model folder that answers prompts. With `blank_images` every picture is a grey one of the same size."""
+    """A model folder, full or adapter, that answers prompts with its own processor.
+
+    The answers depend neither on the batch size nor on whether a shared prefix is computed once, up to the rounding of
+    sums (a test holds it in float32). `notes` are what a user should know about the model before trusting its numbers.
+    """
 
     def __init__(
         self,
         folder: Path,
         device: str = "auto",
         base_model: Path | None = None,
+        batch_size: int = 8,
         max_new_tokens: int = 512,
-        blank_images: bool = False,
         image_tokens: tuple[int, int] | None = None,
+        stop_at_plan: bool = True,
+        reuse_prefix: bool = True,
+        workers: int = 2,
     ) -> None:
-        """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget."""
+        """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget.
+        `workers` threads decode pictures ahead."""
         problem = why_incomplete(folder)
         if problem:
             raise UserError(f"cannot use {folder}: {problem}")
         self.folder, self.device = folder, pick_device(device)
         self.base, base_weights = base_of(folder, base_model) if kind_of(folder) == "adapter" else (None, None)
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
-        self.max_new_tokens, self.blank_images = max_new_tokens, blank_images
+        self.batch_size, self.max_new_tokens, self.workers = batch_size, max_new_tokens, workers
+        self.stop_at_plan = stop_at_plan
         self.processor = load_processor(folder)
         if image_tokens:
             set_pixel_budget(self.processor, *image_tokens)
+        self._prefixes = PrefixCache(self.processor.image_token_id) if reuse_prefix else None
+        self._most_at_once = batch_size  # fewer once memory has run out
         self._identity = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
@@ -50,9 +80,14 @@ class HuggingFacePlanner:
             "chat_template_sha256": sha256_json(self.processor.chat_template),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
-            "decoding": {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": max_new_tokens},
-            "blank_images": blank_images,
+            "decoding": {
+                "do_sample": False,
+                "repetition_penalty": 1.0,
+                "max_new_tokens": max_new_tokens,
+                "stop_at_plan": stop_at_plan,
+            },
         }
+        self.notes = self._differences_from_training()
 
     @cached_property
     def model(self) -> Any:
@@ -69,26 +104,100 @@ class HuggingFacePlanner:
     def identity(self) -> dict[str, Any]:
         return self._identity
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """Greedy answers. MachineFailure on running out of memory (the caller tries fewer) or a broken picture."""
-        texts, pictures = [], []
-        for query in queries:
-            messages = [{"role": "user", "content": query.items}]
-            texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-            pictures += [self._picture(item["image"]) for item in query.items if item["type"] == "image"]
+    def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
+        """Prompts of like length together, the longest first: if memory runs out, it does so at once."""
+        texts = [self._text(query) for query in queries]
+        lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
+        order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
+        size = self.batch_size
+        return [[queries[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
+
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+        """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture fails its own prompt
+        only. UserError if the model cannot be loaded."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            for ready in _ahead(pool, self._prepared, batches):
+                if ready.failed:
+                    yield ready.failed
+                if ready.queries:
+                    yield from self._answered(ready)
+
+    def _text(self, query: Query) -> str:
+        return self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
+
+    def _prepared(self, batch: Sequence[Query]) -> _Ready:
+        failed, queries, pictures = [], [], []
+        for query in batch:
+            try:
+                pictures.append(query.pictures())
+            except MachineFailure as failure:
+                failed.append((query, failure))
+            else:
+                queries.append(query)
+        inputs = encode(self.processor, [self._text(query) for query in queries], pictures) if queries else None
+        return _Ready(failed, queries, inputs)
+
+    def _answered(self, ready: _Ready) -> Iterator[list[Answered]]:
+        """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""
+        count = len(ready.queries)
+        if count <= self._most_at_once:
+            answers = self._decoded(ready.inputs)
+            if answers is not None:
+                yield list(zip(ready.queries, answers, strict=True))
+                return
+            if count == 1:
+                yield [(ready.queries[0], MachineFailure("out of memory with one prompt at once"))]
+                return
+            self._most_at_once = (count + 1) // 2
+        ready.inputs = None
+        size = self._most_at_once
+        for start in range(0, count, size):
+            yield from self._answered(self._prepared(ready.queries[start : start + size]))
+
+    def _decoded(self, inputs: Any) -> list[Answer] | None:
+        """The answers, or None if memory ran out."""
         model = self.model  # loads on first use, outside the guard below
         try:
-            return greedy(model, self.processor, texts, pictures, self.max_new_tokens)
+            return greedy(
+                model, self.processor.tokenizer, inputs, self.max_new_tokens, self.stop_at_plan, self._prefixes
+            )
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the except block, so that the failed attempt's tensors are free already.
         torch.cuda.empty_cache()
-        raise MachineFailure(f"out of memory with {len(queries)} prompts at once")
+        return None
 
-    def _picture(self, content: bytes) -> Image.Image:
-        try:
-            picture = decode_image(content)
-        except ValueError as error:
-            raise MachineFailure(f"unreadable image ({error})") from error
-        return Image.new("RGB", picture.size, "grey") if self.blank_images else picture
+    def _differences_from_training(self) -> list[str]:
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            return []
+        notes = []
+        if manifest.pixel_budget != self._identity["pixel_budget"]:
+            notes.append(
+                f"{self.folder.name} was trained with pictures of {manifest.pixel_budget} pixels and is evaluated with "
+                f"{self._identity['pixel_budget']}"
+            )
+        if manifest.chat_template_sha256 != self._identity["chat_template_sha256"]:
+            notes.append(f"{self.folder.name} was trained with another chat template than its processor has now")
+        return notes
+
+
+@dataclass
+class _Ready:
+    """A batch whose pictures are decoded: prompts that cannot be asked, those that can, and their model inputs."""
+
+    failed: list[Answered]
+    queries: list[Query]
+    inputs: Any
+
+
+def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[Any], _Ready], batches: Iterable[Any]) -> Iterator[_Ready]:
+    """What `prepare` makes of each batch, in order, made a few batches before it is wanted."""
+    waiting: deque[Future] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(prepare, batch))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

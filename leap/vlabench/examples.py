@@ -58,6 +58,11 @@ class Example:
     def env_config_file(self) -> Path:
         return self.folder / "env_config" / "env_config.json"
 
+    @property
+    def place(self) -> str:
+        """Its name within a dimension: <task>/example<N>."""
+        return f"{self.task}/{self.folder.name}"
+
     def instruction(self) -> str:
         """The instruction as written. UserError if the file is missing, empty or no text."""
         return _or_user_error(_instruction_in, self.instruction_file)
@@ -71,9 +76,21 @@ class Example:
         """Content hash of the whole example: task, number, pictures, instruction and ground truth."""
         return sha256_json([self.task, self.number, *self.picture_sha256s(), self.instruction(), self.ground_truth()])
 
+    def operation_sequence(self) -> dict:
+        """The content of the ground-truth file. UserError if it is not one that can be scored."""
+        return _or_user_error(_plan_in, self.plan_file)
+
     def ground_truth(self) -> list[dict]:
         """The skill sequence of the ground truth. UserError if it is not one that can be scored."""
-        return _or_user_error(_plan_in, self.plan_file)
+        return self.operation_sequence()["skill_sequence"]
+
+    def problem(self) -> str | None:
+        """Why this example can be neither asked nor shown, or None."""
+        try:
+            self.sha256()
+        except UserError as error:
+            return str(error)
+        return None
 
 
 VERIFY_ADVICE = "Check the whole folder with: python scripts/utils/verify_dataset.py"
@@ -124,12 +141,12 @@ def _json_in(path: Path) -> Any:
         raise ValueError(f"is not valid JSON ({error})") from error
 
 
-def _plan_in(path: Path) -> list[dict]:
+def _plan_in(path: Path) -> dict:
     content = _json_in(path)
     problem = plan_problem(content)
     if problem:
         raise ValueError(f"is no scorable plan: {problem}")
-    return content["skill_sequence"]
+    return content
 
 
 def _picture_in(path: Path) -> None:

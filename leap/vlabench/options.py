@@ -7,7 +7,8 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.vlabench.prompts import LANGUAGES, STYLES
+from leap.planners import PLANNERS
+from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class EvaluationOptions:
     base_model: Path | None = knob(
         None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
     )
-    planner: str = knob("huggingface", "who answers", choices=("huggingface", "constant"))
+    planner: str = knob("huggingface", "who answers", choices=tuple(PLANNERS))
     blank_images: bool = knob(False, "control: every picture becomes a grey one of its size")
+    shuffle_images: bool = knob(False, "control: every example shows the pictures of another one of its dimension")
 
     dimension: list[str] = knob(["all"], "dimensions to evaluate, or all")
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
@@ -33,16 +35,26 @@ class EvaluationOptions:
     prompt: str = knob("auto", "wording: VLABench's own, ours, or its own if the submodule is there", choices=STYLES)
     language: str = knob("en", "language of the prompt", choices=LANGUAGES)
     few_shot_num: int = knob(0, "solved examples in the prompt", check=">= 0")
+    shots_from: Path | None = knob(None, "benchmark folder to take the shots from (default: the benchmark itself)")
+    shot_format: str = knob(
+        "auto", "how shots show their answer: as VLABench does, or fenced as it wants it", choices=SHOT_FORMATS
+    )
     with_cot: bool = knob(False, "ask for a chain of thought before the plan")
-    seed: int = knob(42, "seed of the choice of shots", check=">= 0")
+    seed: int = knob(42, "seed of the choice of shots and of shuffled pictures", check=">= 0")
 
-    batch_size: int = knob(8, "prompts answered at once", check="> 0")
+    batch_size: int = knob(8, "prompts answered at once", check="> 0", free=True)
     max_new_tokens: int = knob(512, "longest answer in tokens", check="> 0")
     image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
     image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
-    device: str = knob("auto", "auto, cpu or cuda:0")
+    stop_at_plan: bool = knob(
+        True, "stop an answer where it has finished a plan, behind which no score can change (never with --with-cot)"
+    )
+    reuse_prefix: bool = knob(True, "compute the text that all prompts begin with once", free=True)
+    workers: int = knob(2, "threads that decode pictures ahead", check="> 0", free=True)
+    device: str = knob("auto", "auto, cpu or cuda:0", free=True)
     output_dir: Path = knob(Path("eva_results"), "folder of the results")
     suffix: str = knob("", "appended to the model's name in results")
+    retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
 
@@ -52,9 +64,16 @@ def name_suffix(options: EvaluationOptions) -> str:
         (f"_{options.few_shot_num}shot" if options.few_shot_num else "")
         + ("_CoT" if options.with_cot else "")
         + (f"_{options.language}" if options.language != "en" else "")
-        + ("_blank" if options.blank_images else "")
+        + ("" if pictures(options) == "own" else f"_{pictures(options)}")
         + (f"_{options.suffix}" if options.suffix else "")
     )
+
+
+def pictures(options: EvaluationOptions) -> str:
+    """Which pictures prompts show: own, blank or shuffled. UserError for both controls at once."""
+    if options.blank_images and options.shuffle_images:
+        raise UserError("give --blank-images or --shuffle-images, not both")
+    return "blank" if options.blank_images else "shuffled" if options.shuffle_images else "own"
 
 
 def image_tokens(options: EvaluationOptions) -> tuple[int, int] | None:

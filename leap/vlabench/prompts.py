@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -23,10 +24,17 @@ from leap.vlabench.examples import Example
 
 STYLES = ("auto", "official", "builtin")
 LANGUAGES = ("en", "zh")
+SHOT_FORMATS = ("auto", "official", "fenced")
+PICTURES = ("own", "blank", "shuffled")
 
 
 class PromptWriter:
-    """Writes the prompt of an example in one style and language, with seeded shots from `pool`."""
+    """Writes the prompt of an example in one style and language, with seeded shots from `pool`.
+
+    Shots show their answer as VLABench does (`official`: {"skill_sequence": ...} without a fence, which its own parser
+    scores 0) or as the parser wants it (`fenced`); `auto` is the one that goes with the style. With `shuffled` pictures
+    the query shows those of another example of `examples`, a control; `blank` ones are the planner's to show.
+    """
 
     def __init__(
         self,
@@ -37,12 +45,20 @@ class PromptWriter:
         with_cot: bool = False,
         pool: Sequence[Example] = (),
         seed: int = 42,
+        shot_format: str = "auto",
+        pictures: str = "own",
+        examples: Sequence[Example] = (),
     ) -> None:
         official = workspace.vlabench / "VLABench"
         if style == "auto":
             style = "official" if (official / "configs/prompt").is_dir() else "builtin"
         self.style, self.language, self.few_shot_num, self.with_cot = style, language, few_shot_num, with_cot
         self.pool, self.seed = pool, seed
+        if shot_format == "auto":
+            shot_format = "official" if style == "official" else "fenced"
+        self.shot_format = shot_format
+        self.pictures = pictures
+        self._donors = _shuffled(examples, seed) if pictures == "shuffled" else {}
         if style == "official":
             path = official / f"configs/prompt/eval_vlm_{language}.txt"
             self._preamble = workspace.require(path, "VLABench's prompt").read_text(encoding="utf-8")
@@ -59,18 +75,28 @@ class PromptWriter:
             "few_shot_num": self.few_shot_num,
             "with_cot": self.with_cot,
             "shot_seed": self.seed if self.few_shot_num else None,
+            "shot_format": self.shot_format if self.few_shot_num else None,
+            "pictures": self.pictures if self.pictures != "shuffled" else f"shuffled by seed {self.seed}",
             "text_sha256": hashlib.sha256(fixed.encode()).hexdigest(),
         }
 
     def shots_for(self, example: Example) -> list[Example]:
-        """The shots of one example: chosen by a seed of its own, never the example itself."""
+        """The shots of one example: chosen by a seed of its own among those that can be shown, never the example
+        itself. UserError if there are too few."""
+        if not self.few_shot_num:
+            return []
         others = [other for other in self.pool if other.folder != example.folder]
-        if len(others) < self.few_shot_num:
+        random.Random(f"{self.seed} {example.task} {example.number}").shuffle(others)
+        shots = list(itertools.islice((other for other in others if other.problem() is None), self.few_shot_num))
+        if len(shots) < self.few_shot_num:
             raise UserError(
-                f"{self.few_shot_num} shots wanted, {len(others)} other examples there; lower --few-shot-num"
+                f"{self.few_shot_num} shots wanted, {len(shots)} other examples there; lower --few-shot-num"
             )
-        rng = random.Random(f"{self.seed} {example.task} {example.number}")
-        return rng.sample(others, self.few_shot_num)
+        return shots
+
+    def donor(self, example: Example) -> Example:
+        """Whose pictures the prompt of `example` shows: its own, unless they are shuffled."""
+        return self._donors.get(example, example)
 
     def write(self, example: Example) -> list[dict]:
         """The user turn of `example`. UserError if a file of it or of a shot is missing."""
@@ -84,12 +110,15 @@ class PromptWriter:
                 _text(text["shot"]),
                 *_pictures(shot),
                 _text(self._instruction(shot)),
-                _text(fenced(shot.ground_truth()) + "\n"),
+                _text(self._shot_answer(shot) + "\n"),
             ]
-        items += [*_pictures(example), _text(self._instruction(example))]
+        items += [*_pictures(self.donor(example)), _text(self._instruction(example))]
         if self.with_cot:
             items.append(_text(text["cot"]))
         return items
+
+    def _shot_answer(self, shot: Example) -> str:
+        return fenced(shot.ground_truth()) if self.shot_format == "fenced" else json.dumps(shot.operation_sequence())
 
     def _instruction(self, example: Example) -> str:
         return self._text["instruction"].replace("{instruction}", example.instruction().strip())
@@ -97,8 +126,8 @@ class PromptWriter:
     def _write_official(self, example: Example, shots: list[Example]) -> list[dict]:
         fields: dict[str, Any] = {
             "pre_prompt": self._preamble,
-            "input_pic": str(example.plain_image),
-            "input_pic_gt": str(example.tagged_image),
+            "input_pic": str(self.donor(example).plain_image),
+            "input_pic_gt": str(self.donor(example).tagged_image),
             "input_instruction": example.instruction(),
         }
         if shots:
@@ -107,11 +136,13 @@ class PromptWriter:
                 "shot_input_pic": {i: str(shot.plain_image) for i, shot in by_number.items()},
                 "shot_input_pic_gt": {i: str(shot.tagged_image) for i, shot in by_number.items()},
                 "shot_input_instruction": {i: shot.instruction() for i, shot in by_number.items()},
-                "shot_output": {
-                    i: json.loads(shot.plan_file.read_text(encoding="utf-8")) for i, shot in by_number.items()
-                },
+                "shot_output": {i: shot.operation_sequence() for i, shot in by_number.items()},
             }
-        return [{"type": kind, kind: value} for kind, value in self._items(fields, self.language, self.with_cot)]
+        items = [{"type": kind, kind: value} for kind, value in self._items(fields, self.language, self.with_cot)]
+        if self.shot_format == "fenced":
+            answers = {json.dumps(shot.operation_sequence()): self._shot_answer(shot) for shot in shots}
+            items = [_text(answers.get(item["text"], item["text"])) if "text" in item else item for item in items]
+        return items
 
 
 def prompt_text(items: list[dict]) -> str:
@@ -127,6 +158,15 @@ def builtin_texts(language: str) -> dict[str, str]:
 
 def _text(text: str) -> dict:
     return {"type": "text", "text": text}
+
+
+def _shuffled(examples: Sequence[Example], seed: int) -> dict[Example, Example]:
+    """Each example mapped to another one, each used once: the next in a shuffled circle."""
+    circle = [example for example in examples if example.problem() is None]
+    random.Random(f"{seed} pictures").shuffle(circle)
+    if len(circle) < 2:
+        raise UserError("shuffled pictures need two examples of a dimension at least")
+    return dict(zip(circle, [*circle[1:], circle[0]], strict=True))
 
 
 def _pictures(example: Example) -> list[dict]:

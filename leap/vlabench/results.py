@@ -89,7 +89,8 @@ def write_results(
         "examples": {
             "in_benchmark": total,
             "answered": len(answers),
-            "machine_failure": len(failures),
+            "machine_failure": sum(failure["kind"] == "machine" for failure in failures),
+            "bad_example": sum(failure["kind"] == "data" for failure in failures),
             "cut_by_length": sum(record["stop"] == "length" for record in answers.values()),
         },
         "outcomes": {scorer: dict(counts) for scorer, counts in outcomes.items()},

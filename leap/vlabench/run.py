@@ -1,34 +1,69 @@
 """The evaluation run: answer every example of a dimension into a journal, then score the journal.
 
 Generation can be killed at any moment; the same command answers what is missing. A batch always holds the same
-examples, also after a restart, so that an interrupted run gives the very answers of an undisturbed one.
+examples, also after a restart, so that an interrupted run ends with the very files of an undisturbed one. Of several
+processes each answers its share of the batches into a journal of its own, generations-rank<r>.jsonl, which the first
+one takes over.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json, write_text
+from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json
 from leap.planners import Answer, MachineFailure, Planner, Query
 from leap.progress import Progress
 from leap.provenance import code_revision, hardware, library_versions, utc_now
-from leap.vlabench.examples import VERIFY_ADVICE, Example
+from leap.ranks import ALONE, Ranks
+from leap.status import Status
+from leap.vlabench.examples import Example
 from leap.vlabench.prompts import PromptWriter, prompt_text
 from leap.vlabench.results import write_results
 
+JOURNAL, FAILURES = "generations", "failures"
 
-def check_examples(examples: Sequence[Example]) -> None:
-    """Raise a UserError for the first example that cannot be asked or scored, before a model is loaded for it."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What a dimension comes to: a query for each example that can be asked, and why the others cannot."""
+
+    queries: dict[Example, Query]
+    unusable: dict[Example, str]
+    writer: PromptWriter
+
+    def record(self, example: Example, query: Query, answer: Answer) -> dict[str, Any]:
+        """One journal line."""
+        prompt, donor = prompt_text(query.messages[-1]["content"]), self.writer.donor(example)
+        return {
+            "key": query.key,
+            "task": example.task,
+            "example": example.number,
+            **asdict(answer),
+            "prompt": prompt,
+            "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
+            "shots": [shot.place for shot in self.writer.shots_for(example)],
+            **({"pictures_from": donor.place} if donor != example else {}),
+        }
+
+
+def ask(examples: Sequence[Example], writer: PromptWriter, settings: dict[str, Any]) -> Asked:
+    """The queries of `examples`, keyed by all that an answer depends on; reads every file, asks nobody."""
+    asked = Asked({}, {}, writer)
     with Progress("checking examples", len(examples), "example") as progress:
         for example in examples:
-            example.sha256()
+            problem = example.problem()
+            if problem:
+                asked.unusable[example] = problem
+            else:
+                asked.queries[example] = _query(example, writer, settings)
             progress.advance()
+    return asked
 
 
 def evaluate_dimension(
@@ -38,66 +73,97 @@ def evaluate_dimension(
     all_examples: Sequence[Example],
     folder: Path,
     model_path: Path | None,
-    batch_size: int,
     overwrite: bool = False,
-) -> dict[str, Any]:
+    retry_failed: bool = False,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any] | None:
     """Answer `examples` (of one dimension) and write the results to `folder` = eva_results/<dimension>/<model>.
 
     Results cover everything the journal holds under these settings, so that runs over parts add up; `all_examples` are
-    those of the dimension. Returns the summary. UserError if the folder holds answers under other settings, which
-    `overwrite` throws away.
+    those of the dimension. `retry_failed` asks again where the machine failed in an earlier run. Returns the summary
+    (None on all processes but the first). UserError if the folder holds answers under other settings, which `overwrite`
+    throws away.
     """
     settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
-    keys = {example: _key(example, writer, settings) for example in examples}
-    failed: dict[Example, str] = {}
-    with Journal(folder / "generations.jsonl") as journal:
+    asked = ask(examples, writer, settings)
+    with _journals(folder, settings, overwrite, ranks) as (journal, failures, before):
+        _answer(planner, asked, before, journal, failures, retry_failed, ranks)
+        if ranks.first:
+            ranks.wait()  # for the others, who have closed their journals then
+            _take_over(folder, journal, failures)
+            answers = _answers_of(journal, asked, all_examples)
+            left_out = _failures_of(failures, asked, answers, all_examples)
+            journal.rewrite(sorted(journal.read(), key=_place))  # whoever answered in whichever order
+            failures.rewrite(left_out)
+            provenance = {
+                "checkpoint": str(model_path) if model_path else None,
+                "code_revision": code_revision(),
+                "library_versions": library_versions(),
+                "hardware": hardware(),
+                "processes": ranks.world,
+                "notes": list(planner.notes),
+                "time": utc_now(),
+                "data_sha256": sha256_json([example.sha256() for example in answers]),
+            }
+            return write_results(folder, answers, left_out, len(all_examples), settings, provenance)
+    ranks.wait()
+    return None
+
+
+@dataclass(frozen=True)
+class Before:
+    """Keys of what an earlier run has answered, and of what it could not have answered."""
+
+    answered: set[str]
+    failed: set[str]
+
+
+@contextmanager
+def _journals(
+    folder: Path, settings: dict[str, Any], overwrite: bool, ranks: Ranks
+) -> Iterator[tuple[Journal, Journal, Before]]:
+    """The journals of answers and of failures that this process writes, in a folder that holds these settings."""
+    if not ranks.first:
+        ranks.wait()  # until the first one has taken over what an earlier run left
+    suffix = "" if ranks.first else f"-rank{ranks.rank}"
+    with (
+        Journal(folder / f"{JOURNAL}{suffix}.jsonl") as journal,
+        Journal(folder / f"{FAILURES}{suffix}.jsonl") as failures,
+    ):
         if journal.repaired_bytes:
             print(f"{journal.path}: cut off a torn last line of {journal.repaired_bytes} bytes")
-        _claim(folder, journal, settings, overwrite)
-        records = {record["key"]: record for record in journal.read()}
-        done = sum(key in records for key in keys.values())
-        with Progress(f"{folder.parent.name} {folder.name}", len(examples), "example", done) as progress:
-            for start in range(0, len(examples), batch_size):
-                batch = examples[start : start + batch_size]
-                if all(keys[example] in records for example in batch):
-                    continue
-                for answered in _answers(planner, batch, writer):
-                    new = []
-                    for example, query, result in answered:
-                        if isinstance(result, MachineFailure):
-                            failed[example] = str(result)
-                        elif keys[example] not in records:
-                            new.append(_record(example, query, keys[example], result))
-                    journal.append(new)
-                    records |= {record["key"]: record for record in new}
-                    progress.advance(len(new))
-
-        answers = _answers_of(records, keys, all_examples)
-        failures = _failures_of(folder, failed, answers, keys, all_examples)
-        write_text(folder / "failures.jsonl", "".join(json.dumps(failure) + "\n" for failure in failures))
-        provenance = {
-            "checkpoint": str(model_path) if model_path else None,
-            "code_revision": code_revision(),
-            "library_versions": library_versions(),
-            "hardware": hardware(),
-            "time": utc_now(),
-            "data_sha256": sha256_json([example.sha256() for example in answers]),
-        }
-        return write_results(folder, answers, failures, len(all_examples), settings, provenance)
+        if ranks.first:
+            _take_over(folder, journal, failures)
+            _claim(folder, journal, failures, settings, overwrite)
+            ranks.wait()
+        names = (folder / f"{name}.jsonl" for name in (JOURNAL, FAILURES))
+        answered, failed = ({record["key"] for record in read_jsonl(path)} for path in names)
+        ranks.wait()  # nobody writes while another reads
+        yield journal, failures, Before(answered, failed - answered)
 
 
-def _claim(folder: Path, journal: Journal, settings: dict[str, Any], overwrite: bool) -> None:
+def _take_over(folder: Path, journal: Journal, failures: Journal) -> None:
+    """Move what other processes have written into the first one's journals."""
+    for own in (journal, failures):
+        known = {record["key"] for record in own.read()}
+        for path in sorted(folder.glob(f"{own.path.stem}-rank*.jsonl")):
+            with Journal(path) as other:
+                own.append([record for record in other.read() if record["key"] not in known])
+            path.unlink()
+
+
+def _claim(folder: Path, journal: Journal, failures: Journal, settings: dict[str, Any], overwrite: bool) -> None:
     """Let `folder` hold answers under these settings only; UserError names what differs."""
     path = folder / "settings.json"
     changes = _differences(read_json(path), settings) if path.is_file() else []
-    if changes and journal.read():
-        if not overwrite:
-            raise UserError(
-                f"{folder} holds results under other settings ({'; '.join(changes)}). "
-                "Give --overwrite to replace them, --suffix to name these apart, or another --output_dir"
-            )
-        journal.clear()
-        (folder / "failures.jsonl").unlink(missing_ok=True)
+    if changes and journal.read() and not overwrite:
+        raise UserError(
+            f"{folder} holds results under other settings ({'; '.join(changes)}). "
+            "Give --overwrite to replace them, --suffix to name these apart, or another --output_dir"
+        )
+    if changes:
+        journal.rewrite([])
+        failures.rewrite([])
     if changes or not path.is_file():
         write_json(path, settings)
 
@@ -109,84 +175,97 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: {before} -> {now}"]
 
 
-def _key(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> str:
-    """What an answer depends on: settings, words and picture contents, also those of the shots."""
-    words = hashlib.sha256(prompt_text(writer.write(example)).encode()).hexdigest()
-    pictures = [shown.picture_sha256s() for shown in (*writer.shots_for(example), example)]
-    return sha256_json([settings, example.task, example.number, words, pictures])
+def _answer(
+    planner: Planner,
+    asked: Asked,
+    before: Before,
+    journal: Journal,
+    failures: Journal,
+    retry_failed: bool,
+    ranks: Ranks,
+) -> None:
+    """Have this process's share of the open queries answered, each stored before the next is asked."""
+    folder = journal.path.parent
+    settled = before.answered if retry_failed else before.answered | before.failed
+    examples = {query.key: example for example, query in asked.queries.items()}
+    if examples.keys() <= settled:
+        return
+    batches = planner.batches(list(asked.queries.values()))
+    # A batch is answered whole also where a part of it is known: an answer must not depend on what was killed when.
+    todo = ranks.share([batch for batch in batches if any(query.key not in settled for query in batch)])
+    open_here = {query.key for batch in todo for query in batch} - settled
+    known = len(examples.keys() & settled)
+    status = Status(
+        folder / "status.json",
+        "evaluation",
+        {"model": folder.name, "dimension": folder.parent.name, "processes": ranks.world},
+        total=len(examples),
+        unit="example",
+        done=known,
+        other_lines=len(before.answered - examples.keys()),
+    )
+    failed = 0
+    with (
+        Progress(f"{folder.parent.name} {folder.name}", known + len(open_here), "example", known) as progress,
+        status if ranks.first else nullcontext(),
+    ):
+        for results in planner.answer(todo):
+            new = [(examples[query.key], query, result) for query, result in results if query.key in open_here]
+            journal.append([asked.record(e, q, r) for e, q, r in new if isinstance(r, Answer)])
+            lost = [_failure(e, q.key, r.kind, str(r)) for e, q, r in new if isinstance(r, MachineFailure)]
+            failures.append(lost)
+            progress.advance(len(new))
+            failed += len(lost)
+            if ranks.first:
+                status.update(progress.done, failures=failed)
 
 
-def _query(example: Example, writer: PromptWriter) -> Query:
-    items = []
-    for item in writer.write(example):
-        if item["type"] == "image":
-            try:
-                item = {"type": "image", "image": Path(item["image"]).read_bytes()}
-            except OSError as error:
-                raise UserError(f"cannot read {item['image']} ({error.strerror}). {VERIFY_ADVICE}") from error
-        items.append(item)
-    return Query(example.dimension, example.task, example.number, items)
+def _query(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> Query:
+    items = writer.write(example)
+    words = hashlib.sha256(prompt_text(items).encode()).hexdigest()
+    pictures = [shown.picture_sha256s() for shown in (*writer.shots_for(example), writer.donor(example))]
+    key = sha256_json([settings, example.task, example.number, words, pictures])
+    return Query(key, example.task, [{"role": "user", "content": items}], writer.pictures == "blank")
 
 
-def _answers(
-    planner: Planner, batch: Sequence[Example], writer: PromptWriter
-) -> Iterator[list[tuple[Example, Query, Answer | MachineFailure]]]:
-    """Answers of a batch; where the machine fails on several at once, halves are tried down to single examples."""
-    queries = [_query(example, writer) for example in batch]
-    failure = None
-    try:
-        results = planner.answer(queries)
-    except MachineFailure as error:
-        failure = MachineFailure(*error.args)  # without its traceback, whose frames may hold the memory that ran out
-    if failure is None:
-        yield list(zip(batch, queries, results, strict=True))
-    elif len(batch) == 1:
-        yield [(batch[0], queries[0], failure)]
-    else:
-        half = len(batch) // 2
-        yield from _answers(planner, batch[:half], writer)
-        yield from _answers(planner, batch[half:], writer)
+def _failure(example: Example, key: str | None, kind: str, reason: str) -> dict[str, Any]:
+    """One line of failures.jsonl; `kind` is "machine" or "data", the `key` is null where nothing could be asked."""
+    return {"key": key, "task": example.task, "example": example.number, "kind": kind, "reason": reason}
 
 
-def _record(example: Example, query: Query, key: str, answer: Answer) -> dict[str, Any]:
-    """One journal line."""
-    return {
-        "key": key,
-        "task": example.task,
-        "example": example.number,
-        **asdict(answer),
-        "prompt_sha256": hashlib.sha256(prompt_text(query.items).encode()).hexdigest(),
-        "time": utc_now(),
-    }
+def _place(record: Mapping[str, Any]) -> tuple[str, int]:
+    return record["task"], record["example"]
 
 
-def _answers_of(
-    records: Mapping[str, dict], keys: Mapping[Example, str], all_examples: Sequence[Example]
-) -> dict[Example, dict]:
-    """The journal record of every answered example. One of this run whose pictures or words changed since counts by
-    its present answer, or not at all."""
-    by_place = {(record["task"], record["example"]): record for record in records.values()}
+def _answers_of(journal: Journal, asked: Asked, all_examples: Sequence[Example]) -> dict[Example, dict]:
+    """The journal record of every answered example. One whose pictures or words changed since counts by its present
+    answer, or not at all; one that cannot be scored any more does not count."""
+    records = journal.read()
+    by_key = {record["key"]: record for record in records}
+    by_place = {_place(record): record for record in records}
     found = {}
     for example in all_examples:
-        record = records.get(keys[example]) if example in keys else by_place.get((example.task, example.number))
-        if record is not None:
+        query = asked.queries.get(example)
+        record = by_key.get(query.key) if query else by_place.get((example.task, example.number))
+        if record is not None and example.problem() is None:
             found[example] = record
     return found
 
 
 def _failures_of(
-    folder: Path,
-    failed: Mapping[Example, str],
-    answers: Mapping[Example, dict],
-    keys: Mapping[Example, str],
-    all_examples: Sequence[Example],
+    failures: Journal, asked: Asked, answers: Mapping[Example, dict], all_examples: Sequence[Example]
 ) -> list[dict]:
-    """The machine failures of this run, and earlier ones of examples that this run did not try."""
-    path = folder / "failures.jsonl"
-    before = {(f["task"], f["example"]): f["reason"] for f in read_jsonl(path)} if path.is_file() else {}
-    reasons = {}
+    """Why the examples that were asked, in this run or an earlier one, have no answer."""
+    records = failures.read()
+    by_key = {record["key"]: record for record in records if record["key"]}
+    by_place = {_place(record): record for record in records}
+    found = []
     for example in all_examples:
-        reason = failed.get(example) if example in keys else before.get((example.task, example.number))
-        if reason is not None and example not in answers:
-            reasons[example] = reason
-    return [{"task": e.task, "example": e.number, "reason": reason} for e, reason in reasons.items()]
+        query = asked.queries.get(example)
+        if example in answers:
+            continue
+        if example in asked.unusable:
+            found.append(_failure(example, None, "data", asked.unusable[example]))
+        elif record := (by_key.get(query.key) if query else by_place.get((example.task, example.number))):
+            found.append(record)
+    return found

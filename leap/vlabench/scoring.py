@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from leap.plans import TARGETS, FormatError, Step, read_official, read_tolerant, steps_of, subtasks
+from leap.plans import TARGETS, FormatError, Step, pieces, read_official, read_tolerant, steps_of, subtasks
 
 OFFICIAL_METRICS = (
     "skill_match_score",
@@ -152,17 +152,8 @@ def _as_item(step: Step) -> dict:
 def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> bool:
     if not order_independent:
         return true == steps
-    pieces = []
-    for plan in (true, steps):
-        cuts = subtasks([step.skill for step in plan])
-        covered = {i for start, end in cuts for i in range(start, end)}
-        pieces.append(
-            Counter(
-                [tuple(plan[start:end]) for start, end in cuts]
-                + [(step,) for i, step in enumerate(plan) if i not in covered]
-            )
-        )
-    return pieces[0] == pieces[1]
+    cut = [Counter(tuple(plan[a:b]) for a, b in pieces([step.skill for step in plan])) for plan in (true, steps)]
+    return cut[0] == cut[1]
 
 
 def _edit_distance(a: list, b: list) -> int:

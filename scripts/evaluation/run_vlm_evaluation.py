@@ -6,55 +6,64 @@
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # the control that never looks
 
-Answers are journaled one by one: a killed run continues with the same command. Results go to
-eva_results/<dimension>/<model>/. Exit status 1 if the machine failed on an example (it is then not scored).
+Answers are journaled as they come: a killed run continues with the same command. Under torchrun each process takes its
+share. Results go to eva_results/<dimension>/<model>/. Exit status 1, and a list, if an example has no answer because
+the machine failed (--retry-failed asks again) or its files are broken; it is then not scored.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
+from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
 from leap.cli import parse_knobs, run
-from leap.planners import Planner
-from leap.vlabench.examples import find_examples
-from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix
+from leap.files import read_jsonl
+from leap.planners import open_planner
+from leap.progress import say
+from leap.ranks import Ranks
+from leap.vlabench.examples import Example, find_examples
+from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter
+
+_MOST_LISTED = 20
 
 
 def main() -> int:
     options = parse_knobs(EvaluationOptions, None, __doc__)
     workspace = WorkspaceConfig.from_environment()
+    ranks = Ranks.from_environment()
     dimensions = dimensions_named(options.dimension)
     image_tokens(options)
     workspace.require(options.data_path, "benchmark")
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
+    shots_from = shot_pools(options, everything, workspace)
     jobs = models_to_evaluate(options, workspace)
+    suffix = name_suffix(options)
 
     from leap.vlabench.results import results_table
-    from leap.vlabench.run import check_examples, evaluate_dimension
+    from leap.vlabench.run import evaluate_dimension
 
-    check_examples([example for examples in selected.values() for example in examples])
-
-    failures = 0
-    names = []
+    left_out: list[str] = []
     for folder, base_name in jobs:
-        name = base_name + name_suffix(options)
-        names.append(name)
-        planner = open_planner(options, folder)
+        planner = open_planner(options.planner, options, folder)
+        for note in planner.notes:
+            say(f"warning: {note}")
         for dimension, examples in selected.items():
-            target = options.output_dir / dimension / name
+            target = options.output_dir / dimension / (base_name + suffix)
             writer = PromptWriter(
                 workspace,
                 options.prompt,
                 options.language,
                 options.few_shot_num,
                 options.with_cot,
-                pool=everything[dimension],
+                pool=shots_from[dimension],
                 seed=options.seed,
+                shot_format=options.shot_format,
+                pictures=pictures(options),
+                examples=everything[dimension],
             )
             summary = evaluate_dimension(
                 planner,
@@ -63,15 +72,31 @@ def main() -> int:
                 everything[dimension],
                 target,
                 folder,
-                options.batch_size,
                 options.overwrite,
+                options.retry_failed,
+                ranks,
             )
-            report(summary, target)
-            failures += summary["examples"]["machine_failure"]
-    print("\n" + results_table(options.output_dir, names))
-    if failures:
-        print(f"\n{failures} examples were not answered (machine failures); run the same command again to retry them")
-    return 1 if failures else 0
+            if summary:
+                report(summary, target)
+                left_out += missing(target)
+    if not ranks.first:
+        return 0
+    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in jobs]))
+    if left_out:
+        print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
+        print("\n".join(left_out[:_MOST_LISTED]))
+        if len(left_out) > _MOST_LISTED:
+            print(f"... and {len(left_out) - _MOST_LISTED} more, in failures.jsonl of each result folder")
+    return 1 if left_out else 0
+
+
+def shot_pools(
+    options: EvaluationOptions, everything: dict[str, list[Example]], workspace: WorkspaceConfig
+) -> dict[str, list[Example]]:
+    """Where the shots of each dimension come from."""
+    if options.shots_from is None or not options.few_shot_num:
+        return everything
+    return find_examples(workspace.require(options.shots_from, "folder of the shots"), list(everything))
 
 
 def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[tuple[Path | None, str]]:
@@ -101,26 +126,6 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     return jobs
 
 
-def open_planner(options: EvaluationOptions, folder: Path | None) -> Planner:
-    if folder is None:
-        from leap.planners.constant import ConstantPlanner
-
-        # All tasks of the benchmark, whatever was selected: the control must not depend on what else is evaluated.
-        there = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
-        everything = find_examples(options.data_path, there)
-        return ConstantPlanner((e.task, e.ground_truth()) for examples in everything.values() for e in examples)
-    from leap.planners.huggingface import HuggingFacePlanner
-
-    return HuggingFacePlanner(
-        folder,
-        options.device,
-        options.base_model,
-        options.max_new_tokens,
-        options.blank_images,
-        image_tokens(options),
-    )
-
-
 def report(summary: dict, folder: Path) -> None:
     counts = summary["examples"]
     scores = {scorer: values["total_score"]["mean"] for scorer, values in summary["scores"].items()}
@@ -128,8 +133,13 @@ def report(summary: dict, folder: Path) -> None:
     print(
         f"{summary['dimension']:12} {summary['model']}: {counts['answered']} of {counts['in_benchmark']} answered, "
         f"{summary['outcomes']['official'].get('format_error', 0)} format errors, "
-        f"{counts['machine_failure']} machine failures  {shown}  -> {folder}"
+        f"{counts['machine_failure']} machine failures, {counts['bad_example']} bad examples  {shown}  -> {folder}"
     )
+
+
+def missing(folder: Path) -> list[str]:
+    """A line for each example that has no answer."""
+    return [f"  {f['task']}/example{f['example']}: {f['reason']}" for f in read_jsonl(folder / "failures.jsonl")]
 
 
 if __name__ == "__main__":

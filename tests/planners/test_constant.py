@@ -22,5 +22,6 @@ def test_its_identity_is_that_of_the_plans_it_draws_on():
 
 def test_a_tasks_own_ground_truth_is_never_used():
     planner = ConstantPlanner([("put", p) for p in PUT] + [("press", p) for p in PRESS])
-    answers = planner.answer([Query("M&T", "put", 0, []), Query("M&T", "press", 0, [])])
-    assert [read_official(answer.text) for answer in answers] == [PRESS[0], plan(("pick", E, 1), ("place", C, 5))]
+    [answered] = planner.answer([[Query("a", "put", []), Query("b", "press", [])]])
+    plans = {query.key: read_official(answer.text) for query, answer in answered}
+    assert plans == {"a": PRESS[0], "b": plan(("pick", E, 1), ("place", C, 5))}

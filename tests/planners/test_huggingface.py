@@ -3,30 +3,39 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AddedToken
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.checkpoints import MANIFEST
+from leap.files import write_json
 from leap.models import load_processor, load_weights
-from leap.planners import MachineFailure, Query
+from leap.planners import Answer, Query, UnreadablePicture
 from leap.planners.huggingface import HuggingFacePlanner
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
 
 
-@pytest.fixture(scope="module")
-def queries(demo):
+def queries_of(demo, shots=(0, 2), **options):
     """Prompts of unequal length, with two and with six pictures."""
     examples = find_examples(demo / "dataset" / "vlm_evaluation_v1.0", ["Spatial"])["Spatial"]
     found = []
-    for shots in (0, 2):
-        writer = PromptWriter(WorkspaceConfig(demo), "builtin", few_shot_num=shots, pool=examples)
+    for count in shots:
+        writer = PromptWriter(WorkspaceConfig(demo), "builtin", few_shot_num=count, pool=examples)
         for example in examples:
-            items = [
-                {"type": "image", "image": open(item["image"], "rb").read()} if item["type"] == "image" else item  # noqa: SIM115
-                for item in writer.write(example)
-            ]
-            found.append(Query("Spatial", example.task, example.number, items))
+            messages = [{"role": "user", "content": writer.write(example)}]
+            found.append(Query(f"{count} {example.place}", example.task, messages, **options))
     return found
+
+
+def answers(planner, batches):
+    """{key: answer or failure} of what the planner makes of these batches, in their order."""
+    return {query.key: result for results in planner.answer(batches) for query, result in results}
+
+
+@pytest.fixture(scope="module")
+def queries(demo):
+    return queries_of(demo)
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +58,133 @@ def planner(lively):
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
-    together = planner.answer(queries)
-    alone = [planner.answer([query])[0] for query in queries]
+    together = answers(planner, [queries])
+    alone = answers(planner, [[query] for query in queries])
     assert together == alone
-    assert len({answer.text for answer in together}) > 1
+    assert len({answer.text for answer in together.values()}) > 1
+
+
+def test_a_prefix_computed_once_gives_the_answers_of_one_computed_each_time(lively, planner, queries):
+    """A long text that all prompts begin with, and prompts of unequal length behind it."""
+    start = {"type": "text", "text": "".join(f"Rule {i}: one object at a time. " for i in range(30))}
+    long = [Query(q.key, q.task, [{"role": "user", "content": [start, *q.messages[0]["content"]]}]) for q in queries]
+    fresh = HuggingFacePlanner(lively, "cpu", max_new_tokens=24, reuse_prefix=False)
+    reusing = HuggingFacePlanner(lively, "cpu", max_new_tokens=24)
+    batches = [long[:5], long[5:], [long[0]]]
+    assert answers(reusing, batches) == answers(fresh, batches)
+    assert len(reusing._prefixes.tokens) > 100
+    assert answers(planner, [queries]) == answers(planner, [queries[::-1]])  # and it does not outlive its prompts
+
+
+def test_batches_hold_prompts_of_like_length_and_do_not_depend_on_the_order_of_asking(lively, queries):
+    planner = HuggingFacePlanner(lively, "cpu", batch_size=3)
+    batches = planner.batches(queries)
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+    assert sorted(query.key for batch in batches for query in batch) == sorted(query.key for query in queries)
+    shots = [query.key[0] for batch in batches for query in batch]
+    assert shots == sorted(shots, reverse=True)  # the longest first
+    assert planner.batches(queries) == batches
 
 
 def test_an_answer_at_the_token_limit_says_so(planner, queries):
-    for answer in planner.answer(queries):
+    for answer in answers(planner, [queries]).values():
         assert answer.stop in ("end", "length")
         assert (answer.stop == "length") == (answer.new_tokens == 24)
 
 
-def test_blank_images_change_what_the_model_sees_and_its_identity(lively, planner, queries):
-    blind = HuggingFacePlanner(lively, "cpu", max_new_tokens=24, blank_images=True)
-    assert blind.identity() != planner.identity()
-    assert blind.answer(queries[:4]) != planner.answer(queries[:4])
-    picture = next(item["image"] for item in queries[0].items if item["type"] == "image")
-    assert len(blind._picture(picture).getcolors()) == 1
-    assert blind._picture(picture).size == planner._picture(picture).size
+def make_parrot(base, folder, said):
+    """A model that says these texts in order, whatever it is asked, then the last one for ever: its layers add nothing,
+    so that the next token depends on the last one only."""
+    processor, model = load_processor(base), load_weights(base, "float32")
+    processor.tokenizer.add_tokens([AddedToken(text, normalized=False) for text in said])
+    model.resize_token_embeddings(len(processor.tokenizer))
+    language = model.model.language_model
+    torch.manual_seed(0)
+    seen = torch.nn.init.normal_(language.embed_tokens.weight.data)
+    for layer in language.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(seen))
+    ids = processor.tokenizer.convert_tokens_to_ids(said)
+    last_of_prompt = processor.tokenizer("<|im_start|>assistant\n").input_ids[-1]
+    for before, token in zip([last_of_prompt, *ids], [*ids, ids[-1]], strict=True):
+        model.lm_head.weight.data[token] += seen[before]
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
-def test_an_unreadable_picture_is_a_machine_failure_not_an_answer(planner):
-    with pytest.raises(MachineFailure, match="unreadable image"):
-        planner.answer([Query("Spatial", "t", 0, [{"type": "image", "image": b"nope"}])])
+def test_an_answer_stops_behind_its_plan(demo, tmp_path, queries):
+    plan = '```json\n[{"name":"pick","params":{"target_entity_name":3}}]\n'
+    make_parrot(demo / "models" / "tiny-planner", tmp_path / "parrot", ["So: ", plan, "``", "`!", " More"])
+    for stop_at_plan, text, tokens, stop in (
+        (True, f"So: {plan}```!", 4, "plan"),
+        (False, f"So: {plan}```! More More", 6, "length"),
+    ):
+        planner = HuggingFacePlanner(tmp_path / "parrot", "cpu", max_new_tokens=6, stop_at_plan=stop_at_plan)
+        assert list(answers(planner, [queries]).values()) == [Answer(text, tokens, stop)] * len(queries)
+
+
+def test_running_out_of_memory_halves_the_batch_from_then_on(lively, queries, monkeypatch):
+    """Memory cannot be made to run out here; the error that it raises can."""
+    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+    whole, tried = planner.model.generate, []
+
+    def generate(**inputs):
+        tried.append(len(inputs["input_ids"]))
+        if tried[-1] > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(**inputs)
+
+    monkeypatch.setattr(planner.model, "generate", generate)
+    expected = answers(HuggingFacePlanner(lively, "cpu", max_new_tokens=4), [queries])
+    assert answers(planner, [queries[:6], queries[6:]]) == expected
+    assert tried == [6, 3, 2, 1, 2, 1, 2]
+
+
+def test_a_prompt_that_does_not_fit_alone_is_a_machine_failure(lively, queries, monkeypatch):
+    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+
+    def generate(**inputs):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(planner.model, "generate", generate)
+    failures = answers(planner, [queries[:2]])
+    assert [str(failure) for failure in failures.values()] == ["out of memory with one prompt at once"] * 2
+
+
+def test_blank_images_change_what_the_model_sees(demo, planner, queries):
+    blind = queries_of(demo, blank_images=True)
+    assert answers(planner, [blind]) != answers(planner, [queries])
+    [own, grey] = [of[0].pictures()[0] for of in (queries, blind)]
+    assert len(grey.getcolors()) == 1
+    assert grey.size == own.size
+
+
+def test_an_unreadable_picture_fails_its_own_prompt_only(planner, queries, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nope")
+    item = {"type": "image", "image": str(tmp_path / "broken.png")}
+    broken = Query("broken", "t", [{"role": "user", "content": [item]}])
+    found = answers(planner, [[queries[0], broken, queries[1]]])
+    assert isinstance(found["broken"], UnreadablePicture)
+    assert "broken.png" in str(found["broken"])
+    assert {found[query.key].stop for query in queries[:2]} <= {"end", "length"}
+
+
+def test_a_checkpoint_trained_with_other_pictures_or_template_is_noted(lively, tmp_path):
+    folder = tmp_path / "trained"
+    shutil.copytree(lively, folder)
+    own = HuggingFacePlanner(folder, "cpu").identity()
+    manifest = dict.fromkeys(("base_model", "base_weights_sha256", "data_sha256"), "x")
+    manifest |= {"kind": "full", "recipe": {}, "library_versions": {}}
+    manifest |= {"pixel_budget": own["pixel_budget"], "chat_template_sha256": own["chat_template_sha256"]}
+    write_json(folder / MANIFEST, manifest)
+    assert HuggingFacePlanner(folder, "cpu").notes == []
+    [note] = HuggingFacePlanner(folder, "cpu", image_tokens=(1, 4)).notes
+    assert "trained with pictures of" in note
+    write_json(folder / MANIFEST, manifest | {"chat_template_sha256": "another"})
+    [note] = HuggingFacePlanner(folder, "cpu").notes
+    assert "another chat template" in note
 
 
 def test_the_identity_follows_the_weights(lively, planner, tmp_path):
@@ -96,7 +208,7 @@ def test_an_adapter_is_put_on_its_base(lively, tmp_path, queries, planner):
     planner.processor.save_pretrained(folder)
     adapted = HuggingFacePlanner(folder, "cpu", max_new_tokens=24)
     assert adapted.base == lively
-    assert adapted.answer(queries[:4]) != planner.answer(queries[:4])
+    assert answers(adapted, [queries[:4]]) != answers(planner, [queries[:4]])
     with pytest.raises(UserError, match=r"is an adapter and its base .*nowhere cannot be used"):
         HuggingFacePlanner(folder, "cpu", base_model=tmp_path / "nowhere")
 

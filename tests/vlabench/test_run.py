@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 
 import pytest
 
@@ -17,7 +18,9 @@ from leap.vlabench.run import evaluate_dimension
 
 
 class Script:
-    """A planner that answers by a function of the query, and can give out."""
+    """A planner that answers two prompts at once by a function of the query, and can give out."""
+
+    notes = ()
 
     def __init__(self, answer, name="script"):
         self._answer, self.name, self.asked = answer, name, []
@@ -25,9 +28,25 @@ class Script:
     def identity(self):
         return {"planner": self.name}
 
-    def answer(self, queries):
-        self.asked.append([(q.task, q.number) for q in queries])
-        return [Answer(self._answer(q, len(queries)), 5, "end") for q in queries]
+    def batches(self, queries):
+        return [queries[i : i + 2] for i in range(0, len(queries), 2)]
+
+    def answer(self, batches):
+        for batch in batches:
+            self.asked.append([place_of(query) for query in batch])
+            yield [(query, self._result(query)) for query in batch]
+
+    def _result(self, query):
+        try:
+            return Answer(self._answer(query), 5, "end")
+        except MachineFailure as failure:
+            return failure
+
+
+def place_of(query):
+    """(task, number) of the example that a query shows, by the folder of its last picture."""
+    folder = query.picture_paths()[-1].parents[1]
+    return folder.parent.name, int(folder.name.removeprefix("example"))
 
 
 @pytest.fixture
@@ -42,20 +61,22 @@ def folder(tmp_path):
     return tmp_path / "eva_results" / "Spatial" / "model"
 
 
-def evaluate(planner, examples, folder, chosen=None, overwrite=False, **options):
+def evaluate(planner, there, folder, chosen=None, overwrite=False, retry_failed=False, **options):
     writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
-    return evaluate_dimension(planner, writer, chosen or examples, examples, folder, None, 2, overwrite)
+    return evaluate_dimension(planner, writer, chosen or there, there, folder, None, overwrite, retry_failed)
 
 
 def truth(examples):
-    return lambda query, batch: fenced(
-        next(e for e in examples if (e.task, e.number) == (query.task, query.number)).ground_truth()
-    )
+    plans = {(e.task, e.number): fenced(e.ground_truth()) for e in examples if e.problem() is None}
+    return lambda query: plans[place_of(query)]
+
+
+COUNTS = {"in_benchmark": 4, "answered": 4, "machine_failure": 0, "bad_example": 0, "cut_by_length": 0}
 
 
 def test_right_answers_score_full_marks_in_every_file(examples, folder):
     summary = evaluate(Script(truth(examples)), examples, folder)
-    assert summary["examples"] == {"in_benchmark": 4, "answered": 4, "machine_failure": 0, "cut_by_length": 0}
+    assert summary["examples"] == COUNTS
     assert summary["outcomes"] == {"official": {"ok": 4}, "grounded": {"ok": 4}}
     assert summary["scores"]["official"]["total_score"] == {"mean": 80, "low": 80, "high": 80}
     assert summary["scores"]["grounded"]["plan_success"]["mean"] == 100
@@ -76,7 +97,7 @@ def test_right_answers_score_full_marks_in_every_file(examples, folder):
 
 
 def test_what_has_no_plan_is_a_format_error_and_counts_as_zero(examples, folder):
-    summary = evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    summary = evaluate(Script(lambda q: "no idea"), examples, folder)
     assert summary["outcomes"] == {"official": {"format_error": 4}, "grounded": {"format_error": 4}}
     assert summary["scores"]["grounded"]["total_score"]["mean"] == 0
     assert read_json(folder / "output.json")["select_book_spatial"]["0"] == {
@@ -107,30 +128,38 @@ def test_a_torn_journal_is_repaired_and_the_batch_keeps_its_members(examples, fo
     assert (folder / "final_score.json").read_bytes() == scores
 
 
-def test_a_machine_failure_is_no_answer_and_is_tried_again(examples, folder):
-    def answer(query, batch):
-        if query.number == 1:
+def test_a_machine_failure_is_no_answer_and_is_tried_again_when_asked_to(examples, folder):
+    def answer(query):
+        if place_of(query)[1] == 1:
             raise MachineFailure("out of memory")
-        return truth(examples)(query, batch)
+        return truth(examples)(query)
 
     summary = evaluate(Script(answer), examples, folder)
-    assert summary["examples"] == {"in_benchmark": 4, "answered": 2, "machine_failure": 2, "cut_by_length": 0}
+    assert summary["examples"] == COUNTS | {"answered": 2, "machine_failure": 2}
     assert summary["scores"]["grounded"]["total_score"]["mean"] == 100
     assert [f["reason"] for f in read_jsonl(folder / "failures.jsonl")] == ["out of memory"] * 2
     assert "1" not in read_json(folder / "final_score.json")["select_book_spatial"]
 
-    summary = evaluate(Script(truth(examples)), examples, folder)
+    again = Script(truth(examples))
+    assert evaluate(again, examples, folder)["examples"]["machine_failure"] == 2
+    assert again.asked == []
+    summary = evaluate(again, examples, folder, retry_failed=True)
     assert summary["examples"]["answered"] == 4
     assert read_jsonl(folder / "failures.jsonl") == []
 
 
-def test_running_out_of_memory_on_several_tries_fewer(examples, folder):
-    def answer(query, batch):
-        if batch > 1:
-            raise MachineFailure("out of memory with 2 at once")
-        return truth(examples)(query, batch)
+def test_a_failure_is_on_disk_before_the_next_batch_is_asked(examples, folder):
+    def answer(query):
+        if place_of(query)[0] == "select_fruit_spatial":
+            raise KeyboardInterrupt
+        raise MachineFailure("refused")
 
-    assert evaluate(Script(answer), examples, folder)["examples"]["answered"] == 4
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Script(answer), examples, folder)
+    assert len(read_jsonl(folder / "failures.jsonl")) == 2
+    again = Script(truth(examples))
+    evaluate(again, examples, folder)
+    assert again.asked == [[("select_fruit_spatial", 0), ("select_fruit_spatial", 1)]]
 
 
 def test_runs_over_parts_add_up(examples, folder):
@@ -148,7 +177,7 @@ def test_other_settings_never_mix_into_a_result(examples, folder):
 
 
 def test_overwrite_replaces_answers_under_other_settings_and_keeps_those_under_the_same(examples, folder):
-    evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    evaluate(Script(lambda q: "no idea"), examples, folder)
     first = Script(truth(examples), "another")
     summary = evaluate(first, examples, folder, overwrite=True)
     assert len(first.asked) == 2
@@ -159,7 +188,7 @@ def test_overwrite_replaces_answers_under_other_settings_and_keeps_those_under_t
 
 
 def test_settings_without_answers_do_not_hold_the_folder(examples, folder):
-    def broken(query, batch):
+    def broken(query):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -168,19 +197,19 @@ def test_settings_without_answers_do_not_hold_the_folder(examples, folder):
 
 
 def test_a_run_over_a_part_keeps_the_failures_of_the_rest(examples, folder):
-    def answer(query, batch):
-        if query.number == 1:
+    def answer(query):
+        if place_of(query)[1] == 1:
             raise MachineFailure("out of memory")
-        return truth(examples)(query, batch)
+        return truth(examples)(query)
 
     evaluate(Script(answer), examples, folder)
-    summary = evaluate(Script(truth(examples)), examples, folder, chosen=examples[:2])
-    assert summary["examples"] == {"in_benchmark": 4, "answered": 3, "machine_failure": 1, "cut_by_length": 0}
+    summary = evaluate(Script(truth(examples)), examples, folder, chosen=examples[:2], retry_failed=True)
+    assert summary["examples"] == COUNTS | {"answered": 3, "machine_failure": 1}
     assert [(f["task"], f["example"]) for f in read_jsonl(folder / "failures.jsonl")] == [("select_fruit_spatial", 1)]
 
 
 def test_nothing_answered_is_shown_as_nothing(examples, folder):
-    def broken(query, batch):
+    def broken(query):
         raise MachineFailure("refused")
 
     summary = evaluate(Script(broken), examples, folder)
@@ -224,7 +253,7 @@ def test_the_macro_interval_narrows_with_the_number_of_independent_dimensions(tm
 
 
 def test_an_example_that_changed_is_asked_again(examples, folder):
-    evaluate(Script(lambda q, n: "no idea"), examples, folder)
+    evaluate(Script(lambda q: "no idea"), examples, folder)
     examples[0].instruction_file.write_text("Take the other one")
     planner = Script(truth(examples))
     summary = evaluate(planner, examples, folder)
@@ -232,13 +261,77 @@ def test_an_example_that_changed_is_asked_again(examples, folder):
     assert summary["outcomes"]["grounded"] == {"ok": 1, "format_error": 3}
 
 
-def test_a_corrupt_picture_is_named_before_anything_is_asked(examples, folder):
-    examples[3].tagged_image.write_bytes(examples[3].tagged_image.read_bytes()[:-30])
+def spoil_picture(example):
+    example.tagged_image.write_bytes(example.tagged_image.read_bytes()[:-30])
+
+
+def spoil_instruction(example):
+    example.instruction_file.unlink()
+
+
+def spoil_plan(example):
+    example.plan_file.write_text('{"skill_sequence": [{"name": "lift", "params": {}}]}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (spoil_picture, "input_mask.png is no intact picture"),
+        (spoil_instruction, "instruction.txt is missing"),
+        (spoil_plan, "no official sub-task pattern matches"),
+    ],
+)
+def test_a_broken_example_is_left_out_by_name_and_never_scored(examples, folder, spoil, reason):
+    spoil(examples[3])
     planner = Script(truth(examples))
-    with pytest.raises(UserError, match=r"input_mask.png is no intact picture .*verify_dataset.py"):
-        evaluate(planner, examples, folder)
-    assert planner.asked == []
-    assert not folder.exists()
+    summary = evaluate(planner, examples, folder)
+    assert sum(map(len, planner.asked)) == 3
+    assert summary["examples"] == COUNTS | {"answered": 3, "bad_example": 1}
+    assert summary["scores"]["grounded"]["total_score"]["mean"] == 100
+    [failure] = read_jsonl(folder / "failures.jsonl")
+    assert (failure["task"], failure["example"], failure["kind"]) == ("select_fruit_spatial", 1, "data")
+    assert reason in failure["reason"]
+
+
+def test_an_answered_example_that_breaks_is_no_longer_scored(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    spoil_picture(examples[0])
+    assert evaluate(Script(truth(examples)), examples, folder)["examples"] == COUNTS | {
+        "answered": 3,
+        "bad_example": 1,
+    }
+
+
+def test_the_journal_says_what_was_asked_and_shown(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder, few_shot_num=1, pool=examples)
+    for record in read_jsonl(folder / "generations.jsonl"):
+        assert record["prompt"].count("<image>") == 4
+        assert sha256(record["prompt"].encode()).hexdigest() == record["prompt_sha256"]
+        [shot] = record["shots"]
+        assert shot != f"{record['task']}/example{record['example']}"
+
+
+def test_shuffled_pictures_are_those_of_another_example_and_another_result(examples, folder):
+    asked = Script(lambda q: "no idea")
+    evaluate(asked, examples, folder, pictures="shuffled", examples=examples)
+    records = read_jsonl(folder / "generations.jsonl")
+    shown = [record["pictures_from"] for record in records]
+    own = [f"{record['task']}/example{record['example']}" for record in records]
+    assert sorted(shown) == sorted(own)
+    assert all(a != b for a, b in zip(shown, own, strict=True))
+    with pytest.raises(UserError, match="other settings"):
+        evaluate(asked, examples, folder)
+
+
+def test_the_files_do_not_depend_on_the_order_of_answering(examples, folder):
+    class Backwards(Script):
+        def batches(self, queries):
+            return super().batches(queries[::-1])
+
+    evaluate(Script(truth(examples)), examples, folder)
+    evaluate(Backwards(truth(examples)), examples, folder.with_name("backwards"))
+    for name in ("generations.jsonl", "output.json", "final_score.json", "grounded_score.json"):
+        assert (folder / name).read_bytes() == (folder.with_name("backwards") / name).read_bytes()
 
 
 def test_the_table_shows_missing_dimensions_as_missing(examples, folder):

@@ -1,0 +1,283 @@
+"""What is wrong with an answer, in words: one or more of ERROR_LABELS, from an alignment of its steps with the ground
+truth's.
+
+An answer is read as the grounded scorer reads it, so that ids "3" count as 3, and one that scores plan_success has no
+label but perhaps `ids_as_strings`.
+
+unparsable        the text holds no skill list; the only label then
+ids_as_strings    ids were written as strings ("3"), which VLABench's own scorer never matches; alone, the plan is right
+wrong_skill       a step has another skill than its counterpart
+wrong_entity      the skill is right, target_entity_name is not
+wrong_container   the skill is right, target_container_name is not
+wrong_order       a step of the ground truth is there, but not in its turn
+missing_step      a step of the ground truth has no counterpart
+extra_step        a step of the answer has no counterpart
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from leap.plans import SKILLS, FormatError, Plan, Step, pieces, read_plan, steps_of
+
+ERROR_LABELS = (
+    "unparsable",
+    "ids_as_strings",
+    "wrong_skill",
+    "wrong_entity",
+    "wrong_container",
+    "wrong_order",
+    "missing_step",
+    "extra_step",
+)
+
+# Between their common beginning and end, this many steps of both plans are aligned (or sub-tasks, where those may come
+# in any order). What comes after is missing, extra or out of turn. Ground truth has 10 steps at most; a model that never
+# stops may write thousands.
+MOST_STEPS = 200
+MOST_SUBTASKS = 50
+
+# Costs of an alignment. A pair, however different, is cheaper than a gap on both sides.
+_GAP = 3
+_ONE_TARGET, _BOTH_TARGETS, _SKILL, _EVERYTHING = 2, 3, 4, 5
+
+Pair = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`labels` in the order of ERROR_LABELS; `steps` of the answer, () if unparsable; `pairs` align the ground truth's
+    steps with the answer's by index: (i, j), (i, None) missing, (None, j) extra. In reading order: the ground truth's
+    steps one after another, an extra step behind the answer's step before it."""
+
+    labels: tuple[str, ...]
+    steps: tuple[Step, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def correct(self) -> bool:
+        """Whether the plan is right, however its ids are written."""
+        return not set(self.labels) - {"ids_as_strings"}
+
+
+def diagnose(text: str, ground_truth: list[dict], order_independent: bool, with_cot: bool = False) -> Diagnosis:
+    """Compare an answer with the ground truth. Never raises for the answer; FormatError for the ground truth."""
+    true = steps_of(ground_truth)
+    try:
+        plan = read_plan(text, last=with_cot)
+    except FormatError:
+        plan = None
+    return diagnose_plan(plan, true, order_independent)
+
+
+def diagnose_plan(plan: Plan | None, true: Sequence[Step], order_independent: bool) -> Diagnosis:
+    """As `diagnose`, for an answer and a ground truth that were read already; None is an unparsable answer.
+
+    Where sub-tasks may come in any order (`order_independent`), a plan with the right ones has no wrong_order; one that
+    takes the steps of a sub-task apart has.
+    """
+    if plan is None:
+        return Diagnosis(("unparsable",), (), tuple((i, None) for i in range(len(true))))
+    found = plan.steps
+    pairs, moved = _aligned(true, found, order_independent)
+    labels = {label for pair in pairs for label in _labels(true, found, pair)}
+    if plan.ids_as_strings:
+        labels.add("ids_as_strings")
+    if moved:
+        labels.add("wrong_order")
+    return Diagnosis(tuple(label for label in ERROR_LABELS if label in labels), tuple(found), tuple(_reading(pairs)))
+
+
+def skill_confusion(cases: Iterable[tuple[Sequence[Step], Diagnosis]]) -> dict[str, dict[str, int]]:
+    """{true skill: {predicted skill: count}} over (ground truth, diagnosis) of all answers that hold a plan.
+
+    A step without a counterpart is "missing"; a name that is no skill of the benchmark is "other".
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for true, diagnosis in cases:
+        if "unparsable" in diagnosis.labels:
+            continue
+        for i, j in diagnosis.pairs:
+            if i is not None:
+                name = "missing" if j is None else diagnosis.steps[j].skill
+                counts[true[i].skill][name if name in SKILLS or j is None else "other"] += 1
+    order = (*SKILLS, "other", "missing")
+    return {
+        skill: {name: counts[skill][name] for name in order if name in counts[skill]}
+        for skill in sorted(counts, key=lambda skill: order.index(skill) if skill in order else len(order))
+    }
+
+
+def _labels(true: Sequence[Step], found: Sequence[Step], pair: Pair) -> list[str]:
+    i, j = pair
+    if j is None:
+        return ["missing_step"]
+    if i is None:
+        return ["extra_step"]
+    if true[i].skill != found[j].skill:
+        return ["wrong_skill"]
+    wrong = {
+        "wrong_entity": true[i].entity != found[j].entity,
+        "wrong_container": true[i].container != found[j].container,
+    }
+    return [label for label, is_wrong in wrong.items() if is_wrong]
+
+
+def _aligned(true: Sequence[Step], found: Sequence[Step], order_independent: bool) -> tuple[list[Pair], bool]:
+    """Pairs of all steps, and whether one is out of turn."""
+    blocks = _blocks(true, found) if order_independent else [(range(len(true)), range(len(found)))]
+    by_block = [_align(true, found, i, j) for i, j in blocks]
+    equal = [[(i, j) for i, j in pairs if _is_equal(true, found, i, j)] for pairs in by_block]
+    # Two sub-tasks that exchanged a target name the wrong ones: in a plan without order nothing came too early.
+    settled = by_block if order_independent else equal
+    settled = [(i, j) for pairs in settled for i, j in pairs if i is not None and j is not None]
+    moved = _moved(true, found, {i for i, _ in settled}, {j for _, j in settled})
+    if not moved:
+        return [pair for pairs in by_block for pair in pairs], False
+    # The counterparts of the moved steps are free again: align what is left between the steps that stay.
+    gone_i, gone_j = {i for i, _ in moved}, {j for _, j in moved}
+    pairs: list[Pair] = list(moved)
+    for (block_i, block_j), anchors in zip(blocks, equal, strict=True):
+        pairs += anchors
+        rest_i, rest_j = deque(block_i), deque(block_j)
+        for anchor_i, anchor_j in [*anchors, (None, None)]:
+            between_i = [i for i in _until(rest_i, anchor_i) if i not in gone_i]
+            between_j = [j for j in _until(rest_j, anchor_j) if j not in gone_j]
+            pairs += _align(true, found, between_i, between_j)
+    return pairs, True
+
+
+def _until(rest: deque[int], stop: int | None) -> list[int]:
+    """Take the indices before `stop` off the front, and `stop` itself; all of them for None."""
+    taken = []
+    while rest:
+        index = rest.popleft()
+        if index == stop:
+            break
+        taken.append(index)
+    return taken
+
+
+def _is_equal(true: Sequence[Step], found: Sequence[Step], i: int | None, j: int | None) -> bool:
+    return i is not None and j is not None and true[i] == found[j]
+
+
+def _moved(true: Sequence[Step], found: Sequence[Step], done_i: set[int], done_j: set[int]) -> list[tuple[int, int]]:
+    """Equal steps that the alignment left without each other, first with first."""
+    there: dict[Step, deque[int]] = defaultdict(deque)
+    for j, step in enumerate(found):
+        if j not in done_j:
+            there[step].append(j)
+    return [(i, there[step].popleft()) for i, step in enumerate(true) if i not in done_i and there.get(step)]
+
+
+def _align(true: Sequence[Step], found: Sequence[Step], block_i: Sequence[int], block_j: Sequence[int]) -> list[Pair]:
+    """An alignment of least cost that keeps the order, of the steps at these indices."""
+    block_i, block_j = list(block_i), list(block_j)
+    shorter = min(len(block_i), len(block_j))
+    start = next((k for k in range(shorter) if true[block_i[k]] != found[block_j[k]]), shorter)
+    ends = range(shorter - start)
+    end = next((k for k in ends if true[block_i[-1 - k]] != found[block_j[-1 - k]]), len(ends))
+    middle_i, middle_j = block_i[start : len(block_i) - end], block_j[start : len(block_j) - end]
+    pairs: list[Pair] = list(zip(block_i[:start], block_j[:start], strict=True))
+    a, b = middle_i[:MOST_STEPS], middle_j[:MOST_STEPS]
+    pairs += [
+        (None if i is None else a[i], None if j is None else b[j])
+        for i, j in _cheapest([true[i] for i in a], [found[j] for j in b])[1]
+    ]
+    pairs += [(i, None) for i in middle_i[MOST_STEPS:]] + [(None, j) for j in middle_j[MOST_STEPS:]]
+    return pairs + list(zip(block_i[len(block_i) - end :], block_j[len(block_j) - end :], strict=True))
+
+
+def _cheapest(a: Sequence[Step], b: Sequence[Step]) -> tuple[int, list[Pair]]:
+    """(cost, pairs) of an alignment of least cost; of several, one with pairs as early as can be."""
+    if not a or not b:
+        return _GAP * (len(a) + len(b)), [(i, None) for i in range(len(a))] + [(None, j) for j in range(len(b))]
+    costs = [[_GAP * (len(b) - j) for j in range(len(b) + 1)]]  # of the ends of a and b, from the last step up
+    for i, step in enumerate(reversed(a), 1):
+        below, row = costs[-1], [0] * len(b) + [_GAP * i]
+        for j in range(len(b) - 1, -1, -1):
+            row[j] = min(below[j + 1] + _cost(step, b[j]), below[j] + _GAP, row[j + 1] + _GAP)
+        costs.append(row)
+    costs.reverse()
+    pairs: list[Pair] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        if costs[i][j] == costs[i + 1][j + 1] + _cost(a[i], b[j]):
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif costs[i][j] == costs[i + 1][j] + _GAP:
+            pairs.append((i, None))
+            i += 1
+        else:
+            pairs.append((None, j))
+            j += 1
+    pairs += [(k, None) for k in range(i, len(a))] + [(None, k) for k in range(j, len(b))]
+    return costs[0][0], pairs
+
+
+def _cost(a: Step, b: Step) -> int:
+    if a == b:
+        return 0
+    same = (a.entity == b.entity) + (a.container == b.container)
+    if a.skill == b.skill:
+        return _ONE_TARGET if same else _BOTH_TARGETS
+    return _SKILL if same == 2 else _EVERYTHING
+
+
+def _blocks(true: Sequence[Step], found: Sequence[Step]) -> list[tuple[range, range]]:
+    """Sub-tasks of both plans, as indices: equal ones together, then those that fit best, the rest alone."""
+    of_true, of_found = ([range(*piece) for piece in pieces([step.skill for step in steps])] for steps in (true, found))
+    equal: dict[tuple[Step, ...], deque[range]] = defaultdict(deque)
+    for piece in of_found:
+        equal[tuple(found[piece.start : piece.stop])].append(piece)
+    blocks, left = [], []
+    for piece in of_true:
+        same = equal.get(tuple(true[piece.start : piece.stop]))
+        if same:
+            blocks.append((piece, same.popleft()))
+        else:
+            left.append(piece)
+    spare = sorted((piece for same in equal.values() for piece in same), key=lambda piece: piece.start)
+    fit = _best_fit(true, found, left[:MOST_SUBTASKS], spare[:MOST_SUBTASKS])
+    blocks += [(left[a], spare[b]) for a, b in fit]
+    fit_a, fit_b = {a for a, _ in fit}, {b for _, b in fit}
+    blocks += [(piece, range(0)) for a, piece in enumerate(left) if a not in fit_a]
+    return blocks + [(range(0), piece) for b, piece in enumerate(spare) if b not in fit_b]
+
+
+def _best_fit(
+    true: Sequence[Step], found: Sequence[Step], left: Sequence[range], spare: Sequence[range]
+) -> list[tuple[int, int]]:
+    """The pairing of sub-tasks that saves most against leaving them alone."""
+    if not left or not spare:
+        return []
+    if len(left) == len(spare) == 1:
+        return [(0, 0)]
+    from scipy.optimize import linear_sum_assignment
+
+    saved = [
+        [_GAP * (len(a) + len(b)) - _cheapest(true[a.start : a.stop], found[b.start : b.stop])[0] for b in spare]
+        for a in left
+    ]
+    return [(int(a), int(b)) for a, b in zip(*linear_sum_assignment(saved, maximize=True), strict=True)]
+
+
+def _reading(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs in reading order."""
+    behind: dict[int, list[Pair]] = defaultdict(list)  # extra steps, by the answer's step before them that is none
+    before = -1
+    at = {j: i for i, j in pairs if j is not None}
+    for j in sorted(at):
+        if at[j] is None:
+            behind[before].append((None, j))
+        else:
+            before = j
+    ordered = list(behind[-1])
+    for i, j in sorted((pair for pair in pairs if pair[0] is not None), key=lambda pair: pair[0]):
+        ordered.append((i, j))
+        if j is not None:
+            ordered += behind[j]
+    return ordered
