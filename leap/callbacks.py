@@ -1,4 +1,4 @@
-"""What happens during a training run besides training: intervals, preemption, log, progress."""
+"""What happens during a training run besides training: intervals, preemption, log, status, progress."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from leap.files import Journal
 from leap.provenance import utc_now
+from leap.status import Status
 
 # What a line of progress shows, and how.
 _SHOWN = {
@@ -25,6 +26,8 @@ _SHOWN = {
     "padding_share": "{:.1%}",
     "mfu": "{:.1%}",
 }
+
+_WATCHED = ("loss", "eval_loss", "tokens_per_second", "epoch")
 
 
 class RecipeIntervals(TrainerCallback):
@@ -73,6 +76,38 @@ class TrainLog(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.journal.append([{"step": state.global_step, "time": utc_now(), **(logs or {})}])
+
+
+class KeepStatus(TrainerCallback):
+    """The run's status file: step, losses, speed, and whether it trains, validates or saves.
+
+    Added after the callbacks that ask for validating and saving, so that it sees what they asked.
+    """
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.status.update(state.global_step, phase="training")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        phase = "validating" if control.should_evaluate else "saving" if control.should_save else "training"
+        self.status.update(state.global_step, phase=phase)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.status.update()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.status.update()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.status.update(phase="saving" if control.should_save else "training")
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.status.update(phase="training")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        self.status.update(**{name: float(logs[name]) for name in _WATCHED if name in (logs or {})})
 
 
 class ShowProgress(TrainerCallback):

@@ -41,7 +41,7 @@ def greedy(
     Running out of memory raises what torch raises.
     """
     inputs = inputs.to(model.device)
-    reused = prefixes.split(model, inputs) if prefixes else {}
+    reused = prefixes.begin(model, inputs) if prefixes else {}
     length = inputs["input_ids"].shape[1]
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     output = model.generate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 SKILLS = ("pick", "place", "press", "open_door", "insert", "pull", "pour", "push", "lift")
 TARGETS = ("target_entity_name", "target_container_name")
@@ -28,6 +28,8 @@ SUBTASK_PATTERNS = (
     ("pick", "open_door"),
     ("press",),
 )
+_PATTERNS = tuple(map(list, SUBTASK_PATTERNS))
+_FIRST_SKILLS = tuple(dict.fromkeys(pattern[0] for pattern in SUBTASK_PATTERNS))
 
 # JSON nested deeper than this is no plan, for both readers: writing it indented would overflow the stack long before
 # reading it does. A skill list is nested 3 deep.
@@ -37,14 +39,14 @@ MOST_NESTING = 100
 _LIST_START = re.compile(r'\[\s*\{|\{\s*"skill_sequence"')
 _MOST_ATTEMPTS = 200
 _MOST_CHARACTERS = 100_000
+_MOST_DECODED = 1_000_000  # characters in all attempts together
 
 
 class FormatError(Exception):
     """The text holds no plan; its message names the reason."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One skill with its canonical targets (None where it has none)."""
 
     skill: str
@@ -65,11 +67,13 @@ def read_official(text: str) -> Any:
     _, fence, rest = text.partition("```json")
     if not fence:
         raise FormatError("no json fence")
+    source = rest.split("```")[0]
     try:
-        value = json.loads(rest.split("```")[0])
+        value = json.loads(source)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"no JSON in the fence: {type(error).__name__}") from error
-    check_nesting(value)
+    if _may_be_deep(source):
+        check_nesting(value)
     return value
 
 
@@ -86,19 +90,24 @@ def read_plan(text: str, last: bool = False) -> Plan:
     """As `read_tolerant`, with how the ids were written."""
     text = text[:_MOST_CHARACTERS]
     decoder = json.JSONDecoder()
+    may_be_deep = _may_be_deep(text)
     found: Plan | None = None
     reason = "no list of skills"
-    position = 0
+    position = decoded = 0
     for _ in range(_MOST_ATTEMPTS):
         start = _LIST_START.search(text, position)
-        if start is None:
+        if start is None or decoded > _MOST_DECODED:
             break
         try:
             value, position = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            decoded += getattr(error, "pos", start.start()) - start.start()
             reason, position = "broken JSON", start.start() + 1
             continue
+        decoded += position - start.start()
         try:
+            if may_be_deep:
+                check_nesting(value)
             found = plan_of(value)
         except FormatError as error:
             reason = str(error)
@@ -113,11 +122,14 @@ def read_plan(text: str, last: bool = False) -> Plan:
 
 def plan_of(value: Any) -> Plan:
     """As `steps_of`, with how the ids were written. Raises FormatError."""
-    check_nesting(value)
     steps = steps_of(value)
     items = value["skill_sequence"] if isinstance(value, dict) else value
     written = [(item.get("params") or {}).get(target) for item in items for target in TARGETS]
     return Plan(steps, any(isinstance(id, str) and isinstance(canonical_id(id), int) for id in written))
+
+
+def _may_be_deep(source: str) -> bool:
+    return source.count("[") + source.count("{") > MOST_NESTING
 
 
 def check_nesting(value: Any) -> None:
@@ -168,9 +180,9 @@ def subtasks(names: list[Any]) -> list[tuple[int, int]]:
     """Cut a sequence of skill names into VLABench's sub-tasks: (start, end) each, unmatched items skipped."""
     cuts, start = [], 0
     while start < len(names):
-        for pattern in SUBTASK_PATTERNS:
+        for pattern in _PATTERNS if names[start] in _FIRST_SKILLS else ():
             end = start + len(pattern)
-            if names[start:end] == list(pattern):
+            if names[start:end] == pattern:
                 cuts.append((start, end))
                 start = end
                 break

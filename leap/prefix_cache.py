@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 # A shorter common beginning costs about as much to copy as to compute.
 _WORTHWHILE = 64  # tokens
 
 
-class PrefixCache:
-    """Keeps the keys and values of one text prefix, that of the last batch, for one model.
+def picture_tokens(processor: Any) -> frozenset[int]:
+    """The ids that stand for a picture in a prompt; in Gemma 3's not the one in its chat template."""
+    return frozenset({processor.image_token_id, *getattr(processor, "image_token_ids", ())})
 
-    A batch is laid out as [prefix][pads][rest]: the positions of a model count unmasked tokens only, so that pads in
-    the middle change nothing. Only text before the first picture is shared.
+
+class PrefixCache:
+    """Keeps the keys and values of one text prefix, that of the last batch, for one model. Use it under no_grad.
+
+    The batch stays left-padded as it is: a row with n pads gets the keys of the prefix moved by n places, without the
+    last n, which it computes again where a shorter layout would compute pads. So all that holds for left padding holds
+    here, windows of attention included. Only text before the first picture is shared.
     """
 
-    def __init__(self, image_token_id: int) -> None:
-        """`image_token_id` stands for a picture's tokens in a prompt. `tokens` are those kept."""
-        self._image_token_id = image_token_id
-        self.tokens: list[int] = []
-        self._kept: DynamicCache | None = None
+    def __init__(self, image_tokens: frozenset[int]) -> None:
+        """`image_tokens` are the ids that stand for a picture in a prompt."""
+        self._image_tokens = torch.tensor(sorted(image_tokens))
+        self.tokens: list[int] = []  # that are kept
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def split(self, model: Any, inputs: Any) -> dict[str, Any]:
-        """Move the pads of left-padded `inputs` behind their common prefix and return what generate() needs to go on
-        from it; {} and `inputs` as they were if the prefix is too short to be worth it."""
+    def begin(self, model: Any, inputs: Any) -> dict[str, Any]:
+        """What generate() needs to go on from the common prefix of left-padded `inputs`; {} if the prefix is too short
+        to be worth it, or if the model keeps something else than keys and values of every token."""
+        _forget_positions(model)
         mask = inputs["attention_mask"]  # (batch, seq)
         pads = mask.shape[1] - mask.sum(dim=1)  # (batch,)
         common = self._common(inputs["input_ids"], pads)
-        if len(common) < _WORTHWHILE:
+        if len(common) < _WORTHWHILE or not _keeps_keys_only(model):
             return {}
-        _roll_pads(inputs, pads, len(common))
-        if common != self.tokens or self._kept is None:
-            self._kept, self.tokens = None, []
-            self._kept = _keys_and_values(model, inputs["input_ids"][:1, : len(common)])
+        if common != self.tokens:  # what is reused depends on the batch alone, not on those before it
+            self.tokens, self._kept = [], []  # frees the old ones first
+            self._kept = _keys_and_values(model, torch.tensor([common], device=mask.device))
             self.tokens = common
-        cache = copy.deepcopy(self._kept)
-        cache.batch_repeat_interleave(len(pads))
-        _forget_positions(model)
-        return {"past_key_values": cache}
+        return {"past_key_values": _moved(self._kept, pads, DynamicCache(config=model.config))}
 
     def _common(self, ids: torch.Tensor, pads: torch.Tensor) -> list[int]:
         """The text tokens before any picture with which all rows of ids (batch, seq) begin; the last token of a prompt
@@ -49,26 +52,21 @@ class PrefixCache:
         shortest = ids.shape[1] - int(pads.max())
         places = pads[:, None] + torch.arange(shortest - 1, device=ids.device)
         starts = ids.gather(1, places)  # (batch, shortest - 1), without pads
-        differs = (starts != starts[:1]).any(dim=0) | (starts[0] == self._image_token_id)
+        picture = torch.isin(starts[0], self._image_tokens.to(ids.device))
+        differs = (starts != starts[:1]).any(dim=0) | picture
         length = int(differs.int().argmax()) if bool(differs.any()) else shortest - 1
         return starts[0, :length].tolist()
 
 
-def _roll_pads(inputs: Any, pads: torch.Tensor, prefix: int) -> None:
-    """[pads][prefix][rest] -> [prefix][pads][rest] in everything of shape (batch, seq)."""
-    shape = inputs["input_ids"].shape
-    place = torch.arange(shape[1], device=pads.device).expand(shape)
-    pad = pads[:, None]
-    source = torch.where(place < prefix, place + pad, torch.where(place < prefix + pad, place - prefix, place))
-    for name, values in inputs.items():
-        if isinstance(values, torch.Tensor) and values.shape == shape:
-            inputs[name] = values.gather(1, source)
+def _keeps_keys_only(model: Any) -> bool:
+    """Not so for layers of linear attention or convolution (Qwen3.5, LFM2), whose state cannot be moved in a row."""
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
-def _keys_and_values(model: Any, prefix: torch.Tensor) -> DynamicCache:
-    """The cache of one text of shape (1, tokens)."""
-    _forget_positions(model)
-    cache = DynamicCache(config=model.config.get_text_config())
+def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each layer, for one text of shape (1, tokens): keys, values  # (1, heads, tokens, head size) each."""
+    cache = DynamicCache()  # without a config it keeps all tokens of sliding layers too, which moving them needs
     model(
         input_ids=prefix,
         attention_mask=torch.ones_like(prefix),
@@ -76,6 +74,17 @@ def _keys_and_values(model: Any, prefix: torch.Tensor) -> DynamicCache:
         use_cache=True,
         logits_to_keep=1,
     )
+    _forget_positions(model)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _moved(kept: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
+    """Fill `cache` with a row for each of pads (batch,): its pads, then as much of the prefix as fits."""
+    length = kept[0][0].shape[2]
+    source = (torch.arange(length, device=pads.device) - pads[:, None]).clamp(min=0)  # (batch, length); pads are masked
+    for place, layer in enumerate(kept):
+        rows = (states[0, :, source].transpose(0, 1) for states in layer)  # (batch, heads, length, head size)
+        cache.update(*rows, place)
     return cache
 
 

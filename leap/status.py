@@ -9,10 +9,10 @@ Open it once the run holds the lock of its journal, so that a second process can
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import socket
-import sys
 import time
 import typing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import read_json, write_json
+from leap.progress import say
 from leap.provenance import utc_now
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
@@ -39,7 +40,7 @@ class RunStatus:
 
     kind: str  # "training" or "evaluation"
     about: dict  # what runs, as JSON: model and dimension, or run
-    state: str  # "running", "finished", "failed" or "interrupted"; read_status also says "died" and "silent"
+    state: str  # "running", "finished", "failed" or "interrupted"; `judged` also says "died" and "silent"
     reason: str | None  # one line why it failed or was interrupted
     phase: str | None  # what it is doing, such as "validating"
     pid: int
@@ -121,8 +122,8 @@ class Status:
     def update(
         self, done: int | None = None, *, failures: int | None = None, phase: str | None = None, **counts: float
     ) -> None:
-        """Note how far the run is; what is not given stays. The file follows within a second or at the next update,
-        a new phase at once."""
+        """Note how far the run is; what is not given stays, and nothing at all says that it lives. The file follows
+        within a second or at the next update, a new phase at once."""
         before = self._now
         self._now = dataclasses.replace(
             before,
@@ -154,21 +155,22 @@ class Status:
             write_json(self.path, dataclasses.asdict(self._now))
         except OSError as error:
             if not self._warned:
-                print(f"warning: cannot write {self.path} ({error.strerror}); the run goes on", file=sys.stderr)
+                say(f"warning: cannot write {self.path} ({error.strerror}); the run goes on")
             self._warned = True
 
 
 def read_status(path: Path) -> RunStatus:
-    """The status in a file, with the state that it has now: a "running" process that is gone has "died".
+    """The status in a file, with the state that it has now, see `judged`. UserError as for `written_status`."""
+    return judged(written_status(path))
 
-    Whether one of another host or container lives cannot be asked; it is "silent" once its file has not been written
-    for ten minutes. UserError names a file that is missing or holds no status.
-    """
+
+def written_status(path: Path) -> RunStatus:
+    """The status in a file as its process wrote it. UserError names a file that is missing or holds no status."""
     try:
         found = read_json(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    hints = typing.get_type_hints(RunStatus)
+    hints = _field_types()
     if not isinstance(found, dict):
         raise UserError(f"{path} is no status file: expected a JSON object, found {type(found).__name__}")
     for name, kind in hints.items():
@@ -178,18 +180,35 @@ def read_status(path: Path) -> RunStatus:
     if status.state not in (RUNNING, FINISHED, FAILED, INTERRUPTED):
         raise UserError(f"{path} is no status file: state is {status.state!r:.80}")
     try:
-        silent_s = status.silent_s
+        _ = status.silent_s
     except (ValueError, TypeError):  # no date, or one without its time zone
         raise UserError(f"{path} is no status file: updated is {status.updated!r:.80}") from None
-    return dataclasses.replace(status, state=_state_now(status, silent_s))
+    return status
 
 
-def _state_now(status: RunStatus, silent_s: float) -> str:
+@functools.cache
+def _field_types() -> dict[str, Any]:
+    return typing.get_type_hints(RunStatus)
+
+
+def judged(status: RunStatus) -> RunStatus:
+    """The status with the state that it has now: a "running" process that is gone has "died".
+
+    Whether one of another host or container lives cannot be asked: it is "silent" once its file has not been written
+    for ten minutes.
+    """
     if status.state != RUNNING:
-        return status.state
-    if (status.host, status.pid_namespace) == (socket.gethostname(), _pid_namespace()):
-        return RUNNING if _lives(status.pid, status.process_start) else DIED
-    return SILENT if silent_s > _SILENT_AFTER_S else RUNNING
+        return status
+    if is_here(status):
+        state = RUNNING if _lives(status.pid, status.process_start) else DIED
+    else:
+        state = SILENT if status.silent_s > _SILENT_AFTER_S else RUNNING
+    return dataclasses.replace(status, state=state)
+
+
+def is_here(status: RunStatus) -> bool:
+    """Whether its process is, or was, one that this process can see."""
+    return (status.host, status.pid_namespace) == (socket.gethostname(), _pid_namespace())
 
 
 def _lives(pid: int, process_start: int | None) -> bool:

@@ -180,6 +180,7 @@ class PlanningTrainer(Trainer):
             with self.compute_loss_context_manager():
                 loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1)
             sums += torch.stack([loss.double(), (targets != IGNORED).sum().double()])
+            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
         scores = {"loss": loss / tokens, "tokens": int(tokens)} | self._plan_scores()
         self.model.train()
@@ -207,6 +208,7 @@ class PlanningTrainer(Trainer):
                     in_step=world > 1,
                 )
             answers += [answer.text for answer in given]
+            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         gathered = gather_object([answers])
         pairs = [(gathered[i % world][i // world], row.steps) for i, row in enumerate(rows)]
         return {name: score for name, score in score_answers(pairs).items() if score is not None}

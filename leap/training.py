@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ from configs.errors import UserError
 from leap import plots
 from leap.adapters import attach, load_base_in_4bit, what_matched
 from leap.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
-from leap.callbacks import RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
+from leap.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
 from leap.cards import write_model_card
 from leap.checkpoints import (
     Manifest,
@@ -38,7 +39,7 @@ from leap.checkpoints import (
     step_of,
 )
 from leap.cli import as_plain
-from leap.files import Journal, read_jsonl, sha256_json, write_json, write_text
+from leap.files import Journal, sha256_json, write_json, write_text
 from leap.meter import Meter
 from leap.models import load_processor, load_weights
 from leap.packing import Packer, kernel_for_packs
@@ -49,6 +50,7 @@ from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
 from leap.resume import checkpoint_to_resume, made_from, require_inputs
+from leap.status import Status
 from leap.supervision import PlanningCollator, pixel_budget, set_pixel_budget
 from leap.trainer import PlanningTrainer, Rows
 
@@ -122,7 +124,11 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
             **sources,
         ),
     )
-    last = _run(trainer, recipe, resume, workspace.logs / run_name / "train.jsonl")
+    logs = workspace.logs / run_name
+    with Journal(logs / "train.jsonl" if processes.is_main_process else Path(os.devnull)) as journal:
+        trainer.add_callback(TrainLog(journal))
+        with _status(trainer, run_name, resume, logs / "status.json") as status:
+            last = _run(trainer, recipe, resume, journal, status)
     if processes.is_main_process:
         _leave_summary(trainer, last, workspace)
     return last
@@ -189,7 +195,25 @@ def _sees(data: Report) -> bool:
     return any(length.visual for length in data.lengths)
 
 
-def _run(trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, log_path: Path) -> Path:
+def _status(trainer: PlanningTrainer, run_name: str, resume: Path | None, path: Path) -> AbstractContextManager:
+    """The status file of the run, which its first process keeps; the others have None."""
+    if not trainer.is_world_process_zero():
+        return nullcontext()
+    manifest = trainer.manifest
+    return Status(
+        path,
+        kind="training",
+        about={"run": run_name, "tuning": manifest.kind, "base_model": manifest.base_model},
+        total=trainer.args.max_steps,
+        unit="step",
+        done=(step_of(resume) or 0) if resume else 0,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
+
+
+def _run(
+    trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, journal: Journal, status: Status | None
+) -> Path:
     """Train to the end or to SIGTERM; the last checkpoint. Leaves train.jsonl and the loss curve."""
     if resume:
         say(f"resuming from {resume}")
@@ -203,9 +227,10 @@ def _run(trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, 
     termination = SaveOnTerminate(trainer)
     for callback in (RecipeIntervals(), termination, *([ShowProgress()] if first else [])):
         trainer.add_callback(callback)
+    if status:
+        trainer.add_callback(KeepStatus(status))
     try:
-        with termination, Journal(log_path if first else Path(os.devnull)) as journal:
-            trainer.add_callback(TrainLog(journal))
+        with termination:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         at_once = (
@@ -223,7 +248,7 @@ def _run(trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, 
     last = last_complete_checkpoint(recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
     if first:
-        plots.save(plots.loss_curve(read_jsonl(log_path)), recipe.output_dir, "loss")
+        plots.save(plots.loss_curve(journal.read()), recipe.output_dir, "loss")
     if (step_of(last) or 0) < trainer.args.max_steps:
         say(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from leap.status import read_status
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 EVALUATE = "evaluation/run_vlm_evaluation.py"
@@ -119,6 +120,9 @@ def test_a_picture_that_breaks_in_the_middle_stops_training_by_name(workspace, w
     done = train("--train_file", path, "--dataloader_num_workers", workers, "--max_steps", 2)
     assert_one_line_error(done, "rows.jsonl:2: unreadable image:", "noise.png")
     assert not list((workspace / "output").glob("checkpoint-*"))
+    [status] = map(read_status, (workspace / "logs").rglob("status.json"))
+    assert status.state == "failed"
+    assert "rows.jsonl:2: unreadable image:" in status.reason
 
 
 def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):

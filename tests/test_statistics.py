@@ -26,7 +26,7 @@ def test_differences_between_tasks_do_not_widen_the_interval():
 
 
 def test_the_same_seed_gives_the_same_interval():
-    strata = [[0, 10, 70], [3, 4]]
+    strata = [[0, 10, 70, 33, 21.5, 8], [3, 4, 9.25]]
     assert interval(strata, seed=3) == interval(strata, seed=3) != interval(strata, seed=4)
 
 

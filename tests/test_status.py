@@ -171,6 +171,6 @@ def test_a_full_disk_does_not_end_the_run(path, monkeypatch, capsys):
         patch.setattr(os, "fsync", full)
         with status_of(path) as status:
             status.update(1, phase="answering")
-    warning = capsys.readouterr().err
+    warning = capsys.readouterr().out
     assert warning == f"warning: cannot write {path} (No space left on device); the run goes on\n"
     assert not list(path.parent.iterdir())

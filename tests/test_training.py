@@ -1,5 +1,8 @@
 """What the trainer computes: the loss of a step, data order, what it refuses. Kill and resume are in test_pipeline."""
 
+import signal
+import time
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,17 +11,18 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from leap.checkpoints import read_manifest
 from leap.models import load_processor, load_weights
 from leap.records import read_rows
+from leap.status import read_status
 from leap.supervision import IGNORED, PlanningCollator
 from leap.trainer import supervised_loss, supervised_positions
-from tests.conftest import REPOSITORY, run_script
+from tests.conftest import REPOSITORY, run_script, start_script
+
+SCRIPT = "training/run-finetuning.py"
+RECIPE = ("--config", REPOSITORY / "configs/training/quickstart.yaml", "--max_steps", 2)
+RECIPE += ("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2)
 
 
 def train(demo, run, *arguments):
-    done = run_script(
-        "training/run-finetuning.py",
-        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 2),
-        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2, *arguments),
-    )
+    done = run_script(SCRIPT, *RECIPE, "--output_dir", run, *arguments)
     assert done.returncode == 0, done.stderr
     return run / "checkpoint-2"
 
@@ -77,3 +81,38 @@ def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, workspace
     again = load_file(train(demo, tmp_path / "b", "--gradient_checkpointing") / "model.safetensors")
     for name in plain:
         torch.testing.assert_close(plain[name], again[name], atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_run_keeps_a_status_file_from_first_to_last_step(demo, tmp_path, workspace):
+    train(demo, tmp_path / "run", "--logging_steps", 1)
+    path = workspace / "logs" / "run" / "status.json"
+    status = read_status(path)
+    assert (status.kind, status.state, status.unit) == ("training", "finished", "step")
+    assert (status.total, status.done, status.first_done) == (2, 2, 0)
+    assert status.about == {"run": "run", "tuning": "full", "base_model": str(workspace / "models" / "tiny-planner")}
+    assert status.counts.keys() == {"loss", "eval_loss", "tokens_per_second", "epoch"}
+    assert status.counts["tokens_per_second"] > 0
+
+    # Resumed: what was done before counts as done, not as this run's speed.
+    train(demo, tmp_path / "run", "--logging_steps", 1)
+    assert read_status(path) == status, "nothing to do is no run"
+    done = run_script(SCRIPT, *RECIPE, "--output_dir", tmp_path / "run", "--max_steps", 3, "--allow_changes")
+    assert done.returncode == 0, done.stderr
+    assert (read_status(path).total, read_status(path).done, read_status(path).first_done) == (3, 3, 2)
+
+
+def test_a_preempted_run_says_so_in_its_status(demo, tmp_path, workspace):
+    path = workspace / "logs" / "run" / "status.json"
+    process = start_script(SCRIPT, *RECIPE, "--output_dir", tmp_path / "run", "--max_steps", 1000)
+    limit = time.monotonic() + 150
+    while not path.is_file() or read_status(path).done < 1:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert (read_status(path).state, read_status(path).pid) == ("running", process.pid)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    status = read_status(path)
+    assert (status.state, status.reason) == ("interrupted", "exit status 143")
+    assert 1 <= status.done < 1000

@@ -17,6 +17,9 @@ from leap.images import decode_image
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
     "constant": "leap.planners.constant",
+    "openai": "leap.planners.endpoint",
+    "internvl-chat": "leap.planners.remote_code",
+    "minicpm-chat": "leap.planners.remote_code",
 }
 
 
@@ -64,10 +67,10 @@ class Query:
 @dataclass(frozen=True)
 class Answer:
     """The text a planner gave. `stop` is "end" (it ended its turn), "length" (the token limit cut it) or "plan" (it was
-    stopped behind a finished plan, after which nothing it says can change a score)."""
+    stopped behind a finished plan, after which nothing it says can change a score). `new_tokens` is None if unknown."""
 
     text: str
-    new_tokens: int
+    new_tokens: int | None
     stop: str
 
 

@@ -18,7 +18,7 @@ from leap.files import sha256_json
 from leap.generation import encode, greedy
 from leap.models import base_of, is_out_of_memory, load_for_planning, load_processor, pick_device
 from leap.planners import Answer, Answered, MachineFailure, Query
-from leap.prefix_cache import PrefixCache
+from leap.prefix_cache import PrefixCache, picture_tokens
 from leap.supervision import pixel_budget, set_pixel_budget
 from leap.vlabench.options import EvaluationOptions, image_tokens
 
@@ -71,7 +71,7 @@ class HuggingFacePlanner:
         self.processor = load_processor(folder)
         if image_tokens:
             set_pixel_budget(self.processor, *image_tokens)
-        self._prefixes = PrefixCache(self.processor.image_token_id) if reuse_prefix else None
+        self._prefixes = PrefixCache(picture_tokens(self.processor)) if reuse_prefix else None
         self._most_at_once = batch_size  # fewer once memory has run out
         self._identity = {
             "planner": "huggingface",

@@ -34,8 +34,8 @@ ERROR_LABELS = (
 )
 
 # Between their common beginning and end, this many steps of both plans are aligned (or sub-tasks, where those may come
-# in any order). What comes after is missing, extra or out of turn. Ground truth has 10 steps at most; a model that never
-# stops may write thousands.
+# in any order). What comes after is missing, extra or out of turn. Ground truth has 10 steps at most; a model that
+# never stops may write thousands.
 MOST_STEPS = 200
 MOST_SUBTASKS = 50
 
@@ -127,6 +127,8 @@ def _labels(true: Sequence[Step], found: Sequence[Step], pair: Pair) -> list[str
 
 def _aligned(true: Sequence[Step], found: Sequence[Step], order_independent: bool) -> tuple[list[Pair], bool]:
     """Pairs of all steps, and whether one is out of turn."""
+    if true == found:
+        return [(i, i) for i in range(len(true))], False
     blocks = _blocks(true, found) if order_independent else [(range(len(true)), range(len(found)))]
     by_block = [_align(true, found, i, j) for i, j in blocks]
     equal = [[(i, j) for i, j in pairs if _is_equal(true, found, i, j)] for pairs in by_block]

@@ -57,6 +57,14 @@ class EvaluationOptions:
     retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
+    base_url: str = knob("", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL)")
+    model: str = knob("", "name under which the endpoint serves the model")
+    endpoint_id: str = knob("", "names what the endpoint serves in the results' settings, in place of its address")
+    concurrency: int = knob(8, "requests in flight at the endpoint", check="> 0", free=True)
+    request_timeout_s: float = knob(300.0, "longest wait for an answer in seconds", check="> 0", free=True)
+    max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
+    trust_remote_code: bool = knob(False, "run the Python files in the model's folder (the chat planners need it)")
+
 
 def name_suffix(options: EvaluationOptions) -> str:
     """What settings other than the usual ones add to a model's name in results."""

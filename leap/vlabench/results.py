@@ -2,17 +2,20 @@
 
 eva_results/<dimension>/<model>/
     generations.jsonl      the journal: one line an answered example
-    failures.jsonl         examples the machine failed on, with reasons; not answers, not scored
+    failures.jsonl         examples without an answer: kind "machine" (it failed) or "data" (a bad example), and why
+    settings.json          what decided the answers: planner, prompt, pictures
     output.json            answers in VLABench's structure
     final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
     grounded_score.json    grounded scores, same structure
-    summary.json           means, intervals, counts, settings, provenance
+    diagnosis.json         {task: {example: {"labels": [error label, ...], "truth_sha256": hash of the ground truth}}}
+    summary.json           means, intervals, counts, diagnosis, settings, provenance
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,19 +24,13 @@ from typing import Any
 import numpy as np
 
 from configs.config import DIMENSIONS
-from leap.files import read_json, write_json
-from leap.plans import FormatError, read_official
+from leap.files import read_json, sha256_json, write_json, write_text
+from leap.plans import FormatError, Plan, Step, plan_of, read_official, read_plan, steps_of
 from leap.statistics import Estimate, estimates, stratified_means
+from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose_plan, skill_confusion
 from leap.vlabench.examples import Example
-from leap.vlabench.scoring import (
-    GROUNDED_METRICS,
-    OFFICIAL_METRICS,
-    ORDER_INDEPENDENT_TASKS,
-    score_grounded,
-    score_official,
-)
+from leap.vlabench.scoring import METRICS, ORDER_INDEPENDENT_TASKS, Score, no_plan, score_official_sequence, score_steps
 
-METRICS = {"official": OFFICIAL_METRICS, "grounded": GROUNDED_METRICS}
 SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
 
 # {task: {example number as text: {metric: score}}}
@@ -56,6 +53,17 @@ class Overall:
         return len(self.dimensions) == len(DIMENSIONS) and not self.mixed
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """One answer: its ground truth, its entry in output.json, its scores and what is wrong with it."""
+
+    true: list[Step]
+    truth_sha256: str
+    output: dict[str, Any]
+    scores: dict[str, Score]
+    diagnosis: Diagnosis
+
+
 def write_results(
     folder: Path,
     answers: Mapping[Example, dict],
@@ -64,53 +72,69 @@ def write_results(
     settings: dict[str, Any],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    """Score the journal's `answers` (example -> journal record) and write all result files. Returns the summary.
+    """Score the journal's `answers` (example -> journal record), write all files made of scores, return the summary.
 
-    `total` is how many examples the dimension has in the benchmark.
+    `total` is how many examples the dimension has in the benchmark; `failures` are the lines of failures.jsonl. An
+    answer may be any text. UserError for an example whose ground truth cannot be scored: such a one is no answer.
+    A record of an imported output.json carries its entry there as `output`, which then decides the official score, and
+    may have None as `text`.
     """
-    output: dict[str, Any] = {"benchmeatinfo": {"existing_num": len(answers), "already_running_time": 0}}
-    scores: dict[str, Scores] = {"official": {}, "grounded": {}}
-    outcomes: dict[str, Counter] = {"official": Counter(), "grounded": Counter()}
     with_cot = bool(settings["prompt"]["with_cot"])
-    for example, record in answers.items():
-        text, number = record["text"], str(example.number)
-        truth, free_order = example.ground_truth(), example.task in ORDER_INDEPENDENT_TASKS
-        output.setdefault(example.task, {})[number] = _official_output(text)
-        for scorer, score in (
-            ("official", score_official(text, truth, free_order)),
-            ("grounded", score_grounded(text, truth, free_order, with_cot)),
-        ):
-            scores[scorer].setdefault(example.task, {})[number] = score.scores
-            outcomes[scorer][score.status] += 1
-
+    scored = {example: _scored(example, record, with_cot) for example, record in answers.items()}
+    kinds = Counter(failure.get("kind", "machine") for failure in failures)
     summary = {
         "model": folder.name,
         "dimension": folder.parent.name,
         "examples": {
             "in_benchmark": total,
             "answered": len(answers),
-            "machine_failure": sum(failure["kind"] == "machine" for failure in failures),
-            "bad_example": sum(failure["kind"] == "data" for failure in failures),
+            "machine_failure": kinds["machine"],
+            "bad_example": kinds["data"],
             "cut_by_length": sum(record["stop"] == "length" for record in answers.values()),
         },
-        "outcomes": {scorer: dict(counts) for scorer, counts in outcomes.items()},
-        "scores": {},
-        "tasks": {},
+        "outcomes": {
+            scorer: dict(Counter(found.scores[scorer].status for found in scored.values())) for scorer in METRICS
+        },
+        **_means(scored),
+        "diagnosis": _diagnosis(scored),
         "settings": settings,
         "provenance": provenance,
     }
-    for scorer, names in METRICS.items():
-        by_task = _arrays(scores[scorer], names)
-        if by_task:
-            found = estimates(*stratified_means(list(by_task.values())))
-            summary["scores"][scorer] = {name: asdict(e) for name, e in zip(names, found, strict=True)}
-        for task, values in by_task.items():
-            entry = summary["tasks"].setdefault(task, {"examples": len(values)})
-            entry[scorer] = dict(zip(names, map(float, values.mean(axis=0)), strict=True))
-        write_json(folder / SCORE_FILES[scorer], scores[scorer])
-    write_json(folder / "output.json", output)
+    for scorer, name in SCORE_FILES.items():
+        _write_by_example(folder / name, {example: found.scores[scorer].scores for example, found in scored.items()})
+    _write_by_example(
+        folder / "diagnosis.json",
+        {
+            example: {"labels": list(found.diagnosis.labels), "truth_sha256": found.truth_sha256}
+            for example, found in scored.items()
+        },
+    )
+    _write_by_example(
+        folder / "output.json",
+        {example: found.output for example, found in scored.items()},
+        {"benchmeatinfo": {"existing_num": len(answers), "already_running_time": 0}},
+    )
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _scored(example: Example, record: dict, with_cot: bool) -> _Scored:
+    truth = example.ground_truth()
+    true, free_order = steps_of(truth), example.task in ORDER_INDEPENDENT_TASKS
+    output = record.get("output") or _official_output(record["text"])
+    if "format_error" in output:
+        official = no_plan("official", "no json fence with JSON in it")
+    else:
+        official = score_official_sequence(output["skill_sequence"], truth, free_order)
+    plan: Plan | None = None
+    try:
+        text = record["text"]
+        plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text, last=with_cot)
+        grounded = score_steps(plan.steps, true, free_order)
+    except FormatError as error:
+        grounded = no_plan("grounded", str(error))
+    scores = {"official": official, "grounded": grounded}
+    return _Scored(true, sha256_json(truth), output, scores, diagnose_plan(plan, true, free_order))
 
 
 def _official_output(text: str) -> dict[str, Any]:
@@ -118,6 +142,55 @@ def _official_output(text: str) -> dict[str, Any]:
         return {"origin_output": text, "skill_sequence": read_official(text)}
     except FormatError:
         return {"origin_output": text, "format_error": "format_error"}
+
+
+def _means(scored: Mapping[Example, _Scored]) -> dict[str, Any]:
+    """`scores` with intervals and `tasks`, of the summary."""
+    by_task: dict[str, list[list[float]]] = defaultdict(list)
+    for example, found in scored.items():
+        by_task[example.task].append([found.scores[s].scores[name] for s, names in METRICS.items() for name in names])
+    arrays = {
+        task: np.array(rows, dtype=float) for task, rows in by_task.items()
+    }  # (examples, metrics of both scorers)
+    scores: dict[str, Any] = {}
+    tasks: dict[str, Any] = {task: {"examples": len(values)} for task, values in arrays.items()}
+    if arrays:
+        found = iter(estimates(*stratified_means(list(arrays.values()))))
+        scores = {scorer: {name: asdict(next(found)) for name in names} for scorer, names in METRICS.items()}
+    for task, values in arrays.items():
+        means = iter(values.mean(axis=0).tolist())
+        tasks[task] |= {scorer: {name: next(means) for name in names} for scorer, names in METRICS.items()}
+    return {"scores": scores, "tasks": tasks}
+
+
+def _diagnosis(scored: Mapping[Example, _Scored]) -> dict[str, Any]:
+    """`diagnosis` of the summary: how many answers have each label, which skill stood for which, and how the grounded
+    scores fall with the number of steps in the ground truth."""
+    labels = Counter(label for found in scored.values() for label in found.diagnosis.labels)
+    by_length: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for found in scored.values():
+        by_length[len(found.true)].append(found.scores["grounded"].scores)
+    return {
+        "labels": {label: labels[label] for label in ERROR_LABELS},
+        "confusion": skill_confusion((found.true, found.diagnosis) for found in scored.values()),
+        "by_length": {
+            str(length): {
+                "examples": len(found),
+                **{name: sum(s[name] for s in found) / len(found) for name in ("total_score", "plan_success")},
+            }
+            for length, found in sorted(by_length.items())
+        },
+    }
+
+
+def _write_by_example(path: Path, entries: Mapping[Example, Any], first: Mapping[str, Any] | None = None) -> None:
+    """{task: {example number as text: entry}} as JSON with one line an example, after the items of `first`."""
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (first or {}).items()]
+    by_task: dict[str, list[str]] = defaultdict(list)
+    for example, entry in entries.items():
+        by_task[example.task].append(f'  "{example.number}": {json.dumps(entry)}')
+    parts += [f"{json.dumps(task)}: {{\n" + ",\n".join(lines) + "\n}" for task, lines in by_task.items()]
+    write_text(path, "{" + ",\n".join(parts) + "}\n")
 
 
 def models_in(results: Path) -> list[str]:

@@ -22,6 +22,7 @@ OFFICIAL_METRICS = (
     "total_score",
 )
 GROUNDED_METRICS = (*OFFICIAL_METRICS, "plan_success", "edit_similarity", "precision")
+METRICS = {"official": OFFICIAL_METRICS, "grounded": GROUNDED_METRICS}
 
 # The tasks whose sub-tasks may come in any order (VLABench/configs/evaluation/seq_independent_task.json).
 ORDER_INDEPENDENT_TASKS = frozenset({"cook_dishes", "texas_holdem"})
@@ -45,22 +46,23 @@ class Score:
 
 
 def score_official(text: str, ground_truth: list, order_independent: bool) -> Score:
-    """Score an answer as VLABench does. Never raises: anything its scorer would trip over gives zeros."""
+    """Score an answer as VLABench does. Never raises: anything its scorer would trip over gives zeros.
+
+    Differs from VLABench in one thing: JSON nested deeper than leap.plans.MOST_NESTING is a format error.
+    """
     try:
         predicted = read_official(text)
     except FormatError as error:
-        return Score("format_error", dict.fromkeys(OFFICIAL_METRICS, 0), str(error))
+        return no_plan("official", str(error))
     return score_official_sequence(predicted, ground_truth, order_independent)
 
 
 def score_official_sequence(predicted: Any, ground_truth: list, order_independent: bool) -> Score:
     """Score an already decoded skill sequence as VLABench does, whatever JSON value it is."""
     try:
-        names_true, names = [item["name"] for item in ground_truth], [item["name"] for item in predicted]
-        skill = _recall(names_true, names)
-        entity = _recall(_entities(ground_truth), _entities(predicted))
-        joint = _recall(_triples(ground_truth), _triples(predicted))
-        nodes_true, nodes = _nodes(ground_truth, names_true), _nodes(predicted, names)
+        plan_true, plan = _columns(ground_truth), _columns(predicted)
+        skill, entity, joint = _recalls(plan_true, plan)
+        nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
         exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true)
     except Exception as error:
         return Score("score_error", dict.fromkeys(OFFICIAL_METRICS, 0), f"{type(error).__name__}: {error}"[:200])
@@ -83,18 +85,21 @@ def score_against_steps(text: str, true: list[Step], order_independent: bool, wi
     try:
         steps = read_tolerant(text, last=with_cot)
     except FormatError as error:
-        return Score("format_error", dict.fromkeys(GROUNDED_METRICS, 0.0), str(error))
-    names_true, names = [step.skill for step in true], [step.skill for step in steps]
-    plan_true, plan = [_as_item(step) for step in true], [_as_item(step) for step in steps]
-    nodes_true, nodes = _nodes(plan_true, names_true), _nodes(plan, names)
-    scores = {
-        "skill_match_score": _recall(names_true, names),
-        "entity_match_score": _recall(_entities(plan_true), _entities(plan)),
-        "skill_with_entity_match_score": _recall(true, steps),
-        "exact_match_score": (
-            100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true) if nodes_true else 0.0
-        ),
-    }
+        return no_plan("grounded", str(error))
+    return score_steps(steps, true, order_independent)
+
+
+def no_plan(scorer: str, reason: str) -> Score:
+    """The score, by either scorer, of an answer that holds no plan."""
+    return Score("format_error", dict.fromkeys(METRICS[scorer], 0.0), reason)
+
+
+def score_steps(steps: list[Step], true: list[Step], order_independent: bool) -> Score:
+    """As `score_grounded`, for an answer and a ground truth that were read already."""
+    plan_true, plan = (([step.skill for step in each], [step[1:] for step in each]) for each in (true, steps))
+    nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
+    exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true) if nodes_true else 0.0
+    scores = dict(zip(_WEIGHTS, (*_recalls(plan_true, plan), exact), strict=True))
     scores["total_score"] = sum(weight * scores[name] for name, weight in _WEIGHTS.items())
     scores["plan_success"] = 100.0 if _same_plan(true, steps, order_independent) else 0.0
     scores["edit_similarity"] = 100 * (1 - _edit_distance(true, steps) / max(len(true), len(steps)))
@@ -103,28 +108,43 @@ def score_against_steps(text: str, true: list[Step], order_independent: bool, wi
 
 
 def _recall(wanted: Iterable[Any], found: Iterable[Any]) -> float:
-    wanted, found = Counter(wanted), Counter(found)
-    total = sum(wanted.values())
-    return sum((wanted & found).values()) / total * 100 if total else 0
+    """How much of one multiset is in another, 0 to 100; 0 if there is nothing to find."""
+    left: dict[Any, int] = {}
+    for item in found:
+        left[item] = left.get(item, 0) + 1
+    total = hits = 0
+    for item in wanted:
+        total += 1
+        if left.get(item, 0):
+            left[item] -= 1
+            hits += 1
+    return hits / total * 100 if total else 0
 
 
-def _entities(plan: list[dict]) -> list[tuple[str, Any]]:
-    return [(t, item["params"].get(t)) for item in plan for t in TARGETS if item["params"].get(t) is not None]
+def _columns(plan: Any) -> tuple[list[Any], list[tuple]]:
+    """A decoded plan as its skill names and their (entity, container). Raises whatever VLABench's scorer would."""
+    return [item["name"] for item in plan], [tuple(map(item["params"].get, TARGETS)) for item in plan]
 
 
-def _triples(plan: list[dict]) -> list[tuple]:
-    return [(item["name"], *(item["params"].get(target) for target in TARGETS)) for item in plan]
+def _recalls(true: tuple[list[Any], list[tuple]], found: tuple[list[Any], list[tuple]]) -> tuple[float, float, float]:
+    """Recall of skills, of targets (entities and containers apart), and of both together."""
+    entities = [
+        [(kind, value) for pair in targets for kind, value in enumerate(pair) if value is not None]
+        for _, targets in (true, found)
+    ]
+    joint = [list(zip(*plan, strict=True)) for plan in (true, found)]
+    return _recall(true[0], found[0]), _recall(*entities), _recall(*joint)
 
 
-def _nodes(plan: list[dict], names: list[Any]) -> list[tuple]:
+def _nodes(names: list[Any], targets: list[tuple]) -> list[tuple]:
     """The sub-tasks of a plan as (pattern, last entity, last container)."""
     nodes = []
     for start, end in subtasks(names):
-        targets = []
-        for target in TARGETS:
-            given = [item["params"].get(target) for item in plan[start:end]]
-            targets.append(next((value for value in reversed(given) if value is not None), None))
-        nodes.append((tuple(names[start:end]), *targets))
+        entity = container = None
+        for one, other in targets[start:end]:
+            entity = entity if one is None else one
+            container = container if other is None else other
+        nodes.append((tuple(names[start:end]), entity, container))
     return nodes
 
 
@@ -145,10 +165,6 @@ def _matched_nodes(true: list[tuple], found: list[tuple], order_independent: boo
     return sum(now and before for now, before in zip(equal, [True, *equal], strict=False))
 
 
-def _as_item(step: Step) -> dict:
-    return {"name": step.skill, "params": dict(zip(TARGETS, (step.entity, step.container), strict=True))}
-
-
 def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> bool:
     if not order_independent:
         return true == steps
@@ -158,6 +174,8 @@ def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> 
 
 def _edit_distance(a: list, b: list) -> int:
     """Levenshtein distance between two sequences of steps."""
+    if a == b:
+        return 0
     previous = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         current = [i]

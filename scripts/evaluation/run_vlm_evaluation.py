@@ -5,6 +5,7 @@
     python scripts/evaluation/run_vlm_evaluation.py --dimension "M&T" Spatial          # the base model
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # the control that never looks
+    python scripts/evaluation/run_vlm_evaluation.py --planner openai --base_url http://127.0.0.1:8000/v1 --model NAME
 
 Answers are journaled as they come: a killed run continues with the same command. Under torchrun each process takes its
 share. Results go to eva_results/<dimension>/<model>/. Exit status 1, and a list, if an example has no answer because
@@ -103,6 +104,10 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     """(folder, name in results) of each model; UserError if one is missing or incomplete."""
     if options.planner == "constant":
         return [(None, "constant")]
+    if options.planner == "openai":
+        if not options.model:
+            raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
+        return [(None, options.model.rstrip("/").rpartition("/")[2])]
     jobs: list[tuple[Path | None, str]] = []
     base = options.base_model or workspace.base_model
     if options.all_checkpoints or not options.checkpoint:

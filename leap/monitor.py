@@ -1,0 +1,165 @@
+"""Every training and evaluation of a workspace, from status files and journals; logs are not read.
+
+eva_results/<dimension>/<model>/status.json    an evaluation; beside it generations*.jsonl and failures*.jsonl
+logs/<run>/status.json                         a training; a run may lie several folders deep
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.gpus import Gpu, GpuReader
+from leap.provenance import utc_now
+from leap.status import DIED, FAILED, FINISHED, INTERRUPTED, RUNNING, SILENT, RunStatus, is_here, judged, written_status
+
+FINISHED_SHOWN_S = 3600.0
+ENDED_SHOWN_S = 7 * 24 * 3600.0
+_STATES = (RUNNING, SILENT, DIED, FAILED, INTERRUPTED, FINISHED)  # in the order of the table
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A status file, its counts brought up to date from the journals beside it."""
+
+    path: Path
+    status: RunStatus
+    gpus: list[Gpu]  # that its process computes on, as far as the driver tells
+
+    @property
+    def name(self) -> str:
+        """The model or the run."""
+        known = self.status.about.get("model") or self.status.about.get("run")
+        return str(known or self.path.parent.name)
+
+    @property
+    def dimension(self) -> str | None:
+        known = self.status.about.get("dimension")
+        return str(known) if known else None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is at a moment."""
+
+    time: str  # UTC
+    runs: list[Watched]
+    left_out: int  # that ended too long ago
+    unreadable: dict[Path, str]  # files that hold no status, and why
+    gpus: list[Gpu] | None  # None if that cannot be asked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no status file at all."""
+        return not (self.runs or self.left_out or self.unreadable)
+
+
+class Monitor:
+    """Looks into a folder of results and one of logs, again and again; what did not change is not read again."""
+
+    def __init__(self, results: Path, logs: Path) -> None:
+        self.results, self.logs = results, logs
+        self._statuses: dict[Path, tuple[tuple, RunStatus]] = {}
+        self._lines: dict[Path, tuple[tuple, int]] = {}
+        self._gpus = GpuReader()
+
+    def look(self, everything: bool = False) -> Look:
+        """The runs that are going on, those that finished in the last hour, and those that died, failed, were
+        interrupted or fell silent in the last week; or all of them."""
+        gpus = self._gpus.latest()
+        runs, left_out, unreadable = [], 0, {}
+        for path in self._status_files():
+            try:
+                status = self._status(path)
+            except UserError as error:
+                if path.exists():  # else it was removed between two looks
+                    unreadable[path] = str(error)
+                continue
+            if everything or _is_of_now(status):
+                here = [gpu for gpu in gpus or [] if status.pid in gpu.pids and is_here(status)]
+                runs.append(Watched(path, self._counted(path.parent, status), here if status.state == RUNNING else []))
+            else:
+                left_out += 1
+        runs.sort(key=lambda run: (_STATES.index(run.status.state), run.status.kind, run.status.started, run.path))
+        return Look(utc_now(), runs, left_out, unreadable, gpus)
+
+    def _status_files(self) -> Iterator[Path]:
+        yield from self.results.glob("*/*/status.json")
+        for folder, _, names in os.walk(self.logs):
+            if "status.json" in names:
+                yield Path(folder, "status.json")
+
+    def _status(self, path: Path) -> RunStatus:
+        mark = _mark(path)
+        if path not in self._statuses or self._statuses[path][0] != mark:
+            self._statuses[path] = (mark, written_status(path))
+        return judged(self._statuses[path][1])
+
+    def _counted(self, folder: Path, status: RunStatus) -> RunStatus:
+        """The status of an evaluation with the answers and failures in its journals, if they are more: each of several
+        processes writes a journal, and only the first the status."""
+        if status.kind != "evaluation":
+            return status
+        answered = sum(map(self._count_lines, folder.glob("generations*.jsonl"))) - status.other_lines
+        failures = sum(map(self._count_lines, folder.glob("failures*.jsonl")))
+        answered = min(answered, status.total)
+        if answered > status.done:
+            more_s = status.silent_s if status.state == RUNNING else 0.0
+            status = dataclasses.replace(status, done=answered, seconds=status.seconds + more_s)
+        return dataclasses.replace(status, failures=max(status.failures, failures))
+
+    def _count_lines(self, path: Path) -> int:
+        """How many lines are complete."""
+        mark = _mark(path)
+        if path not in self._lines or self._lines[path][0] != mark:
+            self._lines[path] = (mark, _newlines(path))
+        return self._lines[path][1]
+
+
+def as_json(look: Look) -> dict[str, Any]:
+    """A look for machines: `runs` hold their status.json, with the state as it is now and what follows from it."""
+    return {
+        "time": look.time,
+        "runs": [
+            {
+                "path": str(run.path),
+                **dataclasses.asdict(run.status),
+                "rate": run.status.rate,
+                "left_s": run.status.left_s,
+                "silent_s": run.status.silent_s,
+                "gpus": [gpu.index for gpu in run.gpus],
+            }
+            for run in look.runs
+        ],
+        "left_out": look.left_out,
+        "unreadable": {str(path): reason for path, reason in look.unreadable.items()},
+        "gpus": None if look.gpus is None else [dataclasses.asdict(gpu) for gpu in look.gpus],
+    }
+
+
+def _is_of_now(status: RunStatus) -> bool:
+    if status.state == RUNNING:
+        return True
+    return status.silent_s < (FINISHED_SHOWN_S if status.state == FINISHED else ENDED_SHOWN_S)
+
+
+def _mark(path: Path) -> tuple | None:
+    """What changes whenever a file is replaced or appended to; None if it is gone."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return there.st_ino, there.st_size, there.st_mtime_ns
+
+
+def _newlines(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    except OSError:
+        return 0  # what the status file says still counts

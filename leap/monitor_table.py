@@ -1,0 +1,200 @@
+"""What a monitor saw, as lines for a terminal of any width."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from typing import Any
+
+from leap.gpus import Gpu
+from leap.monitor import Look, Watched
+from leap.status import DIED, FINISHED, RUNNING, SILENT, RunStatus, is_here
+
+_KINDS = {"evaluation": "eval", "training": "train"}
+_COLUMNS = ("kind", "model or run", "dimension", "state", "done", "rate", "left", "failed", "GPU")
+_NAME = _COLUMNS.index("model or run")
+_RIGHT = ("done", "rate", "left", "failed")
+_DROPPED_IN_ORDER = ("GPU", "rate", "kind", "failed", "dimension", "left")  # where the terminal is too narrow for all
+_SHORTEST_NAME = 20
+_NO_NEWS_AFTER_S = 120.0
+
+
+def table(look: Look, width: int | None = None, height: int | None = None) -> list[str]:
+    """The lines of a look, each at most `width` columns. Of more than `height` lines, those below each run go first,
+    then the last runs. None is no limit."""
+    lines = _head(look) + _rows(look.runs, width, with_details=True) + _foot(look)
+    if height and len(lines) > height:
+        lines = _head(look) + _rows(look.runs, width, with_details=False) + _foot(look)
+    if height and len(lines) > height:
+        more = len(lines) - max(height - 1, 0)
+        lines = [*lines[: max(height - 1, 0)], f"... {more} more lines: --once shows them"]
+    return [_cut(line, width).rstrip() for line in lines]
+
+
+def _head(look: Look) -> list[str]:
+    counts = Counter(run.status.state for run in look.runs)
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is running"]
+    lines += [f"GPU {gpu.index} {_printable(gpu.name)}: {_busy(gpu)} busy, {_memory(gpu)}" for gpu in look.gpus or []]
+    return [*lines, ""] if look.runs else lines
+
+
+def _foot(look: Look) -> list[str]:
+    lines = [f"unreadable: {_printable(reason)}" for reason in look.unreadable.values()]
+    if look.left_out:
+        lines.append(f"{look.left_out} more ended a while ago: --all shows them")
+    return ["", *lines] if lines and look.runs else lines
+
+
+def _rows(runs: list[Watched], width: int | None, with_details: bool) -> list[str]:
+    if not runs:
+        return []
+    rows = [_COLUMNS, *map(_cells, runs)]
+    shown, gap, longest = _layout(rows, width)
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    widths[_NAME] = min(widths[_NAME], longest)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = []
+        for column in shown:
+            text = _shortened(row[column], longest) if column == _NAME else row[column]
+            space = " " * (widths[column] - _width(text))
+            cells.append(space + text if _COLUMNS[column] in _RIGHT else text + space)
+        lines.append((" " * gap).join(cells))
+        if number and with_details and (details := _details(runs[number - 1].status)):
+            lines.append("    " + details)
+    return lines
+
+
+def _layout(rows: list[tuple[str, ...]], width: int | None) -> tuple[list[int], int, int]:
+    """(columns that fit, gap between them, longest name): names are shortened first, then gaps, then columns go."""
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    shown, name = list(range(len(_COLUMNS))), widths[_NAME]
+    if width is None:
+        return shown, 2, name
+    shortest = min(name, _SHORTEST_NAME)
+    gap = 2
+    order = list(map(_COLUMNS.index, _DROPPED_IN_ORDER))
+    order.sort(key=lambda column: any(row[column] != "-" for row in rows[1:]))  # first those that say nothing
+    for dropped in (None, None, *order):
+        if dropped is not None:
+            shown.remove(dropped)
+        room = width - sum(widths[column] for column in shown if column != _NAME) - gap * (len(shown) - 1)
+        if room >= shortest:
+            return shown, gap, min(name, room)
+        gap = 1
+    return shown, gap, max(room, 1)
+
+
+def _cells(run: Watched) -> tuple[str, ...]:
+    status = run.status
+    return (
+        _printable(_KINDS.get(status.kind, status.kind)),
+        _printable(run.name),
+        _printable(run.dimension or "-"),
+        status.state,
+        f"{status.done}/{status.total}",
+        _rate(status.rate),
+        "-" if status.left_s is None else duration(status.left_s),
+        str(status.failures) if status.kind == "evaluation" else "-",
+        " ".join(f"{gpu.index}: {_busy(gpu)}" for gpu in run.gpus) or "-",
+    )
+
+
+def _details(status: RunStatus) -> str:
+    """What there is to say beside the columns, on one line."""
+    ago = duration(status.silent_s)
+    if status.state == RUNNING:
+        parts = [status.phase, *(f"{name.replace('_', ' ')} {_value(value)}" for name, value in status.counts.items())]
+        if status.silent_s > _NO_NEWS_AFTER_S:
+            parts.append(f"no news for {ago}")
+    elif status.state == SILENT:
+        parts = [f"silent for {ago}"]
+    elif status.state == DIED:
+        parts = [f"{ago} ago: process {status.pid} ended without a word (killed, out of memory?)"]
+    elif status.state == FINISHED:
+        parts = [f"{ago} ago, took {duration(status.seconds)}"]
+    else:
+        parts = [f"{ago} ago: {status.reason}"]
+    if not is_here(status):
+        parts.append(f"process {status.pid} on {status.host}")
+    return _printable(", ".join(part for part in parts if part))
+
+
+def duration(seconds: float) -> str:
+    """A time span in two units at most: 52s, 12m05s, 3h07m, 2d04h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    minutes = whole // 60
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    hours = minutes // 60
+    return f"{hours // 24}d{hours % 24:02}h"
+
+
+def _rate(per_second: float | None) -> str:
+    if per_second is None:
+        return "-"
+    count, unit = next(
+        (per_second * seconds, unit)
+        for seconds, unit in ((1, "s"), (60, "min"), (3600, "h"))
+        if per_second * seconds >= 1 or unit == "h"
+    )
+    return f"{count:.0f}/{unit}" if count >= 10 else f"{count:.1f}/{unit}"
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _busy(gpu: Gpu) -> str:
+    return "-" if gpu.busy_percent is None else f"{gpu.busy_percent}%"
+
+
+def _memory(gpu: Gpu) -> str:
+    if gpu.used_mib is None or gpu.total_mib is None:
+        return "memory -"
+    return f"{gpu.used_mib / 1024:.1f} of {gpu.total_mib / 1024:.1f} GiB"
+
+
+def _printable(text: str) -> str:
+    """Names and reasons come from elsewhere: what steers a terminal, or cannot be encoded, becomes "?"."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _width(text: str) -> int:
+    """How many columns a terminal shows it in."""
+    return sum(_columns(letter) for letter in text)
+
+
+def _columns(letter: str) -> int:
+    return 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def _cut(text: str, width: int | None) -> str:
+    """The text, cut at the end where it is too wide."""
+    if width is None or _width(text) <= width:
+        return text
+    kept, used = "", 0
+    for letter in text:
+        used += _columns(letter)
+        if used > width - 2:
+            break
+        kept += letter
+    return kept + ".."[: max(width, 0)]
+
+
+def _shortened(name: str, width: int) -> str:
+    """A name that keeps its end, which holds the step, and some of its beginning."""
+    if _width(name) <= width:
+        return name
+    tail = ""
+    for letter in reversed(name):
+        if _width(letter + tail) > (width - 2) * 2 // 3:
+            break
+        tail = letter + tail
+    return _cut(name, width - _width(tail)) + tail

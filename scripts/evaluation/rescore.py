@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Score answers again, without a model: of evaluations done, or in output.json files of VLABench and the original LEAP.
+
+    python scripts/evaluation/rescore.py                                      # every journal in eva_results/
+    python scripts/evaluation/rescore.py --models checkpoint-200 --dimension Spatial
+    python scripts/evaluation/rescore.py --outputs old/*/checkpoint-5000/output.json --model_name leap-5000
+
+The ground truth is that of the benchmark folder as it is now. Of an output.json, each task goes to the dimension whose
+folder in the benchmark holds it: eva_results/<dimension>/<model>/. The file's folders or --model_name name the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
+from leap.cli import knob, parse_knobs, run
+
+if TYPE_CHECKING:
+    from leap.vlabench.rescore import Rescored
+
+
+@dataclass(frozen=True)
+class Options:
+    models: list[str] = knob([], "names of the models to score again; none means all that have a journal")
+    dimension: list[str] = knob(["all"], "dimensions to score, or all")
+    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
+    outputs: list[Path] = knob([], "output.json files of VLABench or LEAP to score instead of journals")
+    output_dir: Path | None = knob(None, "folder of the results of --outputs (default: --results)")
+    model_name: str = knob("", "name in results of the model of --outputs (default: what its folders say)")
+    with_cot: bool = knob(False, "the answers of --outputs hold a chain of thought (default: what their folders say)")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+    WorkspaceConfig.from_environment().require(options.data_path, "benchmark")
+    dimensions = dimensions_named(options.dimension)
+
+    from leap.vlabench.examples import find_examples
+    from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
+
+    if options.outputs:
+        there = [dimension for dimension in dimensions if (options.data_path / dimension).is_dir()]
+        benchmark = find_examples(options.data_path, there or dimensions)
+        folder = options.output_dir or options.results
+        for done in rescore_outputs(options.outputs, benchmark, folder, options.model_name, options.with_cot):
+            report(done)
+        return
+    folders = journals_in(options.results, dimensions, options.models)
+    wanted = [dimension for dimension in DIMENSIONS if any(folder.parent.name == dimension for folder in folders)]
+    benchmark = find_examples(options.data_path, wanted)
+    for folder in folders:
+        report(rescore_journal(folder, benchmark.get(folder.parent.name, [])))
+
+
+def report(done: Rescored) -> None:
+    counts = done.summary["examples"]
+    scores = {scorer: values["total_score"]["mean"] for scorer, values in done.summary["scores"].items()}
+    shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items()) or "no scores"
+    print(
+        f"{done.folder.parent.name:12} {done.folder.name}: {counts['answered']} of {counts['in_benchmark']} answered, "
+        f"{counts['machine_failure']} machine failures  {shown}  -> {done.folder}"
+    )
+    if done.changed:
+        print(f"  {done.changed} of them have another ground truth in the benchmark than when they were scored before")
+    if done.left_out:
+        print(f"  {done.left_out} answers are of examples that the benchmark does not have")
+
+
+if __name__ == "__main__":
+    run(main)
