@@ -62,6 +62,16 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
+def keeps_order(processor: Any) -> bool:
+    """Whether the chat template leaves pictures where a message has them; some show all of them before its text."""
+    text, more, picture = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}
+    orders = ([text, picture, more], [picture, text, more])
+    first, second = (
+        processor.apply_chat_template([{"role": "user", "content": items}], tokenize=False) for items in orders
+    )
+    return first != second
+
+
 def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
     """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16"); `options` are
     those of from_pretrained."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from leap.demo.tiny_planner import build_tiny_planner
@@ -45,9 +45,9 @@ _VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "
 
 def build(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a tiny model of `family`, a name in FAMILIES, to `folder`."""
+    torch.manual_seed(seed)
     FAMILIES[family](folder)
     model = load_weights(folder, "float32")
-    torch.manual_seed(seed)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=WEIGHT_STD)
@@ -60,13 +60,13 @@ def why_unavailable(family: str) -> str | None:
     return "num2words is not installed" if family == "smolvlm" and find_spec("num2words") is None else None
 
 
-def tokenizer(specials: tuple[str, ...], end: str, **named: str) -> PreTrainedTokenizerFast:
+def tokenizer(specials: tuple[str, ...], end: str, begin: str | None = None, **named: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of about 400 tokens; `named` special tokens become its attributes, as the processors
-    want them."""
+    want them. It puts `begin` before every text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    special = ["<pad>", end, *specials, *named.values()]
+    special = ["<pad>", end, *([begin] if begin else []), *specials, *named.values()]
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=list(dict.fromkeys(special)),
@@ -74,8 +74,13 @@ def tokenizer(specials: tuple[str, ...], end: str, **named: str) -> PreTrainedTo
         show_progress=False,
     )
     bpe.train_from_iterator(TEXTS, trainer)
+    if begin:
+        bpe.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, bpe.token_to_id(begin))]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
+        bos_token=begin,
         eos_token=end,
         pad_token="<pad>",
         additional_special_tokens=list(specials),
@@ -182,11 +187,11 @@ def qwen3_vl(folder: Path) -> None:
 
 
 def qwen3_5(folder: Path) -> None:
-    """Layers of linear attention, whose state is no list of keys and values, between layers of full attention."""
+    """A layer of linear attention, whose state is no list of keys and values, behind one of full attention."""
     from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     text = {
-        "layer_types": ["linear_attention", "full_attention"],
+        "layer_types": ["full_attention", "linear_attention"],
         "rope_parameters": {**_MROPE, "mrope_interleaved": True, "partial_rotary_factor": 1.0},
         "linear_key_head_dim": 16,
         "linear_value_head_dim": 16,
@@ -323,12 +328,14 @@ def llava_onevision(folder: Path) -> None:
 
 
 def gemma3(folder: Path) -> None:
-    """Layers that see a window of the last tokens only, and attention in both directions within a picture."""
+    """Layers that see a window of the last tokens only, and attention in both directions within a picture. Template and
+    tokenizer would each write the token that begins a text."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
 
     words = tokenizer(
         ("<start_of_turn>",),
         "<end_of_turn>",
+        "<bos>",
         boi_token="<start_of_image>",
         image_token="<image_soft_token>",
         eoi_token="<end_of_image>",
@@ -338,7 +345,7 @@ def gemma3(folder: Path) -> None:
         image_processor=Gemma3ImageProcessor(size={"height": 32, "width": 32}, **_HALF),
         tokenizer=words,
         image_seq_length=4,
-        chat_template=template("<start_of_image>", turn, "<end_of_turn>\n", answer),
+        chat_template="{{ bos_token }}" + template("<start_of_image>", turn, "<end_of_turn>\n", answer),
     )
     config = Gemma3Config(
         text_config=_text(
@@ -365,7 +372,8 @@ def gemma3(folder: Path) -> None:
 
 
 def mistral3(folder: Path) -> None:
-    """A picture keeps its shape; its tokens stand in rows that end with a token of their own."""
+    """A picture keeps its shape; its tokens stand in rows that end with a token of their own. Template and tokenizer
+    would each write the token that begins a text."""
     from transformers import (
         Mistral3Config,
         Mistral3ForConditionalGeneration,
@@ -373,13 +381,13 @@ def mistral3(folder: Path) -> None:
         PixtralProcessor,
     )
 
-    words = tokenizer(("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"), "</s>")
+    words = tokenizer(("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"), "</s>", "<s>")
     processor = PixtralProcessor(
         image_processor=PixtralImageProcessor(size={"longest_edge": 48}, patch_size={"height": 8, "width": 8}),
         tokenizer=words,
         patch_size=8,
         spatial_merge_size=2,
-        chat_template=template("[IMG]", "{{ '[INST]' }}", "[/INST]", ""),
+        chat_template="{{ bos_token }}" + template("[IMG]", "{{ '[INST]' }}", "[/INST]", ""),
     )
     config = Mistral3Config(
         text_config={"model_type": "mistral", "sliding_window": None, **_text(words)},
