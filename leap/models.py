@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import read_manifest, weight_files, weights_sha256, why_incomplete
+from leap.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.files import read_json
+
+# Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+QUANTISATIONS = ("8bit", "4bit")
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -29,12 +36,21 @@ def pick_device(wanted: str = "auto") -> str:
     return wanted
 
 
+def processor_folder(folder: Path, base: Path | None = None) -> Path:
+    """Where the processor of a model lies: in its folder, or in that of its base for an adapter that came without."""
+    own = any((folder / name).is_file() for name in _PROCESSOR_FILES)
+    return folder if own or base is None else base
+
+
 def load_processor(folder: Path) -> Any:
-    """The processor saved in `folder`; UserError if it has none or it cannot chat."""
+    """The processor saved in `folder`; UserError if it has none, it cannot chat or a package that it needs is not
+    installed."""
     from transformers import AutoProcessor
 
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except ImportError as error:
+        raise UserError(f"the processor in {folder} needs another package: {_first_line(error)}") from error
     except (OSError, ValueError) as error:
         raise UserError(
             f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model"
@@ -44,6 +60,16 @@ def load_processor(folder: Path) -> Any:
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
     return processor
+
+
+def keeps_order(processor: Any) -> bool:
+    """Whether the chat template leaves pictures where a message has them; some show all of them before its text."""
+    text, more, picture = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}
+    orders = ([text, picture, more], [picture, text, more])
+    first, second = (
+        processor.apply_chat_template([{"role": "user", "content": items}], tokenize=False) for items in orders
+    )
+    return first != second
 
 
 def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
@@ -73,19 +99,14 @@ def restore_weights(model: Any, folder: Path) -> None:
 
 
 def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
-    """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names.
+    """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names, as a folder
+    or by the name under which it lies in models/.
 
     Also the hash of its weights. UserError if that folder cannot be used, or holds other weights than the adapter was
     trained on.
     """
-    base, manifest = base_model, read_manifest(adapter)
-    if base is None:
-        named = (
-            manifest.base_model
-            if manifest
-            else read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
-        )
-        base = Path(named or "unnamed")
+    manifest = read_manifest(adapter)
+    base = base_model or _named_base(adapter, manifest)
     problem = why_incomplete(base)
     if problem:
         raise UserError(
@@ -99,13 +120,21 @@ def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
     return base, weights
 
 
+def _named_base(adapter: Path, manifest: Manifest | None) -> Path:
+    """What the adapter calls its base; Hub names such as Qwen/Qwen3-VL-2B-Instruct are looked up in models/."""
+    config = read_json(adapter / "adapter_config.json")
+    named = Path((manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed")
+    downloaded = WorkspaceConfig.from_environment().models / named.name
+    return downloaded if not named.is_dir() and downloaded.is_dir() else named
+
+
 def quiet_transformers() -> None:
     """No progress bars of transformers in logs (a terminal keeps them), and none of its warnings to itself."""
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+        disable_progress_bar()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -115,14 +144,82 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def load_for_planning(folder: Path, device: str, dtype: str, base: Path | None = None) -> Any:
-    """The model in `folder` on `device`, in evaluation mode; an adapter is put on `base`."""
-    model = load_weights(base or folder, dtype)
-    if base is not None:
-        from peft import PeftModel
+def load_for_planning(
+    folder: Path, device: str, dtype: str, base: Path | None = None, load_in: str | None = None
+) -> Any:
+    """The model in `folder` on `device`, in evaluation mode; an adapter is put on `base`.
 
-        model = PeftModel.from_pretrained(model, folder)
-    return model.to(device).eval()
+    `load_in`, one of QUANTISATIONS, quantises the language model while it is loaded (see `why_not_quantised`).
+    """
+    whole = base or folder
+    options = {"quantization_config": quantised(whole, load_in), "device_map": {"": device}} if load_in else {}
+    model = load_weights(whole, dtype, **options)
+    if base is not None:
+        model = with_adapter(model, folder)
+    return model.eval() if load_in else model.to(device).eval()
+
+
+def with_adapter(model: Any, folder: Path) -> Any:
+    """`model` with the adapter in `folder` on it. UserError if that does not fit it: PEFT would only warn of weights
+    that found no place, and answer as the base does."""
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, folder)
+    except UserWarning:
+        problem = "its weights are named otherwise; was it trained with another version of transformers?"
+    except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        problem = _first_line(error)
+    raise UserError(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
+
+
+def why_not_quantised(folder: Path, device: str) -> str | None:
+    """The reason why the model in `folder` cannot be quantised on `device` while it is loaded, or None."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return "it needs the package bitsandbytes: pip install bitsandbytes"
+    if not device.startswith("cuda"):
+        return "it needs a CUDA GPU"
+    if "quantization_config" in read_json(folder / "config.json"):
+        return f"{folder} is quantised already"
+    return None
+
+
+def quantised(folder: Path, load_in: str) -> Any:
+    """What from_pretrained needs to hold the linear layers of the language model in `folder` in 8 bits (LLM.int8) or
+    in 4 (NF4 with doubly quantised scales, bfloat16 computation); the vision tower, what joins the two and the head
+    stay as they are."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    kept = _outside_language_model(folder)
+    if load_in == "8bit":
+        # It says at every layer of every step that it computes in float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=kept,
+    )
+
+
+def _outside_language_model(folder: Path) -> list[str]:
+    """The full names of the linear layers outside the language model: a pattern is matched from a name's start."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    inside = set(model.get_decoder().modules())
+    return [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module not in inside
+    ]
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items, resolve_image
+from leap.image_budget import pixel_budget, visual_tokens
+from leap.image_budget import set_pixel_budget as set_pixel_budget  # callers take it from here too
 from leap.images import image_size, load_image
 from leap.packing import Packer
 from leap.records import PlanningRow
@@ -57,32 +59,6 @@ def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
             "LEAP cannot tell which tokens to supervise"
         )
     return prompt, answer
-
-
-def set_pixel_budget(processor: Any, image_tokens_min: int, image_tokens_max: int) -> None:
-    """Let the processor resize every picture to between these numbers of visual tokens (after merging)."""
-    image = processor.image_processor
-    side = image.patch_size * image.merge_size  # pixels a merged token covers
-    size = {"shortest_edge": image_tokens_min * side**2, "longest_edge": image_tokens_max * side**2}
-    image.size = type(image.size)(**size) if not isinstance(image.size, dict) else size
-    # Older processors read these two instead of `size`; both must say the same.
-    for name in ("min_pixels", "max_pixels"):
-        if getattr(image, name, None) is not None:
-            setattr(image, name, size["shortest_edge" if name == "min_pixels" else "longest_edge"])
-
-
-def pixel_budget(processor: Any) -> dict[str, int]:
-    """The processor's bounds on a picture, in pixels: shortest_edge (fewest) and longest_edge (most)."""
-    size = processor.image_processor.size
-    return {name: int(size[name]) for name in ("shortest_edge", "longest_edge")}
-
-
-def visual_tokens(processor: Any, width: int, height: int, most: int | None = None) -> int:
-    """Visual tokens of a picture of this size in pixels, by the processor's own resize rule; `most` bounds them in
-    place of the processor's own bound."""
-    image = processor.image_processor
-    bound = {} if most is None else {"max_pixels": most * (image.patch_size * image.merge_size) ** 2}
-    return image.get_number_of_image_patches(height, width, bound) // image.merge_size**2
 
 
 class PlanningCollator:
