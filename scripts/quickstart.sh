@@ -45,8 +45,11 @@ say "4/5 evaluation: base, trained, trained without seeing, a constant plan"
 "${evaluate[@]}" --checkpoint "$trained" --blank-images
 "${evaluate[@]}" --planner constant
 
-say "5/5 figures"
+say "5/5 figures, comparison, report"
 "$PYTHON" "$ROOT/scripts/evaluation/draw_evaluation_results.py"
+name="$(basename "$trained")"
+"$PYTHON" "$ROOT/scripts/evaluation/compare_models.py" "${name}_blank" "$name"
+"$PYTHON" "$ROOT/scripts/evaluation/make_report.py"
 
 say "results"
 cat "$WORKSPACE/eva_results/figures/results_table.md"
@@ -55,7 +58,8 @@ cat <<END
 Everything is in $WORKSPACE
   models/tiny-planner   the untrained model       data/      training and validation rows
   output/               checkpoints               dataset/   the benchmark
-  eva_results/          answers, scores, figures/
+  eva_results/          answers, scores, figures/, comparisons/
+  eva_results/report.html   open it in a browser: every example, picture and plan
 
 Next, with the real model (see README.md):
   source .venv/bin/activate
