@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
-from leap.models import base_of, load_processor, load_weights
+from leap.models import base_of, load_processor, load_weights, processor_folder, quantised, with_adapter
 from leap.recipes import LoraRecipe
 
 # Where a vision-language model keeps its two towers, by the names of its modules.
@@ -77,17 +77,10 @@ def load_base_in_4bit(folder: Path, attn_implementation: str) -> Any:
     """A base model for QLoRA: the language model's linear layers in NF4 with doubly quantised scales, the rest and all
     computation in bfloat16. Needs a GPU and bitsandbytes."""
     import torch
-    from transformers import BitsAndBytesConfig
 
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["visual", "lm_head"],
-    )
     here = {"": torch.cuda.current_device()}
-    return load_weights(folder, "bfloat16", attn_implementation, quantization_config=quantised, device_map=here)
+    config = quantised(folder, "4bit")
+    return load_weights(folder, "bfloat16", attn_implementation, quantization_config=config, device_map=here)
 
 
 def restore_adapter(model: Any, folder: Path) -> None:
@@ -121,7 +114,6 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     used.
     """
     import torch
-    from peft import PeftModel
 
     problem = why_incomplete(adapter)
     if problem or kind_of(adapter) != "adapter":
@@ -129,8 +121,8 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder with --output_dir")
     base, _ = base_of(adapter, base_model)
-    model = PeftModel.from_pretrained(load_weights(base, "float32"), adapter).eval()
-    processor = load_processor(adapter)
+    model = with_adapter(load_weights(base, "float32"), adapter).eval()
+    processor = load_processor(processor_folder(adapter, base))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, len(processor.tokenizer) // 2, (1, 64), generator=generator)
     mask = torch.ones_like(ids)

@@ -21,7 +21,17 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
     input_ids, attention_mask  # (batch, seq), and what else this processor makes
     """
     shown = [list(of_prompt) for of_prompt in pictures] if any(pictures) else None
-    return processor(text=list(prompts), images=shown, padding=True, padding_side="left", return_tensors="pt")
+    begin = processor.tokenizer.bos_token
+    # A template may write the token that begins a text itself; the tokenizer would put a second one before it.
+    begun = begin is not None and all(prompt.startswith(begin) for prompt in prompts)
+    return processor(
+        text=list(prompts),
+        images=shown,
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        add_special_tokens=not begun,
+    )
 
 
 @torch.no_grad()

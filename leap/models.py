@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -20,11 +21,14 @@ QUANTISATIONS = ("8bit", "4bit")
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """`auto` is the first CUDA device if there is one, else the CPU. UserError if a named one is absent."""
+    """`auto` is the CUDA device of this process under torchrun, else the first one if there is one, else the CPU.
+    UserError if a named one is absent."""
     import torch
 
     if wanted == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     try:
         device = torch.device(wanted)
     except RuntimeError:

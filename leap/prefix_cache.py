@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 # A shorter common beginning costs about as much to copy as to compute.
 _WORTHWHILE = 64  # tokens
+# A dummy keeps nothing: such a layer uses the keys of another one (Gemma 4).
+_KEEP_KEYS_ONLY = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}
 
 
 def picture_tokens(processor: Any) -> frozenset[int]:
@@ -59,9 +60,11 @@ class PrefixCache:
 
 
 def _keeps_keys_only(model: Any) -> bool:
-    """Not so for layers of linear attention or convolution (Qwen3.5, LFM2), whose state cannot be moved in a row."""
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+    """Not so for layers of linear attention or convolution (Qwen3.5, LFM2), whose state cannot be moved in a row, nor
+    for attention to the picture beside the text (Llama 3.2 Vision)."""
+    kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
+    across = getattr(model.config.get_text_config(), "cross_attention_layers", None)
+    return kinds <= _KEEP_KEYS_ONLY and not across
 
 
 def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -83,6 +86,8 @@ def _moved(kept: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, ca
     length = kept[0][0].shape[2]
     source = (torch.arange(length, device=pads.device) - pads[:, None]).clamp(min=0)  # (batch, length); pads are masked
     for place, layer in enumerate(kept):
+        if layer[0] is None:  # a dummy's place
+            continue
         rows = (states[0, :, source].transpose(0, 1) for states in layer)  # (batch, heads, length, head size)
         cache.update(*rows, place)
     return cache

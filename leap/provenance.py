@@ -12,7 +12,7 @@ from pathlib import Path
 
 from configs.config import REPOSITORY
 
-_LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers", "peft", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers", "peft", "openai", "pillow", "numpy")
 
 
 def library_versions() -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Two processes (gloo, on the CPU) train as one with twice the accumulation, and what they save one can go on from."""
+"""Two processes (gloo, on the CPU) train as one with twice the accumulation, and what they save one can go on from.
+They evaluate as one does, too.
+"""
 
 import os
 import shutil
@@ -9,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from leap.checkpoints import read_manifest
-from leap.files import read_jsonl
+from leap.files import read_json, read_jsonl
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script
 
 SHARDED = REPOSITORY / "configs" / "accelerate" / "fsdp2.yaml"
@@ -74,3 +76,32 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(demo, alone,
     assert done.returncode == 0, done.stderr
     assert f"resuming from {again / 'checkpoint-3'}" in done.stdout
     assert_same_weights(run / "checkpoint-5", again / "checkpoint-5")
+
+
+EVALUATION = ["--dimension", "M&T", "--max_new_tokens", "12", "--batch_size", "3", "--device", "cpu"]
+RESULTS = ("generations.jsonl", "failures.jsonl", "output.json", "final_score.json", "grounded_score.json")
+
+
+def test_two_processes_evaluate_as_one_does(demo, workspace, tmp_path):
+    arguments = [*EVALUATION, "--base_model", str(workspace / "models" / "tiny-planner")]
+    done = run_script("evaluation/run_vlm_evaluation.py", *arguments, "--output_dir", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    one, two = (tmp_path / name / "M&T" / "baseline" for name in ("one", "two"))
+    # What a killed run of two leaves: answers that only the second process has written.
+    two.mkdir(parents=True)
+    shutil.copy(one / "settings.json", two)
+    lines = (one / "generations.jsonl").read_text().splitlines(keepends=True)
+    (two / "generations-rank1.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(REPOSITORY / "scripts/evaluation/run_vlm_evaluation.py"), *arguments]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+    done = subprocess.run(
+        [*command, "--output_dir", str(tmp_path / "two")], env=settings, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"of {len(lines)} answered") == 1
+    for name in RESULTS:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert not list(two.glob("*-rank*"))
+    assert read_json(two / "summary.json")["provenance"]["processes"] == 2

@@ -1,6 +1,18 @@
+import itertools
+
 import pytest
 
-from leap.plans import FormatError, Step, canonical_id, fenced, read_official, read_tolerant, subtasks
+from leap.plans import (
+    FormatError,
+    Step,
+    canonical_id,
+    ends_with_a_plan,
+    fenced,
+    read_official,
+    read_tolerant,
+    subtasks,
+)
+from leap.vlabench.scoring import score_grounded, score_official
 
 PICK = '{"name": "pick", "params": {"target_entity_name": 3}}'
 PLACE = '{"name": "place", "params": {"target_container_name": "5"}}'
@@ -94,3 +106,64 @@ def test_a_fenced_plan_is_read_by_both_readers():
     sequence = [{"name": "pick", "params": {"target_entity_name": 3}}]
     assert read_official(fenced(sequence)) == sequence
     assert read_tolerant(fenced(sequence)) == [Step("pick", 3, None)]
+
+
+ANSWER = '[{"name":"pick","params":{"target_entity_name":2}},{"name":"place","params":{"target_container_name":"4"}}]'
+OPENINGS = (
+    "",
+    "Here it is: ",
+    "[1, 2] is a list. ",
+    "`code` ",
+    '{"note": 1}',
+    '[{"name": "pick"',
+    "```json nothing",
+    "a ``` b ",
+)
+INSIDES = (
+    ANSWER,
+    f'{{"skill_sequence": {ANSWER}}}',
+    f"  {ANSWER}\n",
+    "[]",
+    '{"a": 1}',
+    ANSWER[:-1],
+    f"[{ANSWER}]",
+    ANSWER + ANSWER,
+)
+ENDINGS = ("```", "```\n", "```json", "``", "``` and")
+REST = (
+    f"```json\n{ANSWER.replace('2', '7')}\n```",
+    ANSWER.replace("pick", "push"),
+    "]}\n```",
+    "```",
+    '"}]',
+    "I was wrong. " + '[{"name":"press","params":{}}]',
+)
+
+
+def test_behind_a_finished_plan_nothing_can_change_a_score():
+    truth = [{"name": "pick", "params": {"target_entity_name": 2}}, {"name": "place", "params": {}}]
+    finished = 0
+    for opening, inside, ending in itertools.product(OPENINGS, INSIDES, ENDINGS):
+        text = f"{opening}```json\n{inside}{ending}"
+        if not ends_with_a_plan(text):
+            continue
+        finished += 1
+        for rest in REST:
+            for score in (score_official, score_grounded):
+                assert score(text + rest, truth, False) == score(text, truth, False), (text, rest)
+    assert finished > 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{ANSWER}",
+        f"```json\n{ANSWER}``",
+        f"```\n{ANSWER}\n```",
+        f"{ANSWER}\n```json\n{ANSWER}\n```",
+        "```json\n[]\n```",
+        '```json\n[{"name": "juggle"}]\n```',
+    ],
+)
+def test_a_plan_that_may_yet_change_is_not_finished(text):
+    assert not ends_with_a_plan(text)

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, run_script
 
 READMES = ("README.md", "README_zh.md")
 # Shell words that belong to the machine, not to this project.
-NOT_OURS = ("git", "conda", "source", "cd", "export", "sbatch", "LEAP_WORKSPACE=output/quickstart")
+NOT_OURS = ("git", "conda", "source", "cd", "export", "sbatch", "vllm", "LEAP_WORKSPACE=output/quickstart")
 
 
 def blocks(readme: str, kind: str) -> list[str]:
@@ -28,7 +28,8 @@ def commands(readme: str) -> list[str]:
     return [line for line in cut if line]
 
 
-SHOWN = sorted({command for readme in (*READMES, "docs/training.md") for command in commands(readme)})
+PAGES = (*READMES, "docs/training.md", "docs/evaluation.md")
+SHOWN = sorted({command for page in PAGES for command in commands(page)})
 
 
 @cache
@@ -56,6 +57,9 @@ def test_a_command_shown_exists_and_takes_its_flags(command):
         words = words[1:]
     if words[0] in NOT_OURS:
         return
+    if words[0] == "torchrun":
+        script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        words = ["python", *words[script:]]
     flags = [word.split("=")[0] for word in words if word.startswith("--")]
     if words[0] == "hf":
         hf = Path(sys.executable).with_name("hf")

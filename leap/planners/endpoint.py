@@ -179,11 +179,12 @@ class EndpointPlanner:
         except TimeoutError:
             raise _NoAnswer(f"no answer within {self.request_timeout_s:g} s") from None
         except openai.APIConnectionError as error:  # its timeouts too
-            raise _NoAnswer(self._shown(f"no connection to {self.address} ({_cause(error)})")) from None
+            raise _NoAnswer(self._shown(f"connection to {self.address} failed ({_cause(error)})")) from None
         try:
-            return read_answer(response.http_response.content)
+            answer = read_answer(response.http_response.content)
         except ValueError as error:
             raise _NoAnswer(self._shown(f"the endpoint sent no chat completion: {error}")) from None
+        return answer if isinstance(answer, Answer) else MachineFailure(self._shown(str(answer)))
 
     def _refusal(self, error: openai.APIStatusError) -> _NoAnswer:
         """What an HTTP error means for this request; UserError if it would be the same for every other."""
@@ -240,24 +241,25 @@ def read_answer(body: bytes) -> Answer | MachineFailure:
     An empty answer is an answer. One that the service withheld is its failure: it comes as a MachineFailure.
     """
     try:
-        choice = json.loads(body)["choices"][0]
+        reply = json.loads(body)
+        choice = reply["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
-        used = (json.loads(body).get("usage") or {}).get("completion_tokens")
+        used = (reply.get("usage") or {}).get("completion_tokens")
         if isinstance(content, list):
             content = "".join(part["text"] for part in content if part["type"] == "text")
+        stop = _STOPS.get(finish)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        start = " ".join(body[:200].decode("utf-8", "replace").split())
-        raise ValueError(repr(start)) from None
+        raise ValueError(body[:1000].decode("utf-8", "replace") or "nothing") from None
     if refusal:
-        return MachineFailure(f"the endpoint refused: {' '.join(str(refusal).split())[:200]}")
+        return MachineFailure(f"the endpoint refused: {refusal}")
     if finish == "content_filter":
         return MachineFailure("the endpoint's content filter withheld the answer")
     if not content and message.get("tool_calls"):
         return MachineFailure("the endpoint took the answer for a tool call; serve the model without a tool parser")
-    if finish not in _STOPS or not isinstance(content, str | None):
+    if stop is None or not isinstance(content, str | None):
         raise ValueError(f"finish_reason {finish!r} with content of type {type(content).__name__}")
-    return Answer(content or "", used if isinstance(used, int) else None, _STOPS[finish])
+    return Answer(content or "", used if isinstance(used, int) else None, stop)
 
 
 async def _drop(tasks: set[asyncio.Task], client: openai.AsyncOpenAI) -> None:
@@ -332,12 +334,9 @@ def _words(error: openai.APIStatusError) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of a failed connection."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
-    return str(error) or type(error).__name__
+    """The innermost reason of a failed connection, which its libraries wrap several times."""
+    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return (inner and _cause(inner)) or str(error)
 
 
 def open_planner(options: EvaluationOptions, folder: Path | None) -> EndpointPlanner:

@@ -16,7 +16,16 @@ from configs.errors import UserError
 from leap.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.files import sha256_json
 from leap.generation import encode, greedy
-from leap.models import base_of, is_out_of_memory, load_for_planning, load_processor, pick_device
+from leap.models import (
+    base_of,
+    is_out_of_memory,
+    keeps_order,
+    load_for_planning,
+    load_processor,
+    pick_device,
+    processor_folder,
+    why_not_quantised,
+)
 from leap.planners import Answer, Answered, MachineFailure, Query
 from leap.prefix_cache import PrefixCache, picture_tokens
 from leap.supervision import pixel_budget, set_pixel_budget
@@ -33,6 +42,7 @@ def open_planner(options: EvaluationOptions, folder: Path) -> HuggingFacePlanner
         options.batch_size,
         options.max_new_tokens,
         image_tokens=image_tokens(options),
+        load_in=options.load_in,
         stop_at_plan=options.stop_at_plan and not options.with_cot,
         reuse_prefix=options.reuse_prefix,
         workers=options.workers,
@@ -54,21 +64,26 @@ class HuggingFacePlanner:
         batch_size: int = 8,
         max_new_tokens: int = 512,
         image_tokens: tuple[int, int] | None = None,
+        load_in: str | None = None,
         stop_at_plan: bool = True,
         reuse_prefix: bool = True,
         workers: int = 2,
     ) -> None:
         """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget.
-        `workers` threads decode pictures ahead."""
+        `load_in` is "8bit", "4bit" or None for the whole precision. `workers` threads decode pictures ahead."""
         problem = why_incomplete(folder)
         if problem:
             raise UserError(f"cannot use {folder}: {problem}")
         self.folder, self.device = folder, pick_device(device)
         self.base, base_weights = base_of(folder, base_model) if kind_of(folder) == "adapter" else (None, None)
+        if load_in and (problem := why_not_quantised(self.base or folder, self.device)):
+            raise UserError(f"cannot load {self.base or folder} in {load_in}: {problem}")
+        self.load_in = load_in
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self.batch_size, self.max_new_tokens, self.workers = batch_size, max_new_tokens, workers
         self.stop_at_plan = stop_at_plan
-        self.processor = load_processor(folder)
+        home = processor_folder(folder, self.base)
+        self.processor = load_processor(home)
         if image_tokens:
             set_pixel_budget(self.processor, *image_tokens)
         self._prefixes = PrefixCache(picture_tokens(self.processor)) if reuse_prefix else None
@@ -80,6 +95,7 @@ class HuggingFacePlanner:
             "chat_template_sha256": sha256_json(self.processor.chat_template),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
+            **({"load_in": load_in} if load_in else {}),
             "decoding": {
                 "do_sample": False,
                 "repetition_penalty": 1.0,
@@ -88,12 +104,19 @@ class HuggingFacePlanner:
             },
         }
         self.notes = self._differences_from_training()
+        if home != folder:
+            self.notes.append(f"{folder.name} has no processor of its own; that of {home} is used")
+        if not keeps_order(self.processor):
+            self.notes.append(
+                f"the chat template of {home.name} shows all pictures before the text, so that those of shots do not "
+                "stand beside their plans"
+            )
 
     @cached_property
     def model(self) -> Any:
         """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
         try:
-            return load_for_planning(self.folder, self.device, self.dtype, self.base)
+            return load_for_planning(self.folder, self.device, self.dtype, self.base, self.load_in)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

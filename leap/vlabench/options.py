@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
+from leap.models import QUANTISATIONS
 from leap.planners import PLANNERS
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
@@ -46,6 +47,9 @@ class EvaluationOptions:
     max_new_tokens: int = knob(512, "longest answer in tokens", check="> 0")
     image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
     image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")
+    load_in: str | None = knob(
+        None, "hold the language model in 8 or 4 bits (bitsandbytes, on a GPU)", choices=QUANTISATIONS
+    )
     stop_at_plan: bool = knob(
         True, "stop an answer where it has finished a plan, behind which no score can change (never with --with-cot)"
     )

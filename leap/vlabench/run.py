@@ -203,6 +203,7 @@ def _answer(
         unit="example",
         done=known,
         other_lines=len(before.answered - examples.keys()),
+        device=hardware()["gpu"],
     )
     failed = 0
     with (

@@ -107,6 +107,8 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     if options.planner == "openai":
         if not options.model:
             raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
+        if options.checkpoint or options.all_checkpoints:
+            raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
         return [(None, options.model.rstrip("/").rpartition("/")[2])]
     jobs: list[tuple[Path | None, str]] = []
     base = options.base_model or workspace.base_model
@@ -117,7 +119,7 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
         for folder in find_all_checkpoints(workspace.output):
             problem = why_incomplete(folder)
             if problem:
-                print(f"skipping {folder}: {problem}")
+                say(f"skipping {folder}: {problem}")
             else:
                 jobs.append((folder, result_name(folder, workspace.output)))
     for folder in options.checkpoint:

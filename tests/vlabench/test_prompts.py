@@ -5,9 +5,9 @@ import pytest
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
-from leap.plans import read_official
+from leap.plans import read_official, read_tolerant
 from leap.vlabench.examples import find_examples
-from leap.vlabench.prompts import PromptWriter, prompt_text
+from leap.vlabench.prompts import PromptWriter, _official_assembly, prompt_text
 
 SUBMODULE = REPOSITORY / "VLABench" / "VLABench"
 needs_submodule = pytest.mark.skipif(not SUBMODULE.is_dir(), reason="the VLABench submodule is not checked out")
@@ -111,6 +111,68 @@ def test_the_official_prompt_has_the_official_items_in_order(examples, language)
             "Please give the output skill sequence",
             "Please analyze the problem step by step and give the answer",
         ]
+
+
+@needs_submodule
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("shots", [0, 1, 3])
+@pytest.mark.parametrize("with_cot", [False, True])
+def test_the_official_prompt_is_that_of_the_official_function(examples, language, shots, with_cot):
+    pool = examples["Spatial"]
+    ours = writer(style="official", language=language, few_shot_num=shots, pool=pool, with_cot=with_cot)
+    for example in pool:
+        asked = {
+            "pre_prompt": (SUBMODULE / f"configs/prompt/eval_vlm_{language}.txt").read_text(encoding="utf-8"),
+            "input_pic": str(example.plain_image),
+            "input_pic_gt": str(example.tagged_image),
+            "input_instruction": example.instruction(),
+        }
+        if shots:
+            shown = {str(i): shot for i, shot in enumerate(ours.shots_for(example))}
+            asked["shot_input_pic"] = {i: str(s.plain_image) for i, s in shown.items()}
+            asked["shot_input_pic_gt"] = {i: str(s.tagged_image) for i, s in shown.items()}
+            asked["shot_input_instruction"] = {i: s.instruction() for i, s in shown.items()}
+            asked["shot_output"] = {i: json.loads(s.plan_file.read_text()) for i, s in shown.items()}
+        official = _official_assembly(WorkspaceConfig(REPOSITORY))(asked, language, with_cot)
+        assert [[item["type"], item[item["type"]]] for item in ours.write(example)] == official
+
+
+@needs_submodule
+def test_official_shots_can_be_fenced(examples):
+    pool = examples["Spatial"]
+    fenced = writer(style="official", few_shot_num=2, pool=pool, shot_format="fenced")
+    plain = writer(style="official", few_shot_num=2, pool=pool)
+    assert fenced.fingerprint() != plain.fingerprint()
+    for ours, theirs in zip(fenced.write(pool[0]), plain.write(pool[0]), strict=True):
+        if ours != theirs:
+            assert read_official(ours["text"]) == json.loads(theirs["text"])["skill_sequence"]
+    assert sum(a != b for a, b in zip(fenced.write(pool[0]), plain.write(pool[0]), strict=True)) == 2
+
+
+def test_builtin_shots_can_have_the_official_form(examples):
+    pool = examples["Spatial"]
+    items = writer(few_shot_num=1, pool=pool, shot_format="official").write(pool[0])
+    [answer] = [item["text"] for item in items if item.get("text", "").startswith('{"skill_sequence"')]
+    assert read_tolerant(answer)
+
+
+def test_shots_may_come_from_another_folder(examples):
+    pool = examples["M&T"]
+    shots = writer(few_shot_num=2, pool=pool).shots_for(examples["Spatial"][0])
+    assert {shot.dimension for shot in shots} == {"M&T"}
+
+
+def test_a_broken_example_is_no_shot_and_lends_no_picture(demo, tmp_path):
+    folder = tmp_path / "benchmark"
+    shutil.copytree(demo / "dataset" / "vlm_evaluation_v1.0" / "Spatial", folder / "Spatial")
+    pool = find_examples(folder, ["Spatial"])["Spatial"]
+    pool[1].plain_image.write_bytes(b"")
+    for example in pool:
+        if example != pool[1]:
+            assert pool[1] not in writer(few_shot_num=2, pool=pool).shots_for(example)
+    shuffled = writer(pictures="shuffled", examples=pool)
+    donors = {shuffled.donor(example) for example in pool if example != pool[1]}
+    assert donors == set(pool) - {pool[1]}
 
 
 def test_an_empty_instruction_is_named(demo, tmp_path):

@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Measure how fast an evaluation answers, against one prompt at a time as the original LEAP asked.
+
+    python scripts/benchmark/evaluation.py --checkpoint output/quickstart/output/checkpoint-600
+    python scripts/benchmark/evaluation.py                               # long prompts only; needs no checkpoint
+    python scripts/benchmark/evaluation.py --size 2b --batch_size 64     # on a GPU; nothing is downloaded
+
+The measures are added one by one: one prompt at a time up to 512 new tokens, batches of like length, the common prefix
+computed once, stopping behind a finished plan. All modes answer the same prompts in turns, round by round; a ratio is
+the median over rounds, in CPU seconds of this process (on a GPU in seconds). In float32 the scores must be equal.
+
+Workloads: `tabletop` is a trained tiny planner (--checkpoint) on the tabletop benchmark, as the quickstart asks it;
+`long` has prompts of VLABench's size, made up, and a model of random weights that never finishes a plan, so that its
+answers are cut at --answer_tokens. `2b` has the shape of Qwen3-VL-2B and random weights.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.config import DIMENSIONS, WorkspaceConfig
+from configs.errors import UserError
+from leap.cli import as_plain, knob, parse_knobs, run
+from leap.files import write_json
+from leap.progress import say
+
+# Tokens of the text that all prompts share (VLABench's English prompt has about as many) and visual tokens a picture.
+_LONG = {"tiny": (1084, 256), "2b": (1084, 768)}
+
+
+@dataclass(frozen=True)
+class Options:
+    size: str = knob(
+        "tiny", "model of the long workload: the demo's, or the shape of Qwen3-VL-2B", choices=("tiny", "2b")
+    )
+    checkpoint: Path | None = knob(None, "trained tiny planner for the tabletop workload")
+    data_path: Path | None = knob(None, "its benchmark (default: the one of the checkpoint's workspace)")
+    examples: int = knob(42, "prompts a workload, about", check="> 0")
+    rounds: int = knob(3, "measured rounds, in each of which every mode answers all prompts once", check="> 0")
+    batch_size: int = knob(8, "prompts answered at once where batches are used", check="> 0")
+    max_new_tokens: int = knob(512, "longest answer of the tabletop workload in tokens", check="> 0")
+    answer_tokens: int = knob(96, "length of every answer of the long workload in tokens", check="> 0")
+    device: str = knob("auto", "auto, cpu or cuda:0")
+    output: Path | None = knob(None, "file to write everything measured to (JSON)")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Prompts, the model that answers them, and how an answer is scored."""
+
+    name: str
+    folder: Path
+    queries: list[Any]
+    truths: dict[str, list[dict]]  # ground truth by key
+    max_new_tokens: int
+    image_tokens: tuple[int, int] | None = None
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+
+    from leap.models import pick_device, quiet_transformers
+    from leap.provenance import code_revision, hardware, library_versions, utc_now
+
+    quiet_transformers()
+    device = pick_device(options.device)
+    if options.size == "2b" and device == "cpu" and options.device != "cpu":
+        raise UserError("--size 2b is for a GPU and none is here; use --size tiny, or --device cpu for hours of it")
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        workloads = [tabletop(options)] if options.checkpoint else []
+        for workload in [*workloads, long_prompts(options, Path(folder))]:
+            results[workload.name] = measure(workload, options, device)
+    if options.output:
+        made_by = {"time": utc_now(), "code": code_revision(), "hardware": hardware(), "versions": library_versions()}
+        write_json(options.output, {"options": as_plain(options), "device": device, **made_by, **results})
+        say(f"written: {options.output}")
+
+
+def tabletop(options: Options) -> Workload:
+    """The examples of the tabletop benchmark, in its own prompt."""
+    from leap.planners import Query
+    from leap.vlabench.examples import find_examples
+    from leap.vlabench.prompts import PromptWriter
+
+    assert options.checkpoint is not None
+    workspace = WorkspaceConfig.from_environment()
+    workspace.require(options.checkpoint, "checkpoint")
+    data = options.data_path or options.checkpoint.parents[1] / "dataset" / "vlm_evaluation_v1.0"
+    workspace.require(data, "benchmark")
+    there = find_examples(data, [dimension for dimension in DIMENSIONS if (data / dimension).is_dir()])
+    tasks = len({example.task for examples in there.values() for example in examples})
+    each = -(-options.examples // tasks)
+    examples = [e for found in there.values() for e in found if e.number < each]
+    writer = PromptWriter(workspace, "builtin")
+    queries = [Query(e.place, e.task, [{"role": "user", "content": writer.write(e)}]) for e in examples]
+    truths = {e.place: e.ground_truth() for e in examples}
+    return Workload("tabletop", options.checkpoint, queries, truths, options.max_new_tokens)
+
+
+def long_prompts(options: Options, folder: Path) -> Workload:
+    """Prompts of VLABench's size: a long text that all share, two pictures, an instruction of its own length."""
+    from leap.demo.build import build_benchmark, build_rows, training_texts
+    from leap.demo.tasks import TASKS
+    from leap.models import load_processor
+    from leap.planners import Query
+    from leap.vlabench.examples import find_examples
+
+    shared, pictures = _LONG[options.size]
+    build_rows(folder / "rows.jsonl", "train", 200, seed=0)
+    build_benchmark(folder / "benchmark", -(-options.examples // len(TASKS)), seed=0)
+    planner = write_planner(folder / "planner", training_texts(folder / "rows.jsonl"), options.size)
+    tokenizer = load_processor(planner).tokenizer
+    line = "An object is taken by its number, a container too. "
+    text = line * (shared // len(tokenizer(line).input_ids) + 1)
+    examples = [e for found in find_examples(folder / "benchmark", list(DIMENSIONS)).values() for e in found]
+    queries = []
+    for number, example in enumerate(examples):
+        shown = [{"type": "image", "image": str(path)} for path in (example.plain_image, example.tagged_image)]
+        instruction = {"type": "text", "text": (example.instruction() + " ") * (1 + number % 4)}
+        content = [{"type": "text", "text": text}, *shown, instruction]
+        queries.append(Query(example.place, example.task, [{"role": "user", "content": content}]))
+    truths = {e.place: e.ground_truth() for e in examples}
+    # One bound for fewest and most makes every picture this large, whatever it was drawn at.
+    return Workload(f"long, {options.size}", planner, queries, truths, options.answer_tokens, (pictures, pictures))
+
+
+def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
+    """A model of random weights, large enough that its answers follow its prompts, without an end-of-turn token."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from leap.accounting import QWEN3_VL
+    from leap.demo.tiny_planner import build_tiny_planner
+
+    build_tiny_planner(folder, texts)
+    config = AutoConfig.from_pretrained(folder)
+    if size != "tiny":
+        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        config = AutoConfig.for_model(**QWEN3_VL[size] | {name: getattr(config, name) for name in names})
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32 if size == "tiny" else torch.bfloat16)
+    if size == "tiny":
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    model.generation_config.eos_token_id = [config.get_text_config().vocab_size - 1]
+    model.generation_config.pad_token_id = 0
+    model.save_pretrained(folder)
+    return folder
+
+
+def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]:
+    """Answer all prompts in all modes; prints the table and returns what JSON holds."""
+    modes = {
+        "one at a time": {"batch_size": 1, "reuse_prefix": False, "stop_at_plan": False},
+        "batches": {"batch_size": options.batch_size, "reuse_prefix": False, "stop_at_plan": False},
+        "and a prefix kept": {"batch_size": options.batch_size, "reuse_prefix": True, "stop_at_plan": False},
+        "and a stop at the plan": {"batch_size": options.batch_size, "reuse_prefix": True, "stop_at_plan": True},
+    }
+    planners = {name: open_planner(workload, device, mode) for name, mode in modes.items()}
+    first = next(iter(planners.values()))
+    for planner in planners.values():
+        planner.model = first.model  # one in memory
+        answer_all(planner, workload.queries[: options.batch_size])  # warms up
+    seconds: dict[str, list[float]] = {name: [] for name in modes}
+    answers: dict[str, dict[str, Any]] = {}
+    for number in range(options.rounds):
+        say(f"{workload.name}: round {number + 1} of {options.rounds}, {len(workload.queries)} prompts")
+        for name, planner in planners.items():
+            answers[name], spent = answer_all(planner, workload.queries)
+            seconds[name].append(spent)
+    scores = {
+        name: {key: score(a.text, workload.truths[key]) for key, a in found.items()} for name, found in answers.items()
+    }
+    base = scores["one at a time"]
+    equal = {name: sum(found[key] == base[key] for key in base) for name, found in scores.items()}
+    if device == "cpu" and any(count < len(base) for count in equal.values()):
+        raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {len(base)} are equal")
+    results = rates(seconds, len(workload.queries))
+    tokens = statistics.mean(a.new_tokens for a in answers["one at a time"].values())
+    say(table(workload.name, results, equal, tokens, device))
+    return {"modes": results, "equal_scores": equal, "prompts": len(base), "seconds": seconds, "new_tokens": tokens}
+
+
+def open_planner(workload: Workload, device: str, mode: dict[str, Any]) -> Any:
+    from leap.planners.huggingface import HuggingFacePlanner
+
+    options = {"max_new_tokens": workload.max_new_tokens, "image_tokens": workload.image_tokens}
+    return HuggingFacePlanner(workload.folder, device, **options, **mode)
+
+
+def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
+    """{key: answer} and the seconds it took: of CPU time where the CPU does the work."""
+    clock = time.process_time if planner.device == "cpu" else time.perf_counter
+    started = clock()
+    found = {query.key: answer for part in planner.answer(planner.batches(queries)) for query, answer in part}
+    return found, clock() - started
+
+
+def score(text: str, truth: list[dict]) -> tuple:
+    from leap.vlabench.scoring import score_grounded, score_official
+
+    return score_official(text, truth, False), score_grounded(text, truth, False)
+
+
+def rates(seconds: dict[str, list[float]], count: int) -> dict[str, dict[str, float]]:
+    """Examples a second of each mode, its ratio to the first mode and to the one before it: medians over rounds."""
+    names = list(seconds)
+    return {
+        name: {
+            "examples_per_second": count / statistics.median(seconds[name]),
+            "times_one_at_a_time": _ratio(seconds[names[0]], seconds[name]),
+            "times_previous": _ratio(seconds[names[max(i - 1, 0)]], seconds[name]),
+        }
+        for i, name in enumerate(names)
+    }
+
+
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def table(name: str, results: dict, equal: dict[str, int], tokens: float, device: str) -> str:
+    """Markdown, a line a mode."""
+    unit = "examples/CPU-s" if device == "cpu" else "examples/s"
+    lines = [
+        f"{name}: {tokens:.0f} new tokens an answer on average",
+        f"| mode | {unit} | x one at a time | x the line before | equal scores |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for mode, r in results.items():
+        ratios = f"{r['times_one_at_a_time']:.2f} | {r['times_previous']:.2f}"
+        lines.append(f"| {mode} | {r['examples_per_second']:.2f} | {ratios} | {equal[mode]} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)
