@@ -207,3 +207,13 @@ def test_a_template_that_shows_all_pictures_first_is_recognised(mistral):
     loop = "{%% for item in messages[0].content %%}{%% if item.type == '%s' %%}%s{%% endif %%}{%% endfor %%}"
     processor.chat_template = loop % ("image", "[IMG]") + loop % ("text", "{{ item.text }}")
     assert not keeps_order(processor)
+
+
+@pytest.mark.skipif(why_unavailable("smolvlm") is None, reason="num2words is installed")
+def test_a_package_that_a_processor_needs_is_named(tmp_path):
+    build("idefics3", tmp_path)
+    path = tmp_path / "processor_config.json"
+    config = json.loads(path.read_text().replace("Idefics3", "SmolVLM"))
+    path.write_text(json.dumps(config | {"video_processor": {"video_processor_type": "SmolVLMVideoProcessor"}}))
+    with pytest.raises(UserError, match=r"needs another package: .*pip install num2words"):
+        load_processor(tmp_path)
