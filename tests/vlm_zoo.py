@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -47,12 +48,13 @@ def build(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a tiny model of `family`, a name in FAMILIES, to `folder`."""
     torch.manual_seed(seed)
     FAMILIES[family](folder)
-    model = load_weights(folder, "float32")
+    return folder
+
+
+def _enlarge(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=WEIGHT_STD)
-    model.save_pretrained(folder)
-    return folder
 
 
 def why_unavailable(family: str) -> str | None:
@@ -110,6 +112,7 @@ _CHATML = ("{{ '<|im_start|>' + message.role + '\n' }}", "<|im_end|>\n", "<|im_s
 def _save(folder: Path, model: type, config: Any, processor: Any) -> None:
     quiet_transformers()
     made, words = model(config), processor.tokenizer
+    _enlarge(made)
     made.generation_config.eos_token_id = words.eos_token_id
     made.generation_config.pad_token_id = words.pad_token_id
     made.save_pretrained(folder)
@@ -122,8 +125,6 @@ def _text(words: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
 
 
 def _qwen(folder: Path, model: type, config: type, processor: type, video: type, text: dict, vision: dict) -> None:
-    from transformers import Qwen2VLImageProcessor
-
     ends = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
     words = tokenizer(ends, "<|im_end|>")
     pictures = {
@@ -134,7 +135,7 @@ def _qwen(folder: Path, model: type, config: type, processor: type, video: type,
         **_HALF,
     }
     made = processor(
-        image_processor=Qwen2VLImageProcessor(**pictures),
+        image_processor=transformers.Qwen2VLImageProcessor(**pictures),
         video_processor=video(**pictures),
         tokenizer=words,
         chat_template=template("<|vision_start|><|image_pad|><|vision_end|>", *_CHATML),
@@ -154,22 +155,18 @@ def _qwen(folder: Path, model: type, config: type, processor: type, video: type,
 
 
 def qwen2_vl(folder: Path) -> None:
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor, Qwen2VLVideoProcessor
-
     text = {"rope_parameters": _MROPE}
     vision = {"embed_dim": 32, "hidden_size": HIDDEN, "mlp_ratio": 2}
-    classes = (Qwen2VLForConditionalGeneration, Qwen2VLConfig, Qwen2VLProcessor, Qwen2VLVideoProcessor)
+    classes = (
+        transformers.Qwen2VLForConditionalGeneration,
+        transformers.Qwen2VLConfig,
+        transformers.Qwen2VLProcessor,
+        transformers.Qwen2VLVideoProcessor,
+    )
     _qwen(folder, *classes, text, vision)
 
 
 def qwen2_5_vl(folder: Path) -> None:
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLVideoProcessor,
-    )
-
     text = {"rope_parameters": _MROPE}
     vision = {
         "hidden_size": 32,
@@ -178,18 +175,24 @@ def qwen2_5_vl(folder: Path) -> None:
         "window_size": 32,
         "fullatt_block_indexes": [1],
     }
-    classes = (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
+    classes = (
+        transformers.Qwen2_5_VLForConditionalGeneration,
+        transformers.Qwen2_5_VLConfig,
+        transformers.Qwen2_5_VLProcessor,
+        transformers.Qwen2VLVideoProcessor,
+    )
     _qwen(folder, *classes, text, vision)
 
 
 def qwen3_vl(folder: Path) -> None:
     build_tiny_planner(folder, TEXTS)
+    model = load_weights(folder, "float32")
+    _enlarge(model)
+    model.save_pretrained(folder)
 
 
 def qwen3_5(folder: Path) -> None:
     """A layer of linear attention, whose state is no list of keys and values, behind one of full attention."""
-    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor
-
     text = {
         "layer_types": ["full_attention", "linear_attention"],
         "rope_parameters": {**_MROPE, "mrope_interleaved": True, "partial_rotary_factor": 1.0},
@@ -199,20 +202,17 @@ def qwen3_5(folder: Path) -> None:
         "linear_num_value_heads": 2,
     }
     vision = {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": HIDDEN, "num_position_embeddings": 16}
-    classes = (Qwen3_5ForConditionalGeneration, Qwen3_5Config, Qwen3VLProcessor, Qwen3VLVideoProcessor)
+    classes = (
+        transformers.Qwen3_5ForConditionalGeneration,
+        transformers.Qwen3_5Config,
+        transformers.Qwen3VLProcessor,
+        transformers.Qwen3VLVideoProcessor,
+    )
     _qwen(folder, *classes, text, vision)
 
 
 def internvl(folder: Path) -> None:
     """A picture is cut into up to three tiles and a thumbnail, by its shape."""
-    from transformers import (
-        GotOcr2ImageProcessor,
-        InternVLConfig,
-        InternVLForConditionalGeneration,
-        InternVLProcessor,
-        InternVLVideoProcessor,
-    )
-
     words = tokenizer(
         ("<|im_start|>",),
         "<|im_end|>",
@@ -222,23 +222,23 @@ def internvl(folder: Path) -> None:
         video_token="<video>",
     )
     size = {"height": 16, "width": 16}
-    processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(
+    processor = transformers.InternVLProcessor(
+        image_processor=transformers.GotOcr2ImageProcessor(
             size=size, crop_to_patches=True, min_patches=1, max_patches=3, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ),
-        video_processor=InternVLVideoProcessor(size=size),
+        video_processor=transformers.InternVLVideoProcessor(size=size),
         tokenizer=words,
         image_seq_length=1,
         chat_template=template("<IMG_CONTEXT>\n", *_CHATML),
     )
-    config = InternVLConfig(
+    config = transformers.InternVLConfig(
         text_config={"model_type": "qwen2", **_text(words)},
         vision_config={**_VISION, "image_size": [16, 16], "patch_size": [8, 8]},
         image_token_id=words.context_image_token_id,
         image_seq_length=1,
         downsample_ratio=0.5,
     )
-    _save(folder, InternVLForConditionalGeneration, config, processor)
+    _save(folder, transformers.InternVLForConditionalGeneration, config, processor)
 
 
 def _idefics(folder: Path, model: type, config: type, processor: type, image: type, **video: Any) -> None:
@@ -265,52 +265,40 @@ def _idefics(folder: Path, model: type, config: type, processor: type, image: ty
 
 
 def smolvlm(folder: Path) -> None:
-    from transformers import (
-        SmolVLMConfig,
-        SmolVLMForConditionalGeneration,
-        SmolVLMImageProcessor,
-        SmolVLMProcessor,
-        SmolVLMVideoProcessor,
+    classes = (
+        transformers.SmolVLMForConditionalGeneration,
+        transformers.SmolVLMConfig,
+        transformers.SmolVLMProcessor,
+        transformers.SmolVLMImageProcessor,
     )
-
-    classes = (SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMProcessor, SmolVLMImageProcessor)
-    video = SmolVLMVideoProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    video = transformers.SmolVLMVideoProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
     _idefics(folder, *classes, video_processor=video)
 
 
 def idefics3(folder: Path) -> None:
-    from transformers import (
-        Idefics3Config,
-        Idefics3ForConditionalGeneration,
-        Idefics3ImageProcessor,
-        Idefics3Processor,
+    _idefics(
+        folder,
+        transformers.Idefics3ForConditionalGeneration,
+        transformers.Idefics3Config,
+        transformers.Idefics3Processor,
+        transformers.Idefics3ImageProcessor,
     )
-
-    _idefics(folder, Idefics3ForConditionalGeneration, Idefics3Config, Idefics3Processor, Idefics3ImageProcessor)
 
 
 def llava_onevision(folder: Path) -> None:
     """A picture alone is cut into tiles by its shape; among several, each is one tile."""
-    from transformers import (
-        LlavaOnevisionConfig,
-        LlavaOnevisionForConditionalGeneration,
-        LlavaOnevisionImageProcessor,
-        LlavaOnevisionProcessor,
-        LlavaOnevisionVideoProcessor,
-    )
-
     words = tokenizer(("<|im_start|>", "<image>", "<video>"), "<|im_end|>")
     size, pinpoints = {"height": 16, "width": 16}, [[16, 16], [16, 32], [32, 16], [32, 32]]
-    processor = LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints, **_HALF),
-        video_processor=LlavaOnevisionVideoProcessor(size=size),
+    processor = transformers.LlavaOnevisionProcessor(
+        image_processor=transformers.LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints, **_HALF),
+        video_processor=transformers.LlavaOnevisionVideoProcessor(size=size),
         tokenizer=words,
         num_image_tokens=4,
         vision_feature_select_strategy="full",
         vision_aspect_ratio="anyres_max_9",
         chat_template=template("<image>\n", *_CHATML),
     )
-    config = LlavaOnevisionConfig(
+    config = transformers.LlavaOnevisionConfig(
         text_config={"model_type": "qwen2", **_text(words)},
         vision_config={
             "model_type": "siglip_vision_model",
@@ -324,14 +312,12 @@ def llava_onevision(folder: Path) -> None:
         image_grid_pinpoints=pinpoints,
         tie_word_embeddings=True,
     )
-    _save(folder, LlavaOnevisionForConditionalGeneration, config, processor)
+    _save(folder, transformers.LlavaOnevisionForConditionalGeneration, config, processor)
 
 
 def gemma3(folder: Path) -> None:
     """Layers that see a window of the last tokens only, and attention in both directions within a picture. Template and
     tokenizer would each write the token that begins a text."""
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
-
     words = tokenizer(
         ("<start_of_turn>",),
         "<end_of_turn>",
@@ -341,13 +327,13 @@ def gemma3(folder: Path) -> None:
         eoi_token="<end_of_image>",
     )
     turn, answer = "{{ '<start_of_turn>' + message.role + '\n' }}", "<start_of_turn>model\n"
-    processor = Gemma3Processor(
-        image_processor=Gemma3ImageProcessor(size={"height": 32, "width": 32}, **_HALF),
+    processor = transformers.Gemma3Processor(
+        image_processor=transformers.Gemma3ImageProcessor(size={"height": 32, "width": 32}, **_HALF),
         tokenizer=words,
         image_seq_length=4,
         chat_template="{{ bos_token }}" + template("<start_of_image>", turn, "<end_of_turn>\n", answer),
     )
-    config = Gemma3Config(
+    config = transformers.Gemma3Config(
         text_config=_text(
             words,
             sliding_window=WINDOW,
@@ -368,35 +354,117 @@ def gemma3(folder: Path) -> None:
         image_token_index=words.image_token_id,
         tie_word_embeddings=False,  # its embeddings are scaled up: tied, the last token would repeat itself
     )
-    _save(folder, Gemma3ForConditionalGeneration, config, processor)
+    _save(folder, transformers.Gemma3ForConditionalGeneration, config, processor)
 
 
 def mistral3(folder: Path) -> None:
     """A picture keeps its shape; its tokens stand in rows that end with a token of their own. Template and tokenizer
     would each write the token that begins a text."""
-    from transformers import (
-        Mistral3Config,
-        Mistral3ForConditionalGeneration,
-        PixtralImageProcessor,
-        PixtralProcessor,
-    )
-
     words = tokenizer(("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"), "</s>", "<s>")
-    processor = PixtralProcessor(
-        image_processor=PixtralImageProcessor(size={"longest_edge": 48}, patch_size={"height": 8, "width": 8}),
+    processor = transformers.PixtralProcessor(
+        image_processor=transformers.PixtralImageProcessor(
+            size={"longest_edge": 48}, patch_size={"height": 8, "width": 8}
+        ),
         tokenizer=words,
         patch_size=8,
         spatial_merge_size=2,
         chat_template="{{ bos_token }}" + template("[IMG]", "{{ '[INST]' }}", "[/INST]", ""),
     )
-    config = Mistral3Config(
+    config = transformers.Mistral3Config(
         text_config={"model_type": "mistral", "sliding_window": None, **_text(words)},
         vision_config={"model_type": "pixtral", **_VISION, "image_size": 48, "patch_size": 8},
         image_token_index=words.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
         tie_word_embeddings=True,
     )
-    _save(folder, Mistral3ForConditionalGeneration, config, processor)
+    _save(folder, transformers.Mistral3ForConditionalGeneration, config, processor)
+
+
+def gemma4(folder: Path) -> None:
+    """Like Gemma 3, and the last layers use the keys and values of earlier ones."""
+    words = tokenizer(
+        ("<|turn>", "<|video|>"),
+        "<turn|>",
+        "<bos>",
+        boi_token="<|image>",
+        image_token="<|image|>",
+        eoi_token="<image|>",
+        boa_token="<|audio>",
+        audio_token="<|audio|>",
+        eoa_token="<audio|>",
+    )
+    turn, answer = "{{ '<|turn>' + message.role + '\n' }}", "<|turn>model\n"
+    processor = transformers.Gemma4Processor(
+        feature_extractor=transformers.Gemma4AudioFeatureExtractor(),
+        image_processor=transformers.Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70, pooling_kernel_size=2),
+        video_processor=transformers.Gemma4VideoProcessor(),
+        tokenizer=words,
+        image_seq_length=70,
+        chat_template="{{ bos_token }}" + template("<|image|>", turn, "<turn|>\n", answer),
+    )
+    config = transformers.Gemma4Config(
+        text_config=_text(
+            words,
+            num_hidden_layers=4,
+            sliding_window=WINDOW,
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            num_kv_shared_layers=2,
+            hidden_size_per_layer_input=16,
+            vocab_size_per_layer_input=len(words),
+            global_head_dim=32,
+            use_bidirectional_attention="vision",
+            tie_word_embeddings=False,
+        ),
+        vision_config={
+            **_VISION,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "patch_size": 4,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 256,
+        },
+        audio_config=None,
+        image_token_id=words.image_token_id,
+        video_token_id=words.convert_tokens_to_ids("<|video|>"),
+        boi_token_id=words.boi_token_id,
+        eoi_token_id=words.eoi_token_id,
+        audio_token_id=words.audio_token_id,
+        boa_token_id=words.boa_token_id,
+        eoa_token_index=words.eoa_token_id,
+        tie_word_embeddings=False,
+    )
+    _save(folder, transformers.Gemma4ForConditionalGeneration, config, processor)
+
+
+def mllama(folder: Path) -> None:
+    """Layers of attention to the picture beside the text, in which a picture is one token."""
+    words = tokenizer(("<|image|>", "<|python_tag|>"), "<|eot|>", "<|begin|>")
+    processor = transformers.MllamaProcessor(
+        image_processor=transformers.MllamaImageProcessor(size={"height": 16, "width": 16}, max_image_tiles=4, **_HALF),
+        tokenizer=words,
+        chat_template="{{ bos_token }}" + template("<|image|>", "{{ message.role }}", "<|eot|>", "assistant"),
+    )
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    text = _text(words, num_hidden_layers=3, cross_attention_layers=[1], rope_parameters=rope)
+    tiles = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]
+    config = transformers.MllamaConfig(
+        text_config={name: value for name, value in text.items() if name != "head_dim"},
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+            "max_num_tiles": 4,
+            "intermediate_layers_indices": [0],
+            "vision_output_dim": 64,
+            "supported_aspect_ratios": tiles,
+        },
+        image_token_index=words.convert_tokens_to_ids("<|image|>"),
+    )
+    _save(folder, transformers.MllamaForConditionalGeneration, config, processor)
 
 
 FAMILIES: dict[str, Callable[[Path], None]] = {
@@ -411,6 +479,8 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
         idefics3,
         llava_onevision,
         gemma3,
+        gemma4,
         mistral3,
+        mllama,
     )
 }
