@@ -42,6 +42,8 @@ LIGHT = (
     "leap.vlabench.prompts",
     "leap.vlabench.scoring",
     "leap.vlabench.results",
+    "leap.vlabench.names",
+    "leap.vlabench.paired",
     "leap.vlabench.run",
     "leap.plots",
     "leap.demo.build",
