@@ -20,7 +20,6 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items, resolve_image
 from leap.image_budget import pixel_budget, visual_tokens
-from leap.image_budget import set_pixel_budget as set_pixel_budget  # callers take it from here too
 from leap.images import image_size, load_image
 from leap.packing import Packer
 from leap.records import PlanningRow

@@ -40,6 +40,7 @@ from leap.checkpoints import (
 )
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
+from leap.image_budget import pixel_budget, set_pixel_budget
 from leap.meter import Meter
 from leap.models import load_processor, load_weights
 from leap.packing import Packer, kernel_for_packs
@@ -51,7 +52,7 @@ from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
 from leap.resume import checkpoint_to_resume, made_from, require_inputs
 from leap.status import Status
-from leap.supervision import PlanningCollator, pixel_budget, set_pixel_budget
+from leap.supervision import PlanningCollator
 from leap.trainer import PlanningTrainer, Rows
 
 _DEFECTS_SHOWN = 20

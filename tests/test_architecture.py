@@ -49,6 +49,8 @@ LIGHT = (
     "leap.vlabench.diagnosis",
     "leap.vlabench.results",
     "leap.vlabench.rescore",
+    "leap.vlabench.names",
+    "leap.vlabench.paired",
     "leap.vlabench.run",
     "leap.plots",
     "leap.demo.build",

@@ -16,7 +16,7 @@ from leap.checkpoints import MANIFEST, read_manifest, weights_sha256, why_incomp
 from leap.dataset_cards import dataset_card
 from leap.demo.build import build_rows
 from leap.files import write_json
-from leap.supervision import pixel_budget
+from leap.image_budget import pixel_budget
 from tests.conftest import REPOSITORY, linked_workspace, run_script
 
 STEPS = (

@@ -6,10 +6,11 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.chat import chat_messages, image_items
+from leap.image_budget import set_pixel_budget, visual_tokens
 from leap.images import load_image
 from leap.models import load_processor
 from leap.records import row_from_record
-from leap.supervision import IGNORED, PlanningCollator, render, set_pixel_budget, visual_tokens
+from leap.supervision import IGNORED, PlanningCollator, render
 
 STEPS = "1) Pick up the assistant's cup.\n2) Place it on the plate."
 

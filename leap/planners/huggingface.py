@@ -16,6 +16,7 @@ from configs.errors import UserError
 from leap.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.files import sha256_json
 from leap.generation import encode, greedy
+from leap.image_budget import pixel_budget, set_pixel_budget
 from leap.models import (
     base_of,
     is_out_of_memory,
@@ -28,7 +29,6 @@ from leap.models import (
 )
 from leap.planners import Answer, Answered, MachineFailure, Query
 from leap.prefix_cache import PrefixCache, picture_tokens
-from leap.supervision import pixel_budget, set_pixel_budget
 from leap.vlabench.options import EvaluationOptions, image_tokens
 
 _AHEAD = 2  # batches that are decoded while one is answered

@@ -73,10 +73,11 @@ def main() -> None:
 
 def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
     """Rows, model, batches, rounds; prints as it goes and returns what JSON holds."""
+    from leap.image_budget import set_pixel_budget
     from leap.models import load_processor
     from leap.packing import Packer
     from leap.preflight import check_file
-    from leap.supervision import PlanningCollator, set_pixel_budget
+    from leap.supervision import PlanningCollator
     from leap.throughput import collate, plan_modes
 
     write_mixed_rows(folder / "rows.jsonl", options.rows, MIXES[options.size], options.seed)

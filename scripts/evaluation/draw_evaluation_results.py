@@ -3,24 +3,40 @@
 
     python scripts/evaluation/draw_evaluation_results.py
     python scripts/evaluation/draw_evaluation_results.py --models baseline checkpoint-200
+    python scripts/evaluation/draw_evaluation_results.py --base checkpoint-200
 
-Reads eva_results/<dimension>/<model>/, writes eva_results/figures/.
+For each scorer: totals by dimension, the terms they are stacked from, a radar, the improvement over the base (over the
+same examples), a heat map, and curves over checkpoint steps; the grounded metrics in one figure more. Reads
+eva_results/<dimension>/<model>/, writes eva_results/figures/ and removes figures there that these models do not allow.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.files import write_text
+from leap.progress import Progress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from leap.vlabench.results import Overall
+
+BASE = "baseline"
 
 
 @dataclass(frozen=True)
 class Options:
     results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
     models: list[str] = knob([], "names of the models to draw; none means all that have results")
+    base: str = knob(BASE, "the model that improvements are over")
     output_dir: Path | None = knob(None, "folder of the figures (default: figures/ in the results folder)")
 
 
@@ -34,26 +50,78 @@ def main() -> None:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
-    unknown = [name for name in options.models if name not in there]
-    if unknown:
-        raise UserError(f"no results for {unknown[0]!r} in {options.results}; there: {', '.join(there)}")
+    for name in [*options.models, *([] if options.base == BASE else [options.base])]:
+        if name not in there:
+            raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(there)}")
     names = options.models or there
-
-    from leap import plots
+    wanted = list(dict.fromkeys([*names, *([options.base] if options.base in there else [])]))
 
     folder = options.output_dir or options.results / "figures"
-    written = []
-    for scorer in METRICS:
-        found = {name: value for name in names if (value := overall(options.results, name, scorer))}
-        written += plots.save(plots.totals_by_dimension(found, scorer), folder, f"total_by_dimension_{scorer}")
-        if "baseline" in found and len(found) > 1:
-            written += plots.save(plots.improvement(found, "baseline", scorer), folder, f"improvement_{scorer}")
-        if scorer == "grounded":
-            written += plots.save(plots.metrics_overall(found), folder, "metrics_grounded")
+    found: dict[str, dict[str, Overall]] = {}
+    # Standard output names the files and nothing else.
+    with contextlib.redirect_stdout(sys.stderr), Progress("scores", len(METRICS) * len(wanted), "model") as progress:
+        for scorer in METRICS:
+            found[scorer] = {}
+            for name in wanted:
+                if scores := overall(options.results, name, scorer):
+                    found[scorer][name] = scores
+                progress.advance()
+    written = draw(options, names, found, folder)
     table = folder / "results_table.md"
     write_text(table, results_table(options.results, names) + "\n")
     for path in [*written, table]:
         print(path)
+
+
+def draw(options: Options, names: list[str], found: dict[str, dict[str, Overall]], folder: Path) -> list[Path]:
+    """Draw what the results allow, and remove what they do not from `folder`: it would show other results."""
+    from leap import plots
+
+    written = []
+    makers = {name: maker for scorer in found for name, maker in figures(options, names, scorer, found[scorer]).items()}
+    with contextlib.redirect_stdout(sys.stderr), Progress("figures", len(makers), "figure") as progress:
+        for name, make in makers.items():
+            if make:
+                written += plots.save(make(), folder, name)
+            else:
+                for kind in ("png", "svg"):
+                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            progress.advance()
+    return written
+
+
+def figures(
+    options: Options, names: list[str], scorer: str, found: dict[str, Overall]
+) -> dict[str, Callable[[], Figure] | None]:
+    """What makes each figure of a scorer, by file name; None where the results do not allow it."""
+    from leap import plots
+    from leap.vlabench.names import curves_in
+    from leap.vlabench.paired import differences_from
+
+    models = {name: found[name] for name in names if name in found}
+    base = options.base
+    compared = {base: found[base], **models} if base in found else {}
+    most_dimensions = max((len(scores.dimensions) for scores in models.values()), default=0)
+
+    def improvement() -> Figure:
+        return plots.improvement(
+            compared, differences_from(options.results, list(compared), base, scorer), base, scorer
+        )
+
+    possible: dict[str, tuple[Callable[[], Figure], bool]] = {
+        f"total_by_dimension_{scorer}": (lambda: plots.totals_by_dimension(models, scorer), bool(models)),
+        f"stacked_{scorer}": (lambda: plots.stacked_terms(models, scorer), bool(models)),
+        f"heat_map_{scorer}": (lambda: plots.heat_map(models, scorer), bool(models)),
+        f"radar_{scorer}": (lambda: plots.radar(models, scorer), most_dimensions > 2),
+        f"improvement_{scorer}": (improvement, len(compared) > 1),
+        f"curves_{scorer}": (
+            lambda: plots.checkpoint_curves(models, scorer),
+            any(len(steps) > 1 for steps in curves_in(models).values()),
+        ),
+    }
+    if scorer == "grounded":
+        possible["metrics_grounded"] = (lambda: plots.metrics_overall(models), bool(models))
+    return {name: make if allowed else None for name, (make, allowed) in possible.items()}
 
 
 if __name__ == "__main__":

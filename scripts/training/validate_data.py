@@ -31,10 +31,11 @@ def main() -> int:
     workspace.require_file(options.train_file, "training file")
 
     from leap.batching import describe_plan, plan_batches, total_steps
+    from leap.image_budget import set_pixel_budget
     from leap.models import load_processor
     from leap.preflight import check_file, write_rejected
     from leap.resources import DiskNeed, geometry_of, largest_step
-    from leap.supervision import PlanningCollator, render, set_pixel_budget
+    from leap.supervision import PlanningCollator, render
 
     processor = load_processor(options.model_name_or_path)
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)

@@ -1,0 +1,22 @@
+"""Figures as PNG and SVG, readable in print and by the colour-blind; what is missing is marked, never drawn as 0."""
+
+from leap.plots.comparison import improvement, metrics_overall, stacked_terms, totals_by_dimension
+from leap.plots.curves import checkpoint_curves
+from leap.plots.profiles import heat_map, radar
+from leap.plots.style import Published, plt, save
+from leap.plots.training import ablation, loss_curve
+
+__all__ = [
+    "Published",
+    "ablation",
+    "checkpoint_curves",
+    "heat_map",
+    "improvement",
+    "loss_curve",
+    "metrics_overall",
+    "plt",
+    "radar",
+    "save",
+    "stacked_terms",
+    "totals_by_dimension",
+]

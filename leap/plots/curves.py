@@ -1,0 +1,194 @@
+"""Scores over checkpoint steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from leap.plots.labels import short_names
+from leap.plots.marks import Rows, around
+from leap.plots.profiles import rank
+from leap.plots.style import (
+    MACRO,
+    TOPS,
+    Look,
+    Published,
+    clean,
+    clean_published,
+    columns_with_results,
+    finish,
+    hollow,
+    looks,
+    notes_on_missing,
+    plt,
+    published_markers,
+    totals,
+)
+from leap.statistics import Estimate
+from leap.vlabench.names import Curve, base_suffix, curves_in
+from leap.vlabench.results import Overall
+
+MOST_CURVES = 6  # in colour, each with a legend entry
+MOST_LEVELS = 4  # models that are no checkpoints
+
+_BAND, _BASE_INK, _LEVEL_INK = "0.87", "0.35", "0.2"
+_BACKGROUND = Look("0.72", "", ".", "-")
+_DASHES = ("--", (0, (8, 2)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1.2)))
+
+Entries = dict[str, Artist | tuple[Artist, ...]]
+
+
+def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+    """Total score over optimiser steps with interval bands, a panel a dimension and a large one for macro.
+
+    Each run under each way of asking is a curve, which starts at the base (step 0) if that was asked in the same way.
+    The base under the usual settings is a level with a band, controls and other models are dashed levels, `published`
+    scores dotted ones. A line breaks at a checkpoint without results, and a cross marks its step.
+    """
+    rows = {name: totals(found) for name, found in models.items()}
+    cited = clean_published(published)
+    columns = columns_with_results(rows)
+    curves = _curves(models)
+    styles = looks(curves[:MOST_CURVES])
+    shown = short_names([curve.title for curve in curves], 60)
+    base, levels = _levels(models)
+    entries: Entries = {}
+    for curve, look in styles.items():
+        entries[shown[curve.title]] = Line2D([], [], color=look.color, linestyle=look.line, marker=look.marker, ms=4.5)
+    figure, panels = _grid(columns)
+    gaps = False
+    for column, axes in panels.items():
+        _draw_levels(axes, column, rows, base, levels[:MOST_LEVELS], entries)
+        _draw_published(axes, column, cited, entries)
+        for curve in reversed(curves):  # the best on top
+            points = _points(curve, rows, column)
+            gaps |= _draw_curve(axes, points, styles.get(curve, _BACKGROUND), banded=curve in styles)
+    if len(curves) > len(styles):
+        others = len(curves) - len(styles)
+        label = f"{others} other runs" if others > 1 else shown[curves[-1].title]
+        entries[label] = Line2D([], [], color=_BACKGROUND.color, marker=_BACKGROUND.marker)
+    if gaps:
+        entries["no results at this step"] = Line2D([], [], color="0.3", linestyle="none", marker="x", ms=4)
+
+    top = TOPS[scorer]
+    highs = [value.high for values in rows.values() for value in values.values()]
+    highs += [value for values in cited.values() for value in values.values()]
+    for axes in panels.values():
+        axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
+    figure.supylabel(f"total score, {scorer} (0 to {top})", fontsize=9)
+    notes = notes_on_missing(rows, columns, written=False)
+    if any(base_suffix(name) == curve.suffix for name in models for curve in curves):
+        notes.insert(0, "Step 0 is the base, asked in the same way.")
+    if len(levels) > MOST_LEVELS:
+        notes.append(f"{len(levels) - MOST_LEVELS} models that are no checkpoints are left out; the heat map has them.")
+    title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
+    return finish(figure, title, entries, [" ".join(notes)] if notes else [], bool(cited))
+
+
+def _curves(models: Mapping[str, Overall]) -> list[Curve]:
+    """In order of appearance as long as all can be coloured, else the best first."""
+    curves = curves_in(models)
+    if len(curves) <= MOST_CURVES:
+        return list(curves)
+    return sorted(curves, key=lambda curve: max(rank(models[name]) for name in curves[curve].values()), reverse=True)
+
+
+def _levels(models: Mapping[str, Overall]) -> tuple[str | None, list[str]]:
+    """The base under the usual settings (or else the first there is), and what else is no part of a curve."""
+    curves = curves_in(models)
+    starts = {curve.suffix for curve in curves}
+    bases = [name for name in models if base_suffix(name) is not None]
+    base = min(bases, key=lambda name: base_suffix(name) != "", default=None)
+    checkpoints = {name for steps in curves.values() for name in steps.values()}
+    return base, [n for n in models if n not in checkpoints and n != base and base_suffix(n) not in starts]
+
+
+def _points(curve: Curve, rows: Rows, column: str) -> dict[int, Estimate | None]:
+    """The values of a curve by step, None where there is none; step 0 is the base."""
+    start = [(0, name) for name in rows if base_suffix(name) == curve.suffix]
+    return {step: rows[name].get(column) for step, name in [*start, *curves_in(rows)[curve].items()]}
+
+
+def _draw_levels(
+    axes: plt.Axes, column: str, rows: Rows, base: str | None, levels: Sequence[str], entries: Entries
+) -> None:
+    shown = short_names([*([base] if base else []), *levels])
+    if base and column in rows[base]:
+        level = rows[base][column]
+        axes.axhspan(level.low, level.high, color=_BAND, linewidth=0, zorder=0.5)
+        line = axes.axhline(level.mean, color=_BASE_INK, linewidth=1.2, zorder=1)
+        entries[shown[base]] = (Patch(facecolor=_BAND), line)
+    for name, dashes in zip(levels, _DASHES, strict=False):
+        if column in rows[name]:
+            entries[shown[name]] = axes.axhline(
+                rows[name][column].mean, color=_LEVEL_INK, linewidth=1, linestyle=dashes, zorder=1
+            )
+
+
+def _draw_published(axes: plt.Axes, column: str, cited: Published, entries: Entries) -> None:
+    shown = short_names(cited)
+    right = axes.get_yaxis_transform()  # x as a share of the axes' width
+    for label, marker in published_markers(cited).items():
+        if column in cited[label]:
+            value = cited[label][column]
+            axes.axhline(value, color="0.5", linewidth=0.9, linestyle=":", zorder=1)
+            axes.plot(1, value, marker, mfc="white", mec="black", ms=5, clip_on=False, zorder=5, transform=right)
+            entries[shown[label]] = hollow(marker)
+
+
+def _draw_curve(axes: plt.Axes, points: Mapping[int, Estimate | None], look: Look, banded: bool) -> bool:
+    """Draw one curve. Returns whether it has gaps here (one that has nothing here is not there)."""
+    steps = np.array(list(points))
+    there = np.array([value is not None for value in points.values()])
+    if not there.any():
+        return False
+    gap = Estimate(np.nan, np.nan, np.nan)
+    values = [value or gap for value in points.values()]
+    axes.plot(
+        steps,
+        [value.mean for value in values],
+        color=look.color,
+        linestyle=look.line,
+        linewidth=1.5 if banded else 0.8,
+        marker=look.marker,
+        markersize=4.5 if len(steps) <= 8 else 3,
+        zorder=3 if banded else 2,
+    )
+    if banded:
+        lows, highs = [value.low for value in values], [value.high for value in values]
+        axes.fill_between(steps, lows, highs, color=look.color, alpha=0.2, linewidth=0, zorder=2)
+        padded = np.pad(there, 1)
+        for i in np.flatnonzero(there & ~padded[:-2] & ~padded[2:]):  # a band needs a neighbour
+            axes.errorbar(
+                steps[i], values[i].mean, around(values[i]), fmt="none", ecolor=look.color, capsize=2, zorder=3
+            )
+    bottom = axes.get_xaxis_transform()  # y as a share of the axes' height
+    axes.plot(steps[~there], np.full((~there).sum(), 0.03), "x", color=look.color, ms=4, zorder=4, transform=bottom)
+    return not there.all()
+
+
+def _grid(columns: Sequence[str]) -> tuple[Figure, dict[str, plt.Axes]]:
+    """Panels by column, all on one scale: a large one for macro right of the six, or as many as there are."""
+    if MACRO in columns:
+        six = [column for column in columns if column != MACRO]
+        mosaic = [[*six[:3], MACRO, MACRO], [*six[3:], MACRO, MACRO]]
+        size = (11, 5.6)
+    else:
+        per_line = len(columns) if len(columns) <= 3 else -(-len(columns) // 2)
+        padded = [*columns, *["."] * (-len(columns) % per_line)]
+        mosaic = [padded[i : i + per_line] for i in range(0, len(padded), per_line)]
+        size = (max(7.0, 2.8 * per_line + 1), 2.6 * len(mosaic) + 1.6)
+    figure, panels = plt.subplot_mosaic(mosaic, figsize=size, sharex=True, sharey=True, layout="constrained")
+    for column, axes in panels.items():
+        large = column == MACRO
+        axes.set_title("macro (mean of dimensions)" if large else column, fontsize=10 if large else 9)
+        axes.tick_params(labelsize=8, labelleft=large or column in [line[0] for line in mosaic])
+        if column in mosaic[-1]:
+            axes.set_xlabel("optimiser step", fontsize=8.5)
+        clean(axes, "both")
+    return figure, panels

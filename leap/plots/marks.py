@@ -1,0 +1,181 @@
+"""Grouped bars, and rows of panels with a line a model: what several figures draw values with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from leap.plots.labels import short_names
+from leap.plots.style import FAINT, MACRO, Look, Published, clean, hollow, looks, plt, published_markers
+from leap.statistics import Estimate
+from leap.vlabench.names import base_suffix, curve_and_step
+
+# {model: {column: value}}; a missing value has no key.
+Rows = Mapping[str, Mapping[str, Estimate]]
+
+
+def grouped_bars(
+    axes: plt.Axes,
+    columns: Sequence[str],
+    rows: Rows,
+    styles: Mapping[str, Look],
+    published: Published | None = None,
+) -> dict[str, Artist]:
+    """Bars with intervals, a group a column, and hollow marks for `published`. A missing value is written as such, a
+    measured zero as 0. Returns the legend's entries by name."""
+    published = published or {}
+    cited = {column: [name for name, values in published.items() if column in values] for column in columns}
+    slots = len(rows) + max(map(len, cited.values()), default=0)
+    width = 0.84 / max(slots, 1)
+    entries: dict[str, Artist] = {}
+    for i, (name, values) in enumerate(rows.items()):
+        places = dict(zip(columns, np.arange(len(columns)) - 0.42 + (i + 0.5) * width, strict=True))
+        there = [values[column] for column in columns if column in values]
+        xs = [places[column] for column in columns if column in values]
+        heights = [value.mean for value in there]
+        look = styles[name]
+        axes.bar(xs, heights, width * 0.94, color=look.color, hatch=look.hatch, edgecolor="white", label=name)
+        entries[name] = Patch(facecolor=look.color, hatch=look.hatch, edgecolor="white")
+        if any(value.low < value.high for value in there):
+            errors = np.hstack([around(value) for value in there])
+            axes.errorbar(xs, heights, errors, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
+        for column, x in places.items():
+            if column not in values:
+                rotation = 90 if slots > 3 else 0
+                write(axes, "n/a", (x, 0), (0, 3), ha="center", va="bottom", fontsize=7, rotation=rotation)
+            elif values[column].mean == 0:
+                write(axes, "0", (x, 0), (0, 3), ha="center", va="bottom", fontsize=7)
+    markers = published_markers(published)
+    for x, column in enumerate(columns):
+        for i, name in enumerate(cited[column], len(rows)):
+            place, value = x - 0.42 + (i + 0.5) * width, published[name][column]
+            axes.vlines(place, 0, value, color="0.6", linewidth=0.8, linestyle=":")
+            axes.plot(place, value, markers[name], mfc="white", mec="black", ms=6)
+    entries |= {name: hollow(marker) for name, marker in markers.items()}
+    axes.set_xticks(range(len(columns)), columns)
+    clean(axes)
+    return entries
+
+
+def dots(
+    axis: str, columns: Sequence[str], rows: Rows, limits: tuple[float, float] | None, published: Published | None
+) -> Figure:
+    """A panel a column, a line a model: its value (of what, `axis` says) with interval, or "n/a". `limits` are those of
+    the values; without, they are differences around zero, hollow where the interval holds zero."""
+    rows, published = by_family(rows), published or {}
+    figure, panels = panels_of_lines(columns, list(rows), list(published), inches=1.15)
+    styles = family_looks(rows)
+    if limits:
+        highs = [value.high for values in rows.values() for value in values.values()]
+        highs += [value for values in published.values() for value in values.values()]
+        highest = min(limits[1], max(highs)) or limits[1]
+        panels[0].set_xlim(limits[0] - 0.04 * highest, highest * 1.04)
+    for axes, column in zip(panels, columns, strict=True):
+        if limits is None:
+            axes.axvline(0, color="black", linewidth=0.8)
+        there = {name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values}
+        draw_intervals(axes, there.values())
+        marks: dict[tuple[str, bool], list[tuple[float, int]]] = {}
+        for name, (y, value) in there.items():
+            unclear = limits is None and value.low <= 0 <= value.high
+            marks.setdefault((family(name), unclear), []).append((value.mean, y))
+        for (of, unclear), places in marks.items():
+            look = styles[of]
+            face = "white" if unclear else look.color
+            axes.plot(*zip(*places, strict=True), look.marker, mfc=face, mec=look.color, mew=0.7, ms=3, zorder=5)
+        write_missing(axes, [y for y, name in enumerate(rows) if name not in there])
+        draw_published(axes, column, published, len(rows))
+    panels[len(columns) // 2].set_xlabel(axis, fontsize=9)
+    return figure
+
+
+def panels_of_lines(
+    columns: Sequence[str], models: Sequence[str], published: Collection[str], inches: float
+) -> tuple[Figure, list[plt.Axes]]:
+    """One panel a column, `inches` wide, that share their lines: one a model (y = 0, 1, ...), then one a `published`
+    label. Runs are set apart."""
+    names = [*models, *published]
+    labels = short_names(names)
+    label_width = max(map(len, labels.values()), default=0) * 0.062 + 0.4
+    height = 1.5 + max(len(names), 2) * (0.2 if len(names) > 12 else 0.3)
+    size = (max(label_width + len(columns) * inches, 6), height)
+    figure, grid = plt.subplots(
+        1, max(len(columns), 1), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(wspace=0.02, w_pad=0.02)
+    panels = list(grid[0])
+    families = [*map(family, models), *[None] * len(published)]
+    for axes, column in zip(panels, columns, strict=False):
+        axes.set_title(column, fontsize=9, fontweight="bold" if column == MACRO else "normal")
+        for y in range(1, len(names)):
+            if y % 2:
+                axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=0)
+            neighbours = families[y - 1], families[y]
+            if neighbours[0] != neighbours[1] and max(map(families.count, neighbours)) > 1:
+                axes.axhline(y - 0.5, color="0.6", linewidth=0.6)
+        clean(axes, "x")
+        axes.spines["left"].set_visible(axes is panels[0])
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=7.5)
+    panels[0].set_yticks(range(len(names)), [labels[name] for name in names], fontsize=7.5)
+    for label in panels[0].get_yticklabels()[len(models) :]:
+        label.set_fontstyle("italic")
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, panels
+
+
+def draw_published(axes: plt.Axes, column: str, published: Published, first: int, with_number: bool = False) -> None:
+    """A hollow mark on the line of each label (from y = `first`) that has a value in `column`."""
+    markers = published_markers(published)
+    for y, (name, values) in enumerate(published.items(), first):
+        if column in values:
+            value = values[column]
+            axes.plot(value, y, markers[name], mfc="white", mec="black", ms=5)
+            if with_number:
+                write(axes, f"{value:.1f}", (value, y), (5, 0), va="center", fontsize=7, color="black")
+
+
+def draw_intervals(axes: plt.Axes, values: Collection[tuple[int, Estimate]]) -> None:
+    """Horizontal error bars on the lines (y, value)."""
+    if values:
+        errors = np.hstack([around(value) for _, value in values])
+        means, ys = [value.mean for _, value in values], [y for y, _ in values]
+        axes.errorbar(means, ys, xerr=errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=2.2, zorder=4)
+
+
+def family(name: str) -> str:
+    """The run and settings that a checkpoint belongs to; any other model is a family of its own."""
+    found = curve_and_step(name)
+    return found[0].title if found else name
+
+
+def by_family(rows: Rows) -> Rows:
+    """The same rows, those of a family next to each other where its first one was."""
+    first = {of: i for i, of in reversed(list(enumerate(map(family, rows))))}
+    return {name: rows[name] for name in sorted(rows, key=lambda name: first[family(name)])}
+
+
+def family_looks(names: Collection[str]) -> dict[str, Look]:
+    """A look for each family among the models, grey for the base."""
+    families = list(dict.fromkeys(map(family, names)))
+    return looks(families, next((name for name in families if base_suffix(name) is not None), None))
+
+
+def around(value: Estimate) -> np.ndarray:
+    """The interval as matplotlib's error bars take it, (2, 1)."""
+    return np.array([[value.mean - value.low], [value.high - value.mean]]).clip(min=0)
+
+
+def write_missing(axes: plt.Axes, ys: Iterable[float]) -> None:
+    """Mark lines of a panel as without value."""
+    for y in ys:
+        write(axes, "n/a", (0, y), (3, 0), va="center", fontsize=6.5)
+
+
+def write(axes: plt.Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: object) -> None:
+    note = axes.annotate(text, place, xytext=offset, textcoords="offset points", **{"color": FAINT, **style})
+    note.set_in_layout(False)  # it is inside, and measuring hundreds takes seconds

@@ -1,0 +1,173 @@
+"""What all figures share: columns, colours and marks, legends and notes beside the data, files."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from configs.config import DIMENSIONS
+from leap.statistics import Estimate
+from leap.vlabench.names import base_suffix
+from leap.vlabench.results import Overall
+
+__all__ = ["plt"]
+
+# Results of others: label -> dimension or "macro" -> official total. What was not published has no key.
+Published = Mapping[str, Mapping[str, float]]
+
+SIZE = (9.5, 4.6)  # inches
+MACRO = "macro"
+COLUMNS = (*DIMENSIONS, MACRO)
+TOPS = {"official": 80, "grounded": 100}  # best total score
+
+# Okabe-Ito colours, with a hatch, marker and line each, so that neither hue nor print quality is needed.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "--")
+MARKERS = "osD^vP*X"
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (3, 1, 1, 1)))
+INK = "0.25"  # text and rules beside the data
+FAINT = "0.45"
+
+_PUBLISHED_NOTE = "Hollow marks: published by others, not measured here; where there is none, nothing was published."
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model or run is drawn, the same in every figure of the same ones."""
+
+    color: str
+    hatch: str
+    marker: str
+    line: Any
+
+
+_BASE_LOOK = Look(COLORS[-1], HATCHES[-1], MARKERS[-1], LINES[1])
+
+
+def looks(names: Iterable[str], base: str | None = None) -> dict[str, Look]:
+    """A look each; grey is kept for `base`."""
+    found = {}
+    for name in names:
+        if name == base:
+            found[name] = _BASE_LOOK
+        else:
+            i = len(found) - (base in found)
+            n = len(COLORS) - 1
+            found[name] = Look(COLORS[i % n], HATCHES[i % n], MARKERS[i % n], LINES[(i + i // n) % len(LINES)])
+    return found
+
+
+def model_looks(models: Iterable[str]) -> dict[str, Look]:
+    """A look a model, grey for the base."""
+    models = list(models)
+    return looks(models, next((name for name in models if base_suffix(name) is not None), None))
+
+
+def totals(found: Overall) -> dict[str, Estimate]:
+    """Total scores by column, without those that are missing; macro needs all six dimensions."""
+    scores = {dimension: of["total_score"] for dimension, of in found.dimensions.items()}
+    return scores | ({MACRO: found.macro["total_score"]} if found.complete else {})
+
+
+def columns_with_results(rows: Mapping[str, Collection[str]]) -> list[str]:
+    """The columns in which any row has a value, in table order."""
+    return [column for column in COLUMNS if any(column in row for row in rows.values())]
+
+
+def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str], written: bool = True) -> list[str]:
+    """What a reader must know about values that are not there; `written`: each is marked "n/a" in the figure."""
+    notes = []
+    absent = [dimension for dimension in DIMENSIONS if dimension not in columns]
+    if absent:
+        notes.append(f"No model has results in {', '.join(absent)}.")
+    if written and any(column not in row for row in rows.values() for column in columns):
+        notes.append("n/a: no results.")
+    if any(MACRO not in row for row in rows.values()):
+        notes.append("A macro mean needs all six dimensions under the same settings.")
+    return [" ".join(notes)] if notes else []
+
+
+def clean_published(published: Published | None) -> dict[str, dict[str, float]]:
+    """Published totals by column, the labels marked as such; where the six have no mean, that is added."""
+    found = {}
+    for label, values in (published or {}).items():
+        there = {column: float(values[column]) for column in COLUMNS if column in values}
+        if MACRO not in there and len(there) == len(DIMENSIONS):
+            there[MACRO] = sum(there.values()) / len(DIMENSIONS)
+        found[f"{label} (published)"] = there
+    return found
+
+
+def published_markers(labels: Iterable[str]) -> dict[str, str]:
+    """A marker a label, drawn hollow."""
+    return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
+
+
+def clean(axes: plt.Axes, grid: str = "y") -> None:
+    """No frame above and right, a faint grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="0.9")
+    axes.set_axisbelow(True)
+
+
+def hollow(marker: str) -> Line2D:
+    """A legend entry of what was published."""
+    return Line2D([], [], linestyle="none", marker=marker, mfc="white", mec="black", ms=6)
+
+
+def finish(
+    figure: Figure,
+    title: str,
+    entries: Mapping[str, Artist | tuple[Artist, ...]] | None = None,
+    notes: Sequence[str] = (),
+    published: bool = False,
+) -> Figure:
+    """Title above; legend (`entries` by label) and notes below all axes, where they cover nothing."""
+    width = figure.get_size_inches()[0] * 72  # points
+    figure.suptitle("\n".join(textwrap.wrap(title, int(width / 5.8))), fontsize=11)
+    notes = [*notes, *([_PUBLISHED_NOTE] if published else [])]
+    text = "\n".join(line for note in notes for line in textwrap.wrap(note, int(width / 5)))
+    entries = entries or {}
+    if entries or text:
+        widest = max(map(len, entries), default=0) * 4.6 + 42
+        legend = figure.legend(
+            entries.values(),
+            entries.keys(),
+            loc="outside lower center",
+            frameon=False,
+            ncols=max(1, min(len(entries), 6, int(width / widest))),
+            fontsize=8,
+            title=text or None,
+            title_fontsize=7.5,
+            handlelength=2.4,
+        )
+        legend.get_title().set_color(INK)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name`.png (150 dpi) and `name`.svg (with its text as text) into `folder` and close the figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    figure.set_dpi(150)
+    if engine := figure.get_layout_engine():  # laid out once, for both files
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    # The same figure gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap"}):
+        figure.savefig(paths[0], dpi=150)
+        figure.savefig(paths[1], metadata={"Date": None})
+    plt.close(figure)
+    return paths

@@ -1,0 +1,86 @@
+"""Figures of trainings: the loss of one, the presets of an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from configs.config import DIMENSIONS
+from leap.plots.marks import around, grouped_bars
+from leap.plots.style import COLORS, COLUMNS, MARKERS, SIZE, clean, finish, looks, plt
+from leap.statistics import Estimate
+
+
+def ablation(
+    scores: Mapping[str, Sequence[Estimate | None]], sizes: Mapping[str, float], base: str, what: str, top: float
+) -> Figure:
+    """Scores of each preset beside the base's by dimension and macro (`scores`, in that order), and the macro over the
+    trainable parameters (`sizes`, of the presets that have them)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8), width_ratios=(2.2, 1), layout="constrained")
+    rows = {
+        name: {column: value for column, value in zip(COLUMNS, values, strict=True) if value is not None}
+        for name, values in scores.items()
+    }
+    styles = looks(scores, base)
+    entries = grouped_bars(left, COLUMNS, rows, styles)
+    left.axvline(len(DIMENSIONS) - 0.5, color="0.7", linewidth=0.8)
+    left.set_ylim(0, top * 1.03)
+    left.set_ylabel(f"{what} (0 to {top:g})")
+    left.set_title("By dimension, bars: 95 % interval over seeds (over examples where there is one)", fontsize=10)
+    macros = {name: values[-1] for name, values in scores.items()}
+    for i, (name, size) in enumerate(sizes.items()):
+        found = macros.get(name)
+        if found:
+            marker = MARKERS[i % len(MARKERS)]
+            right.errorbar(
+                size,
+                found.mean,
+                around(found),
+                fmt=marker,
+                color=styles[name].color,
+                ecolor="black",
+                markersize=9,
+                capsize=3,
+            )
+            right.annotate(
+                name,
+                (size, min(found.high, top * 0.95)),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+    untrained = macros.get(base)
+    if untrained:
+        right.axhspan(untrained.low, untrained.high, color="0.88")
+        right.axhline(untrained.mean, color="0.4", linestyle="--", linewidth=1)
+        right.annotate(
+            base, (0.01, untrained.mean), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", color="0.3"
+        )
+    if not sizes:
+        right.annotate("n/a", (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
+    right.set_xscale("log")
+    right.set_ylim(0, top * 1.03)
+    right.margins(x=0.25)
+    right.set_xlabel("trainable parameters")
+    right.set_ylabel(f"{what}, macro (0 to {top:g})")
+    right.set_title("By trainable parameters", fontsize=10)
+    clean(right, "both")
+    return finish(figure, "", entries)
+
+
+def loss_curve(records: Sequence[Mapping[str, float]]) -> Figure:
+    """Training and validation loss over steps, from the lines of a run's train.jsonl."""
+    figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+    for (key, label), color in zip((("loss", "training"), ("eval_loss", "validation")), COLORS, strict=False):
+        points = sorted({record["step"]: record[key] for record in records if key in record}.items())
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, label=label, marker="o" if key == "eval_loss" else None)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("loss per supervised token (nats)")
+    axes.set_yscale("log")
+    clean(axes, "both")
+    if axes.lines:
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,54 @@
+"""What a model's name in results says: which run and step it is, and under which other settings it was asked.
+
+    <run>-checkpoint-<step><suffix>    a checkpoint of a run
+    checkpoint-<step><suffix>          one directly in output/
+    baseline<suffix>                   the untouched base
+    anything else                      a control (constant), a model of another kind
+
+The suffix names settings other than the usual ones, as in _1shot_CoT or _blank (leap.vlabench.options.name_suffix).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_CHECKPOINT = re.compile(r"(?:(?P<run>.+)-)?checkpoint-(?P<step>\d+)(?P<suffix>_.*)?")
+_BASE = re.compile(r"baseline(?P<suffix>_.*)?")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The checkpoints of one run that were asked in one way. `run` is empty for those directly in output/."""
+
+    run: str
+    suffix: str
+
+    @property
+    def title(self) -> str:
+        """The run and, in brackets, the settings: "lora_light (1shot, CoT)"."""
+        words = ", ".join(self.suffix.strip("_").split("_"))
+        return (self.run or "checkpoint") + (f" ({words})" if words else "")
+
+
+def curve_and_step(name: str) -> tuple[Curve, int] | None:
+    """The curve that a model belongs to and its optimiser step; None if it is no checkpoint."""
+    found = _CHECKPOINT.fullmatch(name)
+    return (Curve(found["run"] or "", found["suffix"] or ""), int(found["step"])) if found else None
+
+
+def base_suffix(name: str) -> str | None:
+    """The suffix of the base model's name ("" under the usual settings), or None if the model is not the base."""
+    found = _BASE.fullmatch(name)
+    return (found["suffix"] or "") if found else None
+
+
+def curves_in(names: Iterable[str]) -> dict[Curve, dict[int, str]]:
+    """The checkpoints among `names` by curve and step, steps ascending; curves in order of appearance."""
+    found: dict[Curve, dict[int, str]] = {}
+    for name in names:
+        placed = curve_and_step(name)
+        if placed:
+            found.setdefault(placed[0], {})[placed[1]] = name
+    return {curve: dict(sorted(steps.items())) for curve, steps in found.items()}

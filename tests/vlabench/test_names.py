@@ -1,0 +1,35 @@
+import pytest
+
+from leap.vlabench.names import Curve, base_suffix, curve_and_step, curves_in
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "step", "suffix"),
+    [
+        ("checkpoint-200", "", 200, ""),
+        ("checkpoint-200_1shot_CoT", "", 200, "_1shot_CoT"),
+        ("lora_standard-checkpoint-3000_blank", "lora_standard", 3000, "_blank"),
+        ("a-checkpoint-1-checkpoint-20", "a-checkpoint-1", 20, ""),
+    ],
+)
+def test_a_checkpoint_is_a_run_a_step_and_a_way_of_asking(name, run, step, suffix):
+    assert curve_and_step(name) == (Curve(run, suffix), step)
+    assert base_suffix(name) is None
+
+
+@pytest.mark.parametrize("name", ["constant", "gpt-4o", "checkpoint-200-merged", "checkpoint-", "baseline_1shot"])
+def test_other_models_are_no_checkpoints(name):
+    assert curve_and_step(name) is None
+
+
+def test_the_base_keeps_the_way_of_asking():
+    assert base_suffix("baseline") == ""
+    assert base_suffix("baseline_1shot_zh") == "_1shot_zh"
+    assert base_suffix("baselines") is None
+
+
+def test_checkpoints_are_grouped_by_curve_in_the_order_of_their_steps():
+    names = ["baseline", "checkpoint-1000", "checkpoint-200", "checkpoint-200_CoT", "lora-checkpoint-5"]
+    found = curves_in(names)
+    assert [curve.title for curve in found] == ["checkpoint", "checkpoint (CoT)", "lora"]
+    assert found[Curve("", "")] == {200: "checkpoint-200", 1000: "checkpoint-1000"}
