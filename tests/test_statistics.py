@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from leap.statistics import Estimate, estimates, over_seeds, stratified_means
+from leap.statistics import Estimate, estimates, holm, over_seeds, paired_p_value, stratified_means
 
 
 def interval(strata, **options):
@@ -42,3 +42,57 @@ def test_an_interval_over_seeds_is_student_t_and_needs_two():
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
     with pytest.raises(ValueError, match="two at least"):
         over_seeds([1.0])
+
+
+def test_a_paired_test_of_few_examples_is_exact():
+    assert paired_p_value([1, 1, 1, 1, 1]) == 2 / 32
+    # Of the 8 sign patterns of 1, 2, 4 the sums +-7 and +-5 reach the 5 of [-1, 2, 4].
+    assert paired_p_value([-1, 2, 4]) == 4 / 8
+    assert paired_p_value([3.0]) == 1
+    assert paired_p_value([1, -1]) == 1
+
+
+def test_ties_change_nothing_and_no_difference_at_all_is_p_1():
+    assert paired_p_value([0, 1, 0, 1, 1, 0, 1, 1]) == paired_p_value([1, 1, 1, 1, 1])
+    assert paired_p_value([0.0] * 50) == 1
+    with pytest.raises(ValueError, match="nothing to compare"):
+        paired_p_value([])
+
+
+def test_the_paired_test_is_that_of_scipy():
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(5)
+    for n in (4, 8, 12, 40):
+        values = rng.normal(0.3, 1, n).round(1)
+        found = permutation_test(
+            (values,), np.sum, permutation_type="samples", n_resamples=4999, vectorized=False, random_state=1
+        )
+        assert paired_p_value(values) == pytest.approx(found.pvalue, abs=1e-9 if n < 13 else 0.03)
+
+
+def test_rounding_breaks_no_ties():
+    assert paired_p_value([0.1, 0.2, -0.3]) == 1
+    assert paired_p_value([100 / 3] * 5) == 2 / 32
+
+
+def test_p_values_of_a_null_effect_are_uniform():
+    rng = np.random.default_rng(7)
+    p_values = np.sort([paired_p_value(rng.normal(0, 1, 30), permutations=999, seed=i) for i in range(400)])
+    uniform = (np.arange(400) + 0.5) / 400
+    assert np.abs(p_values - uniform).max() < 1.63 / 400**0.5  # Kolmogorov-Smirnov at 1 %
+    assert np.mean(p_values < 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_paired_test_is_seeded_and_never_says_0():
+    values = np.random.default_rng(0).normal(0.1, 1, 200)
+    assert paired_p_value(values, seed=1) == paired_p_value(values, seed=1) != paired_p_value(values, seed=2)
+    assert paired_p_value(np.ones(500)) == 1 / 10000
+
+
+def test_holm_gives_the_values_of_the_textbook():
+    # 4 x 0.005, 3 x 0.01, then 2 x 0.03, which the last, 0.04, may not undercut.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []

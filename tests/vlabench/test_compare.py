@@ -1,0 +1,201 @@
+"""Two models over the same examples: numbers by hand, and what may not be compared."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from leap.files import Journal, read_json, write_json
+from leap.plans import fenced
+from leap.vlabench.compare import compare, comparison_tables, metrics_named, write_comparison
+from leap.vlabench.results import write_results
+from tests.conftest import assert_one_line_error, run_script
+from tests.vlabench.benchmark_tree import make_benchmark, pick, place
+
+PROMPT = {"style": "builtin", "language": "en", "few_shot_num": 0, "with_cot": False}
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    return make_benchmark(tmp_path / "benchmark")
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "eva_results"
+
+
+def settings(name, prompt=PROMPT, **planner):
+    return {
+        "planner": {"planner": "huggingface", "weights_sha256": name, "dtype": "bfloat16", **planner},
+        "prompt": prompt,
+        "pictures": {},
+    }
+
+
+def evaluate(results, name, examples, right, failures=(), data="d", how=None, prompt_sha256="p"):
+    """Results of a model that answers as many of `examples` as `right` says: True right, False all wrong, None not."""
+    answers = {
+        example: {"text": fenced(example.ground_truth() if is_right else [pick(98), place(99)]), "stop": "end"}
+        for example, is_right in zip(examples, right, strict=True)
+        if is_right is not None
+    }
+    folder = results / examples[0].dimension / name
+    with Journal(folder / "generations.jsonl") as journal:
+        journal.append(
+            {"task": e.task, "example": e.number, "prompt_sha256": prompt_sha256, **answers[e]} for e in answers
+        )
+    (folder / "failures.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
+    how = how or settings(name)
+    write_json(folder / "settings.json", how)
+    write_results(folder, answers, failures, len(examples), how, {"data_sha256": data})
+
+
+def test_counts_means_and_p_values_by_hand(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [True] * 4 + [False] * 16)
+    evaluate(results, "b", examples, [False] * 1 + [True] * 9 + [False] * 10)
+    found = compare(results, "a", "b", ["grounded.plan_success"]).metrics["grounded.plan_success"]
+    one = found.dimensions["Spatial"]
+    assert (one.examples, one.a, one.b, one.difference.mean) == (20, 20, 45, 25)
+    assert (one.better, one.worse, one.same, one.both_right) == (6, 1, 13, 3)
+    # Of the 2^7 sign patterns of seven equal differences 2 (1 + 7) leave at most one with the other sign.
+    assert one.p_value == one.p_holm == 16 / 128
+    assert found.macro.p_value == found.micro.p_value == 16 / 128
+    assert found.macro.p_holm is None
+    assert one.difference.low < 25 < one.difference.high
+
+
+def test_the_interval_is_that_of_the_differences_within_tasks(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [False] * 10 + [True] * 10)
+    evaluate(results, "b", examples, [True] * 10 + [True] * 10)
+    difference = compare(results, "a", "b").metrics["official.total_score"].micro.difference
+    # Every example of one task gains the same, none of the other does: no variation within tasks.
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((20, 20, 20))
+
+
+def test_macro_weighs_dimensions_and_micro_examples_and_dimensions_are_corrected(benchmark, results):
+    for dimension, count, gains in (("Spatial", 20, 10), ("Complex", 10, 1)):
+        examples = benchmark[dimension][:count]
+        evaluate(results, "a", examples, [False] * count)
+        evaluate(results, "b", examples, [True] * gains + [False] * (count - gains))
+    found = compare(results, "a", "b", ["grounded.plan_success"]).metrics["grounded.plan_success"]
+    assert found.macro.difference.mean == pytest.approx((50 + 10) / 2)
+    assert found.micro.difference.mean == pytest.approx(100 * 11 / 30)
+    spatial, complex_ = found.dimensions["Spatial"], found.dimensions["Complex"]
+    assert (spatial.p_value, spatial.p_holm) == (2 / 1024, 4 / 1024)
+    assert (complex_.p_value, complex_.p_holm) == (1, 1)
+    # The ten differences of Spatial weigh 1/20 each, that of Complex 1/10: two patterns of 2^11 reach the observed sum.
+    assert found.macro.p_value == 2 / 2048
+
+
+def test_only_what_both_answered_is_compared_and_the_rest_is_told(benchmark, results):
+    examples = benchmark["Spatial"]
+    place_of = {"task": examples[3].task, "example": 3, "reason": "out of memory"}
+    failures = [{**place_of, "kind": "machine"}, {**place_of, "example": 4, "kind": "data"}]
+    evaluate(results, "a", examples, [True] * 3 + [None] * 2 + [True] * 15, failures)
+    evaluate(results, "b", examples, [True] * 18 + [None] * 2)
+    found = compare(results, "a", "b")
+    assert found.metrics["official.total_score"].micro.examples == 16
+    assert found.left_out == {
+        "Spatial": {
+            "not answered by a: machine failure": 1,
+            "not answered by a: bad example": 1,
+            "not answered by b: not asked": 2,
+        }
+    }
+    assert "same pictures could not be checked: they did not answer the same examples" in found.warnings[0]
+
+
+def test_missing_dimensions_are_shown_as_missing(benchmark, results):
+    evaluate(results, "a", benchmark["Spatial"], [True] * 20)
+    evaluate(results, "b", benchmark["Spatial"], [True] * 20)
+    evaluate(results, "b", benchmark["Complex"], [True] * 20)
+    found = compare(results, "a", "b")
+    assert found.missing["Complex"] == "no results of a"
+    assert found.missing["M&T"] == "no results of a and b"
+    text = comparison_tables(found)
+    assert "macro, 1 of 6" in text
+    row = next(line for line in text.splitlines() if line.startswith("| Complex"))
+    assert row.count(" - ") == 9
+    assert "- Complex is missing: no results of a" in text
+
+
+def test_other_data_is_refused(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [True] * 20)
+    evaluate(results, "b", examples, [True] * 20, data="other")
+    with pytest.raises(UserError, match="other data in Spatial"):
+        compare(results, "a", "b")
+
+
+def test_other_ground_truth_is_refused_even_if_not_all_was_answered(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [True] * 19 + [None])
+    write_json(examples[6].plan_file, {"skill_sequence": [pick(50), place(51)]})
+    evaluate(results, "b", examples, [True] * 20)
+    with pytest.raises(UserError, match=r"other ground truth in Spatial \(1 of 19 .* example6 of .*rescore.py"):
+        compare(results, "a", "b")
+
+
+def test_other_words_are_refused_where_the_same_prompt_was_asked_for(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [True] * 20)
+    evaluate(results, "b", examples, [True] * 20, prompt_sha256="q")
+    with pytest.raises(UserError, match="asked in other words in Spatial"):
+        compare(results, "a", "b")
+    how = settings("b", {**PROMPT, "few_shot_num": 1})
+    evaluate(results, "c", examples, [True] * 20, prompt_sha256="q", how=how)
+    assert compare(results, "a", "c").warnings == ["settings differ: prompt.few_shot_num is 0 for a, 1 for c"]
+
+
+def test_settings_other_than_the_model_are_warned_of(benchmark, results):
+    examples = benchmark["Spatial"]
+    evaluate(results, "a", examples, [True] * 20, how=settings("a", decoding={"max_new_tokens": 64}))
+    evaluate(results, "b", examples, [True] * 20, how=settings("b", decoding={"max_new_tokens": 512}, extra=1))
+    evaluate(results, "same", examples, [True] * 20, how=settings("same", decoding={"max_new_tokens": 64}))
+    assert compare(results, "a", "same").warnings == []
+    warnings = compare(results, "a", "b").warnings
+    assert warnings == ["settings differ: planner.decoding.max_new_tokens is 64 for a, 512 for b"]
+
+
+def test_a_model_without_results_or_without_common_examples_is_an_error(benchmark, results):
+    evaluate(results, "a", benchmark["Spatial"], [True] * 10 + [None] * 10)
+    evaluate(results, "b", benchmark["Spatial"], [None] * 10 + [True] * 10)
+    with pytest.raises(UserError, match=r"no results of 'c' in .*there: a, b"):
+        compare(results, "a", "c")
+    with pytest.raises(UserError, match="Spatial: no example that both answered"):
+        compare(results, "a", "b")
+
+
+def test_metrics_are_named_with_or_without_their_scorer():
+    assert metrics_named([]) == ["official.total_score", "grounded.total_score"]
+    assert metrics_named(["plan_success", "official.total_score"]) == ["grounded.plan_success", "official.total_score"]
+    assert metrics_named(["entity_match_score"]) == ["official.entity_match_score", "grounded.entity_match_score"]
+    with pytest.raises(UserError, match="unknown metric 'bleu'"):
+        metrics_named(["bleu"])
+
+
+def test_a_model_compared_with_itself_differs_in_nothing(benchmark, results):
+    evaluate(results, "a", benchmark["Complex"], np.arange(20) % 3 == 0)
+    for found in compare(results, "a", "a", metrics_named(["plan_success", "total_score"])).metrics.values():
+        assert (found.micro.difference.mean, found.micro.p_value, found.micro.same) == (0, 1, 20)
+
+
+def test_the_script_prints_tables_and_writes_them(benchmark, results):
+    evaluate(results, "a", benchmark["Spatial"], [True] * 4 + [False] * 16)
+    evaluate(results, "b", benchmark["Spatial"], [True] * 9 + [False] * 11)
+    done = run_script("evaluation/compare_models.py", "a", "b", "--metric", "plan_success", "--results", results)
+    assert done.returncode == 0, done.stderr
+    assert "+25.0" in done.stdout
+    folder = results / "comparisons" / "a_vs_b"
+    content = read_json(folder / "comparison.json")
+    assert content["metrics"]["grounded.plan_success"]["dimensions"]["Spatial"]["difference"]["mean"] == 25
+    assert (folder / "comparison.md").read_text().startswith("# a (A) against b (B)")
+    assert write_comparison(results, compare(results, "a", "b")) == folder
+
+    assert_one_line_error(
+        run_script("evaluation/compare_models.py", "a", "--results", results), "two models", "1 named"
+    )
