@@ -54,6 +54,7 @@ LIGHT = (
     "leap.vlabench.compare",
     "leap.vlabench.run",
     "leap.plots",
+    "leap.report.build",
     "leap.demo.build",
 )
 

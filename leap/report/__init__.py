@@ -1,0 +1,12 @@
+"""One self-contained HTML page of evaluation results: tables, figures, and every example with what each model answered.
+
+    answers.py      what a model gave for each example, from its result folders
+    steps.py        an answer's steps beside those of the ground truth
+    examples.py     the examples of the page: an index to filter and sort, details by task
+    overview.py     means, counts, errors, settings
+    pictures.py     the pictures of the examples, as thumbnails or in a folder beside the page
+    page.py         all of it as one file; assets/ holds its HTML, CSS and JavaScript
+
+A page of another kind of result would be one more module that returns JSON values, one more island of data in page.py
+and one more entry of `pages` in assets/.
+"""

@@ -1,0 +1,54 @@
+// The islands of data. Those behind this script may still be arriving when they are asked for.
+
+const unpackedDetails = new Map();
+const pictureLines = new Map();
+
+const soon = () => new Promise((resolve) => setTimeout(resolve, 25));
+
+// The text of an island, or null if there is none. One is whole once something follows it.
+async function island(name) {
+  for (;;) {
+    const node = document.getElementById(`data-${name}`);
+    if (node && (node.nextSibling || document.readyState !== "loading")) return node.textContent;
+    if (!node && document.readyState !== "loading") return null;
+    await soon();
+  }
+}
+
+async function unpack(name) {
+  const text = await island(name);
+  if (text === null) return null;
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+// The details of all examples of a task, unpacked once.
+function detailsOf(task) {
+  if (!unpackedDetails.has(task)) unpackedDetails.set(task, unpack(`details-${task}`));
+  return unpackedDetails.get(task);
+}
+
+async function linesOf(number) {
+  if (!pictureLines.has(number)) pictureLines.set(number, island(`pictures-${number}`).then((text) => (text || "").split("\n")));
+  return pictureLines.get(number);
+}
+
+// The address of a picture, or null if there is none.
+async function pictureAddress(pictures, number) {
+  if (number < 0) return null;
+  if (pictures.folder !== null) return `${pictures.folder}/${pictures.names[number]}`;
+  const lines = await linesOf(Math.floor(number / pictures.an_island));
+  const line = lines[number % pictures.an_island];
+  return line ? `data:image/${pictures.format};base64,${line}` : null;
+}
+
+// Show a picture in `image` once it is there; `missing` is called if there is none.
+function showPicture(image, pictures, number, missing) {
+  image.addEventListener("error", missing, { once: true });
+  image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < 160), { once: true });
+  pictureAddress(pictures, number).then((address) => {
+    if (address === null) missing();
+    else image.src = address;
+  });
+}

@@ -1,0 +1,178 @@
+// Which examples the filters leave, in which order, and the list that shows only the rows in sight.
+
+const ROW_HEIGHT = 78;
+const SPARE_ROWS = 4;
+
+const flagBit = (name) => {
+  const at = report.index.flags.indexOf(name);
+  return at < 0 ? 0 : 1 << at;
+};
+
+let searched = null; // lower-case text of each example
+
+function texts() {
+  const { examples, tasks } = report.index;
+  searched = searched || examples.instruction.map((text, at) =>
+    `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]}`.toLowerCase());
+  return searched;
+}
+
+// The examples that the filters on the question leave, and the models that those on the answer look at.
+function inQuestion(filters) {
+  const { examples, tasks, dimensions, models } = report.index;
+  const needles = (filters.q || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const all = texts();
+  const found = [];
+  for (let at = 0; at < all.length; at += 1) {
+    const [task, dimension] = tasks[examples.task[at]];
+    if (filters.dimension && dimensions[dimension] !== filters.dimension) continue;
+    if (filters.task && task !== filters.task) continue;
+    if (needles.every((needle) => all[at].includes(needle))) found.push(at);
+  }
+  const one = models.indexOf(filters.model);
+  return { found, looked: one < 0 ? models.map((_, model) => model) : [one] };
+}
+
+// Examples, in order, of which one model looked at has the outcome and the error at once.
+function matching(filters) {
+  const { answers } = report.index;
+  const { found, looked } = inQuestion(filters);
+  const mask = flagBit(filters.outcome) | flagBit(filters.error);
+  const left = mask ? found.filter((at) => looked.some((model) => (answers[model].flags[at] & mask) === mask)) : found;
+  const value = sortValue(filters, looked);
+  if (!value) return left;
+  const values = new Map(left.map((at) => [at, value(at)]));
+  return left.sort((a, b) => {
+    const [x, y] = [values.get(a), values.get(b)];
+    return x === y ? a - b : x === null ? 1 : y === null ? -1 : y - x || a - b;
+  });
+}
+
+// How many examples each flag would leave.
+function flagCounts(filters) {
+  const { answers, flags } = report.index;
+  const { found, looked } = inQuestion(filters);
+  const counts = flags.map(() => 0);
+  for (const at of found) {
+    let some = 0;
+    for (const model of looked) some |= answers[model].flags[at];
+    for (let bit = 0; bit < flags.length; bit += 1) if (some & (1 << bit)) counts[bit] += 1;
+  }
+  return Object.fromEntries(flags.map((name, bit) => [name, counts[bit]]));
+}
+
+function difference(filters, at) {
+  const { answers } = report.index;
+  const [a, b] = pairOf(filters).map((model) => answers[model].grounded[at]);
+  return a === null || b === null ? null : a - b;
+}
+
+// The two models whose disagreement is meant.
+function pairOf(filters) {
+  const { models } = report.index;
+  const find = (name, otherwise) => (models.includes(name) ? models.indexOf(name) : otherwise);
+  return [find(filters.a, 0), find(filters.b, models.length - 1)];
+}
+
+// What to sort by, largest first and null last; null for the benchmark's own order.
+function sortValue(filters, looked) {
+  const { answers } = report.index;
+  const mean = (at) => {
+    const there = looked.map((model) => answers[model].grounded[at]).filter((score) => score !== null);
+    return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
+  };
+  const signed = (sign, of) => (at) => {
+    const value = of(at);
+    return value === null ? null : sign * value;
+  };
+  const delta = (at) => difference(filters, at);
+  return {
+    low: signed(-1, mean), high: mean,
+    disagree: (at) => (delta(at) === null ? null : Math.abs(delta(at))), a: delta, b: signed(-1, delta),
+  }[filters.sort] || null;
+}
+
+// What stands in a badge instead of a score.
+const NO_SCORE = [["machine_failure", "failed"], ["bad_example", "bad ex."], ["no_answer", "\u2013"]];
+
+function badge(model, at) {
+  const { answers, models } = report.index;
+  const flags = answers[model].flags[at];
+  const score = answers[model].grounded[at];
+  const without = NO_SCORE.find(([flag]) => flags & flagBit(flag));
+  const right = flags & flagBit("right");
+  const noPlan = flags & flagBit("format_error");
+  const text = without ? without[1] : score === null ? "?" : right ? "\u2713" : noPlan ? "\u2205" : score.toFixed(0);
+  const meaning = without ? words(without[0]) : score === null ? "not scored" : right ? "right plan"
+    : noPlan ? "no plan in the answer" : `${text} of 100, grounded`;
+  const title = `${models[model]}: ${meaning}`;
+  return el("span", { class: `badge ${hue(model)} ${right ? "right" : without || score === null ? "none" : "wrong"}`, title },
+    el("b", null, letter(model)), text);
+}
+
+class ExampleList {
+  constructor(onpick) {
+    this.rows = [];
+    this.shown = [];
+    this.current = -1;
+    this.filters = {};
+    this.spacer = el("div", { class: "spacer" });
+    this.node = el("div", { class: "list", role: "listbox", tabindex: 0, "aria-label": "Examples", onscroll: () => this.draw(),
+      onclick: (event) => {
+        const row = event.target.closest("[data-at]");
+        if (row) onpick(Number(row.dataset.at));
+      } }, this.spacer);
+    new ResizeObserver(() => this.draw()).observe(this.node);
+  }
+
+  set(rows, shown, filters) {
+    [this.rows, this.shown, this.filters] = [rows, shown, filters];
+    this.spacer.style.height = `${rows.length * ROW_HEIGHT}px`;
+    this.from = -1;
+    this.draw();
+  }
+
+  // Mark an example and bring it into sight.
+  mark(at) {
+    this.current = at;
+    const place = this.rows.indexOf(at);
+    if (place >= 0 && this.node.clientHeight) {
+      const top = place * ROW_HEIGHT;
+      if (top < this.node.scrollTop) this.node.scrollTop = top;
+      else if (top + ROW_HEIGHT > this.node.scrollTop + this.node.clientHeight) this.node.scrollTop = top + ROW_HEIGHT - this.node.clientHeight;
+    }
+    this.from = -1;
+    this.draw();
+  }
+
+  draw() {
+    const from = Math.max(0, Math.floor(this.node.scrollTop / ROW_HEIGHT) - SPARE_ROWS);
+    const to = Math.min(this.rows.length, Math.ceil((this.node.scrollTop + this.node.clientHeight) / ROW_HEIGHT) + SPARE_ROWS);
+    if (from === this.from && to === this.to) return;
+    [this.from, this.to] = [from, to];
+    const rows = [];
+    for (let place = from; place < to; place += 1) rows.push(this.row(this.rows[place], place));
+    this.spacer.replaceChildren(...rows);
+    const selected = this.spacer.querySelector("[aria-selected=true]");
+    if (selected) this.node.setAttribute("aria-activedescendant", selected.id);
+    else this.node.removeAttribute("aria-activedescendant");
+  }
+
+  row(at, place) {
+    const { examples, tasks, dimensions } = report.index;
+    const [task, dimension] = tasks[examples.task[at]];
+    const image = el("img", { class: "thumb", alt: "", decoding: "async" });
+    const plain = examples.pictures[at][0];
+    if (plain >= 0) showPicture(image, report.index.pictures, plain, () => image.classList.add("lost"));
+    else image.classList.add("lost");
+    const delta = ["disagree", "a", "b"].includes(this.filters.sort) ? difference(this.filters, at) : null;
+    return el("div", { class: "row", role: "option", id: `row-${at}`, "data-at": at, "aria-selected": String(at === this.current),
+      "aria-posinset": place + 1, "aria-setsize": this.rows.length, style: { top: `${place * ROW_HEIGHT}px` } },
+      image,
+      el("div", { class: "about" },
+        el("div", { class: "instruction" }, examples.instruction[at] || el("i", null, "no instruction at hand")),
+        el("div", { class: "place" }, `${dimensions[dimension]} / ${task} / ${examples.number[at]}`),
+        el("div", { class: "badges" }, this.shown.map((model) => badge(model, at)),
+          delta === null ? null : el("span", { class: "delta" }, `\u0394 ${delta > 0 ? "+" : ""}${delta.toFixed(0)}`))));
+  }
+}

@@ -1,0 +1,97 @@
+"""Make the report: results and benchmark in, one HTML file out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from configs.errors import UserError
+from leap.progress import say
+from leap.provenance import code_revision, utc_now
+from leap.report.examples import Examples, collect_examples
+from leap.report.overview import overview_of
+from leap.report.page import PICTURES_AN_ISLAND, packed, page_parts, write_page
+from leap.report.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
+
+MEGABYTE = 1_000_000
+
+
+def build_report(
+    results: Path,
+    models: Sequence[str],
+    benchmark: Path,
+    output: Path,
+    title: str,
+    max_megabytes: float,
+    images_folder: bool,
+) -> list[str]:
+    """Write the page of `models` to `output`, no larger than `max_megabytes` (of 10^6 bytes). Returns the notes that it
+    gives its reader.
+
+    Pictures become thumbnails of the finest size that fits, or with `images_folder` whole files beside the page.
+    Without a benchmark folder the page has no pictures, instructions and ground truth, and says so. UserError if it
+    cannot fit.
+    """
+    found = collect_examples(results, models, benchmark if benchmark.is_dir() else None)
+    pictures = find_pictures(path for pair in found.pictures for path in pair if path is not None)
+    found.index["examples"]["pictures"] = [[pictures.number.get(path, -1) for path in pair] for pair in found.pictures]
+    found.index["pictures"] = {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND}
+    if images_folder:
+        folder = output.with_name(f"{output.stem}_images")
+        found.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
+        say(f"{len(pictures.files)} different pictures are in {folder}, which belongs beside the page")
+    notes = _notes(found, benchmark)
+    overview = overview_of(results, models, found.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
+    details = {f"details-{task}": packed(of_task) for task, of_task in enumerate(found.details)}
+
+    def parts(thumbnails: Sequence[bytes]) -> Iterator[str]:
+        first = {"overview": packed(overview | {"notes": notes}), "index": packed(found.index)}
+        return page_parts(title, first, details, thumbnails, images_folder)
+
+    room = max_megabytes * MEGABYTE - sum(map(len, parts([])))
+    if room < 0:
+        raise UserError(
+            f"the page has {max_megabytes - room / MEGABYTE:.1f} MB of text alone. Raise --max-megabytes, which is "
+            f"{max_megabytes:g}, or name fewer --models"
+        )
+    write_page(output, parts([] if images_folder else _thumbnails(pictures, room, max_megabytes)))
+    return notes
+
+
+def _thumbnails(pictures: Pictures, room: float, max_megabytes: float) -> list[bytes]:
+    if not pictures.files:
+        return []
+    made = make_thumbnails(pictures.files, room)
+    if made is None:
+        raise UserError(
+            f"{len(pictures.files)} pictures do not fit into {room / MEGABYTE:.1f} MB. Raise --max-megabytes, which is "
+            f"{max_megabytes:g}, name fewer --models, or put the pictures beside the page with --images-folder"
+        )
+    total = sum(map(len, made.encoded)) / MEGABYTE
+    say(
+        f"thumbnails: {len(made.encoded)} different pictures, {made.side} pixels at most, {FORMAT} quality "
+        f"{made.quality}, {total:.1f} MB" + (f"; {made.unreadable} cannot be read" if made.unreadable else "")
+    )
+    return made.encoded
+
+
+def _notes(found: Examples, benchmark: Path) -> list[str]:
+    """What the reader of the page should know before the numbers."""
+    if not benchmark.is_dir():
+        return [
+            f"The benchmark folder {benchmark} is not there, so this page has no pictures, no instructions, no ground "
+            "truth and no comparison of plans. Make it again with --data_path."
+        ]
+    notes = []
+    if found.absent:
+        notes.append(
+            f"{found.absent} examples of the results are not in the benchmark folder {benchmark}; they are shown "
+            "without pictures and ground truth."
+        )
+    if found.rescored:
+        notes.append(
+            f"{found.rescored} answers score otherwise against the benchmark folder {benchmark} than the results say: "
+            "it, or the scorer, changed since. The scores shown are those of the results; the comparisons are of now."
+        )
+    return notes

@@ -1,0 +1,92 @@
+"""What the overview of the page shows: means with intervals, counts of outcomes and errors, settings of each model.
+
+    {"metrics": {scorer: [name]}, "error_labels": [label],
+     "models": [{"name": text,
+                 "scores": {scorer: null or {"macro": {metric: [mean, low, high]}, "micro": the same, "dimensions":
+                            {dimension: the same}, "examples": n, "complete": bool, "mixed": bool}},
+                 "counts": {dimension: a summary's "examples" and "outcomes"},
+                 "diagnoses": {dimension: counts in the form of a summary's "diagnosis", with "answers"},
+                 "settings": [a row], "provenance": [a row]}]}
+
+A row is [key, value as text, null] where all dimensions agree, else [key, null, {dimension: value as text}].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from leap.statistics import Estimate
+from leap.vlabench.diagnosis import ERROR_LABELS
+from leap.vlabench.results import METRICS, Overall, overall, summaries_of
+
+Row = tuple[str, str | None, dict[str, str] | None]
+
+
+def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Mapping[str, dict]]) -> dict[str, Any]:
+    """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
+    return {
+        "metrics": METRICS,
+        "error_labels": ERROR_LABELS,
+        "models": [_model(results, model, diagnoses.get(model, {})) for model in models],
+    }
+
+
+def _model(results: Path, model: str, diagnoses: Mapping[str, dict]) -> dict[str, Any]:
+    summaries = summaries_of(results, model)
+    summarised = {
+        dimension: {"answers": summary["examples"]["answered"], **summary["diagnosis"]}
+        for dimension, summary in summaries.items()
+        if "diagnosis" in summary
+    }
+    return {
+        "name": model,
+        "scores": {scorer: _scores(overall(results, model, scorer)) for scorer in METRICS},
+        "counts": {
+            dimension: {"examples": summary["examples"], "outcomes": summary["outcomes"]}
+            for dimension, summary in summaries.items()
+        },
+        "diagnoses": {dimension: (summarised | dict(diagnoses)).get(dimension) for dimension in summaries},
+        "settings": rows_by_dimension({d: summary.get("settings", {}) for d, summary in summaries.items()}),
+        "provenance": rows_by_dimension({d: summary.get("provenance", {}) for d, summary in summaries.items()}),
+    }
+
+
+def _scores(found: Overall | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "macro": _plain(found.macro),
+        "micro": _plain(found.micro),
+        "dimensions": {dimension: _plain(metrics) for dimension, metrics in found.dimensions.items()},
+        "examples": found.examples,
+        "complete": found.complete,
+        "mixed": found.mixed,
+    }
+
+
+def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float]]:
+    return {name: [round(value, 4) for value in astuple(estimate)] for name, estimate in metrics.items()}
+
+
+def rows_by_dimension(of: Mapping[str, Any]) -> list[Row]:
+    """Nested values of each dimension as rows with dotted keys; dimensions that agree share a row."""
+    flat = {dimension: dict(_flat(value)) for dimension, value in of.items()}
+    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
+    rows: list[Row] = []
+    for key in keys:
+        by_dimension = {dimension: values.get(key, "not given") for dimension, values in flat.items()}
+        if len(set(by_dimension.values())) == 1:
+            rows.append((key, next(iter(by_dimension.values())), None))
+        else:
+            rows.append((key, None, by_dimension))
+    return rows
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [row for key, inner in value.items() for row in _flat(inner, f"{name}.{key}".strip("."))]
+    return [(name, value if isinstance(value, str) else json.dumps(value))] if name else []
