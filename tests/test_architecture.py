@@ -44,6 +44,7 @@ LIGHT = (
     "leap.vlabench.diagnosis",
     "leap.vlabench.results",
     "leap.vlabench.rescore",
+    "leap.vlabench.published",
     "leap.vlabench.compare",
     "leap.vlabench.run",
     "leap.plots",
