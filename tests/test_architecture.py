@@ -51,6 +51,7 @@ LIGHT = (
     "leap.vlabench.rescore",
     "leap.vlabench.names",
     "leap.vlabench.paired",
+    "leap.vlabench.published",
     "leap.vlabench.compare",
     "leap.vlabench.run",
     "leap.plots",

@@ -29,6 +29,7 @@ from leap.plans import FormatError, Plan, Step, plan_of, read_official, read_pla
 from leap.statistics import Estimate, estimates, stratified_means
 from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose_plan, skill_confusion
 from leap.vlabench.examples import Example
+from leap.vlabench.published import Published, published_notes, published_rows
 from leap.vlabench.scoring import METRICS, ORDER_INDEPENDENT_TASKS, Score, no_plan, score_official_sequence, score_steps
 
 SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
@@ -228,31 +229,46 @@ def overall(results: Path, model: str, scorer: str) -> Overall | None:
     )
 
 
-def results_table(results: Path, models: Sequence[str]) -> str:
-    """Markdown: one row a model and score, dimensions as columns (missing: "-"), macro and micro with intervals."""
-    wanted = (
-        ("official", "total_score", "total, official (of 80)"),
-        ("grounded", "total_score", "total, grounded (of 100)"),
-        ("grounded", "skill_match_score", "skills, grounded"),
-        ("grounded", "entity_match_score", "entities, grounded"),
-        ("grounded", "plan_success", "whole plan right"),
-    )
+# The scores of the results table, and their titles there.
+_TABLE = {
+    ("official", "total_score"): "total, official (of 80)",
+    ("grounded", "total_score"): "total, grounded (of 100)",
+    ("grounded", "skill_match_score"): "skills, grounded",
+    ("grounded", "entity_match_score"): "entities, grounded",
+    ("grounded", "plan_success"): "whole plan right",
+}
+
+
+def results_table(results: Path, models: Sequence[str], published: Sequence[Published] = ()) -> str:
+    """Markdown: one row a model and score, dimensions as columns (missing: "-"), macro and micro with intervals.
+
+    Numbers of others (`published`) come below the measured ones of the same score, marked, or behind all rows if their
+    score is not in this table; what is known of them stands below the table.
+    """
     rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]]
     everything = {(scorer, model): overall(results, model, scorer) for scorer in METRICS for model in models}
-    for scorer, metric, title in wanted:
+    for (scorer, metric), title in _TABLE.items():
         for model in models:
-            found = everything[scorer, model]
-            if found is None:
-                rows.append([title, model, *["-"] * (len(DIMENSIONS) + 2), "0"])
-                continue
-            cells = [f"{found.dimensions[d][metric].mean:.1f}" if d in found.dimensions else "-" for d in DIMENSIONS]
-            spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (found.macro[metric], found.micro[metric])]
-            if len(found.dimensions) < len(DIMENSIONS):
-                spans = [f"{span} over {len(found.dimensions)} of {len(DIMENSIONS)}" for span in spans]
-            if found.mixed:
-                spans = ["not one model"] * 2
-            rows.append([title, model, *cells, *spans, str(found.examples)])
-    return markdown_table(rows)
+            rows.append([title, model, *_cells(everything[scorer, model], metric)])
+        rows += [[title, *cells] for cells in published_rows(published, f"{scorer}.{metric}")]
+    shown = {f"{scorer}.{metric}" for scorer, metric in _TABLE}
+    for name in dict.fromkeys(found.score for entry in published for found in entry.scores):
+        if name not in shown:
+            rows += [[name, *cells] for cells in published_rows(published, name)]
+    return "\n\n".join(filter(None, (markdown_table(rows), published_notes(published))))
+
+
+def _cells(found: Overall | None, metric: str) -> list[str]:
+    """A row of the results table, behind score and model."""
+    if found is None:
+        return [*["-"] * (len(DIMENSIONS) + 2), "0"]
+    cells = [f"{found.dimensions[d][metric].mean:.1f}" if d in found.dimensions else "-" for d in DIMENSIONS]
+    spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (found.macro[metric], found.micro[metric])]
+    if len(found.dimensions) < len(DIMENSIONS):
+        spans = [f"{span} over {len(found.dimensions)} of {len(DIMENSIONS)}" for span in spans]
+    if found.mixed:
+        spans = ["not one model"] * 2
+    return [*cells, *spans, str(found.examples)]
 
 
 def summaries_of(results: Path, model: str) -> dict[str, dict]:
