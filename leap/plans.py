@@ -164,9 +164,7 @@ def steps_of(value: Any) -> list[Step]:
 
 def canonical_id(value: Any) -> int | str | None:
     """An object id as an int where it means one ("3", 3.0, " 3 " -> 3), else as text; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if value is None or type(value) is int:  # not True, which is an int too
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)

@@ -90,24 +90,28 @@ def diagnose_plan(plan: Plan | None, true: Sequence[Step], order_independent: bo
     return Diagnosis(tuple(label for label in ERROR_LABELS if label in labels), tuple(found), tuple(_reading(pairs)))
 
 
-def skill_confusion(cases: Iterable[tuple[Sequence[Step], Diagnosis]]) -> dict[str, dict[str, int]]:
-    """{true skill: {predicted skill: count}} over (ground truth, diagnosis) of all answers that hold a plan.
+def skill_pairs(true: Sequence[Step], diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """(true skill, predicted skill) for each step of the ground truth; none for an answer without a plan.
 
-    A step without a counterpart is "missing"; a name that is no skill of the benchmark is "other".
+    Where the step has no counterpart "missing" is predicted, "other" for a name that is no skill of the benchmark.
     """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for true, diagnosis in cases:
-        if "unparsable" in diagnosis.labels:
-            continue
-        for i, j in diagnosis.pairs:
-            if i is not None:
-                name = "missing" if j is None else diagnosis.steps[j].skill
-                counts[true[i].skill][name if name in SKILLS or j is None else "other"] += 1
+    if "unparsable" in diagnosis.labels:
+        return []
+    pairs = [(true[i].skill, j) for i, j in diagnosis.pairs if i is not None]
+    names = ["missing" if j is None else diagnosis.steps[j].skill for _, j in pairs]
+    return [
+        (skill, name if name in SKILLS or j is None else "other") for (skill, j), name in zip(pairs, names, strict=True)
+    ]
+
+
+def skill_confusion(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """{true skill: {predicted skill: count}} of the `skill_pairs` of all answers."""
+    counts = Counter(pairs)
     order = (*SKILLS, "other", "missing")
-    return {
-        skill: {name: counts[skill][name] for name in order if name in counts[skill]}
-        for skill in sorted(counts, key=lambda skill: order.index(skill) if skill in order else len(order))
-    }
+    table: dict[str, dict[str, int]] = {}
+    for skill, name in sorted(counts, key=lambda pair: [order.index(n) if n in order else len(order) for n in pair]):
+        table.setdefault(skill, {})[name] = counts[skill, name]
+    return table
 
 
 def _labels(true: Sequence[Step], found: Sequence[Step], pair: Pair) -> list[str]:
@@ -116,13 +120,12 @@ def _labels(true: Sequence[Step], found: Sequence[Step], pair: Pair) -> list[str
         return ["missing_step"]
     if i is None:
         return ["extra_step"]
-    if true[i].skill != found[j].skill:
+    one, other = true[i], found[j]
+    if one == other:
+        return []
+    if one.skill != other.skill:
         return ["wrong_skill"]
-    wrong = {
-        "wrong_entity": true[i].entity != found[j].entity,
-        "wrong_container": true[i].container != found[j].container,
-    }
-    return [label for label, is_wrong in wrong.items() if is_wrong]
+    return ["wrong_entity"] * (one.entity != other.entity) + ["wrong_container"] * (one.container != other.container)
 
 
 def _aligned(true: Sequence[Step], found: Sequence[Step], order_independent: bool) -> tuple[list[Pair], bool]:
@@ -269,6 +272,8 @@ def _best_fit(
 
 def _reading(pairs: Sequence[Pair]) -> list[Pair]:
     """Pairs in reading order."""
+    if all(None not in pair for pair in pairs):
+        return sorted(pairs)
     behind: dict[int, list[Pair]] = defaultdict(list)  # extra steps, by the answer's step before them that is none
     before = -1
     at = {j: i for i, j in pairs if j is not None}

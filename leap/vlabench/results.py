@@ -25,14 +25,16 @@ import numpy as np
 
 from configs.config import DIMENSIONS
 from leap.files import read_json, sha256_json, write_json, write_text
-from leap.plans import FormatError, Plan, Step, plan_of, read_official, read_plan, steps_of
+from leap.plans import FormatError, Plan, plan_of, read_official, read_plan, steps_of
 from leap.statistics import Estimate, estimates, stratified_means
-from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose_plan, skill_confusion
+from leap.vlabench.diagnosis import ERROR_LABELS, diagnose_plan, skill_confusion, skill_pairs
 from leap.vlabench.examples import Example
 from leap.vlabench.published import Published, published_notes, published_rows
-from leap.vlabench.scoring import METRICS, ORDER_INDEPENDENT_TASKS, Score, no_plan, score_official_sequence, score_steps
+from leap.vlabench.scoring import METRICS, ORDER_INDEPENDENT_TASKS, no_plan, score_official_sequence, score_steps
 
 SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
+_OTHER_FILES = ("diagnosis.json", "output.json")
+_BY_LENGTH = ("total_score", "plan_success")
 
 # {task: {example number as text: {metric: score}}}
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -54,17 +56,6 @@ class Overall:
         return len(self.dimensions) == len(DIMENSIONS) and not self.mixed
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """One answer: its ground truth, its entry in output.json, its scores and what is wrong with it."""
-
-    true: list[Step]
-    truth_sha256: str
-    output: dict[str, Any]
-    scores: dict[str, Score]
-    diagnosis: Diagnosis
-
-
 def write_results(
     folder: Path,
     answers: Mapping[Example, dict],
@@ -80,8 +71,9 @@ def write_results(
     A record of an imported output.json carries its entry there as `output`, which then decides the official score, and
     may have None as `text`.
     """
-    with_cot = bool(settings["prompt"]["with_cot"])
-    scored = {example: _scored(example, record, with_cot) for example, record in answers.items()}
+    tally = _Tally(bool(settings["prompt"]["with_cot"]))
+    for example, record in answers.items():
+        tally.add(example, record)
     kinds = Counter(failure.get("kind", "machine") for failure in failures)
     summary = {
         "model": folder.name,
@@ -93,49 +85,93 @@ def write_results(
             "bad_example": kinds["data"],
             "cut_by_length": sum(record["stop"] == "length" for record in answers.values()),
         },
-        "outcomes": {
-            scorer: dict(Counter(found.scores[scorer].status for found in scored.values())) for scorer in METRICS
-        },
-        **_means(scored),
-        "diagnosis": _diagnosis(scored),
+        "outcomes": {scorer: dict(counts) for scorer, counts in tally.outcomes.items()},
+        **tally.means(),
+        "diagnosis": tally.diagnosis(),
         "settings": settings,
         "provenance": provenance,
     }
-    for scorer, name in SCORE_FILES.items():
-        _write_by_example(folder / name, {example: found.scores[scorer].scores for example, found in scored.items()})
-    _write_by_example(
-        folder / "diagnosis.json",
-        {
-            example: {"labels": list(found.diagnosis.labels), "truth_sha256": found.truth_sha256}
-            for example, found in scored.items()
-        },
-    )
-    _write_by_example(
-        folder / "output.json",
-        {example: found.output for example, found in scored.items()},
-        {"benchmeatinfo": {"existing_num": len(answers), "already_running_time": 0}},
-    )
+    for name, by_task in tally.lines.items():
+        parts = [f"{json.dumps(task)}: {{\n" + ",\n".join(lines) + "\n}" for task, lines in by_task.items()]
+        if name == "output.json":
+            info = {"existing_num": len(answers), "already_running_time": 0}
+            parts.insert(0, f'"benchmeatinfo": {json.dumps(info)}')
+        write_text(folder / name, "{" + ",\n".join(parts) + "}\n")
     write_json(folder / "summary.json", summary)
     return summary
 
 
-def _scored(example: Example, record: dict, with_cot: bool) -> _Scored:
-    truth = example.ground_truth()
-    true, free_order = steps_of(truth), example.task in ORDER_INDEPENDENT_TASKS
-    output = record.get("output") or _official_output(record["text"])
-    if "format_error" in output:
-        official = no_plan("official", "no json fence with JSON in it")
-    else:
-        official = score_official_sequence(output["skill_sequence"], truth, free_order)
-    plan: Plan | None = None
-    try:
-        text = record["text"]
-        plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text, last=with_cot)
-        grounded = score_steps(plan.steps, true, free_order)
-    except FormatError as error:
-        grounded = no_plan("grounded", str(error))
-    scores = {"official": official, "grounded": grounded}
-    return _Scored(true, sha256_json(truth), output, scores, diagnose_plan(plan, true, free_order))
+class _Tally:
+    """What a dimension's answers add up to. Keeps numbers and lines of text only, so that many answers stay cheap."""
+
+    def __init__(self, with_cot: bool) -> None:
+        self.with_cot = with_cot
+        # {file: {task: lines}}: one line an example.
+        self.lines = {name: defaultdict[str, list[str]](list) for name in (*SCORE_FILES.values(), *_OTHER_FILES)}
+        self.outcomes = {scorer: Counter[str]() for scorer in METRICS}
+        self._rows: dict[str, list[list[float]]] = defaultdict(list)  # by task: an example's metrics of both scorers
+        self._labels: Counter[str] = Counter()
+        self._skills: list[tuple[str, str]] = []
+        self._by_length: dict[int, list[tuple[float, ...]]] = defaultdict(list)
+
+    def add(self, example: Example, record: Mapping[str, Any]) -> None:
+        """Score one answer."""
+        truth = example.ground_truth()
+        true, free_order = steps_of(truth), example.task in ORDER_INDEPENDENT_TASKS
+        output = record.get("output") or _official_output(record["text"])
+        if "format_error" in output:
+            official = no_plan("official", "no json fence with JSON in it")
+        else:
+            official = score_official_sequence(output["skill_sequence"], truth, free_order)
+        plan: Plan | None = None
+        try:
+            text = record["text"]
+            plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text, last=self.with_cot)
+            grounded = score_steps(plan.steps, true, free_order)
+        except FormatError as error:
+            grounded = no_plan("grounded", str(error))
+        diagnosis = diagnose_plan(plan, true, free_order)
+
+        scores = {"official": official, "grounded": grounded}
+        entries = {SCORE_FILES[scorer]: score.scores for scorer, score in scores.items()}
+        entries["diagnosis.json"] = {"labels": diagnosis.labels, "truth_sha256": sha256_json(truth)}
+        for name, entry in (*entries.items(), ("output.json", output)):
+            self.lines[name][example.task].append(f'  "{example.number}": {json.dumps(entry)}')
+        for scorer, score in scores.items():
+            self.outcomes[scorer][score.status] += 1
+        self._rows[example.task].append([scores[s].scores[name] for s, names in METRICS.items() for name in names])
+        self._labels.update(diagnosis.labels)
+        self._skills += skill_pairs(true, diagnosis)
+        self._by_length[len(true)].append(tuple(grounded.scores[name] for name in _BY_LENGTH))
+
+    def means(self) -> dict[str, Any]:
+        """`scores` with intervals and `tasks`, of the summary."""
+        arrays = {task: np.array(rows, dtype=float) for task, rows in self._rows.items()}  # (examples, metrics)
+        scores: dict[str, Any] = {}
+        if arrays:
+            found = iter(estimates(*stratified_means(list(arrays.values()))))
+            scores = {scorer: {name: asdict(next(found)) for name in names} for scorer, names in METRICS.items()}
+        tasks: dict[str, Any] = {}
+        for task, values in arrays.items():
+            means = iter(values.mean(axis=0).tolist())
+            by_scorer = {scorer: {name: next(means) for name in names} for scorer, names in METRICS.items()}
+            tasks[task] = {"examples": len(values), **by_scorer}
+        return {"scores": scores, "tasks": tasks}
+
+    def diagnosis(self) -> dict[str, Any]:
+        """`diagnosis` of the summary: how many answers have each label, which skill stood for which, and how the
+        grounded scores fall with the number of steps in the ground truth."""
+        return {
+            "labels": {label: self._labels[label] for label in ERROR_LABELS},
+            "confusion": skill_confusion(self._skills),
+            "by_length": {
+                str(length): {
+                    "examples": len(found),
+                    **dict(zip(_BY_LENGTH, np.mean(found, axis=0).tolist(), strict=True)),
+                }
+                for length, found in sorted(self._by_length.items())
+            },
+        }
 
 
 def _official_output(text: str) -> dict[str, Any]:
@@ -143,55 +179,6 @@ def _official_output(text: str) -> dict[str, Any]:
         return {"origin_output": text, "skill_sequence": read_official(text)}
     except FormatError:
         return {"origin_output": text, "format_error": "format_error"}
-
-
-def _means(scored: Mapping[Example, _Scored]) -> dict[str, Any]:
-    """`scores` with intervals and `tasks`, of the summary."""
-    by_task: dict[str, list[list[float]]] = defaultdict(list)
-    for example, found in scored.items():
-        by_task[example.task].append([found.scores[s].scores[name] for s, names in METRICS.items() for name in names])
-    arrays = {
-        task: np.array(rows, dtype=float) for task, rows in by_task.items()
-    }  # (examples, metrics of both scorers)
-    scores: dict[str, Any] = {}
-    tasks: dict[str, Any] = {task: {"examples": len(values)} for task, values in arrays.items()}
-    if arrays:
-        found = iter(estimates(*stratified_means(list(arrays.values()))))
-        scores = {scorer: {name: asdict(next(found)) for name in names} for scorer, names in METRICS.items()}
-    for task, values in arrays.items():
-        means = iter(values.mean(axis=0).tolist())
-        tasks[task] |= {scorer: {name: next(means) for name in names} for scorer, names in METRICS.items()}
-    return {"scores": scores, "tasks": tasks}
-
-
-def _diagnosis(scored: Mapping[Example, _Scored]) -> dict[str, Any]:
-    """`diagnosis` of the summary: how many answers have each label, which skill stood for which, and how the grounded
-    scores fall with the number of steps in the ground truth."""
-    labels = Counter(label for found in scored.values() for label in found.diagnosis.labels)
-    by_length: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for found in scored.values():
-        by_length[len(found.true)].append(found.scores["grounded"].scores)
-    return {
-        "labels": {label: labels[label] for label in ERROR_LABELS},
-        "confusion": skill_confusion((found.true, found.diagnosis) for found in scored.values()),
-        "by_length": {
-            str(length): {
-                "examples": len(found),
-                **{name: sum(s[name] for s in found) / len(found) for name in ("total_score", "plan_success")},
-            }
-            for length, found in sorted(by_length.items())
-        },
-    }
-
-
-def _write_by_example(path: Path, entries: Mapping[Example, Any], first: Mapping[str, Any] | None = None) -> None:
-    """{task: {example number as text: entry}} as JSON with one line an example, after the items of `first`."""
-    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (first or {}).items()]
-    by_task: dict[str, list[str]] = defaultdict(list)
-    for example, entry in entries.items():
-        by_task[example.task].append(f'  "{example.number}": {json.dumps(entry)}')
-    parts += [f"{json.dumps(task)}: {{\n" + ",\n".join(lines) + "\n}" for task, lines in by_task.items()]
-    write_text(path, "{" + ",\n".join(parts) + "}\n")
 
 
 def models_in(results: Path) -> list[str]:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from leap.plans import FormatError, fenced
-from leap.vlabench.diagnosis import ERROR_LABELS, diagnose, skill_confusion
+from leap.vlabench.diagnosis import ERROR_LABELS, diagnose, skill_confusion, skill_pairs
 from leap.vlabench.scoring import score_grounded, steps_of
 
 
@@ -203,8 +203,8 @@ def test_bad_ground_truth_is_an_error_not_a_label():
 
 
 def test_confusion_counts_what_stands_in_the_place_of_each_skill():
-    cases = [
-        (steps_of(TRUTH), diagnose(text, TRUTH, False))
+    pairs = [
+        pair
         for text in (
             fenced(TRUTH),
             fenced([pick(3), lift()]),
@@ -212,8 +212,9 @@ def test_confusion_counts_what_stands_in_the_place_of_each_skill():
             fenced([{"name": "grasp", "params": {"target_entity_name": 3}}, place(5)]),
             "no plan",
         )
+        for pair in skill_pairs(steps_of(TRUTH), diagnose(text, TRUTH, False))
     ]
-    assert skill_confusion(cases) == {
+    assert skill_confusion(pairs) == {
         "pick": {"pick": 3, "other": 1},
         "place": {"place": 2, "lift": 1, "missing": 1},
     }
