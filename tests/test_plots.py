@@ -317,8 +317,11 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     assert "paired bootstrap" in svg
 
     # One model allows neither curves nor a comparison: their old figures would show other results.
-    done = run_script(DRAW, "--results", tmp_path, "--models", "baseline")
+    done = run_script(DRAW, "--results", tmp_path, "--models", "baseline", "--published")
     assert done.returncode == 0, done.stderr
+    assert "LEAP checkpoint-5000" in (tmp_path / "figures" / "heat_map_official.svg").read_text()
+    assert "(published, not measured here)" in (tmp_path / "figures" / "results_table.md").read_text()
+    assert "LEAP checkpoint-5000" not in (tmp_path / "figures" / "heat_map_grounded.svg").read_text()
     left = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
     assert left == {name for name in names if not name.startswith(("improvement", "curves"))}
 

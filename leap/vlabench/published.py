@@ -38,6 +38,13 @@ class Published:
     settings: dict[str, Any]
     scores: tuple[PublishedScore, ...]
 
+    def totals(self) -> dict[str, float]:
+        """Its official totals by dimension and "macro", as figures take them; {} where none are given."""
+        found = next((score for score in self.scores if score.score == "official.total_score"), None)
+        if found is None:
+            return {}
+        return found.dimensions | ({"macro": found.macro} if found.macro is not None else {})
+
 
 def load_published(path: Path = PUBLISHED_RESULTS) -> list[Published]:
     """The entries of a YAML file. UserError names the one that is malformed."""

@@ -3,7 +3,7 @@
 
     python scripts/evaluation/draw_evaluation_results.py
     python scripts/evaluation/draw_evaluation_results.py --models baseline checkpoint-200
-    python scripts/evaluation/draw_evaluation_results.py --base checkpoint-200
+    python scripts/evaluation/draw_evaluation_results.py --base checkpoint-200 --published
 
 For each scorer: totals by dimension, the terms they are stacked from, a radar, the improvement over the base (over the
 same examples), a heat map, and curves over checkpoint steps; the grounded metrics in one figure more. Reads
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from leap.vlabench.results import Overall
 
 BASE = "baseline"
+Published = dict[str, dict[str, float]]  # by label, then dimension or "macro"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Options:
     results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
     models: list[str] = knob([], "names of the models to draw; none means all that have results")
     base: str = knob(BASE, "the model that improvements are over")
+    published: bool = knob(False, "show configs/published_results.yaml beside, marked as not measured here")
     output_dir: Path | None = knob(None, "folder of the figures (default: figures/ in the results folder)")
 
 
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
 
+    from leap.vlabench.published import load_published
     from leap.vlabench.results import METRICS, models_in, overall, results_table
 
     there = models_in(options.results)
@@ -66,19 +69,25 @@ def main() -> None:
                 if scores := overall(options.results, name, scorer):
                     found[scorer][name] = scores
                 progress.advance()
-    written = draw(options, names, found, folder)
+    published = load_published() if options.published else []
+    written = draw(options, names, found, folder, {p.model: t for p in published if (t := p.totals())})
     table = folder / "results_table.md"
-    write_text(table, results_table(options.results, names) + "\n")
+    write_text(table, results_table(options.results, names, published) + "\n")
     for path in [*written, table]:
         print(path)
 
 
-def draw(options: Options, names: list[str], found: dict[str, dict[str, Overall]], folder: Path) -> list[Path]:
-    """Draw what the results allow, and remove what they do not from `folder`: it would show other results."""
+def draw(
+    options: Options, names: list[str], found: dict[str, dict[str, Overall]], folder: Path, published: Published
+) -> list[Path]:
+    """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
+    `published` are official totals."""
     from leap import plots
 
     written = []
-    makers = {name: maker for scorer in found for name, maker in figures(options, names, scorer, found[scorer]).items()}
+    makers: dict[str, Callable[[], Figure] | None] = {}
+    for scorer, of_scorer in found.items():
+        makers |= figures(options, names, scorer, of_scorer, published if scorer == "official" else {})
     with contextlib.redirect_stdout(sys.stderr), Progress("figures", len(makers), "figure") as progress:
         for name, make in makers.items():
             if make:
@@ -91,7 +100,7 @@ def draw(options: Options, names: list[str], found: dict[str, dict[str, Overall]
 
 
 def figures(
-    options: Options, names: list[str], scorer: str, found: dict[str, Overall]
+    options: Options, names: list[str], scorer: str, found: dict[str, Overall], published: Published
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
     from leap import plots
@@ -109,13 +118,13 @@ def figures(
         )
 
     possible: dict[str, tuple[Callable[[], Figure], bool]] = {
-        f"total_by_dimension_{scorer}": (lambda: plots.totals_by_dimension(models, scorer), bool(models)),
-        f"stacked_{scorer}": (lambda: plots.stacked_terms(models, scorer), bool(models)),
-        f"heat_map_{scorer}": (lambda: plots.heat_map(models, scorer), bool(models)),
-        f"radar_{scorer}": (lambda: plots.radar(models, scorer), most_dimensions > 2),
+        f"total_by_dimension_{scorer}": (lambda: plots.totals_by_dimension(models, scorer, published), bool(models)),
+        f"stacked_{scorer}": (lambda: plots.stacked_terms(models, scorer, published), bool(models)),
+        f"heat_map_{scorer}": (lambda: plots.heat_map(models, scorer, published), bool(models)),
+        f"radar_{scorer}": (lambda: plots.radar(models, scorer, published), most_dimensions > 2),
         f"improvement_{scorer}": (improvement, len(compared) > 1),
         f"curves_{scorer}": (
-            lambda: plots.checkpoint_curves(models, scorer),
+            lambda: plots.checkpoint_curves(models, scorer, published),
             any(len(steps) > 1 for steps in curves_in(models).values()),
         ),
     }
