@@ -14,6 +14,7 @@ from leap.planners import Answer, Query, UnreadablePicture
 from leap.planners.huggingface import HuggingFacePlanner
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
+from tests.planners.lively import write_lively
 
 
 def queries_of(demo, shots=(0, 2), **options):
@@ -40,16 +41,7 @@ def queries(demo):
 
 @pytest.fixture(scope="module")
 def lively(demo, tmp_path_factory):
-    """The tiny planner with large random weights: untrained as it is, it repeats one token whatever it is shown."""
-    folder = tmp_path_factory.mktemp("lively")
-    model = load_weights(demo / "models" / "tiny-planner", "float32")
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    load_processor(demo / "models" / "tiny-planner").save_pretrained(folder)
-    return folder
+    return write_lively(demo / "models" / "tiny-planner", tmp_path_factory.mktemp("lively"))
 
 
 @pytest.fixture(scope="module")

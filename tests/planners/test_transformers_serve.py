@@ -13,6 +13,7 @@ from leap.planners import Query
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
+from tests.planners.lively import write_lively
 
 NEW_TOKENS = 24
 
@@ -22,18 +23,9 @@ pytest.importorskip("uvicorn")
 
 @pytest.fixture(scope="module")
 def lively(demo, tmp_path_factory):
-    """The tiny planner with large random weights: as it is, it repeats one token whatever it is shown."""
-    folder = tmp_path_factory.mktemp("lively")
-    model = load_weights(demo / "models" / "tiny-planner", "float32")
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
     # A service's own settings must not come through: we ask for greedy decoding without a penalty.
-    model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.3)
-    model.save_pretrained(folder)
-    load_processor(demo / "models" / "tiny-planner").save_pretrained(folder)
-    return folder
+    settings = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.3}
+    return write_lively(demo / "models" / "tiny-planner", tmp_path_factory.mktemp("lively"), **settings)
 
 
 @pytest.fixture
