@@ -33,7 +33,7 @@ from leap.plans import Step, read_tolerant, steps_of
 from leap.progress import Progress
 from leap.report.answers import Answers, Place, read_answers, scored_again, text_of
 from leap.report.steps import MOST_ROWS, as_lists, rows_of
-from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose, skill_confusion
+from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose, skill_confusion, skill_pairs
 from leap.vlabench.examples import Example
 from leap.vlabench.results import METRICS
 from leap.vlabench.scoring import ORDER_INDEPENDENT_TASKS
@@ -97,7 +97,7 @@ class _Compared:
         return {
             "answers": len(self.plans),
             "labels": {label: labels[label] for label in ERROR_LABELS},
-            "confusion": skill_confusion(self.plans),
+            "confusion": skill_confusion(pair for plan in self.plans for pair in skill_pairs(*plan)),
             "by_length": {
                 str(length): {
                     "examples": len(found),
