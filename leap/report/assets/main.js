@@ -30,7 +30,14 @@ function openDialog(title, ...content) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) {
+    if (event.key !== "Escape") return;
+    dialog.close();
+    event.preventDefault();
+    return;
+  }
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape" && typing) typing.blur();
   else if (typing) return;
