@@ -1,6 +1,8 @@
 """What the overview of the page shows: means with intervals, counts of outcomes and errors, settings of each model.
 
     {"metrics": {scorer: [name]}, "error_labels": [label],
+     "differences": null or {"base": model, "of": [{"scorer", "metric", "models": [of each model: null or {"macro": null
+                     or [mean, low, high], "dimensions": {dimension: [mean, low, high]}, "examples": n}]}]},
      "models": [{"name": text,
                  "scores": {scorer: null or {"macro": {metric: [mean, low, high]}, "micro": the same, "dimensions":
                             {dimension: the same}, "examples": n, "complete": bool, "mixed": bool}},
@@ -21,7 +23,11 @@ from typing import Any
 
 from leap.statistics import Estimate
 from leap.vlabench.diagnosis import ERROR_LABELS
+from leap.vlabench.paired import Difference, differences_from
 from leap.vlabench.results import METRICS, Overall, overall, summaries_of
+
+BASE = "baseline"
+COMPARED = (("grounded", "total_score"), ("official", "total_score"), ("grounded", "plan_success"))
 
 Row = tuple[str, str | None, dict[str, str] | None]
 
@@ -31,7 +37,30 @@ def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Ma
     return {
         "metrics": METRICS,
         "error_labels": ERROR_LABELS,
+        "differences": _differences(results, models),
         "models": [_model(results, model, diagnoses.get(model, {})) for model in models],
+    }
+
+
+def _differences(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
+    """What each model has over the base (else the first model) on the examples that both answered."""
+    if len(models) < 2:
+        return None
+    base = BASE if BASE in models else models[0]
+    of = []
+    for scorer, metric in COMPARED:
+        found = differences_from(results, models, base, scorer, metric)
+        of.append({"scorer": scorer, "metric": metric, "models": [_difference(found.get(name)) for name in models]})
+    return {"base": base, "of": of}
+
+
+def _difference(found: Difference | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "macro": found.macro and _rounded(found.macro),
+        "dimensions": {dimension: _rounded(estimate) for dimension, estimate in found.dimensions.items()},
+        "examples": found.examples,
     }
 
 
@@ -69,7 +98,11 @@ def _scores(found: Overall | None) -> dict[str, Any] | None:
 
 
 def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float]]:
-    return {name: [round(value, 4) for value in astuple(estimate)] for name, estimate in metrics.items()}
+    return {name: _rounded(estimate) for name, estimate in metrics.items()}
+
+
+def _rounded(estimate: Estimate) -> list[float]:
+    return [round(value, 4) for value in astuple(estimate)]
 
 
 def rows_by_dimension(of: Mapping[str, Any]) -> list[Row]:

@@ -26,6 +26,7 @@ SCRIPTS = (
     "route.js",
     "figures.js",
     "overview.js",
+    "wrong.js",
     "list.js",
     "example.js",
     "examples.js",

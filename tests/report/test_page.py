@@ -59,13 +59,15 @@ def test_the_overview_shows_every_model_and_what_is_missing(at, page):
     visit(at, page)
     assert at.run("document.title") == "A report"
     assert texts(at, ".legend .name") == MODELS
-    groups = texts(at, ".results .group th")
+    groups = texts(at, ".results:not(.differences) .group th")
     assert groups[:2] == ["Total, grounded of 100", "Total, official of 80"]
     constant = texts(at, ".results tbody:nth-of-type(1) tr:nth-child(4) td")
     assert "over 5 of 6" in constant[0]
     assert constant[7] == "missing"
     trained = texts(at, ".results tbody:nth-of-type(2) tr:nth-child(3) td b")
     assert trained[2] == "80.0"  # all plans of M&T are right, and official has no more
+    assert texts(at, ".differences tbody:nth-of-type(1) tr:nth-child(3) td")[0] == "missing"
+    assert texts(at, ".differences tbody:nth-of-type(1) tr:nth-child(2) td")[0].startswith("\u25b2 +")
     at.wait("document.querySelectorAll('.plot svg').length === 4")
     assert "80, not 100" in at.run("document.querySelector('.reading').textContent")
 

@@ -229,6 +229,18 @@ def test_a_missing_dimension_is_no_zero(evaluated):
     assert scores["complete"] is False
 
 
+def test_the_difference_from_the_base_is_over_the_examples_both_answered(evaluated):
+    differences = overview_of(evaluated.results, MODELS, {})["differences"]
+    assert differences["base"] == "baseline"
+    assert (differences["of"][0]["scorer"], differences["of"][0]["metric"]) == ("grounded", "total_score")
+    base, trained, constant = differences["of"][0]["models"]
+    assert base is None
+    assert trained["examples"] == 14 * 2  # the machine failed on one of three examples a task
+    assert trained["macro"][0] > trained["macro"][1] > 0
+    assert (constant["macro"], "Complex" in constant["dimensions"]) == (None, False)
+    assert overview_of(evaluated.results, ["constant"], {})["differences"] is None
+
+
 def test_examples_that_the_benchmark_lacks_are_counted(evaluated, tmp_path):
     place = copied(evaluated, tmp_path)
     shutil.rmtree(place.benchmark / "Spatial" / "select_fruit_spatial" / "example0")

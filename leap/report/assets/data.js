@@ -30,7 +30,11 @@ function detailsOf(task) {
 }
 
 async function linesOf(number) {
-  if (!pictureLines.has(number)) pictureLines.set(number, island(`pictures-${number}`).then((text) => (text || "").split("\n")));
+  if (!pictureLines.has(number))
+    pictureLines.set(
+      number,
+      island(`pictures-${number}`).then((text) => (text || "").split("\n")),
+    );
   return pictureLines.get(number);
 }
 

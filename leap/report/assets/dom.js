@@ -22,8 +22,11 @@ function option(value, text, selected) {
 
 // A drop-down with its label; `choices` are [value, text].
 function choice(label, name, choices, selected, onchange) {
-  const select = el("select", { name, onchange: () => onchange(select.value) },
-    choices.map(([value, text]) => option(value, text, selected)));
+  const select = el(
+    "select",
+    { name, onchange: () => onchange(select.value) },
+    choices.map(([value, text]) => option(value, text, selected)),
+  );
   return el("label", { class: "choice" }, el("span", null, label), select);
 }
 
@@ -33,7 +36,8 @@ const thousands = (value) => value.toLocaleString("en");
 const plural = (count, one) => `${thousands(count)} ${one}${count === 1 ? "" : "s"}`;
 
 // Models are told apart by letter, shape and colour, in that order of trust.
-const letter = (model) => (model < 26 ? "" : letter(Math.floor(model / 26) - 1)) + String.fromCharCode(65 + (model % 26));
+const letter = (model) =>
+  (model < 26 ? "" : letter(Math.floor(model / 26) - 1)) + String.fromCharCode(65 + (model % 26));
 const hue = (model) => `m${model % 8}`;
 
 function tag(model, name) {

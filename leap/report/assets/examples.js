@@ -3,12 +3,31 @@
 const MOST_SHOWN = 6; // models shown at first, if there are more
 
 const OUTCOME_FILTERS = [
-  ["right", "right plan"], ["not_right", "plan read, not right"], ["format_error", "format error, grounded"],
-  ["official_format_error", "format error, official"], ["official_score_error", "score error, official"], ["cut_by_length", "cut by the token limit"],
-  ["machine_failure", "machine failure"], ["bad_example", "bad example"], ["no_answer", "not answered"],
+  ["right", "right plan"],
+  ["not_right", "plan read, not right"],
+  ["format_error", "format error, grounded"],
+  ["official_format_error", "format error, official"],
+  ["official_score_error", "score error, official"],
+  ["cut_by_length", "cut by the token limit"],
+  ["machine_failure", "machine failure"],
+  ["bad_example", "bad example"],
+  ["no_answer", "not answered"],
 ];
 
-const browser = { node: null, list: null, search: null, controls: null, shown: null, detail: null, count: null, route: null, rows: [], at: -1, ticket: 0, key: null };
+const browser = {
+  node: null,
+  list: null,
+  search: null,
+  controls: null,
+  shown: null,
+  detail: null,
+  count: null,
+  route: null,
+  rows: [],
+  at: -1,
+  next: null,
+  key: null,
+};
 
 pages.examples = {
   title: "Examples",
@@ -28,12 +47,14 @@ pages.examples = {
 
   key(event) {
     const moves = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
-    if (event.key.startsWith("Arrow") && browser.detail.contains(document.activeElement)) return false; // scrolls the example
+    const scrolls = event.key.startsWith("Arrow") && browser.detail.contains(document.activeElement);
+    if (scrolls) return false;
     if (event.key in moves) move(moves[event.key]);
     else if (event.key === "/") browser.search.focus();
     else if (event.key === "r") flip("raw");
     else if (event.key === "Enter" && document.activeElement === browser.list.node && browser.at >= 0) open(browser.at);
-    else if (event.key === "Escape" && !isWide()) go({ page: "examples", place: null, filters: browser.route.filters }, true);
+    else if (event.key === "Escape" && !isWide())
+      go({ page: "examples", place: null, filters: browser.route.filters }, true);
     else return false;
     return true;
   },
@@ -43,15 +64,40 @@ const isWide = () => matchMedia("(min-width: 1000px)").matches;
 
 function build() {
   browser.list = new ExampleList(open);
-  browser.search = el("input", { name: "q", type: "search", placeholder: "Search instructions", autocomplete: "off", spellcheck: "false",
-    oninput: () => setFilter({ q: browser.search.value }) });
+  browser.search = el("input", {
+    name: "q",
+    type: "search",
+    placeholder: "Search instructions",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: () => setFilter({ q: browser.search.value }),
+  });
   browser.controls = el("div", { class: "others" });
   browser.count = el("p", { class: "found", role: "status" });
   browser.shown = el("div", { class: "shown", role: "group", "aria-label": "Models shown" });
   browser.detail = el("article", { class: "detail", tabindex: 0, "aria-label": "Example" });
-  const search = el("label", { class: "choice search" }, el("span", null, "Search ", el("kbd", null, "/")), browser.search);
-  browser.node = el("div", { class: "examples" }, el("div", { class: "controls" }, search, browser.controls),
-    el("div", { class: "panes" }, el("div", { class: "list-pane" }, el("div", { class: "list-head" }, browser.count, browser.shown), browser.list.node), browser.detail));
+  const search = el(
+    "label",
+    { class: "choice search" },
+    el("span", null, "Search ", el("kbd", null, "/")),
+    browser.search,
+  );
+  browser.node = el(
+    "div",
+    { class: "examples" },
+    el("div", { class: "controls" }, search, browser.controls),
+    el(
+      "div",
+      { class: "panes" },
+      el(
+        "div",
+        { class: "list-pane" },
+        el("div", { class: "list-head" }, browser.count, browser.shown),
+        browser.list.node,
+      ),
+      browser.detail,
+    ),
+  );
 }
 
 function findExample({ dimension, task, number }) {
@@ -94,17 +140,23 @@ function setFilter(changes) {
   const filters = { ...browser.route.filters, ...changes };
   for (const name of Object.keys(filters)) if (!filters[name]) delete filters[name];
   const rows = matching(filters);
+  browser.next = { filters: JSON.stringify(filters), rows };
   const stays = browser.route.place && rows.includes(browser.at);
   go({ page: "examples", place: stays ? browser.route.place : null, filters }, true);
 }
 
 function applyFilters() {
   const { filters } = browser.route;
-  browser.rows = matching(filters);
+  browser.rows =
+    browser.next && browser.next.filters === JSON.stringify(filters) ? browser.next.rows : matching(filters);
+  browser.next = null;
   drawControls(filters);
   drawShown();
   const total = report.index.examples.task.length;
-  browser.count.textContent = browser.rows.length === total ? plural(total, "example") : `${thousands(browser.rows.length)} of ${plural(total, "example")}`;
+  browser.count.textContent =
+    browser.rows.length === total
+      ? plural(total, "example")
+      : `${thousands(browser.rows.length)} of ${plural(total, "example")}`;
   browser.list.node.scrollTop = 0;
   browser.list.set(browser.rows, shownModels(), filters);
 }
@@ -113,7 +165,9 @@ function drawControls(filters) {
   const { dimensions, tasks, models, flags } = report.index;
   const counts = flagCounts(filters);
   const numbered = (list) => list.map(([value, text]) => [value, `${text} (${thousands(counts[value])})`]);
-  const ofDimension = tasks.filter(([, of]) => !filters.dimension || dimensions[of] === filters.dimension).map(([name]) => [name, name]);
+  const ofDimension = tasks
+    .filter(([, of]) => !filters.dimension || dimensions[of] === filters.dimension)
+    .map(([name]) => [name, name]);
   const modelChoices = models.map((name, model) => [name, `${letter(model)}  ${name}`]);
   const [a, b] = pairOf(filters).map((model) => models[model]);
   const mean = filters.model ? "score" : "mean score";
@@ -122,17 +176,54 @@ function drawControls(filters) {
   if (browser.search.value !== (filters.q || "")) browser.search.value = filters.q || "";
   const pick = (name) => (value) => setFilter({ [name]: value });
   const parts = [
-    choice("Dimension", "dimension", [["", "all"], ...dimensions.map((name) => [name, name])], filters.dimension || "", (value) => setFilter({ dimension: value, task: "" })),
+    choice(
+      "Dimension",
+      "dimension",
+      [["", "all"], ...dimensions.map((name) => [name, name])],
+      filters.dimension || "",
+      (value) => setFilter({ dimension: value, task: "" }),
+    ),
     choice("Task", "task", [["", "all"], ...ofDimension], filters.task || "", pick("task")),
     choice("Model", "model", [["", "any model"], ...modelChoices], filters.model || "", pick("model")),
     choice("Outcome", "outcome", [["", "any"], ...numbered(OUTCOME_FILTERS)], filters.outcome || "", pick("outcome")),
-    choice("Error", "error", [["", "any"], ...numbered(report.overview.error_labels.map((name) => [name, words(name)]))], filters.error || "", pick("error")),
-    choice("Sort", "sort", [["", "benchmark order"], ["low", `lowest ${mean} first`], ["high", `highest ${mean} first`],
-      ...(models.length > 1 ? [["disagree", "disagreement of two models"], ["a", "first better than second"], ["b", "second better than first"]] : [])],
-    filters.sort || "", pick("sort")),
+    choice(
+      "Error",
+      "error",
+      [["", "any"], ...numbered(report.overview.error_labels.map((name) => [name, words(name)]))],
+      filters.error || "",
+      pick("error"),
+    ),
+    choice(
+      "Sort",
+      "sort",
+      [
+        ["", "benchmark order"],
+        ["low", `lowest ${mean} first`],
+        ["high", `highest ${mean} first`],
+        ...(models.length > 1
+          ? [
+              ["disagree", "disagreement of two models"],
+              ["a", "first better than second"],
+              ["b", "second better than first"],
+            ]
+          : []),
+      ],
+      filters.sort || "",
+      pick("sort"),
+    ),
     pairing ? choice("First", "a", modelChoices, a, pick("a")) : null,
     pairing ? choice("Second", "b", modelChoices, b, pick("b")) : null,
-    Object.keys(filters).length ? el("button", { type: "button", class: "reset", onclick: () => go({ page: "examples", place: browser.route.place, filters: {} }, true) }, "Reset") : null,
+    Object.keys(filters).length
+      ? el(
+          "button",
+          {
+            type: "button",
+            class: "reset",
+            onclick: () => go({ page: "examples", place: browser.route.place, filters: {} }, true),
+          },
+          "Reset",
+        )
+      : null,
   ].filter(Boolean);
   browser.controls.replaceChildren(...parts);
   const again = focused && browser.controls.querySelector(`[name="${focused}"]`);
@@ -144,15 +235,29 @@ function drawShown() {
   const { models } = report.index;
   const shown = shownModels();
   const focused = browser.shown.contains(document.activeElement) ? document.activeElement.name : null;
-  browser.shown.replaceChildren(...(models.length < 2 ? [] : models.map((name, model) => {
-    const on = shown.includes(model);
-    const toggle = () => {
-      const next = models.map((_, other) => other).filter((other) => (other === model) !== shown.includes(other));
-      setFilter({ show: next.map(letter).join(" ") || "none" });
-    };
-    return el("button", { type: "button", class: `tag ${hue(model)}`, name: letter(model), "aria-pressed": String(on), title: `${on ? "Hide" : "Show"} ${name}`,
-      onclick: toggle }, letter(model));
-  })));
+  browser.shown.replaceChildren(
+    ...(models.length < 2
+      ? []
+      : models.map((name, model) => {
+          const on = shown.includes(model);
+          const toggle = () => {
+            const next = models.map((_, other) => other).filter((other) => (other === model) !== shown.includes(other));
+            setFilter({ show: next.map(letter).join(" ") || "none" });
+          };
+          return el(
+            "button",
+            {
+              type: "button",
+              class: `tag ${hue(model)}`,
+              name: letter(model),
+              "aria-pressed": String(on),
+              title: `${on ? "Hide" : "Show"} ${name}`,
+              onclick: toggle,
+            },
+            letter(model),
+          );
+        })),
+  );
   if (focused) browser.shown.querySelector(`[name="${focused}"]`).focus();
 }
 
@@ -163,7 +268,13 @@ async function showExample(at) {
   if (key === browser.key) return;
   browser.key = key;
   if (at < 0) {
-    browser.detail.replaceChildren(el("p", { class: "wait" }, browser.rows.length ? "Choose an example." : "No example has all of this. Loosen a filter."));
+    browser.detail.replaceChildren(
+      el(
+        "p",
+        { class: "wait" },
+        browser.rows.length ? "Choose an example." : "No example has all of this. Loosen a filter.",
+      ),
+    );
     return;
   }
   const task = report.index.examples.task[at];
@@ -171,11 +282,24 @@ async function showExample(at) {
   if (browser.key !== key) return; // the reader is elsewhere already
   const first = report.index.examples.task.indexOf(task);
   const button = (text, title, onclick) => el("button", { type: "button", title, onclick }, text);
-  browser.detail.replaceChildren(...exampleView(at, details[at - first], shownModels(), [
-    button("\u2190 List", "Back to the list (Esc)", () => go({ page: "examples", place: null, filters: browser.route.filters }, true)),
-    button("\u2191", "Previous example (k)", () => move(-1)), button("\u2193", "Next example (j)", () => move(1)),
-    el("a", { class: "link", href: writeRoute({ page: "examples", place: placeOf(at), filters: {} }), title: "The address of this example" }, "link"),
-  ]).filter(Boolean));
+  browser.detail.replaceChildren(
+    ...exampleView(at, details[at - first], shownModels(), [
+      button("\u2190 List", "Back to the list (Esc)", () =>
+        go({ page: "examples", place: null, filters: browser.route.filters }, true),
+      ),
+      button("\u2191", "Previous example (k)", () => move(-1)),
+      button("\u2193", "Next example (j)", () => move(1)),
+      el(
+        "a",
+        {
+          class: "link",
+          href: writeRoute({ page: "examples", place: placeOf(at), filters: {} }),
+          title: "The address of this example",
+        },
+        "link",
+      ),
+    ]).filter(Boolean),
+  );
   browser.detail.scrollTop = 0;
 }
 
@@ -183,5 +307,7 @@ function lost({ dimension, task, number }) {
   browser.at = -1;
   browser.key = null;
   browser.list.mark(-1);
-  browser.detail.replaceChildren(el("p", { class: "note" }, `This report has no example ${dimension}/${task}/${number}.`));
+  browser.detail.replaceChildren(
+    el("p", { class: "note" }, `This report has no example ${dimension}/${task}/${number}.`),
+  );
 }

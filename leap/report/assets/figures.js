@@ -7,15 +7,19 @@ const SHAPES = [
   "M0,-4.6l4.6,8h-9.2z", // triangle
   "M0,4.6l4.6,-8h-9.2z", // triangle, down
   "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z", // plus
-  "M-4.4,-2.2l2.2,-2.2l2.2,2.2l2.2,-2.2l2.2,2.2l-2.2,2.2l2.2,2.2l-2.2,2.2l-2.2,-2.2l-2.2,2.2l-2.2,-2.2l2.2,-2.2z", // cross
+  // cross
+  "M-4.4,-2.2l2.2,-2.2l2.2,2.2l2.2,-2.2l2.2,2.2l-2.2,2.2l2.2,2.2l-2.2,2.2l-2.2,-2.2l-2.2,2.2l-2.2,-2.2l2.2,-2.2z",
   "M0,-5l1.5,3.4l3.6,.4l-2.7,2.5l.8,3.6l-3.2,-1.9l-3.2,1.9l.8,-3.6l-2.7,-2.5l3.6,-.4z", // star
 ];
 const MARGIN = { left: 34, right: 8, top: 12, bottom: 34 };
 const HEIGHT = 270;
 
 function mark(model, x, y, title) {
-  return svg("path", { d: SHAPES[model % 8], class: `mark ${hue(model)}`, transform: `translate(${x} ${y})` },
-    svg("title", null, title));
+  return svg(
+    "path",
+    { d: SHAPES[model % 8], class: `mark ${hue(model)}`, transform: `translate(${x} ${y})` },
+    svg("title", null, title),
+  );
 }
 
 // A figure whose `draw(width)` returns an <svg>.
@@ -33,9 +37,21 @@ function figure(caption, draw, models) {
 }
 
 function key(models) {
-  return el("ul", { class: "key" }, models.map(([model, name]) =>
-    el("li", null, svg("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, mark(model, 0, 0, name)),
-      " ", tag(model, name), " ", name)));
+  return el(
+    "ul",
+    { class: "key" },
+    models.map(([model, name]) =>
+      el(
+        "li",
+        null,
+        svg("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, mark(model, 0, 0, name)),
+        " ",
+        tag(model, name),
+        " ",
+        name,
+      ),
+    ),
+  );
 }
 
 function frame(width, label, top, columns) {
@@ -43,16 +59,36 @@ function frame(width, label, top, columns) {
   const y = (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - value / top);
   const step = inner / columns.length;
   const x = (column) => MARGIN.left + step * (column + 0.5);
-  const canvas = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label });
+  const canvas = svg("svg", {
+    viewBox: `0 0 ${width} ${HEIGHT}`,
+    width,
+    height: HEIGHT,
+    role: "img",
+    "aria-label": label,
+  });
   for (let value = 0; value <= top; value += 20) {
     canvas.append(
-      svg("line", { class: value ? "grid" : "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
-      svg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, value));
+      svg("line", {
+        class: value ? "grid" : "axis",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: y(value),
+        y2: y(value),
+      }),
+      svg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, value),
+    );
   }
   const room = Math.floor(step / 6.4);
-  columns.forEach((column, at) => canvas.append(
-    svg("text", { class: "tick", x: x(at), y: HEIGHT - MARGIN.bottom + 17, "text-anchor": "middle" }, svg("title", null, column),
-      column.length > room ? `${column.slice(0, Math.max(1, room - 1))}\u2026` : column)));
+  columns.forEach((column, at) =>
+    canvas.append(
+      svg(
+        "text",
+        { class: "tick", x: x(at), y: HEIGHT - MARGIN.bottom + 17, "text-anchor": "middle" },
+        svg("title", null, column),
+        column.length > room ? `${column.slice(0, Math.max(1, room - 1))}\u2026` : column,
+      ),
+    ),
+  );
   return { canvas, x, y, step };
 }
 
@@ -61,19 +97,32 @@ function intervals(width, label, top, columns, rows) {
   const { canvas, x, y, step } = frame(width, label, top, columns);
   const gap = Math.min(22, (step * 0.82) / rows.length);
   columns.forEach((column, at) => {
-    if (at) canvas.append(svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(0) }));
+    if (at)
+      canvas.append(svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(0) }));
     rows.forEach(({ model, name, values }, row) => {
       const here = x(at) + gap * (row - (rows.length - 1) / 2);
       const value = values[at];
       if (!value) {
-        canvas.append(svg("text", { class: "none", x: here, y: y(0) - 5, "text-anchor": "middle" },
-          svg("title", null, `${name}, ${column}: missing`), "\u2013"));
+        canvas.append(
+          svg(
+            "text",
+            { class: "none", x: here, y: y(0) - 5, "text-anchor": "middle" },
+            svg("title", null, `${name}, ${column}: missing`),
+            "\u2013",
+          ),
+        );
         return;
       }
       const [mean, low, high] = value;
       canvas.append(
         svg("line", { class: `span ${hue(model)}`, x1: here, x2: here, y1: y(low), y2: y(high) }),
-        mark(model, here, y(mean), `${letter(model)} ${name}, ${column}: ${fixed(mean)} (${fixed(low)} to ${fixed(high)})`));
+        mark(
+          model,
+          here,
+          y(mean),
+          `${letter(model)} ${name}, ${column}: ${fixed(mean)} (${fixed(low)} to ${fixed(high)})`,
+        ),
+      );
     });
   });
   return canvas;
@@ -84,9 +133,21 @@ function lines(width, label, top, columns, rows) {
   const { canvas, x, y } = frame(width, label, top, columns);
   for (const { model, name, values } of rows) {
     const points = values.map((value, at) => value && [x(at), y(value.mean), value]).filter(Boolean);
-    canvas.append(svg("polyline", { class: `curve ${hue(model)}`, points: points.map(([a, b]) => `${a},${b}`).join(" ") }));
-    values.forEach((value, at) => value && canvas.append(
-      mark(model, x(at), y(value.mean), `${letter(model)} ${name}, ${columns[at]}: ${fixed(value.mean)}, ${plural(value.examples, "example")}`)));
+    canvas.append(
+      svg("polyline", { class: `curve ${hue(model)}`, points: points.map(([a, b]) => `${a},${b}`).join(" ") }),
+    );
+    values.forEach(
+      (value, at) =>
+        value &&
+        canvas.append(
+          mark(
+            model,
+            x(at),
+            y(value.mean),
+            `${letter(model)} ${name}, ${columns[at]}: ${fixed(value.mean)}, ${plural(value.examples, "example")}`,
+          ),
+        ),
+    );
   }
   return canvas;
 }

@@ -12,8 +12,11 @@ let searched = null; // lower-case text of each example
 
 function texts() {
   const { examples, tasks } = report.index;
-  searched = searched || examples.instruction.map((text, at) =>
-    `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]}`.toLowerCase());
+  searched =
+    searched ||
+    examples.instruction.map((text, at) =>
+      `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]}`.toLowerCase(),
+    );
   return searched;
 }
 
@@ -81,19 +84,28 @@ function sortValue(filters, looked) {
     const there = looked.map((model) => answers[model].grounded[at]).filter((score) => score !== null);
     return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
   };
-  const signed = (sign, of) => (at) => {
+  const times = (sign, of) => (at) => {
     const value = of(at);
     return value === null ? null : sign * value;
   };
   const delta = (at) => difference(filters, at);
-  return {
-    low: signed(-1, mean), high: mean,
-    disagree: (at) => (delta(at) === null ? null : Math.abs(delta(at))), a: delta, b: signed(-1, delta),
-  }[filters.sort] || null;
+  return (
+    {
+      low: times(-1, mean),
+      high: mean,
+      disagree: (at) => (delta(at) === null ? null : Math.abs(delta(at))),
+      a: delta,
+      b: times(-1, delta),
+    }[filters.sort] || null
+  );
 }
 
 // What stands in a badge instead of a score.
-const NO_SCORE = [["machine_failure", "failed"], ["bad_example", "bad ex."], ["no_answer", "\u2013"]];
+const NO_SCORE = [
+  ["machine_failure", "failed"],
+  ["bad_example", "bad ex."],
+  ["no_answer", "\u2013"],
+];
 
 function badge(model, at) {
   const { answers, models } = report.index;
@@ -103,11 +115,22 @@ function badge(model, at) {
   const right = flags & flagBit("right");
   const noPlan = flags & flagBit("format_error");
   const text = without ? without[1] : score === null ? "?" : right ? "\u2713" : noPlan ? "\u2205" : score.toFixed(0);
-  const meaning = without ? words(without[0]) : score === null ? "not scored" : right ? "right plan"
-    : noPlan ? "no plan in the answer" : `${text} of 100, grounded`;
+  const meaning = without
+    ? words(without[0])
+    : score === null
+      ? "not scored"
+      : right
+        ? "right plan"
+        : noPlan
+          ? "no plan in the answer"
+          : `${text} of 100, grounded`;
   const title = `${models[model]}: ${meaning}`;
-  return el("span", { class: `badge ${hue(model)} ${right ? "right" : without || score === null ? "none" : "wrong"}`, title },
-    el("b", null, letter(model)), text);
+  return el(
+    "span",
+    { class: `badge ${hue(model)} ${right ? "right" : without || score === null ? "none" : "wrong"}`, title },
+    el("b", null, letter(model)),
+    text,
+  );
 }
 
 class ExampleList {
@@ -117,11 +140,21 @@ class ExampleList {
     this.current = -1;
     this.filters = {};
     this.spacer = el("div", { class: "spacer" });
-    this.node = el("div", { class: "list", role: "listbox", tabindex: 0, "aria-label": "Examples", onscroll: () => this.draw(),
-      onclick: (event) => {
-        const row = event.target.closest("[data-at]");
-        if (row) onpick(Number(row.dataset.at));
-      } }, this.spacer);
+    this.node = el(
+      "div",
+      {
+        class: "list",
+        role: "listbox",
+        tabindex: 0,
+        "aria-label": "Examples",
+        onscroll: () => this.draw(),
+        onclick: (event) => {
+          const row = event.target.closest("[data-at]");
+          if (row) onpick(Number(row.dataset.at));
+        },
+      },
+      this.spacer,
+    );
     new ResizeObserver(() => this.draw()).observe(this.node);
   }
 
@@ -139,7 +172,8 @@ class ExampleList {
     if (place >= 0 && this.node.clientHeight) {
       const top = place * ROW_HEIGHT;
       if (top < this.node.scrollTop) this.node.scrollTop = top;
-      else if (top + ROW_HEIGHT > this.node.scrollTop + this.node.clientHeight) this.node.scrollTop = top + ROW_HEIGHT - this.node.clientHeight;
+      else if (top + ROW_HEIGHT > this.node.scrollTop + this.node.clientHeight)
+        this.node.scrollTop = top + ROW_HEIGHT - this.node.clientHeight;
     }
     this.from = -1;
     this.draw();
@@ -147,7 +181,10 @@ class ExampleList {
 
   draw() {
     const from = Math.max(0, Math.floor(this.node.scrollTop / ROW_HEIGHT) - SPARE_ROWS);
-    const to = Math.min(this.rows.length, Math.ceil((this.node.scrollTop + this.node.clientHeight) / ROW_HEIGHT) + SPARE_ROWS);
+    const to = Math.min(
+      this.rows.length,
+      Math.ceil((this.node.scrollTop + this.node.clientHeight) / ROW_HEIGHT) + SPARE_ROWS,
+    );
     if (from === this.from && to === this.to) return;
     [this.from, this.to] = [from, to];
     const rows = [];
@@ -166,13 +203,31 @@ class ExampleList {
     if (plain >= 0) showPicture(image, report.index.pictures, plain, () => image.classList.add("lost"));
     else image.classList.add("lost");
     const delta = ["disagree", "a", "b"].includes(this.filters.sort) ? difference(this.filters, at) : null;
-    return el("div", { class: "row", role: "option", id: `row-${at}`, "data-at": at, "aria-selected": String(at === this.current),
-      "aria-posinset": place + 1, "aria-setsize": this.rows.length, style: { top: `${place * ROW_HEIGHT}px` } },
+    return el(
+      "div",
+      {
+        class: "row",
+        role: "option",
+        id: `row-${at}`,
+        "data-at": at,
+        "aria-selected": String(at === this.current),
+        "aria-posinset": place + 1,
+        "aria-setsize": this.rows.length,
+        style: { top: `${place * ROW_HEIGHT}px` },
+      },
       image,
-      el("div", { class: "about" },
+      el(
+        "div",
+        { class: "about" },
         el("div", { class: "instruction" }, examples.instruction[at] || el("i", null, "no instruction at hand")),
         el("div", { class: "place" }, `${dimensions[dimension]} / ${task} / ${examples.number[at]}`),
-        el("div", { class: "badges" }, this.shown.map((model) => badge(model, at)),
-          delta === null ? null : el("span", { class: "delta" }, `\u0394 ${delta > 0 ? "+" : ""}${delta.toFixed(0)}`))));
+        el(
+          "div",
+          { class: "badges" },
+          this.shown.map((model) => badge(model, at)),
+          delta === null ? null : el("span", { class: "delta" }, `\u0394 ${delta > 0 ? "+" : ""}${delta.toFixed(0)}`),
+        ),
+      ),
+    );
   }
 }

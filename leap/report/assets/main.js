@@ -5,26 +5,61 @@ const report = { overview: null, index: null };
 function show() {
   const route = readRoute(location.hash);
   const name = pages[route.page] ? route.page : "overview";
-  document.getElementById("pages").replaceChildren(...Object.entries(pages).map(([key, page]) =>
-    el("a", { href: `#${key}`, "aria-current": key === name ? "page" : null }, page.title)));
+  document
+    .getElementById("pages")
+    .replaceChildren(
+      ...Object.entries(pages).map(([key, page]) =>
+        el("a", { href: `#${key}`, "aria-current": key === name ? "page" : null }, page.title),
+      ),
+    );
   const before = document.body.dataset.page;
   document.body.dataset.page = name;
   pages[name].render(document.getElementById("main"), { ...route, page: name }, before !== name);
 }
 
 function openHelp() {
-  const rows = [["j  \u2193", "next example"], ["k  \u2191", "previous example"], ["/", "search the instructions"], ["r", "show or hide the raw answers"],
-    ["Esc", "leave the search, close a picture or this list; on a narrow screen, go back to the list"], ["?", "this list"]];
-  openDialog("Keys", el("dl", { class: "keys" }, rows.map(([keys, text]) =>
-    [el("dt", null, keys.split("  ").map((one) => [el("kbd", null, one), " "])), el("dd", null, text)])));
+  const rows = [
+    ["j  \u2193", "next example"],
+    ["k  \u2191", "previous example"],
+    ["/", "search the instructions"],
+    ["r", "show or hide the raw answers"],
+    ["Esc", "leave the search, close a picture or this list; on a narrow screen, go back to the list"],
+    ["?", "this list"],
+  ];
+  openDialog(
+    "Keys",
+    el(
+      "dl",
+      { class: "keys" },
+      rows.map(([keys, text]) => [
+        el(
+          "dt",
+          null,
+          keys.split("  ").map((one) => [el("kbd", null, one), " "]),
+        ),
+        el("dd", null, text),
+      ]),
+    ),
+  );
 }
 
 function openDialog(title, ...content) {
   for (const open of document.querySelectorAll("dialog")) open.remove();
-  const dialog = el("dialog", { "aria-label": title, onclose: () => dialog.remove(), onclick: (event) => event.target === dialog && dialog.close() },
-    el("div", { class: "dialog-head" }, el("h2", null, title),
-      el("button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "\u00d7")),
-    content);
+  const dialog = el(
+    "dialog",
+    {
+      "aria-label": title,
+      onclose: () => dialog.remove(),
+      onclick: (event) => event.target === dialog && dialog.close(),
+    },
+    el(
+      "div",
+      { class: "dialog-head" },
+      el("h2", null, title),
+      el("button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "\u00d7"),
+    ),
+    content,
+  );
   document.body.append(dialog);
   dialog.showModal();
 }
@@ -48,13 +83,16 @@ document.addEventListener("keydown", (event) => {
 
 async function start() {
   document.getElementById("help-button").addEventListener("click", openHelp);
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack the data; one of 2023 or newer can");
+  if (typeof DecompressionStream === "undefined")
+    throw new Error("this browser is too old to unpack the data; one of 2023 or newer can");
   [report.overview, report.index] = await Promise.all([unpack("overview"), unpack("index")]);
   addEventListener("hashchange", show);
   show();
 }
 
 start().catch((error) => {
-  document.getElementById("main").replaceChildren(el("p", { class: "note" }, `This page cannot be shown: ${error.message}`));
+  document
+    .getElementById("main")
+    .replaceChildren(el("p", { class: "note" }, `This page cannot be shown: ${error.message}`));
   throw error;
 });

@@ -9,254 +9,289 @@ const TABLE = [
   ["grounded", "plan_success", "Plan success", 100],
 ];
 
-const MEANING = {
-  unparsable: "the text holds no skill list",
-  ids_as_strings: "ids written as strings, which the official scorer never matches",
-  wrong_skill: "another skill than the step of the ground truth",
-  wrong_entity: "the skill is right, the object is not",
-  wrong_container: "the skill is right, the place is not",
-  wrong_order: "a step is there, but not in its turn",
-  missing_step: "a step of the ground truth has no counterpart",
-  extra_step: "a step of the answer has no counterpart",
-};
-
-const OUTCOMES = [
-  ["answered", "answered", null],
-  ["right", "whole plan right", "right"],
-  ["grounded_ok", "plan read (grounded)", null],
-  ["grounded_format", "format error, grounded: no plan in the text", "format_error"],
-  ["official_ok", "plan read (official)", null],
-  ["official_format", "format error, official: no JSON in a json fence", "official_format_error"],
-  ["official_score", "score error, official: a plan its scorer trips over", "official_score_error"],
-  ["cut", "cut by the token limit", "cut_by_length"],
-  ["machine", "machine failure: no answer, not scored", "machine_failure"],
-  ["bad", "bad example: not asked, not scored", "bad_example"],
-];
-
-const chosen = { dimension: "", confusion: 0 };
-
 pages.overview = {
   title: "Overview",
   render(main) {
     document.body.classList.remove("app");
-    const { models, dimensions } = report.index;
-    main.replaceChildren(el("div", { class: "overview" },
-      facts(),
-      report.overview.notes.map((note) => el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note)),
-      howToRead(),
-      el("section", null, el("h2", null, "Results"),
-        el("p", { class: "lead" }, "Mean with its 95 % bootstrap interval. Macro is the mean of the six dimensions, micro the mean of all examples. What was not evaluated is missing, never 0."),
-        resultsTable()),
-      el("section", { class: "figures" },
-        el("h2", null, "By dimension"),
-        scoreFigure("grounded", 100), scoreFigure("official", 80)),
-      breakdown(),
-      el("section", null, el("h2", null, "Settings and provenance"), report.overview.models.map(settingsOf))));
+    main.replaceChildren(
+      el(
+        "div",
+        { class: "overview" },
+        facts(),
+        report.overview.notes.map((note) =>
+          el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note),
+        ),
+        howToRead(),
+        el(
+          "section",
+          { class: "figures" },
+          el("h2", null, "By dimension"),
+          scoreFigure("grounded", 100),
+          scoreFigure("official", 80),
+        ),
+        el(
+          "section",
+          null,
+          el("h2", null, "Results"),
+          el(
+            "p",
+            { class: "lead" },
+            "Mean with its 95 % bootstrap interval. Macro is the mean of the six dimensions, micro the mean of all ",
+            "examples. What was not evaluated is missing, never 0.",
+          ),
+          resultsTable(),
+        ),
+        differences(),
+        breakdown(),
+        el("section", null, el("h2", null, "Settings and provenance"), report.overview.models.map(settingsOf)),
+      ),
+    );
   },
 };
 
 function facts() {
   const { overview, index } = report;
-  return el("div", { class: "facts" },
-    el("p", null, plural(index.models.length, "model"), ", ", plural(index.examples.task.length, "example"), ", ",
-      plural(index.tasks.length, "task"), ". Made ", overview.made.slice(0, 16).replace("T", " "), " UTC", overview.code_revision ? ` with LEAP at ${overview.code_revision.slice(0, 12)}` : "", "."),
-    el("ul", { class: "legend" }, index.models.map((name, model) => el("li", null, named(model, name)))));
+  return el(
+    "div",
+    { class: "facts" },
+    el(
+      "p",
+      null,
+      plural(index.models.length, "model"),
+      ", ",
+      plural(index.examples.task.length, "example"),
+      ", ",
+      plural(index.tasks.length, "task"),
+      ". Made ",
+      overview.made.slice(0, 16).replace("T", " "),
+      " UTC",
+      overview.code_revision ? ` with LEAP at ${overview.code_revision.slice(0, 12)}` : "",
+      ".",
+    ),
+    el(
+      "ul",
+      { class: "legend" },
+      index.models.map((name, model) => el("li", null, named(model, name))),
+    ),
+  );
 }
 
 function howToRead() {
-  return el("section", { class: "reading" }, el("h2", null, "Two scores"),
-    el("p", null, el("strong", null, "official"), " is VLABench's own scorer, quirks included: it reads JSON in a ", el("code", null, "```json"),
-      " fence only, an id written as a string never matches, extra steps cost nothing, and its total is 0.4 skills + 0.4 entities and nothing else, so that a perfect plan gets ",
-      el("strong", null, "80, not 100"), "."),
-    el("p", null, el("strong", null, "grounded"), " reads an answer by what it means: any skill list, \"3\" is 3, all four terms (0.4 skills, 0.4 entities, 0.1 skill with entity, 0.1 exact sub-tasks), so that 100 can be reached. ",
-      el("strong", null, "Plan success"), " is the share of plans that are right as a whole."),
-    el("p", null, "Compare models by intervals, and with the controls: a constant plan, blank images, the base model."));
+  return el(
+    "section",
+    { class: "reading" },
+    el("h2", null, "Two scores"),
+    el(
+      "p",
+      null,
+      el("strong", null, "official"),
+      " is VLABench's own scorer, quirks included: it reads JSON in a ",
+      el("code", null, "```json"),
+      " fence only, an id written as a string never matches, extra steps cost nothing, and its total is ",
+      "0.4 skills + 0.4 entities and nothing else, so that a perfect plan gets ",
+      el("strong", null, "80, not 100"),
+      ".",
+    ),
+    el(
+      "p",
+      null,
+      el("strong", null, "grounded"),
+      ' reads an answer by what it means: any skill list, "3" is 3, all four terms (0.4 skills, 0.4 entities, ',
+      "0.1 skill with entity, 0.1 exact sub-tasks), so that 100 can be reached. ",
+      el("strong", null, "Plan success"),
+      " is the share of plans that are right as a whole.",
+    ),
+    el("p", null, "Compare models by intervals, and with the controls: a constant plan, blank images, the base model."),
+  );
 }
 
 function resultsTable() {
   const { dimensions, models } = report.index;
-  const head = el("thead", null, el("tr", null, el("th", { scope: "col" }, "Model"),
-    el("th", { scope: "col" }, "Macro"), el("th", { scope: "col" }, "Micro"),
-    dimensions.map((dimension) => el("th", { scope: "col" }, examplesLink(dimension, { dimension }))),
-    el("th", { scope: "col", title: "examples answered" }, "n")));
-  const bodies = TABLE.map(([scorer, metric, title, top]) => el("tbody", null,
-    el("tr", { class: "group" }, el("th", { colspan: dimensions.length + 4, scope: "rowgroup" }, title, el("small", null, ` of ${top}`))),
-    report.overview.models.map((of, model) => resultsRow(of, model, scorer, metric, top))));
+  const head = el(
+    "thead",
+    null,
+    el(
+      "tr",
+      null,
+      el("th", { scope: "col" }, "Model"),
+      el("th", { scope: "col" }, "Macro"),
+      el("th", { scope: "col" }, "Micro"),
+      dimensions.map((dimension) => el("th", { scope: "col" }, examplesLink(dimension, { dimension }))),
+      el("th", { scope: "col", title: "examples answered" }, "n"),
+    ),
+  );
+  const bodies = TABLE.map(([scorer, metric, title, top]) =>
+    el(
+      "tbody",
+      null,
+      el(
+        "tr",
+        { class: "group" },
+        el("th", { colspan: dimensions.length + 4, scope: "rowgroup" }, title, el("small", null, ` of ${top}`)),
+      ),
+      report.overview.models.map((of, model) => resultsRow(of, model, scorer, metric, top)),
+    ),
+  );
   return el("div", { class: "scroll" }, el("table", { class: "results" }, head, bodies));
 }
 
 function resultsRow(of, model, scorer, metric, top) {
   const { dimensions } = report.index;
   const found = of.scores[scorer];
-  const cells = dimensions.map((dimension) => meanCell(found && found.dimensions[dimension] && found.dimensions[dimension][metric], top));
+  const cells = dimensions.map((dimension) =>
+    meanCell(found && found.dimensions[dimension] && found.dimensions[dimension][metric], top),
+  );
   const over = found && Object.keys(found.dimensions).length;
-  const note = found && (found.mixed ? "not one model" : over < dimensions.length ? `over ${over} of ${dimensions.length}` : "");
+  const note =
+    found && (found.mixed ? "not one model" : over < dimensions.length ? `over ${over} of ${dimensions.length}` : "");
   const means = ["macro", "micro"].map((which) =>
-    found && found.mixed ? el("td", { class: "none" }, note) : meanCell(found && found[which][metric], top, note));
-  return el("tr", null, el("th", { scope: "row" }, named(model, of.name)), means, cells,
-    el("td", { class: "count" }, found ? thousands(found.examples) : "0"));
+    found && found.mixed ? el("td", { class: "none" }, note) : meanCell(found && found[which][metric], top, note),
+  );
+  return el(
+    "tr",
+    null,
+    el("th", { scope: "row" }, named(model, of.name)),
+    means,
+    cells,
+    el("td", { class: "count" }, found ? thousands(found.examples) : "0"),
+  );
 }
 
 function meanCell(value, top, note) {
   if (!value) return el("td", { class: "none" }, "missing");
   const [mean, low, high] = value;
-  return el("td", { class: "mean", style: { "--share": `${(100 * mean) / top}%` } }, el("b", null, fixed(mean)),
-    el("small", null, `${fixed(low)}\u2013${fixed(high)}`), note ? el("small", null, note) : null);
+  return el(
+    "td",
+    { class: "mean", style: { "--share": `${(100 * mean) / top}%` } },
+    el("b", null, fixed(mean)),
+    el("small", null, `${fixed(low)}\u2013${fixed(high)}`),
+    note ? el("small", null, note) : null,
+  );
+}
+
+// What each model has over the base, by pairs of answers to the same examples.
+function differences() {
+  const found = report.overview.differences;
+  if (!found) return null;
+  const { dimensions, models } = report.index;
+  const columns = ["Macro", ...dimensions];
+  const head = el(
+    "thead",
+    null,
+    el(
+      "tr",
+      null,
+      ["Model", ...columns, "pairs"].map((title) => el("th", { scope: "col" }, title)),
+    ),
+  );
+  const bodies = found.of.map(({ scorer, metric, models: of }) =>
+    el(
+      "tbody",
+      null,
+      el(
+        "tr",
+        { class: "group" },
+        el("th", { colspan: columns.length + 2, scope: "rowgroup" }, titleOf(scorer, metric)),
+      ),
+      of.map((one, model) =>
+        models[model] === found.base
+          ? null
+          : el(
+              "tr",
+              null,
+              el("th", { scope: "row" }, named(model, models[model])),
+              [one && one.macro, ...dimensions.map((d) => one && one.dimensions[d])].map(differenceCell),
+              el("td", { class: "count" }, thousands(one ? one.examples : 0)),
+            ),
+      ),
+    ),
+  );
+  return el(
+    "section",
+    null,
+    el("h2", null, `Against ${found.base}`),
+    el(
+      "p",
+      { class: "lead" },
+      "Points over it on the examples that both answered, with 95 % intervals of the difference. ",
+      "\u25b2 better and \u25bc worse where the interval leaves out 0, \u223c where it does not.",
+    ),
+    el("div", { class: "scroll" }, el("table", { class: "results differences" }, head, bodies)),
+  );
+}
+
+const titleOf = (scorer, metric) => TABLE.find((row) => row[0] === scorer && row[1] === metric)[2];
+
+function differenceCell(value) {
+  if (!value) return el("td", { class: "none" }, "missing");
+  const [mean, low, high] = value;
+  const kind = low > 0 ? "better" : high < 0 ? "worse" : "unclear";
+  return el(
+    "td",
+    { class: kind },
+    el("b", null, { better: "\u25b2", worse: "\u25bc", unclear: "\u223c" }[kind], " ", signed(mean)),
+    el("small", null, `${signed(low)} to ${signed(high)}`),
+  );
+}
+
+function signed(value) {
+  if (fixed(Math.abs(value)) === "0.0") return "0.0";
+  return `${value < 0 ? "\u2212" : "+"}${fixed(Math.abs(value))}`;
 }
 
 function scoreFigure(scorer, top) {
   const columns = [...report.index.dimensions, "macro"];
-  const rows = report.overview.models.map(({ name, scores }, model) => {
-    const found = scores[scorer];
-    const values = found ? report.index.dimensions.map((d) => found.dimensions[d] && found.dimensions[d].total_score) : [];
-    return { model, name, values: [...values, found && found.complete ? found.macro.total_score : null] };
-  }).map((row) => ({ ...row, values: columns.map((_, at) => row.values[at] || null) }));
+  const rows = report.overview.models
+    .map(({ name, scores }, model) => {
+      const found = scores[scorer];
+      const values = found
+        ? report.index.dimensions.map((d) => found.dimensions[d] && found.dimensions[d].total_score)
+        : [];
+      return { model, name, values: [...values, found && found.complete ? found.macro.total_score : null] };
+    })
+    .map((row) => ({ ...row, values: columns.map((_, at) => row.values[at] || null) }));
   const caption = `Total score, ${scorer} rules, of ${top}; lines are 95 % intervals, \u2013 is missing`;
-  return figure(caption, (width) => intervals(width, caption, top, columns, rows), rows.map(({ model, name }) => [model, name]));
-}
-
-// ---- what went wrong, of all dimensions or one
-
-function breakdown() {
-  const body = el("div");
-  const draw = () => body.replaceChildren(lengths(), outcomes(), errors(), confusion(draw));
-  draw();
-  const dimensions = [["", "all dimensions"], ...report.index.dimensions.map((d) => [d, d])];
-  return el("section", null, el("h2", null, "What went wrong"),
-    el("div", { class: "controls" }, choice("Count over", "breakdown", dimensions, chosen.dimension, (value) => {
-      chosen.dimension = value;
-      draw();
-    })),
-    body);
-}
-
-const inScope = (of) => Object.entries(of).filter(([dimension, value]) => value && (!chosen.dimension || dimension === chosen.dimension)).map(([, value]) => value);
-
-function lengths() {
-  const rows = report.overview.models.map(({ name, diagnoses }, model) => {
-    const sums = new Map();
-    for (const { by_length: byLength } of inScope(diagnoses)) {
-      for (const [length, found] of Object.entries(byLength)) {
-        const sum = sums.get(+length) || { examples: 0, total_score: 0, plan_success: 0 };
-        for (const metric of ["total_score", "plan_success"]) sum[metric] += found[metric] * found.examples;
-        sum.examples += found.examples;
-        sums.set(+length, sum);
-      }
-    }
-    return { model, name, sums };
-  }).filter(({ sums }) => sums.size);
-  if (!rows.length) return el("p", { class: "none" }, "Scores by length of plan are missing: no ground truth at hand.");
-  const columns = [...new Set(rows.flatMap(({ sums }) => [...sums.keys()]))].sort((a, b) => a - b);
-  const drawn = (metric, caption) => figure(caption, (width) => lines(width, caption, 100, columns.map((n) => plural(n, "step")),
-    rows.map(({ model, name, sums }) => ({ model, name, values: columns.map((n) => {
-      const sum = sums.get(n);
-      return sum ? { mean: sum[metric] / sum.examples, examples: sum.examples } : null;
-    }) }))), rows.map(({ model, name }) => [model, name]));
-  return el("div", { class: "figures" }, el("h3", null, "By length of the ground truth"),
-    drawn("plan_success", "Plan success by steps in the ground truth, of 100"),
-    drawn("total_score", "Total score, grounded, by steps in the ground truth, of 100"));
-}
-
-function outcomes() {
-  const counts = report.overview.models.map(({ counts: of }, model) => outcomeCounts(inScope(of), model));
-  return el("div", null, el("h3", null, "Outcomes"),
-    countTable(OUTCOMES.map(([name, text, outcome]) => [text, "", counts.map((of) => [of[name], of.answered]),
-      (model) => outcome && { model: report.index.models[model], outcome, dimension: chosen.dimension }])));
-}
-
-function outcomeCounts(found, model) {
-  const sum = (read) => found.length && found.every((one) => read(one) !== undefined) ? found.reduce((total, one) => total + read(one), 0) : null;
-  const status = (scorer, name) => sum(({ outcomes: of }) => of[scorer] ? of[scorer][name] || 0 : undefined);
-  const examples = (name) => sum(({ examples: of }) => of[name]);
-  return {
-    answered: examples("answered"), right: rightAnswers(model),
-    grounded_ok: status("grounded", "ok"), grounded_format: status("grounded", "format_error"),
-    official_ok: status("official", "ok"), official_format: status("official", "format_error"), official_score: status("official", "score_error"),
-    cut: examples("cut_by_length"), machine: examples("machine_failure"), bad: examples("bad_example"),
-  };
-}
-
-function rightAnswers(model) {
-  const { index } = report;
-  const bit = 1 << index.flags.indexOf("right");
-  const dimension = index.dimensions.indexOf(chosen.dimension);
-  return index.answers[model].flags.filter((flags, at) => flags & bit && (dimension < 0 || index.tasks[index.examples.task[at]][1] === dimension)).length;
-}
-
-function errors() {
-  const of = report.overview.models.map(({ diagnoses }) => inScope(diagnoses));
-  const sum = (found, read) => found.length ? found.reduce((total, one) => total + read(one), 0) : null;
-  return el("div", null, el("h3", null, "Errors"),
-    el("p", { class: "lead" }, "Answers with each error; one answer may have several."),
-    countTable(report.overview.error_labels.map((label) => [words(label), MEANING[label] || "",
-      of.map((found) => [sum(found, (one) => one.labels[label]), sum(found, (one) => one.answers)]),
-      (model) => ({ model: report.index.models[model], error: label, dimension: chosen.dimension })])));
-}
-
-// Rows of [text, explanation, [[count, of how many] of each model], filters of the examples counted in a cell].
-function countTable(rows) {
-  const head = el("tr", null, el("th", { scope: "col" }, ""), report.overview.models.map(({ name }, model) => el("th", { scope: "col" }, named(model, name))));
-  return el("div", { class: "scroll" }, el("table", { class: "counts" }, el("thead", null, head), el("tbody", null,
-    rows.map(([text, explanation, values, filters]) => el("tr", null,
-      el("th", { scope: "row" }, text, explanation ? el("small", null, explanation) : null),
-      values.map(([count, total], model) => countCell(count, total, filters(model))))))));
-}
-
-function countCell(count, total, filters) {
-  if (count === null) return el("td", { class: "none" }, "missing");
-  const share = total ? (100 * count) / total : 0;
-  return el("td", { class: "mean", style: { "--share": `${Math.min(100, share)}%` } },
-    filters && count ? examplesLink(thousands(count), filters) : el("b", null, thousands(count)),
-    total ? el("small", null, `${fixed(share)} %`) : null);
+  return figure(
+    caption,
+    (width) => intervals(width, caption, top, columns, rows),
+    rows.map(({ model, name }) => [model, name]),
+  );
 }
 
 function examplesLink(text, filters) {
   return el("a", { href: writeRoute({ page: "examples", place: null, filters }) }, text);
 }
 
-function confusion(draw) {
-  const models = report.overview.models;
-  const counts = {};
-  for (const one of inScope(models[chosen.confusion].diagnoses)) {
-    for (const [skill, found] of Object.entries(one.confusion)) {
-      for (const [name, count] of Object.entries(found)) {
-        counts[skill] = counts[skill] || {};
-        counts[skill][name] = (counts[skill][name] || 0) + count;
-      }
-    }
-  }
-  const skills = Object.keys(counts);
-  const others = new Set(Object.values(counts).flatMap(Object.keys));
-  const columns = [...skills, ...[...others].filter((name) => !skills.includes(name)).sort((a, b) => rank(a) - rank(b))];
-  return el("div", null, el("h3", null, "Skill confusion"),
-    el("div", { class: "controls" }, choice("Model", "confusion", models.map(({ name }, model) => [String(model), `${letter(model)}  ${name}`]),
-      String(chosen.confusion), (value) => {
-        chosen.confusion = Number(value);
-        draw();
-      })),
-    skills.length ? el("div", { class: "scroll" }, el("table", { class: "confusion" },
-      el("caption", null, "Rows: skill of the ground truth. Columns: skill in the answer at that place. Percent of the row, and count."),
-      el("thead", null, el("tr", null, el("td"), columns.map((name) => el("th", { scope: "col" }, words(name))))),
-      el("tbody", null, skills.map((skill) => confusionRow(skill, counts[skill], columns)))))
-      : el("p", { class: "none" }, "Missing: no answer of this model could be compared."));
-}
-
-const rank = (name) => (name === "missing" ? 2 : name === "other" ? 1 : 0);
-
-function confusionRow(skill, found, columns) {
-  const total = Object.values(found).reduce((a, b) => a + b, 0);
-  return el("tr", null, el("th", { scope: "row" }, words(skill)), columns.map((name) => {
-    const count = found[name] || 0;
-    const share = (100 * count) / total;
-    return el("td", { class: name === skill ? "same" : "other", style: { "--heat": `${share}%` } },
-      count ? [el("b", null, `${share.toFixed(0)} %`), el("small", null, thousands(count))] : "\u00b7");
-  }));
-}
-
 function settingsOf({ name, settings, provenance }, model) {
-  const rows = (title, of) => [el("tr", { class: "group" }, el("th", { colspan: 2 }, title)), of.map(([label, value, byDimension]) =>
-    el("tr", null, el("th", { scope: "row" }, label), el("td", null, value !== null ? value
-      : el("dl", null, Object.entries(byDimension).map(([dimension, one]) => [el("dt", null, dimension), el("dd", null, one)])))))];
-  return el("details", { class: "settings" }, el("summary", null, named(model, name)),
-    el("div", { class: "scroll" }, el("table", null, el("tbody", null, rows("Settings", settings), rows("Provenance", provenance)))));
+  const rows = (title, of) => [
+    el("tr", { class: "group" }, el("th", { colspan: 2 }, title)),
+    of.map(([label, value, byDimension]) =>
+      el(
+        "tr",
+        null,
+        el("th", { scope: "row" }, label),
+        el(
+          "td",
+          null,
+          value !== null
+            ? value
+            : el(
+                "dl",
+                null,
+                Object.entries(byDimension).map(([dimension, one]) => [el("dt", null, dimension), el("dd", null, one)]),
+              ),
+        ),
+      ),
+    ),
+  ];
+  return el(
+    "details",
+    { class: "settings" },
+    el("summary", null, named(model, name)),
+    el(
+      "div",
+      { class: "scroll" },
+      el("table", null, el("tbody", null, rows("Settings", settings), rows("Provenance", provenance))),
+    ),
+  );
 }

@@ -1,0 +1,296 @@
+// What went wrong, over all dimensions or one: scores by length of plan, outcomes, errors, skill confusion.
+
+const MEANING = {
+  unparsable: "the text holds no skill list",
+  ids_as_strings: "ids written as strings, which the official scorer never matches",
+  wrong_skill: "another skill than the step of the ground truth",
+  wrong_entity: "the skill is right, the object is not",
+  wrong_container: "the skill is right, the place is not",
+  wrong_order: "a step is there, but not in its turn",
+  missing_step: "a step of the ground truth has no counterpart",
+  extra_step: "a step of the answer has no counterpart",
+};
+
+const OUTCOMES = [
+  ["answered", "answered", null],
+  ["right", "whole plan right", "right"],
+  ["grounded_ok", "plan read (grounded)", null],
+  ["grounded_format", "format error, grounded: no plan in the text", "format_error"],
+  ["official_ok", "plan read (official)", null],
+  ["official_format", "format error, official: no JSON in a json fence", "official_format_error"],
+  ["official_score", "score error, official: a plan its scorer trips over", "official_score_error"],
+  ["cut", "cut by the token limit", "cut_by_length"],
+  ["machine", "machine failure: no answer, not scored", "machine_failure"],
+  ["bad", "bad example: not asked, not scored", "bad_example"],
+];
+
+const chosen = { dimension: "", confusion: 0 };
+
+function breakdown() {
+  const body = el("div");
+  const draw = () => body.replaceChildren(lengths(), outcomes(), errors(), confusion(draw));
+  draw();
+  const dimensions = [["", "all dimensions"], ...report.index.dimensions.map((d) => [d, d])];
+  return el(
+    "section",
+    null,
+    el("h2", null, "What went wrong"),
+    el(
+      "div",
+      { class: "controls" },
+      choice("Count over", "breakdown", dimensions, chosen.dimension, (value) => {
+        chosen.dimension = value;
+        draw();
+      }),
+    ),
+    body,
+  );
+}
+
+const inScope = (of) =>
+  Object.entries(of)
+    .filter(([dimension, value]) => value && (!chosen.dimension || dimension === chosen.dimension))
+    .map(([, value]) => value);
+
+function lengths() {
+  const rows = report.overview.models
+    .map(({ name, diagnoses }, model) => {
+      const sums = new Map();
+      for (const { by_length: byLength } of inScope(diagnoses)) {
+        for (const [length, found] of Object.entries(byLength)) {
+          const sum = sums.get(+length) || { examples: 0, total_score: 0, plan_success: 0 };
+          for (const metric of ["total_score", "plan_success"]) sum[metric] += found[metric] * found.examples;
+          sum.examples += found.examples;
+          sums.set(+length, sum);
+        }
+      }
+      return { model, name, sums };
+    })
+    .filter(({ sums }) => sums.size);
+  if (!rows.length) return el("p", { class: "none" }, "Scores by length of plan are missing: no ground truth at hand.");
+  const columns = [...new Set(rows.flatMap(({ sums }) => [...sums.keys()]))].sort((a, b) => a - b);
+  const drawn = (metric, caption) =>
+    figure(
+      caption,
+      (width) =>
+        lines(
+          width,
+          caption,
+          100,
+          columns.map((n) => plural(n, "step")),
+          rows.map(({ model, name, sums }) => ({
+            model,
+            name,
+            values: columns.map((n) => {
+              const sum = sums.get(n);
+              return sum ? { mean: sum[metric] / sum.examples, examples: sum.examples } : null;
+            }),
+          })),
+        ),
+      rows.map(({ model, name }) => [model, name]),
+    );
+  return el(
+    "div",
+    { class: "figures" },
+    el("h3", null, "By length of the ground truth"),
+    drawn("plan_success", "Plan success by steps in the ground truth, of 100"),
+    drawn("total_score", "Total score, grounded, by steps in the ground truth, of 100"),
+  );
+}
+
+function outcomes() {
+  const counts = report.overview.models.map(({ counts: of }, model) => outcomeCounts(inScope(of), model));
+  return el(
+    "div",
+    null,
+    el("h3", null, "Outcomes"),
+    countTable(
+      OUTCOMES.map(([name, text, outcome]) => [
+        text,
+        "",
+        counts.map((of) => [of[name], of.answered]),
+        (model) => outcome && { model: report.index.models[model], outcome, dimension: chosen.dimension },
+      ]),
+    ),
+  );
+}
+
+function outcomeCounts(found, model) {
+  const sum = (read) =>
+    found.length && found.every((one) => read(one) !== undefined)
+      ? found.reduce((total, one) => total + read(one), 0)
+      : null;
+  const status = (scorer, name) => sum(({ outcomes: of }) => (of[scorer] ? of[scorer][name] || 0 : undefined));
+  const examples = (name) => sum(({ examples: of }) => of[name]);
+  return {
+    answered: examples("answered"),
+    right: rightAnswers(model),
+    grounded_ok: status("grounded", "ok"),
+    grounded_format: status("grounded", "format_error"),
+    official_ok: status("official", "ok"),
+    official_format: status("official", "format_error"),
+    official_score: status("official", "score_error"),
+    cut: examples("cut_by_length"),
+    machine: examples("machine_failure"),
+    bad: examples("bad_example"),
+  };
+}
+
+function rightAnswers(model) {
+  const { index } = report;
+  const bit = 1 << index.flags.indexOf("right");
+  const dimension = index.dimensions.indexOf(chosen.dimension);
+  return index.answers[model].flags.filter(
+    (flags, at) => flags & bit && (dimension < 0 || index.tasks[index.examples.task[at]][1] === dimension),
+  ).length;
+}
+
+function errors() {
+  const of = report.overview.models.map(({ diagnoses }) => inScope(diagnoses));
+  const sum = (found, read) => (found.length ? found.reduce((total, one) => total + read(one), 0) : null);
+  return el(
+    "div",
+    null,
+    el("h3", null, "Errors"),
+    el("p", { class: "lead" }, "Answers with each error; one answer may have several."),
+    countTable(
+      report.overview.error_labels.map((label) => [
+        words(label),
+        MEANING[label] || "",
+        of.map((found) => [sum(found, (one) => one.labels[label]), sum(found, (one) => one.answers)]),
+        (model) => ({ model: report.index.models[model], error: label, dimension: chosen.dimension }),
+      ]),
+    ),
+  );
+}
+
+// Rows of [text, explanation, [[count, of how many] of each model], filters of the examples counted in a cell].
+function countTable(rows) {
+  const head = el(
+    "tr",
+    null,
+    el("th", { scope: "col" }, ""),
+    report.overview.models.map(({ name }, model) => el("th", { scope: "col" }, named(model, name))),
+  );
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "counts" },
+      el("thead", null, head),
+      el(
+        "tbody",
+        null,
+        rows.map(([text, explanation, values, filters]) =>
+          el(
+            "tr",
+            null,
+            el("th", { scope: "row" }, text, explanation ? el("small", null, explanation) : null),
+            values.map(([count, total], model) => countCell(count, total, filters(model))),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function countCell(count, total, filters) {
+  if (count === null) return el("td", { class: "none" }, "missing");
+  const share = total ? (100 * count) / total : 0;
+  return el(
+    "td",
+    { class: "mean", style: { "--share": `${Math.min(100, share)}%` } },
+    filters && count ? examplesLink(thousands(count), filters) : el("b", null, thousands(count)),
+    total ? el("small", null, `${fixed(share)} %`) : null,
+  );
+}
+
+function confusion(draw) {
+  const models = report.overview.models;
+  const counts = {};
+  for (const one of inScope(models[chosen.confusion].diagnoses)) {
+    for (const [skill, found] of Object.entries(one.confusion)) {
+      for (const [name, count] of Object.entries(found)) {
+        counts[skill] = counts[skill] || {};
+        counts[skill][name] = (counts[skill][name] || 0) + count;
+      }
+    }
+  }
+  const skills = Object.keys(counts);
+  const others = new Set(Object.values(counts).flatMap(Object.keys));
+  const columns = [
+    ...skills,
+    ...[...others].filter((name) => !skills.includes(name)).sort((a, b) => rank(a) - rank(b)),
+  ];
+  return el(
+    "div",
+    null,
+    el("h3", null, "Skill confusion"),
+    el(
+      "div",
+      { class: "controls" },
+      choice(
+        "Model",
+        "confusion",
+        models.map(({ name }, model) => [String(model), `${letter(model)}  ${name}`]),
+        String(chosen.confusion),
+        (value) => {
+          chosen.confusion = Number(value);
+          draw();
+        },
+      ),
+    ),
+    skills.length
+      ? el(
+          "div",
+          { class: "scroll" },
+          el(
+            "table",
+            { class: "confusion" },
+            el(
+              "caption",
+              null,
+              "Rows: skill of the ground truth. Columns: skill in the answer at that place. ",
+              "Percent of the row, and count.",
+            ),
+            el(
+              "thead",
+              null,
+              el(
+                "tr",
+                null,
+                el("td"),
+                columns.map((name) => el("th", { scope: "col" }, words(name))),
+              ),
+            ),
+            el(
+              "tbody",
+              null,
+              skills.map((skill) => confusionRow(skill, counts[skill], columns)),
+            ),
+          ),
+        )
+      : el("p", { class: "none" }, "Missing: no answer of this model could be compared."),
+  );
+}
+
+const rank = (name) => (name === "missing" ? 2 : name === "other" ? 1 : 0);
+
+function confusionRow(skill, found, columns) {
+  const total = Object.values(found).reduce((a, b) => a + b, 0);
+  return el(
+    "tr",
+    null,
+    el("th", { scope: "row" }, words(skill)),
+    columns.map((name) => {
+      const count = found[name] || 0;
+      const share = (100 * count) / total;
+      return el(
+        "td",
+        { class: name === skill ? "same" : "other", style: { "--heat": `${share}%` } },
+        count ? [el("b", null, `${share.toFixed(0)} %`), el("small", null, thousands(count))] : "\u00b7",
+      );
+    }),
+  );
+}
