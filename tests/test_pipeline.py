@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from leap.checkpoints import MANIFEST, begin_saving, read_manifest, why_incomplete
 from leap.files import read_json, read_jsonl
+from leap.status import read_status
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
 TRAIN = "training/run-finetuning.py"
@@ -168,10 +169,15 @@ def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(de
     process = start_script(TRAIN, *rare)
     for line in process.stdout:
         if line.startswith("step 2/"):
+            status = read_status(workspace / "logs" / "run" / "status.json")
+            assert (status.state, status.pid) == ("running", process.pid)
             process.send_signal(signal.SIGTERM)
             break
     out, err = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM, err
+    status = read_status(workspace / "logs" / "run" / "status.json")
+    assert (status.state, status.reason) == ("interrupted", "exit status 143")
+    assert 1 <= status.done < STEPS
     [saved] = run.glob("checkpoint-*")
     assert f"stopped by SIGTERM after saving {saved}" in out
     assert run_script(TRAIN, *rare).returncode == 0

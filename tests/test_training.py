@@ -1,8 +1,5 @@
 """What the trainer computes: the loss of a step, data order, what it refuses. Kill and resume are in test_pipeline."""
 
-import signal
-import time
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +11,7 @@ from leap.records import read_rows
 from leap.status import read_status
 from leap.supervision import IGNORED, PlanningCollator
 from leap.trainer import supervised_loss, supervised_positions
-from tests.conftest import REPOSITORY, run_script, start_script
+from tests.conftest import REPOSITORY, run_script
 
 SCRIPT = "training/run-finetuning.py"
 RECIPE = ("--config", REPOSITORY / "configs/training/quickstart.yaml", "--max_steps", 2)
@@ -99,20 +96,3 @@ def test_a_run_keeps_a_status_file_from_first_to_last_step(demo, tmp_path, works
     done = run_script(SCRIPT, *RECIPE, "--output_dir", tmp_path / "run", "--max_steps", 3, "--allow_changes")
     assert done.returncode == 0, done.stderr
     assert (read_status(path).total, read_status(path).done, read_status(path).first_done) == (3, 3, 2)
-
-
-def test_a_preempted_run_says_so_in_its_status(demo, tmp_path, workspace):
-    path = workspace / "logs" / "run" / "status.json"
-    process = start_script(SCRIPT, *RECIPE, "--output_dir", tmp_path / "run", "--max_steps", 1000)
-    limit = time.monotonic() + 150
-    while not path.is_file() or read_status(path).done < 1:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    assert (read_status(path).state, read_status(path).pid) == ("running", process.pid)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM, err
-    status = read_status(path)
-    assert (status.state, status.reason) == ("interrupted", "exit status 143")
-    assert 1 <= status.done < 1000
