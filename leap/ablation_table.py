@@ -18,10 +18,10 @@ from leap.checkpoints import last_complete_checkpoint, read_manifest
 from leap.files import read_json
 from leap.statistics import Estimate, over_seeds
 from leap.vlabench.results import markdown_table, overall, summaries_of
+from leap.vlabench.scoring import TOPS
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")
-TOPS = {"official": 80, "grounded": 100}  # best total score
 _EVALUATED = {
     "last": "the last checkpoint of each training, after the same budget for all",
     "best": "the checkpoint of each training that validated best; its budget is its own",

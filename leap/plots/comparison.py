@@ -29,7 +29,6 @@ from leap.plots.style import (
     HATCHES,
     MACRO,
     SIZE,
-    TOPS,
     Look,
     Published,
     clean_published,
@@ -42,6 +41,7 @@ from leap.plots.style import (
 )
 from leap.vlabench.paired import Difference
 from leap.vlabench.results import Overall
+from leap.vlabench.scoring import TOPS, WEIGHTS
 
 MOST_BARS = 6  # in a group
 
@@ -56,12 +56,7 @@ METRIC_TITLES = {
 }
 
 # What the total is the sum of, by the rules of leap.vlabench.scoring: the official sum stops after two.
-_TERMS = (
-    ("skill_match_score", 0.4),
-    ("entity_match_score", 0.4),
-    ("skill_with_entity_match_score", 0.1),
-    ("exact_match_score", 0.1),
-)
+_TERMS = tuple(WEIGHTS.items())
 TERMS = {"official": _TERMS[:2], "grounded": _TERMS}
 
 

@@ -15,7 +15,6 @@ from leap.plots.marks import Rows, around
 from leap.plots.profiles import rank
 from leap.plots.style import (
     MACRO,
-    TOPS,
     Look,
     Published,
     clean,
@@ -32,6 +31,7 @@ from leap.plots.style import (
 from leap.statistics import Estimate
 from leap.vlabench.names import Curve, base_suffix, curves_in
 from leap.vlabench.results import Overall
+from leap.vlabench.scoring import TOPS
 
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints

@@ -17,7 +17,6 @@ from leap.plots.style import (
     COLUMNS,
     FAINT,
     MACRO,
-    TOPS,
     Published,
     clean_published,
     finish,
@@ -30,6 +29,7 @@ from leap.plots.style import (
 )
 from leap.vlabench.names import base_suffix, curves_in
 from leap.vlabench.results import Overall
+from leap.vlabench.scoring import TOPS
 
 MOST_POLYGONS = 5
 

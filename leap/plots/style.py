@@ -30,7 +30,6 @@ Published = Mapping[str, Mapping[str, float]]
 SIZE = (9.5, 4.6)  # inches
 MACRO = "macro"
 COLUMNS = (*DIMENSIONS, MACRO)
-TOPS = {"official": 80, "grounded": 100}  # best total score
 
 # Okabe-Ito colours, with a hatch, marker and line each, so that neither hue nor print quality is needed.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")

@@ -23,11 +23,12 @@ OFFICIAL_METRICS = (
 )
 GROUNDED_METRICS = (*OFFICIAL_METRICS, "plan_success", "edit_similarity", "precision")
 METRICS = {"official": OFFICIAL_METRICS, "grounded": GROUNDED_METRICS}
+TOPS = {"official": 80, "grounded": 100}  # best total score
 
 # The tasks whose sub-tasks may come in any order (VLABench/configs/evaluation/seq_independent_task.json).
 ORDER_INDEPENDENT_TASKS = frozenset({"cook_dishes", "texas_holdem"})
 
-_WEIGHTS = {
+WEIGHTS = {
     "skill_match_score": 0.4,
     "entity_match_score": 0.4,
     "skill_with_entity_match_score": 0.1,
@@ -67,7 +68,7 @@ def score_official_sequence(predicted: Any, ground_truth: list, order_independen
     except Exception as error:
         return Score("score_error", dict.fromkeys(OFFICIAL_METRICS, 0), f"{type(error).__name__}: {error}"[:200])
     # The official sum walks a dictionary that holds only the first two of its four weighted terms.
-    total = _WEIGHTS["skill_match_score"] * skill + _WEIGHTS["entity_match_score"] * entity
+    total = WEIGHTS["skill_match_score"] * skill + WEIGHTS["entity_match_score"] * entity
     return Score("ok", dict(zip(OFFICIAL_METRICS, (skill, entity, joint, exact, total), strict=True)))
 
 
@@ -99,8 +100,8 @@ def score_steps(steps: list[Step], true: list[Step], order_independent: bool) ->
     plan_true, plan = (([step.skill for step in each], [step[1:] for step in each]) for each in (true, steps))
     nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
     exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true) if nodes_true else 0.0
-    scores = dict(zip(_WEIGHTS, (*_recalls(plan_true, plan), exact), strict=True))
-    scores["total_score"] = sum(weight * scores[name] for name, weight in _WEIGHTS.items())
+    scores = dict(zip(WEIGHTS, (*_recalls(plan_true, plan), exact), strict=True))
+    scores["total_score"] = sum(weight * scores[name] for name, weight in WEIGHTS.items())
     scores["plan_success"] = 100.0 if _same_plan(true, steps, order_independent) else 0.0
     scores["edit_similarity"] = 100 * (1 - _edit_distance(true, steps) / max(len(true), len(steps)))
     scores["precision"] = _recall(steps, true)
