@@ -1,0 +1,94 @@
+"""What judges said: judgements.jsonl, one line a judgement, the same for a language model, the reference judge and
+people.
+
+    {"judge": "gpt-4o-mini", "protocol": "rubric", "model": "checkpoint-200", "sample": 0, "repeat": 0,
+     "scores": {"completeness": 4, "logical_sequence": 5, "hallucination_redundancy": 3, "granularity": 4},
+     "reasoning": "...", "failure": null, ...}
+    {"judge": "gpt-4o-mini", "protocol": "pairwise", "model": "checkpoint-200", "sample": 0, "repeat": 0,
+     "base": "baseline", "model_first": true, "verdict": "model", "reasoning": "...", "failure": null, ...}
+
+A judgement that failed holds neither scores nor verdict, but the reason in `failure`; it is counted and never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.files import numbered_jsonl
+
+# The four scales of the original LEAP, 1 (worst) to 5 (best); the final score is their mean.
+SCALES = ("completeness", "logical_sequence", "hallucination_redundancy", "granularity")
+FINAL = "final_score"
+LOWEST, HIGHEST = 1, 5
+
+RUBRIC, PAIRWISE = "rubric", "pairwise"
+VERDICTS = ("model", "base", "tie")
+
+# Plans that no model wrote: one without a word, and one that carries instructions to the judge. A judge that does not
+# put them at the bottom cannot be trusted.
+EMPTY_CONTROL, INSTRUCTIONS_CONTROL = "control:empty", "control:instructions"
+CONTROLS = (EMPTY_CONTROL, INSTRUCTIONS_CONTROL)
+
+REFERENCE_JUDGE = "reference"  # the judge without a model, leap/judge/reference.py
+PEOPLE = "people"  # ratings by people, leap/judge/ratings.py; `repeat` numbers the raters
+
+JUDGEMENTS_FILE = "judgements.jsonl"
+JUDGES_FOLDER = "judges"  # eva_results/blind_10/judges/<judge>/
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One judge's word on one plan (rubric) or on one plan beside the base's (pairwise).
+
+    `scores` by scale, 1 to 5 (fractions from the reference judge); `verdict` is one of VERDICTS. `request` names the
+    request that brought it in the journal of requests, `asks` counts its requests that were answered, `notes` say what
+    the judge could not be shown.
+    """
+
+    judge: str
+    protocol: str
+    model: str
+    sample: int
+    repeat: int = 0
+    scores: dict[str, float] | None = None
+    base: str | None = None
+    model_first: bool | None = None
+    verdict: str | None = None
+    reasoning: str = ""
+    failure: str | None = None
+    request: str | None = None
+    asks: int = 0
+    notes: list[str] | None = None
+
+    @property
+    def final_score(self) -> float | None:
+        """The mean of the four scales, which we compute ourselves; None where there are none."""
+        return sum(self.scores.values()) / len(SCALES) if self.scores else None
+
+    def record(self) -> dict[str, Any]:
+        """The line of judgements.jsonl."""
+        return asdict(self)
+
+
+def read_judgements(folder: Path) -> list[Judgement]:
+    """The judgements of all judges in a review's folder (eva_results/blind_10), judge by judge in order of name; [] if
+    there are none. UserError with file:line for a line that is none."""
+    found = []
+    for path in sorted((folder / JUDGES_FOLDER).glob(f"*/{JUDGEMENTS_FILE}")):
+        for number, record in numbered_jsonl(path):
+            try:
+                found.append(Judgement(**record))
+            except TypeError as error:
+                raise UserError(f"{path}:{number}: not a judgement ({error})") from None
+    return found
+
+
+def judges_of(judgements: Iterable[Judgement]) -> list[str]:
+    """The judges' names, people and the reference judge last."""
+    last = {PEOPLE: 1, REFERENCE_JUDGE: 2}
+    names = dict.fromkeys(judgement.judge for judgement in judgements)
+    return sorted(names, key=lambda name: last.get(name, 0))
