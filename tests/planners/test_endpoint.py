@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.planners import Answer, MachineFailure, Query, UnreadablePicture, endpoint, open_planner
+from leap import endpoint
+from leap.endpoint import Endpoint
+from leap.planners import Answer, MachineFailure, Query, UnreadablePicture, open_planner
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.options import EvaluationOptions
 from tests.planners.endpoint_server import Reply, completion, serving
@@ -27,9 +29,9 @@ def server():
         yield running
 
 
-def planner_of(server, **options) -> EndpointPlanner:
+def planner_of(server, max_new_tokens=512, **options) -> EndpointPlanner:
     options = {"concurrency": 1, "backoff_s": 0.01, "max_retries": 3, "request_timeout_s": 10.0} | options
-    return EndpointPlanner(server.url, "served", SECRET, **options)
+    return EndpointPlanner(Endpoint(server.url, "served", SECRET, **options), max_new_tokens=max_new_tokens)
 
 
 def query(text="plan", *pictures: Path, blank=False) -> Query:
@@ -254,7 +256,9 @@ def test_an_endpoint_that_refuses_every_prompt_in_the_same_words_stops_the_run(s
 def test_nothing_at_the_address_stops_the_run_soon():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        planner = EndpointPlanner(f"http://127.0.0.1:{closed.getsockname()[1]}/v1", "m", concurrency=4, backoff_s=0.01)
+        planner = EndpointPlanner(
+            Endpoint(f"http://127.0.0.1:{closed.getsockname()[1]}/v1", "m", concurrency=4, backoff_s=0.01)
+        )
         began = time.monotonic()
         with pytest.raises(UserError, match=r"12 requests in a row .* to http://127.0.0.1:\d+/v1 failed .*Errno"):
             ask(planner, *[query(f"{i}") for i in range(4500)])
@@ -318,8 +322,8 @@ def test_the_identity_says_what_was_asked_of_whom_and_holds_no_secret(server):
     assert plain.identity()["endpoint"] == server.url
     assert planner_of(server, concurrency=5, max_retries=1).identity() == plain.identity()
     assert planner_of(server, max_new_tokens=9).identity() != plain.identity()
-    assert EndpointPlanner(server.url, "other").identity() != plain.identity()
-    named = [EndpointPlanner(url, "m", endpoint_id="sha") for url in (server.url, "http://elsewhere/v1")]
+    assert EndpointPlanner(Endpoint(server.url, "other")).identity() != plain.identity()
+    named = [EndpointPlanner(Endpoint(url, "m"), "sha") for url in (server.url, "http://elsewhere/v1")]
     assert named[0].identity() == named[1].identity()
     assert (len(plain.notes), named[0].notes) == (1, [])
     assert SECRET not in json.dumps(plain.identity())
@@ -327,7 +331,7 @@ def test_the_identity_says_what_was_asked_of_whom_and_holds_no_secret(server):
 
 def test_a_password_in_the_address_goes_to_the_server_and_nowhere_else(server):
     server.reply_in_turn(Reply({"error": {"message": "no"}}, 500))
-    planner = EndpointPlanner(server.url.replace("//", "//me:pass%3Aword@"), "m", max_retries=0)
+    planner = EndpointPlanner(Endpoint(server.url.replace("//", "//me:pass%3Aword@"), "m", max_retries=0))
     failure = ask(planner, query())["plan"]
     assert planner.identity()["endpoint"] == server.url
     assert "pass" not in f"{failure} {planner.identity()}"
@@ -337,14 +341,14 @@ def test_a_password_in_the_address_goes_to_the_server_and_nowhere_else(server):
 def test_an_address_that_is_none_is_an_error_that_does_not_repeat_it():
     for wrong in ("me:password@host/v1", "ftp://me:password@host", "http://me:password@host:x/v1", "http://h?password"):
         with pytest.raises(UserError, match="must be http") as error:
-            EndpointPlanner(wrong, "m")
+            Endpoint(wrong, "m")
         assert "password" not in str(error.value)
 
 
 def test_a_key_that_no_header_can_carry_is_an_error_that_does_not_repeat_it():
     for wrong in (SECRET + "\n", "clef-\xe9" + SECRET):
         with pytest.raises(UserError, match="OPENAI_API_KEY holds") as error:
-            EndpointPlanner("http://127.0.0.1:9/v1", "m", wrong)
+            Endpoint("http://127.0.0.1:9/v1", "m", wrong)
         assert SECRET not in str(error.value)
 
 

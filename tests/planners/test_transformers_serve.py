@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from configs.config import WorkspaceConfig
+from leap.endpoint import Endpoint
 from leap.models import load_processor, load_weights
 from leap.planners import Query
 from leap.planners.endpoint import EndpointPlanner
@@ -61,7 +62,9 @@ def test_a_served_model_gives_the_answers_of_the_same_model_here(demo, lively, s
         Query(f"{example.task} {example.number}", example.task, [{"role": "user", "content": writer.write(example)}])
         for example in examples
     ]
-    planner = EndpointPlanner(served, str(lively), max_new_tokens=NEW_TOKENS, concurrency=2, request_timeout_s=60)
+    planner = EndpointPlanner(
+        Endpoint(served, str(lively), concurrency=2, request_timeout_s=60), max_new_tokens=NEW_TOKENS
+    )
     answers = {query.key: answer for found in planner.answer(planner.batches(queries)) for query, answer in found}
 
     model, processor = load_weights(lively, "float32").eval(), load_processor(lively)

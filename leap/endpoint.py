@@ -1,0 +1,310 @@
+"""An OpenAI-compatible endpoint over the `openai` client: who it is, how often to try, when to give up.
+
+What a planner and a judge share. Only the address that the user named is contacted; a redirect is not followed, and no
+proxy stands before this machine itself. The key comes from OPENAI_API_KEY and is neither stored nor printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import email.utils
+import io
+import ipaddress
+import itertools
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import openai
+from PIL import Image
+
+from configs.errors import UserError
+from leap.images import intact_bytes
+
+T = TypeVar("T")
+Job = TypeVar("Job")
+
+LONGEST_WAIT_S = 120.0  # between two tries, whatever Retry-After asks for
+CONNECT_TIMEOUT_S = 10.0
+STARTING_REQUESTS = 3  # times `concurrency`: so many fail without a single answer before a run stops
+
+_BUSY = (429, 503)  # the endpoint works and asks for patience
+_PASSING = (408, 409, 425, *_BUSY)  # besides all from 500
+
+
+class NoAnswer(Exception):
+    """A request that brought no answer: whether to try `again`, whether the endpoint is only `busy`, and for how many
+    seconds it asks to wait. `status` is that of an HTTP error, else None: then the endpoint may have done, and charged
+    for, the work. `body` is what came instead of an answer."""
+
+    def __init__(
+        self,
+        reason: str,
+        again: bool = True,
+        busy: bool = False,
+        wait_s: float | None = None,
+        status: int | None = None,
+        body: str = "",
+    ) -> None:
+        super().__init__(reason)
+        self.again, self.busy, self.wait_s, self.status, self.body = again, busy, wait_s, status, body
+
+
+class Attempts:
+    """What a caller wants to know of the tries of one request; these do nothing."""
+
+    async def before(self) -> None:
+        """A request is about to be sent."""
+
+    def failed(self, failure: NoAnswer) -> None:
+        """It brought no answer."""
+
+
+class Endpoint:
+    """One served model. Up to `concurrency` requests are in flight."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        request_timeout_s: float = 300.0,
+        max_retries: int = 6,
+        backoff_s: float = 1.0,
+        model_flag: str = "--model",
+    ) -> None:
+        """`base_url` may carry user:password@, which goes along as basic authentication and nowhere else.
+
+        A request ends after `request_timeout_s` and is tried again up to `max_retries` times, first after about
+        `backoff_s`, then after twice as long, and so on. `model_flag` is how the user names the model. UserError for an
+        address that is none, or a key that is none.
+        """
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise UserError("OPENAI_API_KEY holds a line break or another character that no request can carry")
+        self.address, self._headers = _address(base_url)
+        self.model, self.concurrency = model, concurrency
+        self.request_timeout_s, self.max_retries, self.backoff_s = request_timeout_s, max_retries, backoff_s
+        self._api_key, self._model_flag = api_key, model_flag
+        self._answered, self._failures, self._last_kind = False, 0, ""
+
+    def work(self, jobs: Iterable[Job], do: Callable[[openai.AsyncOpenAI, Job], Awaitable[T]]) -> Iterator[list[T]]:
+        """What `do` makes of each job, up to `concurrency` at once, in any order; a job is taken when it can begin.
+
+        An exception of one job comes out after the results that were there with it. Closing the generator, or Ctrl-C,
+        drops what is in flight.
+        """
+        jobs = iter(jobs)
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            client = self._client()
+            doing: set[asyncio.Task] = set()
+            try:
+                while True:
+                    for job in itertools.islice(jobs, self.concurrency - len(doing)):
+                        doing.add(loop.create_task(do(client, job)))
+                    if not doing:
+                        return
+                    done, doing = runner.run(asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED))
+                    errors = [error for task in done if (error := task.exception())]
+                    results = [task.result() for task in done if not task.exception()]
+                    if results:
+                        yield results
+                    if errors:
+                        raise errors[0]
+            finally:
+                runner.run(_drop(doing, client))
+
+    async def ask(
+        self,
+        client: openai.AsyncOpenAI,
+        request: dict[str, Any],
+        read: Callable[[bytes], T],
+        attempts: Attempts | None = None,
+    ) -> T:
+        """Send one chat completion until it brings an answer; what `read` makes of its body, in which it raises
+        ValueError if that is none.
+
+        NoAnswer if the last try brought none either. UserError if the endpoint refuses key, model or address, or gives
+        no answer to many requests in a row.
+        """
+        attempts = attempts or Attempts()
+        for tries in itertools.count(1):
+            await attempts.before()
+            try:
+                answer = await self._try(client, request, read)
+            except NoAnswer as failure:
+                attempts.failed(failure)
+                self._note(failure)
+                if not failure.again or tries > self.max_retries:
+                    if tries > 1:
+                        failure.args = (f"{failure}; tried {tries} times",)
+                    raise
+                await asyncio.sleep(self._pause_s(tries, failure.wait_s))
+            else:
+                self._answered, self._failures = True, 0
+                return answer
+        raise AssertionError("unreachable")
+
+    def shown(self, text: str) -> str:
+        """`text` as one short line that can be stored: without the key, which some endpoints send back."""
+        return self.redacted(" ".join(text.split()))[:400]
+
+    def redacted(self, text: str) -> str:
+        """`text` without the key."""
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+    def _client(self) -> openai.AsyncOpenAI:
+        here = _is_this_machine(self.address)
+        without_tls = here and self.address.startswith("http:")  # loading certificates takes a while
+        return openai.AsyncOpenAI(
+            api_key=self._api_key or "none",
+            base_url=self.address,
+            default_headers=self._headers,
+            max_retries=0,
+            timeout=openai.Timeout(self.request_timeout_s, connect=min(CONNECT_TIMEOUT_S, self.request_timeout_s)),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, trust_env=not here, verify=not without_tls
+            ),
+        )
+
+    async def _try(self, client: openai.AsyncOpenAI, request: dict[str, Any], read: Callable[[bytes], T]) -> T:
+        try:
+            # The client's own limit is one on silence: a trickle of bytes would outlast it.
+            async with asyncio.timeout(self.request_timeout_s):
+                response = await client.chat.completions.with_raw_response.create(**request)
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {self.request_timeout_s:g} s") from None
+        except openai.APIConnectionError as error:  # its timeouts too
+            raise NoAnswer(self.shown(f"connection to {self.address} failed ({_cause(error)})")) from None
+        body = response.http_response.content
+        try:
+            return read(body)
+        except ValueError as error:
+            reason = self.shown(f"the endpoint sent no chat completion: {error}")
+            raise NoAnswer(reason, body=body.decode("utf-8", "replace")) from None
+
+    def _refusal(self, error: openai.APIStatusError) -> NoAnswer:
+        """What an HTTP error means for this request; UserError if it would be the same for every other."""
+        status, headers = error.status_code, error.response.headers
+        said = self.shown(f"{self.address} answered {status}: {_words(error)}")
+        if status < 400:
+            raise UserError(f"{said}. It redirects, which is not followed; give the final address as --base_url")
+        if status in (401, 403):
+            raise UserError(f"{said}. Check OPENAI_API_KEY")
+        if status == 404:
+            raise UserError(f"{said}. Check --base_url (most end in /v1) and --model {self.model}")
+        if error.code == "insufficient_quota":
+            raise UserError(f"{said}. More tries cannot help; mend that, and the same command goes on where it was")
+        busy = status in _BUSY
+        wait_s = _retry_after_s(headers.get("retry-after")) if busy else None
+        again = status in _PASSING or status >= 500
+        return NoAnswer(said, again, busy, wait_s, status, error.response.text)
+
+    def _note(self, failure: NoAnswer) -> None:
+        """Count failures in a row; UserError when there is no hope of an answer.
+
+        An endpoint that never answered gets few requests, one that did, or that is busy, gets more. A prompt may be
+        refused as too long where others are answered, so before the first answer only refusals in the same words count,
+        and after it none.
+        """
+        if self._answered and not failure.again:
+            return
+        kind = "" if failure.again else str(failure)
+        self._failures = self._failures + 1 if kind == self._last_kind else 1
+        self._last_kind = kind
+        patience = 1 + self.max_retries if self._answered or failure.busy else 1
+        if self._failures >= STARTING_REQUESTS * self.concurrency * patience:
+            raise UserError(
+                f"{self._failures} requests in a row brought no answer, the last: {failure}. Check that the endpoint "
+                f"runs, --base_url and {self._model_flag} {self.model}; the same command goes on where it was"
+            )
+
+    def _pause_s(self, tries: int, wait_s: float | None) -> float:
+        """Seconds until the next try: what the endpoint asked for, else exponential; never quite the same for two."""
+        if wait_s is None:
+            wait_s = self.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
+        return min(wait_s + self.backoff_s * random.uniform(0.0, 0.1), LONGEST_WAIT_S)
+
+
+def endpoint_named(base_url: str) -> str:
+    """The address that --base_url or OPENAI_BASE_URL names; UserError if neither does."""
+    named = base_url or os.environ.get("OPENAI_BASE_URL", "")
+    if not named:
+        raise UserError("no endpoint named: give --base_url (such as http://localhost:8000/v1) or set OPENAI_BASE_URL")
+    return named
+
+
+def file_url(path: Path) -> str:
+    """A picture's bytes as they are, as a data URL. ValueError says why the file is no intact picture."""
+    content = intact_bytes(path)
+    with Image.open(io.BytesIO(content)) as picture:
+        kind = picture.get_format_mimetype() or f"image/{picture.format}".lower()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+async def _drop(tasks: set[asyncio.Task], client: openai.AsyncOpenAI) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.close()
+
+
+def _address(base_url: str) -> tuple[str, dict[str, str]]:
+    """`base_url` without its credentials, and the headers that carry them."""
+    try:
+        parts = urlsplit(base_url.strip())
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        # The value is not shown: it may hold a password.
+        raise UserError("--base_url must be http://HOST:PORT/PATH or https, without ? or #; most end in /v1")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+    if parts.username is None:
+        return address, {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return address, {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def _is_this_machine(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for (a number of them, or an HTTP date), or None if it says neither."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _words(error: openai.APIStatusError) -> str:
+    """What an error's body says, in the places where endpoints write it."""
+    body = error.body
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail") or body
+    return str(body or error.response.text or "nothing")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason of a failed connection, which its libraries wrap several times."""
+    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return (inner and _cause(inner)) or str(error)

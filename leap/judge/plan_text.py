@@ -1,0 +1,65 @@
+"""A plan's text as judges see it: its steps, numbered in one way whoever wrote it.
+
+A judge that knows a model's habits (bold headings, "Sure! Here is the plan:") is no longer blind, so all that is not a
+step goes, also in the reference.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from leap.plan_metrics import MOST_CHARACTERS, MOST_STEPS, numbered_steps
+from leap.plans import FormatError, Step, read_tolerant
+
+SHOWN_CHARACTERS = 8_000  # of a plan, to judges
+
+_BULLET = re.compile(r"^\s*(?:[-*+]|\u2022)\s+(?P<step>\S.*)$", re.MULTILINE)
+_MARKDOWN = re.compile(r"\*\*|__|`+|^\s*#+\s*", re.MULTILINE)
+
+
+def steps_of_text(text: str) -> list[str]:
+    """The steps of a plan: of a skill list, else the numbered ones, else the items of a bulleted list, else the lines
+    that are not empty. Markdown, control characters and white space are cleaned. Reads the first MOST_CHARACTERS and
+    MOST_STEPS."""
+    text = text[:MOST_CHARACTERS]
+    try:
+        steps = [in_words(step) for step in read_tolerant(text)]
+    except FormatError:
+        steps = numbered_steps(text) or [found["step"] for found in _BULLET.finditer(text)] or text.splitlines()
+    return [clean for step in steps if (clean := _clean(step))][:MOST_STEPS]
+
+
+def normalised(text: str, most_characters: int = SHOWN_CHARACTERS) -> str:
+    """The steps as lines "1. ...", "2. ..."; "" for a text without any. One that is longer than judges are shown is cut
+    behind a step, or inside of its first, and says so in a last line in brackets."""
+    lines: list[str] = []
+    length, steps = 0, steps_of_text(text)
+    for number, step in enumerate(steps, 1):
+        line = f"{number}. {step}"
+        if length + len(line) > most_characters and lines:
+            break
+        lines.append(line[:most_characters])
+        length += len(line) + 1
+    if len(lines) < len(steps) or len(text) > MOST_CHARACTERS or len(lines[:1] and lines[0]) < length - 1 == most_characters:
+        lines.append(f"[cut here; the plan goes on, {len(text)} characters in all]")
+    return "\n".join(lines)
+
+
+def in_words(step: Step) -> str:
+    """A skill and the numbers of its targets: "pour 3 into 5"."""
+    words = step.skill.replace("_", " ")
+    words += f" {step.entity}" if step.entity is not None else ""
+    return words + (f" to {step.container}" if step.container is not None else "")
+
+
+def word_counts(steps: Sequence[str]) -> list[int]:
+    return [len(step.split()) for step in steps]
+
+
+def _clean(step: str) -> str:
+    """One line of printable text that UTF-8 can carry."""
+    step = _MARKDOWN.sub("", step)
+    step = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in step)
+    return " ".join(step.split())
