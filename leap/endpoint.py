@@ -12,14 +12,17 @@ import email.utils
 import io
 import ipaddress
 import itertools
+import json
 import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import httpx
 import openai
 from PIL import Image
 
@@ -33,14 +36,17 @@ LONGEST_WAIT_S = 120.0  # between two tries, whatever Retry-After asks for
 CONNECT_TIMEOUT_S = 10.0
 STARTING_REQUESTS = 3  # times `concurrency`: so many fail without a single answer before a run stops
 
+_USAGE = ("prompt_tokens", "completion_tokens")
 _BUSY = (429, 503)  # the endpoint works and asks for patience
+_NEVER_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _PASSING = (408, 409, 425, *_BUSY)  # besides all from 500
 
 
 class NoAnswer(Exception):
     """A request that brought no answer: whether to try `again`, whether the endpoint is only `busy`, and for how many
-    seconds it asks to wait. `status` is that of an HTTP error, else None: then the endpoint may have done, and charged
-    for, the work. `body` is what came instead of an answer."""
+    seconds it asks to wait. `status` is that of an HTTP error, else None; `body` is what came instead of an answer. The
+    endpoint `may_cost` unless it answered with an error or was never reached: it may have done, and charged for, the
+    work."""
 
     def __init__(
         self,
@@ -50,9 +56,11 @@ class NoAnswer(Exception):
         wait_s: float | None = None,
         status: int | None = None,
         body: str = "",
+        may_cost: bool = False,
     ) -> None:
         super().__init__(reason)
         self.again, self.busy, self.wait_s, self.status, self.body = again, busy, wait_s, status, body
+        self.may_cost = may_cost
 
 
 class Attempts:
@@ -61,8 +69,38 @@ class Attempts:
     async def before(self) -> None:
         """A request is about to be sent."""
 
-    def failed(self, failure: NoAnswer) -> None:
+    async def failed(self, failure: NoAnswer) -> None:
         """It brought no answer."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a chat completion says. `finish` is its finish_reason; token counts are None where none are reported."""
+
+    text: str
+    finish: str | None
+    refusal: str | None
+    calls_tool: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def read_completion(body: bytes) -> Completion:
+    """The first choice of a chat completion. ValueError, with what came instead, if the body is none."""
+    try:
+        reply = json.loads(body)
+        choice = reply["choices"][0]
+        message = choice["message"]
+        content, finish = message.get("content"), choice.get("finish_reason")
+        used = reply.get("usage") or {}
+        counts = [count if isinstance(count, int) else None for count in map(used.get, _USAGE)]
+        if isinstance(content, list):
+            content = "".join(part["text"] for part in content if part["type"] == "text")
+        if not isinstance(content, str | None) or not isinstance(finish, str | None):
+            raise TypeError(f"content of type {type(content).__name__}")
+        return Completion(content or "", finish, message.get("refusal"), bool(message.get("tool_calls")), *counts)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError(body[:1000].decode("utf-8", "replace") or "nothing") from None
 
 
 class Endpoint:
@@ -139,7 +177,7 @@ class Endpoint:
             try:
                 answer = await self._try(client, request, read)
             except NoAnswer as failure:
-                attempts.failed(failure)
+                await attempts.failed(failure)
                 self._note(failure)
                 if not failure.again or tries > self.max_retries:
                     if tries > 1:
@@ -181,15 +219,16 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except TimeoutError:
-            raise NoAnswer(f"no answer within {self.request_timeout_s:g} s") from None
+            raise NoAnswer(f"no answer within {self.request_timeout_s:g} s", may_cost=True) from None
         except openai.APIConnectionError as error:  # its timeouts too
-            raise NoAnswer(self.shown(f"connection to {self.address} failed ({_cause(error)})")) from None
+            reason = self.shown(f"connection to {self.address} failed ({_cause(error)})")
+            raise NoAnswer(reason, may_cost=not isinstance(error.__cause__, _NEVER_REACHED)) from None
         body = response.http_response.content
         try:
             return read(body)
         except ValueError as error:
             reason = self.shown(f"the endpoint sent no chat completion: {error}")
-            raise NoAnswer(reason, body=body.decode("utf-8", "replace")) from None
+            raise NoAnswer(reason, body=body.decode("utf-8", "replace"), may_cost=True) from None
 
     def _refusal(self, error: openai.APIStatusError) -> NoAnswer:
         """What an HTTP error means for this request; UserError if it would be the same for every other."""

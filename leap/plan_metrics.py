@@ -94,19 +94,29 @@ def compare_plans(answer: str, reference: str) -> PlanScores:
             f'the reference is no numbered plan: {reference!r:.80}. Write it as "1) Pick up ... 2) Put ..."'
         )
     steps, valid = _read(answer)
+    return compare_steps(steps, wanted, valid)
+
+
+def compare_steps(steps: Sequence[str], wanted: Sequence[str], format_valid: bool = True) -> PlanScores:
+    """Compare an answer's steps with the reference's, of which there must be some."""
     pairs = alignment(steps, wanted)
     total = sum(overlap for _, _, overlap in pairs)
     order = [j for _, j, overlap in pairs if overlap >= MATCH_THRESHOLD]
     return PlanScores(
-        format_valid=valid,
+        format_valid=format_valid,
         step_precision=total / len(steps) if steps else 0.0,
         step_recall=total / len(wanted),
         step_f1=2 * total / (len(steps) + len(wanted)),
         order_agreement=_kendall_tau(order) if len(order) > 1 else None,
-        redundancy=1 - len({tuple(_tokens(step)) for step in steps}) / len(steps) if steps else None,
+        redundancy=repeated_share(steps) if steps else None,
         steps=len(steps),
         reference_steps=len(wanted),
     )
+
+
+def repeated_share(steps: Sequence[str]) -> float:
+    """The share of steps that repeat an earlier one, word for word but for case, articles and punctuation."""
+    return 1 - len({tuple(_tokens(step)) for step in steps}) / len(steps)
 
 
 def alignment(answer_steps: Sequence[str], reference_steps: Sequence[str]) -> list[tuple[int, int, float]]:

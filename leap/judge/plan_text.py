@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 
 from leap.plan_metrics import MOST_CHARACTERS, MOST_STEPS, numbered_steps
 from leap.plans import FormatError, Step, read_tolerant
@@ -32,19 +31,16 @@ def steps_of_text(text: str) -> list[str]:
 
 
 def normalised(text: str, most_characters: int = SHOWN_CHARACTERS) -> str:
-    """The steps as lines "1. ...", "2. ..."; "" for a text without any. One that is longer than judges are shown is cut
-    behind a step, or inside of its first, and says so in a last line in brackets."""
-    lines: list[str] = []
-    length, steps = 0, steps_of_text(text)
-    for number, step in enumerate(steps, 1):
-        line = f"{number}. {step}"
-        if length + len(line) > most_characters and lines:
-            break
-        lines.append(line[:most_characters])
-        length += len(line) + 1
-    if len(lines) < len(steps) or len(text) > MOST_CHARACTERS or len(lines[:1] and lines[0]) < length - 1 == most_characters:
-        lines.append(f"[cut here; the plan goes on, {len(text)} characters in all]")
-    return "\n".join(lines)
+    """The steps as lines "1. ...", "2. ..."; "" for a text without any. What is longer than judges are shown, or than
+    is read, is cut behind a step (inside of it if it is the first) and says so in a last line in brackets."""
+    steps = steps_of_text(text)
+    whole = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+    if len(whole) <= most_characters and len(text) <= MOST_CHARACTERS and len(steps) < MOST_STEPS:
+        return whole
+    shown = whole[:most_characters]
+    if len(whole) > most_characters:
+        shown = shown.rpartition("\n")[0] or shown
+    return f"{shown}\n[cut here; the plan goes on, {len(text):,} characters in all]"
 
 
 def in_words(step: Step) -> str:
@@ -52,10 +48,6 @@ def in_words(step: Step) -> str:
     words = step.skill.replace("_", " ")
     words += f" {step.entity}" if step.entity is not None else ""
     return words + (f" to {step.container}" if step.container is not None else "")
-
-
-def word_counts(steps: Sequence[str]) -> list[int]:
-    return [len(step.split()) for step in steps]
 
 
 def _clean(step: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import openai
 from PIL import Image
 
 from configs.errors import UserError
-from leap.endpoint import Endpoint, NoAnswer, endpoint_named, file_url
+from leap.endpoint import Endpoint, NoAnswer, endpoint_named, file_url, read_completion
 from leap.planners import Answer, Answered, MachineFailure, Query, UnreadablePicture
 from leap.vlabench.options import EvaluationOptions
 
@@ -94,26 +93,16 @@ def read_answer(body: bytes) -> Answer | MachineFailure:
 
     An empty answer is an answer. One that the service withheld is its failure: it comes as a MachineFailure.
     """
-    try:
-        reply = json.loads(body)
-        choice = reply["choices"][0]
-        message, finish = choice["message"], choice.get("finish_reason")
-        content, refusal = message.get("content"), message.get("refusal")
-        used = (reply.get("usage") or {}).get("completion_tokens")
-        if isinstance(content, list):
-            content = "".join(part["text"] for part in content if part["type"] == "text")
-        stop = _STOPS.get(finish)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise ValueError(body[:1000].decode("utf-8", "replace") or "nothing") from None
-    if refusal:
-        return MachineFailure(f"the endpoint refused: {refusal}")
-    if finish == "content_filter":
+    said = read_completion(body)
+    if said.refusal:
+        return MachineFailure(f"the endpoint refused: {said.refusal}")
+    if said.finish == "content_filter":
         return MachineFailure("the endpoint's content filter withheld the answer")
-    if not content and message.get("tool_calls"):
+    if not said.text and said.calls_tool:
         return MachineFailure("the endpoint took the answer for a tool call; serve the model without a tool parser")
-    if stop is None or not isinstance(content, str | None):
-        raise ValueError(f"finish_reason {finish!r} with content of type {type(content).__name__}")
-    return Answer(content or "", used if isinstance(used, int) else None, stop)
+    if said.finish not in _STOPS:
+        raise ValueError(f"finish_reason {said.finish!r}")
+    return Answer(said.text, said.completion_tokens, _STOPS[said.finish])
 
 
 def _picture_url(path: Path) -> str:

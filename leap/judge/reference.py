@@ -1,0 +1,65 @@
+"""The reference judge: a plan's steps matched with those of the reference, on the four scales. No model, no endpoint.
+
+With the one-to-one matching of steps of leap/plan_metrics.py, whose overlaps are F1 of words, and
+
+    recall, precision   summed overlap of the matched steps over the steps of the reference, of the plan
+    order               share of pairs of firmly matched steps (overlap >= 1/2) that stand in the reference's order;
+                        with fewer than two such steps 0, unless the reference has one step alone: then whether it is
+                        firmly matched
+    repetition          share of the plan's steps that repeat an earlier one, beyond that share in the reference
+    steps, length       the smaller over the larger number of steps, and of words a step, of plan and reference
+
+the scales, 1 to 5 in fractions, are
+
+    completeness              1 + 4 * recall
+    logical_sequence          1 + 4 * order
+    hallucination_redundancy  1 + 4 * precision * (1 - repetition)
+    granularity               1 + 4 * steps * length
+
+A plan without steps is at 1 on all four. The judge compares wording: it knows neither the scene nor what a step does.
+It stands beside an LLM judge's numbers, never under their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leap.judge.judgements import SCALES
+from leap.judge.plan_text import steps_of_text
+from leap.plan_metrics import MATCH_THRESHOLD, PlanScores, alignment, compare_steps, repeated_share
+
+
+def reference_scores(plan: str, reference: str) -> dict[str, float]:
+    """The four scales of a plan's text, 1.0 to 5.0. ValueError for a reference without a step."""
+    return dict(zip(SCALES, (1 + 4 * part for part in _parts(plan, reference)), strict=True))
+
+
+def _parts(plan: str, reference: str) -> tuple[float, float, float, float]:
+    steps, wanted = steps_of_text(plan), steps_of_text(reference)
+    if not wanted:
+        raise ValueError("the reference has no step")
+    if not steps:
+        return 0.0, 0.0, 0.0, 0.0
+    scores = compare_steps(steps, wanted)
+    repetition = max(0.0, repeated_share(steps) - repeated_share(wanted))
+    return (
+        scores.step_recall,
+        _order(scores, steps, wanted),
+        scores.step_precision * (1 - repetition),
+        _ratio(len(steps), len(wanted)) * _ratio(_words_a_step(steps), _words_a_step(wanted)),
+    )
+
+
+def _order(scores: PlanScores, steps: Sequence[str], wanted: Sequence[str]) -> float:
+    if scores.order_agreement is not None:
+        return (scores.order_agreement + 1) / 2
+    firm = any(overlap >= MATCH_THRESHOLD for _, _, overlap in alignment(steps, wanted))
+    return float(firm and len(wanted) == 1)
+
+
+def _words_a_step(steps: Sequence[str]) -> float:
+    return sum(len(step.split()) for step in steps) / len(steps)
+
+
+def _ratio(a: float, b: float) -> float:
+    return min(a, b) / max(a, b)
