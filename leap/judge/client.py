@@ -7,8 +7,8 @@ requests.jsonl holds, line by line as it happens,
     {"event": "failed", "id": 7, "request": "<hash>", "reason": "...", "status": 429, "may_cost": false, "body": "..."}
 
 each with its time. `request` is the hash of the judge and of all it was shown, `most` the input and output tokens that
-were set aside. A request without a second line was cut off by the end of the process. A valid reply is never asked for again; an invalid one is, a bounded
-number of times a run.
+were set aside. A request without a second line was cut off by the end of the process. A valid reply is never asked for
+again; an invalid one is, a bounded number of times a run.
 """
 
 from __future__ import annotations
@@ -137,9 +137,24 @@ class LanguageModelJudge:
         key = self.key(request)
         return self._failed_now.get(key) or self.history.reason.get(key) or "not asked yet"
 
-    def parameters_left_out(self) -> list[str]:
-        """What this endpoint did not take, as it turned out."""
-        return sorted(self._left_out)
+    def usage(self) -> dict[str, Any]:
+        """What judging took so far, over all runs, and under which settings; costs in the currency of the table."""
+        history = self.history
+        return {
+            "model": self.endpoint.model,
+            "endpoint": self.endpoint.address,
+            "temperature": self.temperature,
+            "reply_tokens": self.reply_tokens,
+            "parameters_left_out": sorted(self._left_out),
+            "requests": history.sent,
+            "replies": sum(history.replies.values()),
+            "valid_replies": len(history.valid),
+            "prompt_tokens": history.spent.prompt,
+            "completion_tokens": history.spent.completion,
+            "cost": history.spent.cost(self.price),
+            "unreported_requests": len(history.unreported),
+            "unreported_cost_at_most": history.most_unreported.cost(self.price),
+        }
 
     async def _one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> None:
         try:

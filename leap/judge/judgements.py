@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import numbered_jsonl
+from leap.files import numbered_jsonl, sha256_json
 
 # The four scales of the original LEAP, 1 (worst) to 5 (best); the final score is their mean.
 SCALES = ("completeness", "logical_sequence", "hallucination_redundancy", "granularity")
@@ -44,9 +44,9 @@ JUDGES_FOLDER = "judges"  # eva_results/blind_10/judges/<judge>/
 class Judgement:
     """One judge's word on one plan (rubric) or on one plan beside the base's (pairwise).
 
-    `scores` by scale, 1 to 5 (fractions from the reference judge); `verdict` is one of VERDICTS. `request` names the
-    request that brought it in the journal of requests, `asks` counts its requests that were answered, `notes` say what
-    the judge could not be shown.
+    `scores` by scale, 1 to 5 (fractions from the reference judge); `verdict` is one of VERDICTS. `plan` is the hash of
+    what was judged (`plan_hash`), `request` names the request that brought it in the journal of requests, `asks` counts
+    the replies to it, `notes` say what the judge could not be shown.
     """
 
     judge: str
@@ -60,6 +60,7 @@ class Judgement:
     verdict: str | None = None
     reasoning: str = ""
     failure: str | None = None
+    plan: str | None = None
     request: str | None = None
     asks: int = 0
     notes: list[str] | None = None
@@ -77,14 +78,24 @@ class Judgement:
 def read_judgements(folder: Path) -> list[Judgement]:
     """The judgements of all judges in a review's folder (eva_results/blind_10), judge by judge in order of name; [] if
     there are none. UserError with file:line for a line that is none."""
+    paths = sorted((folder / JUDGES_FOLDER).glob(f"*/{JUDGEMENTS_FILE}"))
+    return [judgement for path in paths for judgement in read_judgements_of(path)]
+
+
+def read_judgements_of(path: Path) -> list[Judgement]:
+    """The judgements of one judge's file; [] if there is none. UserError with file:line for a line that is none."""
     found = []
-    for path in sorted((folder / JUDGES_FOLDER).glob(f"*/{JUDGEMENTS_FILE}")):
-        for number, record in numbered_jsonl(path):
-            try:
-                found.append(Judgement(**record))
-            except TypeError as error:
-                raise UserError(f"{path}:{number}: not a judgement ({error})") from None
+    for number, record in numbered_jsonl(path) if path.is_file() else ():
+        try:
+            found.append(Judgement(**record))
+        except TypeError as error:
+            raise UserError(f"{path}:{number}: not a judgement ({error})") from None
     return found
+
+
+def plan_hash(text: str, base_text: str | None = None) -> str:
+    """Names a plan, or a plan beside the base's, by its text."""
+    return sha256_json([text] if base_text is None else [text, base_text])[:16]
 
 
 def judges_of(judgements: Iterable[Judgement]) -> list[str]:

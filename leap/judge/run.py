@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from leap.judge.judgements import (
     REFERENCE_JUDGE,
     RUBRIC,
     Judgement,
+    plan_hash,
+    read_judgements_of,
 )
 from leap.judge.options import PROTOCOLS, JudgeOptions
 from leap.judge.plan_text import steps_of_text
@@ -30,13 +33,15 @@ from leap.judge.rubric import read_pair, read_rubric
 
 @dataclass(frozen=True)
 class Ask:
-    """One judgement to be had, and the request that brings it. `base` and `model_first` are those of a pair."""
+    """One judgement to be had, and the request that brings it. `plan` is the hash of what is judged; `base` and
+    `model_first` are those of a pair."""
 
     protocol: str
     model: str
     sample: int
     repeat: int
     request: Request
+    plan: str
     base: str | None = None
     model_first: bool | None = None
 
@@ -77,7 +82,7 @@ def _scored(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> It
     for model, plan in plans.items():
         for repeat in range(1 if model in CONTROLS else options.repeats):
             request = rubric_request(scene, plan, repeat, options.seed, options.plan_characters)
-            yield Ask(RUBRIC, model, scene.item.sample, repeat, request)
+            yield Ask(RUBRIC, model, scene.item.sample, repeat, request, plan_hash(plan))
 
 
 def _paired(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> Iterator[Ask]:
@@ -89,7 +94,16 @@ def _paired(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> It
             for model_first in (True, False):
                 shown = (plan, base) if model_first else (base, plan)
                 request = pair_request(scene, *shown, repeat, options.seed, options.plan_characters)
-                yield Ask(PAIRWISE, model, scene.item.sample, repeat, request, options.base, model_first)
+                yield Ask(
+                    PAIRWISE,
+                    model,
+                    scene.item.sample,
+                    repeat,
+                    request,
+                    plan_hash(plan, base),
+                    options.base,
+                    model_first,
+                )
 
 
 def judgements_of(judge: LanguageModelJudge, asks: Sequence[Ask]) -> list[Judgement]:
@@ -107,6 +121,7 @@ def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement:
         "repeat": ask.repeat,
         "base": ask.base,
         "model_first": ask.model_first,
+        "plan": ask.plan,
         "request": key,
         "asks": judge.history.replies.get(key, 0),
         "notes": ask.request.notes,
@@ -128,23 +143,38 @@ def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[J
     found = []
     for item in items:
         wanted = steps_of_text(item.reference)
-        for model, plan in plans_of(item, models).items():
+        for model, text in plans_of(item, models).items():
+            known = {"judge": REFERENCE_JUDGE, "protocol": RUBRIC, "model": model, "sample": item.sample}
+            known["plan"] = plan_hash(text)
             if not wanted:
-                failure = "the reference plan has no step"
-                found.append(Judgement(REFERENCE_JUDGE, RUBRIC, model, item.sample, failure=failure))
+                found.append(Judgement(**known, failure="the reference plan has no step"))
                 continue
-            reasoning = f"{len(steps_of_text(plan))} steps beside {len(wanted)} of the reference"
-            scores = {scale: round(score, 6) for scale, score in reference_scores(plan, item.reference).items()}
-            found.append(Judgement(REFERENCE_JUDGE, RUBRIC, model, item.sample, scores=scores, reasoning=reasoning))
+            scores = {scale: round(score, 6) for scale, score in reference_scores(text, item.reference).items()}
+            reasoning = f"{len(steps_of_text(text))} steps beside {len(wanted)} of the reference"
+            found.append(Judgement(**known, scores=scores, reasoning=reasoning))
     return sorted(found, key=_place)
 
 
-def write_judgements(review: Path, judge: str, judgements: Sequence[Judgement]) -> None:
-    """Replace a judge's judgements.jsonl in one step."""
-    import json
+def write_judgements(review: Path, judge: str, judgements: Sequence[Judgement], protocols: Collection[str]) -> None:
+    """Replace a judge's judgements of these protocols in one step; those of others stay."""
+    path = judge_folder(review, judge) / JUDGEMENTS_FILE
+    kept = [said for said in read_judgements_of(path) if said.protocol not in protocols]
+    lines = (json.dumps(said.record()) + "\n" for said in sorted([*kept, *judgements], key=_place))
+    write_text(path, "".join(lines))
 
-    lines = "".join(json.dumps(judgement.record()) + "\n" for judgement in judgements)
-    write_text(judge_folder(review, judge) / JUDGEMENTS_FILE, lines)
+
+def up_to_date(judgements: Iterable[Judgement], items: Sequence[Item], models: Sequence[str]) -> list[Judgement]:
+    """Those that judge the plans of these rows and models as they are now, or a control of a row."""
+    plans = {item.sample: plans_of(item, models) for item in items}
+
+    def judged(said: Judgement) -> str | None:
+        """The hash of what would be judged today."""
+        of_row = plans.get(said.sample, {})
+        if said.model not in of_row or (said.base and said.base not in of_row):
+            return None
+        return plan_hash(of_row[said.model], of_row[said.base] if said.base else None)
+
+    return [said for said in judgements if judged(said) == said.plan is not None]
 
 
 def _place(judgement: Judgement) -> tuple:

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Judge the plans of a blind review and say, with intervals, which models plan better.
+
+    python scripts/evaluation/analyze_output_results.py --judge reference           # no endpoint, no cost
+    export OPENAI_BASE_URL=https://api.openai.com/v1 OPENAI_API_KEY=...
+    python scripts/evaluation/analyze_output_results.py --judge_model gpt-4o-mini --dry-run
+    python scripts/evaluation/analyze_output_results.py --judge_model gpt-4o-mini --budget 5
+    python scripts/evaluation/analyze_output_results.py --judge_model A B --protocol rubric pairwise
+    python scripts/evaluation/analyze_output_results.py --judge reference --human ratings.csv
+
+Judges eva_results/blind_10/outputs.jsonl (run_vlm_output.py makes it). Every reply is kept, and none is paid for twice:
+a killed run continues with the same command, and failed judgements are asked again. The reference judge always goes
+along. Exit status 1 if a judgement failed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, read_outputs
+from leap.cli import as_plain, parse_knobs, run
+from leap.endpoint import Endpoint, endpoint_named
+from leap.files import read_json, write_json, write_text
+from leap.judge.client import LanguageModelJudge
+from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE, Judgement, read_judgements
+from leap.judge.ledger import Price, Tokens, most_tokens, read_prices, total, usual_tokens
+from leap.judge.options import PROTOCOLS, JudgeOptions
+from leap.judge.prompts import scene_of
+from leap.judge.run import (
+    Ask,
+    asks_of,
+    judge_folder,
+    judgements_of,
+    reference_judgements,
+    up_to_date,
+    write_judgements,
+)
+from leap.progress import say
+from leap.provenance import code_revision, utc_now
+
+USAGE_FILE = "usage.json"
+_MOST_LISTED = 20
+
+
+def main() -> int:
+    options = parse_knobs(JudgeOptions, None, __doc__)
+    judges = language_models(options) if options.judge == "llm" else []
+    path = options.outputs or options.review_dir / OUTPUTS_FILE
+    outputs = read_outputs(path)
+    items = items_of(outputs, path)[: options.max_items]
+    models = models_to_judge(items, options)
+
+    if judges:
+        workspace = WorkspaceConfig.from_environment()
+        scenes = [scene_of(item, options.image_root, workspace.root) for item in items]
+        for scene in scenes:
+            for note in scene.notes:
+                say(f"warning: row {scene.item.sample}: {note}; judges are told so")
+        asks = asks_of(scenes, models, options)
+        prices = read_prices(options.prices)
+        check_budget(options, prices)
+        if options.dry_run:
+            return print_estimate(judges, asks, prices, options)
+        ask_all(judges, asks, prices, options)
+    elif options.dry_run:
+        print("the reference judge asks nobody and costs nothing")
+        return 0
+    write_judgements(options.review_dir, REFERENCE_JUDGE, reference_judgements(items, models), PROTOCOLS)
+    if options.human:
+        write_judgements(options.review_dir, PEOPLE, ratings(options, outputs), PROTOCOLS)
+    return report(options, items, models)
+
+
+def ratings(options: JudgeOptions, outputs: Sequence[Output]) -> list[Judgement]:
+    from leap.judge.ratings import KEY_FILE, read_ratings
+
+    return read_ratings(options.human, options.review_dir / KEY_FILE, outputs)
+
+
+def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
+    """An endpoint a judge. UserError if none is named."""
+    if not options.judge_model:
+        raise UserError(
+            "no judge named: give --judge_model NAME with OPENAI_BASE_URL and OPENAI_API_KEY set, or --judge reference, "
+            "which needs no endpoint"
+        )
+    address, key = endpoint_named(options.base_url), os.environ.get("OPENAI_API_KEY")
+    found = {}
+    for name in options.judge_model:
+        if name in (PEOPLE, REFERENCE_JUDGE):
+            raise UserError(
+                f"--judge_model {name} is the name of another kind of judge here; serve the model under another"
+            )
+        found[name] = Endpoint(
+            address,
+            name,
+            key,
+            options.concurrency,
+            options.request_timeout_s,
+            options.max_retries,
+            model_flag="--judge_model",
+        )
+    if len({judge_folder(options.review_dir, name) for name in found}) < len(options.judge_model):
+        raise UserError(f"two judges share a name or a folder: {', '.join(options.judge_model)}")
+    return found
+
+
+def models_to_judge(items: Sequence[Item], options: JudgeOptions) -> list[str]:
+    there = list(dict.fromkeys(model for item in items for model in item.outputs))
+    absent = [model for model in options.models if model not in there]
+    if absent:
+        raise UserError(f"no outputs of {absent[0]}; there are those of {', '.join(there)}")
+    return [model for model in there if not options.models or model in options.models]
+
+
+def check_budget(options: JudgeOptions, prices: dict[str, Price]) -> None:
+    unpriced = [name for name in options.judge_model if name not in prices]
+    if options.budget is not None and unpriced:
+        raise UserError(
+            f"--budget needs the price of {unpriced[0]}: add it to {options.prices}, or name another table with --prices"
+        )
+    for name in unpriced:
+        say(f"{name} has no price in {options.prices}; its tokens are counted, its cost is not known")
+
+
+def open_judge(name: str, endpoint: Endpoint, price: Price | None, options: JudgeOptions) -> LanguageModelJudge:
+    folder = judge_folder(options.review_dir, name)
+    return LanguageModelJudge(
+        name, endpoint, folder, price, options.temperature, options.reply_tokens, options.max_asks
+    )
+
+
+def print_estimate(
+    judges: dict[str, Endpoint], asks: Sequence[Ask], prices: dict[str, Price], options: JudgeOptions
+) -> int:
+    for name, endpoint in judges.items():
+        price = prices.get(name)
+        judge = open_judge(name, endpoint, price, options)
+        by_key = {judge.key(ask.request): ask.request for ask in asks}
+        todo = [request for key, request in by_key.items() if key not in judge.history.valid]
+        about = total(usual_tokens(request, price, options.reply_tokens) for request in todo)
+        most = total(most_tokens(request, price, options.reply_tokens) for request in todo)
+        print(
+            f"{name}: {len(asks)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} answered "
+            f"already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
+        )
+        print(f"  about     {tokens_and_cost(about, price)}")
+        print(f"  at most   {tokens_and_cost(most, price)}, if each is answered at the first time")
+        judge.close()
+    return 0
+
+
+def tokens_and_cost(tokens: Tokens, price: Price | None) -> str:
+    cost = tokens.cost(price)
+    money = "price not known" if cost is None else f"{cost:.4f}"
+    return f"{tokens.prompt:,} input and {tokens.completion:,} output tokens: {money}"
+
+
+def ask_all(judges: dict[str, Endpoint], asks: Sequence[Ask], prices: dict[str, Price], options: JudgeOptions) -> None:
+    """Have every judge asked, its judgements written also where the run ends early."""
+    spent = 0.0
+    for name, endpoint in judges.items():
+        price = prices.get(name)
+        judge = open_judge(name, endpoint, price, options)
+        try:
+            judge.ask([ask.request for ask in asks], options.budget, spent)
+        finally:
+            write_judgements(options.review_dir, name, judgements_of(judge, asks), options.protocol)
+            write_json(judge_folder(options.review_dir, name) / USAGE_FILE, judge.usage())
+            spent += judge.spent_at_most()
+            say(f"{name}: {judge.history.sent} requests; {tokens_and_cost(judge.history.spent, price)}")
+            if unreported := judge.history.unreported:
+                at_most = tokens_and_cost(judge.history.most_unreported, price)
+                say(f"  {len(unreported)} were sent and their usage never came; they took at most {at_most}")
+            judge.close()
+
+
+def report(options: JudgeOptions, items: Sequence[Item], models: Sequence[str]) -> int:
+    """Write the summary of all judges there are; 1 if a judgement failed."""
+    from leap.judge.summary import summarise, summary_table, write_judgements_csv
+
+    review = options.review_dir
+    outputs = [item.outputs[model] for item in items for model in models if model in item.outputs]
+    everything = read_judgements(review)
+    judgements = up_to_date(everything, items, models)
+    if len(judgements) < len(everything):
+        say(f"{len(everything) - len(judgements)} judgements are of other rows, models or plans and do not count")
+    summary = summarise(outputs, judgements)
+    for name, found in summary["judges"].items():
+        usage = judge_folder(review, name) / USAGE_FILE
+        found["usage"] = read_json(usage) if usage.is_file() else None
+    summary["made"] = {"time": utc_now(), "code_revision": code_revision(), "settings": as_plain(options)}
+    write_json(review / "summary.json", summary)
+    text = "\n".join([*summary["words"], "", summary_table(summary)])
+    write_text(review / "summary.md", text + "\n")
+    write_judgements_csv(review / "judgements.csv", judgements)
+    print("\n" + text)
+    failed = [said for said in judgements if said.failure]
+    print(f"\n{len(judgements) - len(failed)} judgements, {len(failed)} failed -> {review / 'summary.json'}")
+    for said in failed[:_MOST_LISTED]:
+        print(f"  {said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}: {said.failure}")
+    if len(failed) > _MOST_LISTED:
+        print(f"  ... and {len(failed) - _MOST_LISTED} more, in judgements.csv")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run(main)
