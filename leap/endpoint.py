@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import httpx
 import openai
 from PIL import Image
 
@@ -38,7 +37,8 @@ STARTING_REQUESTS = 3  # times `concurrency`: so many fail without a single answ
 
 _USAGE = ("prompt_tokens", "completion_tokens")
 _BUSY = (429, 503)  # the endpoint works and asks for patience
-_NEVER_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# By name: the client's HTTP library is httpx or its successor.
+_NEVER_REACHED = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 _PASSING = (408, 409, 425, *_BUSY)  # besides all from 500
 
 
@@ -222,7 +222,7 @@ class Endpoint:
             raise NoAnswer(f"no answer within {self.request_timeout_s:g} s", may_cost=True) from None
         except openai.APIConnectionError as error:  # its timeouts too
             reason = self.shown(f"connection to {self.address} failed ({_cause(error)})")
-            raise NoAnswer(reason, may_cost=not isinstance(error.__cause__, _NEVER_REACHED)) from None
+            raise NoAnswer(reason, may_cost=type(error.__cause__).__name__ not in _NEVER_REACHED) from None
         body = response.http_response.content
         try:
             return read(body)

@@ -84,8 +84,8 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
     """An endpoint a judge. UserError if none is named."""
     if not options.judge_model:
         raise UserError(
-            "no judge named: give --judge_model NAME with OPENAI_BASE_URL and OPENAI_API_KEY set, or --judge reference, "
-            "which needs no endpoint"
+            "no judge named: give --judge_model NAME with OPENAI_BASE_URL and OPENAI_API_KEY set, or --judge "
+            "reference, which needs no endpoint"
         )
     address, key = endpoint_named(options.base_url), os.environ.get("OPENAI_API_KEY")
     found = {}
@@ -120,7 +120,8 @@ def check_budget(options: JudgeOptions, prices: dict[str, Price]) -> None:
     unpriced = [name for name in options.judge_model if name not in prices]
     if options.budget is not None and unpriced:
         raise UserError(
-            f"--budget needs the price of {unpriced[0]}: add it to {options.prices}, or name another table with --prices"
+            f"--budget needs the price of {unpriced[0]}: add it to {options.prices}, or name another table with "
+            "--prices"
         )
     for name in unpriced:
         say(f"{name} has no price in {options.prices}; its tokens are counted, its cost is not known")
