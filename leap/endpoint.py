@@ -66,8 +66,8 @@ class NoAnswer(Exception):
 class Attempts:
     """What a caller wants to know of the tries of one request; these do nothing."""
 
-    async def before(self) -> None:
-        """A request is about to be sent."""
+    async def before(self) -> dict[str, str] | None:
+        """A request is about to be sent; returns headers to send along."""
 
     async def failed(self, failure: NoAnswer) -> None:
         """It brought no answer."""
@@ -173,9 +173,9 @@ class Endpoint:
         """
         attempts = attempts or Attempts()
         for tries in itertools.count(1):
-            await attempts.before()
+            headers = await attempts.before()
             try:
-                answer = await self._try(client, request, read)
+                answer = await self._try(client, {**request, "extra_headers": headers}, read)
             except NoAnswer as failure:
                 await attempts.failed(failure)
                 self._note(failure)

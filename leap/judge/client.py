@@ -228,10 +228,12 @@ class _Recorded(Attempts):
         self._held = most.cost(judge.price) or 0.0
         self._id = -1
 
-    async def before(self) -> None:
+    async def before(self) -> dict[str, str]:
         await self._budget.hold(self._held)
         self._id = self._judge.next_id()
         self._record("sent", most=[self._most.prompt, self._most.completion])
+        # A request whose reply never came can be looked up by it where the endpoint keeps a log.
+        return {"X-Client-Request-Id": f"{self._key[:16]}-{self._id}"}
 
     async def failed(self, failure: NoAnswer) -> None:
         body = self._judge.endpoint.redacted(failure.body)[:_LONGEST_BODY]

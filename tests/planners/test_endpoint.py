@@ -18,7 +18,7 @@ from leap.endpoint import Endpoint
 from leap.planners import Answer, MachineFailure, Query, UnreadablePicture, open_planner
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.options import EvaluationOptions
-from tests.planners.endpoint_server import Reply, completion, serving
+from tests.endpoint_server import Reply, completion, serving
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -1,0 +1,271 @@
+import json
+import re
+
+import pytest
+
+from configs.errors import UserError
+from leap.blind.outputs import items_of, read_outputs
+from leap.endpoint import Endpoint
+from leap.judge.client import NOT_ASKED, LanguageModelJudge
+from leap.judge.judgements import CONTROLS, SCALES
+from leap.judge.ledger import Price, most_tokens
+from leap.judge.options import JudgeOptions
+from leap.judge.prompts import rubric_request, scene_of
+from leap.judge.run import asks_of, judgements_of
+from tests.endpoint_server import Reply, serving
+from tests.judge.judge_server import FAULTS, Judge, honest, plans_in, reply, scores
+from tests.judge.review import MODELS, write_review
+
+SECRET = "sk-very-secret-0123456789"
+PRICE = Price(input=1.0, output=2.0, picture_tokens=500)
+
+
+@pytest.fixture
+def server():
+    with serving() as running:
+        running.reply = Judge(running)
+        yield running
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return scenes_of(write_review(tmp_path, rows=2, models=MODELS[:3]))
+
+
+def scenes_of(path):
+    return [scene_of(item, None, path.parent) for item in items_of(read_outputs(path), path)]
+
+
+def judge_of(server, folder, price=PRICE, max_asks=3, **options) -> LanguageModelJudge:
+    options = {"concurrency": 2, "backoff_s": 0.01, "max_retries": 2, "request_timeout_s": 5.0} | options
+    return LanguageModelJudge("j", Endpoint(server.url, "judge", SECRET, **options), folder, price, max_asks=max_asks)
+
+
+def ask(judge, asks, budget=None):
+    judge.ask([ask.request for ask in asks], budget)
+    return judgements_of(judge, asks)
+
+
+def one(scenes, plan="1. Pick up the cup."):
+    return [rubric_request(scenes[0], plan, 0, 1, 8000)]
+
+
+def test_every_plan_and_control_is_judged_as_often_as_wanted(server, scenes, tmp_path):
+    asks = asks_of(scenes, MODELS[:3], JudgeOptions(repeats=3))
+    said = ask(judge_of(server, tmp_path / "j"), asks)
+    assert len(said) == 2 * (3 * 3 + len(CONTROLS))
+    assert all(each.failure is None and set(each.scores) == set(SCALES) for each in said)
+    best = {each.model: each.final_score for each in said if each.sample == 0}
+    assert best["checkpoint-100"] > best["baseline"]
+    assert best["control:empty"] == best["control:instructions"] == 1
+
+
+def test_a_pair_is_judged_in_both_orders_and_the_verdict_names_the_side(server, scenes, tmp_path):
+    asks = asks_of(scenes, MODELS[:3], JudgeOptions(protocol=["pairwise"]))
+    said = ask(judge_of(server, tmp_path / "j"), asks)
+    assert len(said) == 2 * 2 * (2 + len(CONTROLS))
+    verdicts = {(each.model, each.model_first): each.verdict for each in said if each.sample == 0}
+    assert verdicts["checkpoint-100", True] == verdicts["checkpoint-100", False] == "model"
+    assert verdicts["control:empty", True] == verdicts["control:empty", False] == "tie"  # the base is as bad
+
+
+def test_the_same_plan_of_two_models_is_asked_and_paid_for_once(server, tmp_path):
+    path = write_review(tmp_path, rows=1, models=("baseline", "twin"))  # both write the same
+    asks = asks_of(scenes_of(path), ("baseline", "twin"), JudgeOptions(repeats=2))
+    said = ask(judge_of(server, tmp_path / "j"), asks)
+    assert len(said) == 2 * 2 + 2
+    assert len(server.requests) == 2 + 2
+    assert len({each.request for each in said if each.model in ("baseline", "twin")}) == 2
+
+
+def test_what_was_answered_is_not_asked_again(server, scenes, tmp_path):
+    asks = asks_of(scenes, MODELS[:3], JudgeOptions(repeats=1))
+    first = judge_of(server, tmp_path / "j")
+    said = ask(first, asks)
+    first.close()
+    sent = len(server.requests)
+    second = judge_of(server, tmp_path / "j")
+    assert ask(second, asks) == said
+    assert len(server.requests) == sent
+    assert second.history.spent == first.history.spent
+
+
+def test_another_temperature_or_model_is_another_judge(server, scenes, tmp_path):
+    request = one(scenes)[0]
+    keys = {judge_of(server, tmp_path / "a").key(request)}
+    keys.add(LanguageModelJudge("j", Endpoint(server.url, "other"), tmp_path / "b").key(request))
+    keys.add(LanguageModelJudge("j", Endpoint(server.url, "judge"), tmp_path / "c", temperature=0.0).key(request))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("fault", ["429 and when", "429", "500", "html", "cut", "drop"])
+def test_a_passing_failure_is_tried_again(server, scenes, tmp_path, fault):
+    good = server.reply
+    server.reply = lambda n, body: FAULTS[fault][0](body) if n == 0 else good(n, body)
+    judge = judge_of(server, tmp_path / "j", concurrency=1)
+    judge.ask(one(scenes), None)
+    assert (len(server.requests), len(judge.history.valid)) == (2, 1)
+
+
+@pytest.mark.parametrize("fault", ["six", "text", "refusal", "length"])
+def test_an_invalid_reply_is_asked_again_a_bounded_number_of_times_and_then_counted(server, scenes, tmp_path, fault):
+    server.reply = lambda n, body: FAULTS[fault][0](body)
+    judge = judge_of(server, tmp_path / "j", max_asks=3)
+    request = one(scenes)[0]
+    judge.ask([request], None)
+    assert len(server.requests) == 3
+    assert "asked 3 times" in judge.why_failed(request)
+    spent = judge.history.spent
+    assert spent.prompt == sum(
+        json.loads(json.dumps(reply("", body)))["usage"]["prompt_tokens"] for body in server.requests
+    )
+    server.reply = Judge(server)
+    judge.ask([request], None)  # a failed one is asked again in the next run
+    assert len(judge.history.valid) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_key_stops_at_once_and_is_not_tried_again(server, scenes, tmp_path, status):
+    server.reply = lambda n, body: Reply({"error": {"message": f"bad key {SECRET}"}}, status)
+    judge = judge_of(server, tmp_path / "j", concurrency=1)
+    with pytest.raises(UserError, match="Check OPENAI_API_KEY") as error:
+        judge.ask(one(scenes) + one(scenes, "1. Other"), None)
+    assert len(server.requests) == 1
+    assert SECRET not in str(error.value) + (tmp_path / "j" / "requests.jsonl").read_text()
+
+
+def test_a_request_that_the_endpoint_finds_wrong_is_not_tried_again(server, scenes, tmp_path):
+    server.reply = lambda n, body: Reply({"error": {"message": "the image is too large"}}, 400)
+    judge = judge_of(server, tmp_path / "j")
+    request = one(scenes)[0]
+    judge.ask([request], None)
+    assert len(server.requests) == 1
+    assert "image is too large" in judge.why_failed(request)
+
+
+def test_an_endpoint_that_hangs_is_given_up_and_may_have_charged(server, scenes, tmp_path):
+    server.reply = lambda n, body: Reply(reply(honest(body), body), delay_s=20)
+    judge = judge_of(server, tmp_path / "j", request_timeout_s=0.2, max_retries=1)
+    request = one(scenes)[0]
+    judge.ask([request], None)
+    assert "no answer within 0.2 s" in judge.why_failed(request)
+    assert len(judge.history.unreported) == 2
+    assert judge.history.most_unreported == most_tokens(request, PRICE, 1024) + most_tokens(request, PRICE, 1024)
+
+
+def test_an_address_that_nobody_listens_at_costs_nothing(scenes, tmp_path):
+    judge = LanguageModelJudge(
+        "j", Endpoint("http://127.0.0.1:9/v1", "m", max_retries=0, concurrency=1), tmp_path / "j", PRICE
+    )
+    judge.ask(one(scenes), None)
+    assert (len(judge.history.unreported), judge.spent_at_most()) == (0, 0.0)
+
+
+def test_parameters_that_the_endpoint_does_not_take_are_left_out_for_good(server, scenes, tmp_path):
+    good = Judge(server)
+
+    def picky(n, body):
+        if "response_format" in body:
+            return Reply({"error": {"message": "response_format json_schema is not supported"}}, 400)
+        if "max_tokens" in body:
+            return Reply(
+                {"error": {"message": "Unsupported parameter: 'max_tokens', use 'max_completion_tokens'"}}, 400
+            )
+        if "temperature" in body:
+            return Reply({"error": {"message": "Unsupported value: 'temperature'"}}, 400)
+        return good(n, body)
+
+    server.reply = picky
+    judge = judge_of(server, tmp_path / "j", concurrency=1)
+    judge.ask(one(scenes) + one(scenes, "1. Other"), None)
+    assert len(judge.history.valid) == 2
+    assert len(server.requests) == 3 + 2
+    assert server.requests[-1]["max_completion_tokens"] == 1024
+    assert judge.usage()["parameters_left_out"] == ["max_tokens", "response_format", "temperature"]
+
+
+def test_the_schema_is_asked_for_strictly(server, scenes, tmp_path):
+    judge_of(server, tmp_path / "j").ask(one(scenes), None)
+    wanted = server.requests[0]["response_format"]["json_schema"]
+    assert wanted["strict"] is True
+    inner = wanted["schema"]["properties"]["scores"]
+    assert (inner["additionalProperties"], set(inner["required"])) == (False, set(SCALES))
+
+
+def test_repeats_are_asked_with_different_seeds(server, scenes, tmp_path):
+    requests = [rubric_request(scenes[0], "1. Pick", repeat, 1, 8000) for repeat in range(3)]
+    judge_of(server, tmp_path / "j").ask(requests, None)
+    assert len({body["seed"] for body in server.requests}) == 3
+
+
+def test_the_budget_is_never_passed_and_the_rest_goes_on_with_a_larger_one(server, scenes, tmp_path):
+    asks = asks_of(scenes, MODELS[:3], JudgeOptions(repeats=3))
+    one_at_most = max(most_tokens(a.request, PRICE, 1024).cost(PRICE) for a in asks)
+    judge = judge_of(server, tmp_path / "j")
+    said = ask(judge, asks, budget=3.5 * one_at_most)
+    failed = [each for each in said if each.failure]
+    assert 0 < len(failed) < len(said)
+    assert {each.failure for each in failed} == {NOT_ASKED}
+    assert judge.spent_at_most() <= 3.5 * one_at_most
+    said = ask(judge, asks, budget=1000 * one_at_most)
+    assert not [each for each in said if each.failure]
+
+
+def test_a_budget_counts_what_earlier_runs_spent(server, scenes, tmp_path):
+    first = judge_of(server, tmp_path / "j")
+    first.ask(one(scenes), 1.0)
+    first.close()
+    again = judge_of(server, tmp_path / "j")
+    request = rubric_request(scenes[0], "1. Another", 0, 1, 8000)
+    again.ask([request], again.spent_at_most() + most_tokens(request, PRICE, 1024).cost(PRICE) * 0.99)
+    assert again.why_failed(request) == NOT_ASKED
+
+
+def test_usage_that_is_not_reported_is_counted_at_its_most(server, scenes, tmp_path):
+    server.reply = lambda n, body: Reply({k: v for k, v in reply(honest(body), body).items() if k != "usage"})
+    judge = judge_of(server, tmp_path / "j")
+    judge.ask(one(scenes), None)
+    assert (judge.history.spent.prompt, len(judge.history.unreported)) == (0, 1)
+    assert judge.spent_at_most() > 0
+
+
+def test_raw_replies_are_kept_also_the_bad_ones(server, scenes, tmp_path):
+    bad = FAULTS["six"][0]
+    good = Judge(server)
+    server.reply = lambda n, body: bad(body) if n == 0 else good(n, body)
+    judge_of(server, tmp_path / "j").ask(one(scenes), None)
+    events = [json.loads(line) for line in (tmp_path / "j" / "requests.jsonl").read_text().splitlines()]
+    assert [event.get("outcome") for event in events] == [None, "invalid", None, "valid"]
+    assert "completeness" in events[1]["body"]
+
+
+def test_two_processes_cannot_write_one_journal(server, scenes, tmp_path):
+    first = judge_of(server, tmp_path / "j")
+    with pytest.raises(UserError, match="another process"):
+        judge_of(server, tmp_path / "j")
+    first.close()
+
+
+def test_a_plan_of_50000_characters_is_cut_and_the_judge_is_told(server, scenes, tmp_path):
+    long = "1) Go on. " + " ".join(f"{i}) Turn the knob number {i} once more." for i in range(2, 1400))
+    assert len(long) > 50_000
+    judge_of(server, tmp_path / "j").ask(one(scenes, long), None)
+    shown = plans_in(server.requests[0])[0]
+    assert len(shown) < 8_100
+    assert re.search(rf"\[cut here; the plan goes on, {len(long):,} characters in all\]", shown)
+
+
+def test_scores_that_are_no_scores_are_refused_whatever_their_form(server, scenes, tmp_path):
+    contents = [
+        "[]",
+        "null",
+        "five stars",
+        json.dumps({"scores": scores(3)}),
+        json.dumps({"reasoning": "", "scores": {}}),
+    ]
+    contents += [json.dumps({"reasoning": "x", "scores": scores(value)}) for value in (0, 6, -1, 4.5, "4", None, True)]
+    for i, content in enumerate(contents):
+        server.reply = lambda n, body, content=content: Reply(reply(content, body))
+        judge = judge_of(server, tmp_path / f"j{i}", max_asks=1)
+        judge.ask(one(scenes), None)
+        assert not judge.history.valid, content
