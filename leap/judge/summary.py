@@ -323,7 +323,7 @@ def _table(judge: Mapping[str, Any], base: str | None) -> str:
     if rated:
         rows[0] += [FINAL, *SCALES, *([f"over {base}"] if base else []), "items", "failed"]
     if pairwise:
-        rows[0] += ["win rate", "wins", "losses", "ties", "flips", "failed pairs"]
+        rows[0] += ["win rate", "wins", "losses", "ties", "flips", "failed verdicts"]
     for name, of in judge["models"].items():
         scores, over = of["scores"] or {}, of["over_base"] or {}
         cells = [name]
