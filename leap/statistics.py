@@ -22,6 +22,10 @@ class Estimate:
     low: float
     high: float
 
+    def within(self, lowest: float, highest: float) -> Estimate:
+        """The same with its interval cut to what the values can be."""
+        return Estimate(self.mean, max(self.low, lowest), min(self.high, highest))
+
 
 def stratified_means(
     strata: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0
@@ -40,14 +44,28 @@ def stratified_means(
         at_once = max(1, _MOST_DRAWS // len(values))
         for start in range(0, resamples, at_once):
             part = drawn[start : start + at_once]
-            part += _times_drawn(rng, len(part), len(values)) @ values
+            part += times_drawn(rng, len(part), len(values)) @ values
     return mean, drawn / total
 
 
-def _times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
+def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
     """How often each of n values is drawn in n draws with replacement: (resamples, n)."""
     drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)
+
+
+def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column over the rows where it has a value, and its bootstrap distribution with whole rows resampled.
+
+    `values` are (items, columns), NaN where there is none; a row holds all that hangs together because it is about one
+    item, so that columns and their differences are paired. Returns (columns,) and (resamples, columns), NaN in
+    resamples that drew no value.
+    """
+    there = ~np.isnan(values)
+    sums, drawn = stratified_means([np.hstack([np.where(there, values, 0), there])], resamples, seed)
+    columns = values.shape[1]
+    with np.errstate(invalid="ignore"):
+        return sums[:columns] / sums[columns:], drawn[:, :columns] / drawn[:, columns:]
 
 
 def estimates(mean: np.ndarray, drawn: np.ndarray) -> list[Estimate]:
@@ -55,6 +73,22 @@ def estimates(mean: np.ndarray, drawn: np.ndarray) -> list[Estimate]:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     return [Estimate(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]
+
+
+def estimate_of_few(mean: float, drawn: np.ndarray, items: int) -> Estimate:
+    """An Estimate of a mean over few `items` from its bootstrap distribution (resamples,), NaN left out.
+
+    Percentiles of few values are too narrow: these are further out by as much as Student's t with its unbiased variance
+    is wider than the normal (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", expanded percentile).
+    One item bounds nothing: its interval is infinite.
+    """
+    if items < 2:
+        return Estimate(mean, -np.inf, np.inf)
+    from scipy.stats import norm, t
+
+    tail = 100 * float(norm.cdf(t.ppf((1 - CONFIDENCE) / 2, items - 1) * np.sqrt(items / (items - 1))))
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return Estimate(mean, float(low), float(high))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -90,6 +90,8 @@ def read_judgements_of(path: Path) -> list[Judgement]:
             found.append(Judgement(**record))
         except TypeError as error:
             raise UserError(f"{path}:{number}: not a judgement ({error})") from None
+        if defect := _defect(found[-1]):
+            raise UserError(f"{path}:{number}: {defect}")
     return found
 
 
@@ -98,8 +100,22 @@ def plan_hash(text: str, base_text: str | None = None) -> str:
     return sha256_json([text] if base_text is None else [text, base_text])[:16]
 
 
+def _defect(judgement: Judgement) -> str | None:
+    """What a judgement that did not fail lacks; half of the scales would make a wrong final score."""
+    if judgement.failure is not None:
+        return None
+    if judgement.protocol == PAIRWISE:
+        known = judgement.verdict in VERDICTS
+        return None if known else f"the verdict is {judgement.verdict!r}; it must be one of {', '.join(VERDICTS)}"
+    scores = judgement.scores or {}
+    numbers = all(isinstance(value, (int, float)) and LOWEST <= value <= HIGHEST for value in scores.values())
+    if scores.keys() == set(SCALES) and numbers:
+        return None
+    return f"the scores are {judgement.scores!r}; each of {', '.join(SCALES)} must be a number {LOWEST} to {HIGHEST}"
+
+
 def judges_of(judgements: Iterable[Judgement]) -> list[str]:
-    """The judges' names, people and the reference judge last."""
+    """The judges' names in order, people and the reference judge last."""
     last = {PEOPLE: 1, REFERENCE_JUDGE: 2}
     names = dict.fromkeys(judgement.judge for judgement in judgements)
-    return sorted(names, key=lambda name: last.get(name, 0))
+    return sorted(names, key=lambda name: (last.get(name, 0), name))

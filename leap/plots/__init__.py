@@ -3,6 +3,7 @@
 from leap.plots.comparison import improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
 from leap.plots.profiles import heat_map, radar
+from leap.plots.review import review_figures
 from leap.plots.style import Published, plt, save
 from leap.plots.training import ablation, loss_curve
 
@@ -16,6 +17,7 @@ __all__ = [
     "metrics_overall",
     "plt",
     "radar",
+    "review_figures",
     "save",
     "stacked_terms",
     "totals_by_dimension",

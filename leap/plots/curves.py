@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -36,6 +37,8 @@ from leap.vlabench.scoring import TOPS
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints
 
+STEP_0 = "Step 0 is the base, asked in the same way."
+
 _BAND, _BASE_INK, _LEVEL_INK = "0.87", "0.35", "0.2"
 _BACKGROUND = Look("0.72", "", ".", "-")
 _DASHES = ("--", (0, (8, 2)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1.2)))
@@ -51,12 +54,34 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     scores dotted ones. A line breaks at a checkpoint without results, and a cross marks its step.
     """
     rows = {name: totals(found) for name, found in models.items()}
-    cited = clean_published(published)
     columns = columns_with_results(rows)
-    curves = _curves(models)
+    top = TOPS[scorer]
+    cited = clean_published(published)
+    highs = [value.high for values in rows.values() for value in values.values()]
+    highs += [value for values in cited.values() for value in values.values()]
+    figure, entries, left_out = step_curves(rows, columns, lambda name: rank(models[name]), cited)
+    for axes in figure.axes:
+        axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
+    figure.supylabel(f"total score, {scorer} (0 to {top})", fontsize=9)
+    notes = notes_on_missing(rows, columns, written=False)
+    if any(base_suffix(name) == curve.suffix for name in models for curve in curves_in(models)):
+        notes.insert(0, STEP_0)
+    if left_out:
+        notes.append(f"{left_out} models that are no checkpoints are left out; the heat map has them.")
+    title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
+    return finish(figure, title, entries, [" ".join(notes)] if notes else [], bool(cited))
+
+
+def step_curves(
+    rows: Rows, columns: Sequence[str], rank: Callable[[str], Any], cited: Published | None = None
+) -> tuple[Figure, Entries, int]:
+    """Curves over steps, a panel a column, all on one scale; more than MOST_CURVES in colour by the `rank` of the best
+    model of each. Returns the legend's entries too, and how many models that are no checkpoints found no room."""
+    cited = cited or {}
+    curves = _curves(rows, rank)
     styles = looks(curves[:MOST_CURVES])
     shown = short_names([curve.title for curve in curves], 60)
-    base, levels = _levels(models)
+    base, levels = _levels(rows)
     entries: Entries = {}
     for curve, look in styles.items():
         entries[shown[curve.title]] = Line2D([], [], color=look.color, linestyle=look.line, marker=look.marker, ms=4.5)
@@ -74,31 +99,18 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
         entries[label] = Line2D([], [], color=_BACKGROUND.color, marker=_BACKGROUND.marker)
     if gaps:
         entries["no results at this step"] = Line2D([], [], color="0.3", linestyle="none", marker="x", ms=4)
-
-    top = TOPS[scorer]
-    highs = [value.high for values in rows.values() for value in values.values()]
-    highs += [value for values in cited.values() for value in values.values()]
-    for axes in panels.values():
-        axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
-    figure.supylabel(f"total score, {scorer} (0 to {top})", fontsize=9)
-    notes = notes_on_missing(rows, columns, written=False)
-    if any(base_suffix(name) == curve.suffix for name in models for curve in curves):
-        notes.insert(0, "Step 0 is the base, asked in the same way.")
-    if len(levels) > MOST_LEVELS:
-        notes.append(f"{len(levels) - MOST_LEVELS} models that are no checkpoints are left out; the heat map has them.")
-    title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
-    return finish(figure, title, entries, [" ".join(notes)] if notes else [], bool(cited))
+    return figure, entries, max(0, len(levels) - MOST_LEVELS)
 
 
-def _curves(models: Mapping[str, Overall]) -> list[Curve]:
+def _curves(models: Iterable[str], rank: Callable[[str], Any]) -> list[Curve]:
     """In order of appearance as long as all can be coloured, else the best first."""
     curves = curves_in(models)
     if len(curves) <= MOST_CURVES:
         return list(curves)
-    return sorted(curves, key=lambda curve: max(rank(models[name]) for name in curves[curve].values()), reverse=True)
+    return sorted(curves, key=lambda curve: max(rank(name) for name in curves[curve].values()), reverse=True)
 
 
-def _levels(models: Mapping[str, Overall]) -> tuple[str | None, list[str]]:
+def _levels(models: Collection[str]) -> tuple[str | None, list[str]]:
     """The base under the usual settings (or else the first there is), and what else is no part of a curve."""
     curves = curves_in(models)
     starts = {curve.suffix for curve in curves}

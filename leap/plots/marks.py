@@ -62,46 +62,70 @@ def grouped_bars(
 
 
 def dots(
-    axis: str, columns: Sequence[str], rows: Rows, limits: tuple[float, float] | None, published: Published | None
+    axis: str,
+    columns: Sequence[str],
+    rows: Rows,
+    limits: tuple[float, float] | None,
+    published: Published | None = None,
+    level: float | None = None,
+    whole: bool = False,
+    inches: float = 1.15,
 ) -> Figure:
     """A panel a column, a line a model: its value (of what, `axis` says) with interval, or "n/a". `limits` are those of
-    the values; without, they are differences around zero, hollow where the interval holds zero."""
+    the values, shown up to the highest or as a `whole`; without, they are differences around zero. `level` is the value
+    of no difference: marks are hollow where the interval holds it."""
     rows, published = by_family(rows), published or {}
-    figure, panels = panels_of_lines(columns, list(rows), list(published), inches=1.15)
+    figure, panels = panels_of_lines(columns, list(rows), list(published), inches=inches)
     styles = family_looks(rows)
-    if limits:
+    left = 0.0
+    if limits and whole:
+        left = limits[0]
+        show_whole(panels[0], limits)
+    elif limits:
         highs = [value.high for values in rows.values() for value in values.values()]
         highs += [value for values in published.values() for value in values.values()]
         highest = min(limits[1], max(highs)) or limits[1]
         panels[0].set_xlim(limits[0] - 0.04 * highest, highest * 1.04)
+    else:
+        level = 0
     for axes, column in zip(panels, columns, strict=True):
-        if limits is None:
-            axes.axvline(0, color="black", linewidth=0.8)
+        if level is not None:
+            axes.axvline(level, color="black", linewidth=0.8)
         there = {name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values}
         draw_intervals(axes, there.values())
         marks: dict[tuple[str, bool], list[tuple[float, int]]] = {}
         for name, (y, value) in there.items():
-            unclear = limits is None and value.low <= 0 <= value.high
+            unclear = level is not None and value.low <= level <= value.high
             marks.setdefault((family(name), unclear), []).append((value.mean, y))
         for (of, unclear), places in marks.items():
             look = styles[of]
             face = "white" if unclear else look.color
             axes.plot(*zip(*places, strict=True), look.marker, mfc=face, mec=look.color, mew=0.7, ms=3, zorder=5)
-        write_missing(axes, [y for y, name in enumerate(rows) if name not in there])
+        write_missing(axes, [y for y, name in enumerate(rows) if name not in there], left)
         draw_published(axes, column, published, len(rows))
     panels[len(columns) // 2].set_xlabel(axis, fontsize=9)
     return figure
 
 
+def show_whole(axes: plt.Axes, limits: tuple[float, float]) -> None:
+    """Let the axis of values show all that is possible, with room for the marks at its ends."""
+    room = 0.03 * (limits[1] - limits[0])
+    axes.set_xlim(limits[0] - room, limits[1] + room)
+
+
 def panels_of_lines(
-    columns: Sequence[str], models: Sequence[str], published: Collection[str], inches: float
+    columns: Sequence[str],
+    models: Sequence[str],
+    published: Collection[str],
+    inches: float,
+    line_inches: float = 0.0,
 ) -> tuple[Figure, list[plt.Axes]]:
     """One panel a column, `inches` wide, that share their lines: one a model (y = 0, 1, ...), then one a `published`
-    label. Runs are set apart."""
+    label, `line_inches` high at least. Runs are set apart."""
     names = [*models, *published]
     labels = short_names(names)
     label_width = max(map(len, labels.values()), default=0) * 0.062 + 0.4
-    height = 1.5 + max(len(names), 2) * (0.2 if len(names) > 12 else 0.3)
+    height = 1.5 + max(len(names), 2) * max(line_inches, 0.2 if len(names) > 12 else 0.3)
     size = (max(label_width + len(columns) * inches, 6), height)
     figure, grid = plt.subplots(
         1, max(len(columns), 1), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
@@ -170,10 +194,10 @@ def around(value: Estimate) -> np.ndarray:
     return np.array([[value.mean - value.low], [value.high - value.mean]]).clip(min=0)
 
 
-def write_missing(axes: plt.Axes, ys: Iterable[float]) -> None:
+def write_missing(axes: plt.Axes, ys: Iterable[float], x: float = 0.0) -> None:
     """Mark lines of a panel as without value."""
     for y in ys:
-        write(axes, "n/a", (0, y), (3, 0), va="center", fontsize=6.5)
+        write(axes, "n/a", (x, y), (3, 0), va="center", fontsize=6.5)
 
 
 def write(axes: plt.Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: object) -> None:

@@ -1,0 +1,246 @@
+"""What a summary of a review says, in sentences: what not to trust first, then who is better, then how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from leap.judge.agreement import GOOD, LOW
+from leap.judge.judgements import CONTROLS, FINAL
+
+FEW_ITEMS = 30  # with fewer, what the width of the intervals means is said
+SIGNIFICANT = 0.05
+MANY_FLIPS = 0.25  # of the pairs; a judge who tosses a coin in each order has a half
+
+_MOST_NAMES = 6
+_TITLES = {"reference": "the reference judge", "people": "people"}
+
+Summary = Mapping[str, Any]
+
+
+def in_words(summary: Summary, adjusted: Mapping[str, Mapping[str, float]], left_out: int = 0) -> list[str]:
+    """The sentences of a summary. `adjusted` are the corrected p-values of the models' differences from the base, by
+    judge; `left_out` judgements were of models without outputs or of pairs with another base."""
+    judges = summary["judges"]
+    words = [sentence for name, judge in judges.items() for sentence in _untrusted(name, judge, summary["base"])]
+    words += _scope(summary)
+    if left_out:
+        words.append(
+            f"{count(left_out, 'judgement')} of models without outputs, or of pairs with another base, "
+            f"{_were(left_out)} left out."
+        )
+    words += _few_items(summary)
+    for name, judge in judges.items():
+        words += _better_or_worse(name, judge, summary["base"], adjusted.get(name, {}))
+        words += _in_pairs(name, judge, summary["base"])
+    for name, judge in judges.items():
+        words += _coverage(name, judge) + _repeats(name, judge) + _flips(name, judge) + _unseen_controls(name, judge)
+    words += _between(summary)
+    if "reference" in (judge["kind"] for judge in judges.values()):
+        words.append(
+            "The reference judge measures how far a plan's wording overlaps with that of the reference plan; it is not "
+            "a language model's opinion, and another good plan scores low."
+        )
+    return words + [sentence for name, judge in judges.items() for sentence in _failed(name, judge)]
+
+
+def title(name: str, judge: Summary) -> str:
+    """How a judge is called in a sentence."""
+    return _TITLES.get(judge["kind"], name)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _untrusted(name: str, judge: Summary, base: str | None) -> list[str]:
+    found = []
+    for control, of in judge["controls"].items():
+        if of["at_bottom"] is False:
+            said = []
+            if of["final_score"]:
+                said.append(f"its mean final score is {of['final_score']['mean']:.2f}")
+            if of["pairs"]:
+                said.append(f"it wins against {base} in {of['wins']} of {count(of['pairs'], 'pair')}")
+            found.append(
+                f"Do not trust the judge {name}: it does not put {control}, which no model wrote, at the bottom "
+                f"({', and '.join(said)})."
+            )
+    return found
+
+
+def _scope(summary: Summary) -> list[str]:
+    models, outputs = summary["models"], summary["outputs"]
+    base = summary["base"]
+    compared = f", {base} being the base" if base else "; the base is not among them, so that nothing is compared to it"
+    words = [f"{count(summary['items'], 'item')} and {count(len(models), 'model')}{compared}."]
+    failed = {name: of["failed"] for name, of in outputs.items() if of["failed"]}
+    if failed:
+        named = _named(f"{name} {number}" for name, number in failed.items())
+        words.append(f"Without a plan, and so never judged: {named} (items whose output failed).")
+    if not summary["judges"]:
+        words.append("No judge has said anything yet.")
+    return words
+
+
+def _few_items(summary: Summary) -> list[str]:
+    items = summary["items"]
+    if items >= FEW_ITEMS or not summary["judges"]:
+        return []
+    if items == 1:
+        return ["A single item gives no interval: those shown span all that is possible."]
+    widths = []
+    for name, judge in summary["judges"].items():
+        halves = [(of[FINAL]["high"] - of[FINAL]["low"]) / 2 for of in _over_base(judge).values()]
+        if judge["kind"] == "llm" and halves:
+            span = f"{min(halves):.2f}" + (f" to {max(halves):.2f}" if max(halves) - min(halves) >= 0.005 else "")
+            widths.append(f"{span} points by {name}")
+    words = f"{count(items, 'item')} are few, and the intervals are wide"
+    if widths:
+        words += f": a difference from the base is known to plus or minus {_named(widths)}"
+    return [f"{words}. Smaller differences cannot be told from chance."]
+
+
+def _over_base(judge: Summary) -> dict[str, Summary]:
+    return {name: of["over_base"] for name, of in judge["models"].items() if of["over_base"]}
+
+
+def _better_or_worse(name: str, judge: Summary, base: str | None, adjusted: Mapping[str, float]) -> list[str]:
+    differences = {model: of[FINAL] for model, of in _over_base(judge).items()}
+    if not differences:
+        return []
+    ranked = sorted(differences, key=lambda model: -differences[model]["mean"])
+    better = [model for model in ranked if differences[model]["low"] > 0]
+    worse = [model for model in reversed(ranked) if differences[model]["high"] < 0]
+    shown = {m: f"{m} ({d['mean']:+.2f}, {d['low']:+.2f} to {d['high']:+.2f})" for m, d in differences.items()}
+    by = title(name, judge)
+    if not better and not worse:
+        which = shown[ranked[0]] if len(ranked) == 1 else f"none of the {len(ranked)} models"
+        return [f"By {by}, {which} can{'not' if len(ranked) == 1 else ''} be told from {base} in the final score."]
+    parts = [
+        f"{_named(shown[model] for model in group)} {'is' if len(group) == 1 else 'are'} {word} than {base}"
+        for group, word in ((better, "better"), (worse, "worse"))
+        if group
+    ]
+    others = len(ranked) - len(better) - len(worse)
+    rest = f"; {count(others, 'other model')} cannot be told from it" if others else ""
+    words = f"By {by}, {' and '.join(parts)}{rest} (final score, interval without 0)."
+    firm = [model for model in [*better, *worse] if adjusted.get(model, 1) < SIGNIFICANT]
+    if len(firm) < len(better) + len(worse):
+        test = "a paired permutation test"
+        if len(ranked) > 1:
+            test += f" corrected for {count(len(ranked), 'comparison')}"
+        words += f" By {test}, that holds for {_named(firm) or ('neither' if len(ranked) == 2 else 'none of them')}."
+        if len(ranked) == 1:
+            words = words.replace(f"that holds for {_named(firm) or 'none of them'}", "that does not hold")
+    return [words]
+
+
+def _in_pairs(name: str, judge: Summary, base: str | None) -> list[str]:
+    rates = {model: of["win_rate"] for model, of in (judge["pairwise"] or {}).items() if of["win_rate"]}
+    if not rates:
+        return []
+    found = []
+    for word, group in (
+        ("preferred to", [model for model, rate in rates.items() if rate["low"] > 0.5]),
+        ("found worse than", [model for model, rate in rates.items() if rate["high"] < 0.5]),
+    ):
+        if group:
+            named = _named(f"{model} ({100 * rates[model]['mean']:.0f} %)" for model in group)
+            found.append(f"{named} {'is' if len(group) == 1 else 'are'} {word} {base}")
+    said = " and ".join(found) or f"no model can be told from {base}"
+    return [f"In pairs, by {title(name, judge)}, {said} (win rate, a tie counts half; interval without 50 %)."]
+
+
+def _coverage(name: str, judge: Summary) -> list[str]:
+    items = {model: of["items"] for model, of in judge["models"].items() if of["items"]}
+    most = max(items.values(), default=0)
+    fewer = [f"{model} {number}" for model, number in items.items() if number < most]
+    if not fewer:
+        return []
+    return [
+        f"The means by {title(name, judge)} do not cover the same items: {_named(fewer)}, others {most}. Differences "
+        "from the base are over the items that both have."
+    ]
+
+
+def _repeats(name: str, judge: Summary) -> list[str]:
+    alpha = judge["repeats"]["alpha"][FINAL]
+    if alpha is None:
+        return []
+    who = "People agree" if judge["kind"] == "people" else f"{_capital(title(name, judge))} agrees with itself"
+    over = "with each other" if judge["kind"] == "people" else f"over {judge['repeats']['most']} repeats"
+    return [f"{who} {over} {_verdict(alpha)}."]
+
+
+def _verdict(alpha: float) -> str:
+    if alpha >= GOOD:
+        return f"well (Krippendorff's alpha {alpha:.2f}, at least {GOOD})"
+    if alpha < LOW:
+        return f"little (Krippendorff's alpha {alpha:.2f}, below {LOW}): it is no ground for a conclusion"
+    return f"moderately (Krippendorff's alpha {alpha:.2f}, {LOW} to {GOOD}): conclusions are tentative"
+
+
+def _flips(name: str, judge: Summary) -> list[str]:
+    pairs = sum(of["pairs"] for of in (judge["pairwise"] or {}).values())
+    if not pairs:
+        return []
+    flips = sum(of["flips"] for of in judge["pairwise"].values())
+    many = "; its verdicts depend on what stands first" if flips > MANY_FLIPS * pairs else ""
+    return [
+        f"Shown in the other order, {title(name, judge)} contradicts itself in {flips} of {count(pairs, 'pair')} "
+        f"({100 * flips / pairs:.0f} %), which then count as ties{many}."
+    ]
+
+
+def _unseen_controls(name: str, judge: Summary) -> list[str]:
+    judged = [control for control, of in judge["controls"].items() if of["at_bottom"] is not None]
+    missing = [control for control in CONTROLS if control not in judged]
+    if judge["kind"] != "llm" or not missing:
+        return []
+    return [
+        f"{name} gave no judgement of {_named(missing)}, so that nothing shows whether it would notice such a plan."
+    ]
+
+
+def _between(summary: Summary) -> list[str]:
+    words = []
+    for pair in summary["between"]:
+        if pair["spearman"]:
+            names = [title(name, summary["judges"][name]) for name in pair["judges"]]
+            ranks = pair["spearman"]
+            words.append(
+                f"{_capital(names[0])} and {names[1]} rank {count(pair['plans'], 'plan')} with a Spearman correlation "
+                f"of {ranks['mean']:.2f} ({ranks['low']:.2f} to {ranks['high']:.2f})."
+            )
+    return words
+
+
+def _failed(name: str, judge: Summary) -> list[str]:
+    failed = sum(of["failed"] for of in [*judge["models"].values(), *judge["controls"].values()])
+    failed += sum(of["failed"] for of in (judge["pairwise"] or {}).values())
+    if not failed:
+        return []
+    return [
+        f"{count(failed, 'judgement')} by {title(name, judge)} failed and {_were(failed)} left out of every number."
+    ]
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:] if words.startswith("the ") or words == "people" else words
+
+
+def _named(names: Iterable[str]) -> str:
+    """Names in a row, the first few of many."""
+    names = list(names)
+    if len(names) > _MOST_NAMES:
+        return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
+    return _with_and(names)
+
+
+def _with_and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,284 @@
+"""Figures of a blind review, out of its summary.json (leap/judge/summary.py): scores, differences from the base, pairs.
+
+A line a model and a panel a judge, so that one checkpoint or dozens, one judge or several fit.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES, Judgement
+from leap.judge.scores import said_by
+from leap.plots.curves import STEP_0, step_curves
+from leap.plots.labels import short_names
+from leap.plots.marks import (
+    Rows,
+    around,
+    by_family,
+    dots,
+    family,
+    family_looks,
+    panels_of_lines,
+    show_whole,
+    write_missing,
+)
+from leap.plots.style import COLORS, FAINT, SIZE, Look, clean, finish, looks, model_looks, plt
+from leap.statistics import Estimate
+from leap.vlabench.names import base_suffix, curves_in
+
+Summary = Mapping[str, Any]
+
+MOST_LOOKS = len(COLORS) - 1  # models that differ by colour in a scatter; more are told apart by run
+
+_SCALE = (LOWEST, HIGHEST)
+_MISSING = "n/a: no judgements."
+_HOLLOW = "Hollow: the interval holds {}."
+_WIDEST_NAME = 40  # characters of a judge's name
+_PANELS_A_LINE = 3
+
+
+def review_figures(summary: Summary, judgements: Sequence[Judgement]) -> dict[str, Callable[[], Figure] | None]:
+    """What makes each figure of a review, by file name; None where the judgements do not allow it."""
+    judges = summary["judges"].values()
+    scored = any(of["scores"] for judge in judges for of in judge["models"].values())
+    compared = any(of["over_base"] for judge in judges for of in judge["models"].values())
+    paired = any(of["win_rate"] for judge in judges for of in (judge["pairwise"] or {}).values())
+    beside = any(judge["with"].get(REFERENCE_JUDGE, {}).get("plans") for judge in judges)
+    has_curve = any(len(steps) > 1 for steps in curves_in(summary["models"]).values())
+    possible: dict[str, tuple[Callable[[], Figure], bool]] = {
+        "models_final_score": (lambda: models_final_score(summary), scored),
+        "models_final_score_by_step": (lambda: models_final_score_by_step(summary), scored and has_curve),
+        "models_dimension_scores": (lambda: models_dimension_scores(summary), scored),
+        "models_improvement_vs_baseline": (lambda: models_improvement_vs_baseline(summary), compared),
+        "judge_vs_reference": (lambda: judge_vs_reference(summary, judgements), beside),
+        "win_rates": (lambda: win_rates(summary), paired),
+    }
+    return {f"blind10_{name}": make if allowed else None for name, (make, allowed) in possible.items()}
+
+
+def models_final_score(summary: Summary) -> Figure:
+    """The mean final score of each model, a panel a judge."""
+    rows, columns = _by_judge(summary, lambda of: of["scores"] and of["scores"][FINAL])
+    figure = dots("final score (1 to 5)", columns, rows, _SCALE, whole=True, inches=_inches(columns))
+    return finish(figure, f"Mean final score by judge, {_of_items(summary)}", {}, _notes(summary, rows, columns))
+
+
+def models_final_score_by_step(summary: Summary) -> Figure:
+    """The mean final score over optimiser steps, a panel a judge, a curve a run."""
+    rows, columns = _by_judge(summary, lambda of: of["scores"] and of["scores"][FINAL])
+    figure, entries, left_out = step_curves(
+        rows, columns, lambda name: max((value.mean for value in rows[name].values()), default=0.0)
+    )
+    for axes in figure.axes:
+        axes.set_ylim(LOWEST - 0.1, HIGHEST + 0.1)
+        axes.set_yticks(range(LOWEST, HIGHEST + 1))
+    figure.supylabel("final score (1 to 5)", fontsize=9)
+    notes = _warnings(summary)
+    if any(base_suffix(name) == curve.suffix for name in rows for curve in curves_in(rows)):
+        notes.append(STEP_0)
+    if left_out:
+        notes.append(f"{left_out} models that are no checkpoints are left out.")
+    return finish(figure, f"Final score over training by judge, {_of_items(summary)}", entries, notes)
+
+
+def models_dimension_scores(summary: Summary) -> Figure:
+    """The mean of each model on the four scales, a panel a scale; several judges are marks on the line of a model."""
+    judges = [name for name, judge in summary["judges"].items() if any(of["scores"] for of in judge["models"].values())]
+    by_judge = {
+        judge: {
+            model: {_words(scale): Estimate(**of["scores"][scale]) for scale in SCALES} if of["scores"] else {}
+            for model, of in summary["judges"][judge]["models"].items()
+        }
+        for judge in judges
+    }
+    columns = [_words(scale) for scale in SCALES]
+    title = f"The four scales, {_of_items(summary)}"
+    if len(judges) == 1:
+        (rows,) = by_judge.values()
+        figure = dots("score (1 to 5)", columns, rows, _SCALE, whole=True, inches=1.6)
+        return finish(figure, f"{title}, by {judges[0]}", {}, _notes(summary, rows, columns))
+    figure, entries = _marks_by_judge(columns, by_judge)
+    missing = [] if all(values for rows in by_judge.values() for values in rows.values()) else [_MISSING]
+    return finish(figure, title, entries, [*_warnings(summary), *missing])
+
+
+def models_improvement_vs_baseline(summary: Summary) -> Figure:
+    """Each model's mean final score less the base's over the same items, in points of the scale, a panel a judge."""
+    base = summary["base"]
+    rows, columns = _by_judge(summary, lambda of: of["over_base"] and of["over_base"][FINAL])
+    rows = {name: values for name, values in rows.items() if name != base}
+    ends = [abs(end) for values in rows.values() for value in values.values() for end in (value.low, value.high)]
+    limit = float(max(1, *ends))
+    shown = short_names(summary["models"])[base]
+    figure = dots(f"points over {shown}", columns, rows, (-limit, limit), level=0, whole=True, inches=_inches(columns))
+    notes = [_HOLLOW.format("zero"), *_notes(summary, rows, columns)]
+    return finish(figure, f"Final score over {shown}: same items, {_of_items(summary)}", {}, notes)
+
+
+def win_rates(summary: Summary) -> Figure:
+    """Each model's win rate against the base in percent, a tie counting half, a panel a judge of pairs."""
+    base = summary["base"]
+    paired = [
+        name
+        for name, judge in summary["judges"].items()
+        if any(of["win_rate"] for of in (judge["pairwise"] or {}).values())
+    ]
+    titles = _titles(paired)
+    rows: dict[str, dict[str, Estimate]] = {name: {} for name in summary["models"] if name != base}
+    for judge, title in titles.items():
+        for model, of in summary["judges"][judge]["pairwise"].items():
+            if of["win_rate"]:
+                rows[model][title] = Estimate(*(100 * of["win_rate"][end] for end in ("mean", "low", "high")))
+    columns = list(titles.values())
+    shown = short_names(summary["models"])[base]
+    axis = f"win rate against {shown} (%)"
+    figure = dots(axis, columns, rows, (0, 100), level=50, whole=True, inches=_inches(columns))
+    notes = ["A pair is won if both orders say so, else a tie; a tie counts half.", _HOLLOW.format("50 %")]
+    title = f"Pairs with {shown}, judged in both orders, {_of_items(summary)}"
+    return finish(figure, title, {}, [" ".join(notes), *_notes(summary, rows, columns)])
+
+
+def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Figure:
+    """The final score of each plan by each judge over that by the reference judge, with their rank correlation."""
+    reference = said_by(judgements, REFERENCE_JUDGE).means()
+    judges = [name for name, of in summary["judges"].items() if of["with"].get(REFERENCE_JUDGE, {}).get("plans")]
+    titles, models = _titles(judges), summary["models"]
+    groups = {name: name if len(models) <= MOST_LOOKS else family(name) for name in models}
+    styles = model_looks(models) if len(models) <= MOST_LOOKS else family_looks(models)
+    shown = short_names(dict.fromkeys(groups.values()))
+    per_line = min(len(judges), _PANELS_A_LINE)
+    lines = -(-len(judges) // per_line)
+    size = (max(SIZE[1], 3.1 * per_line + 0.4), 3.3 * lines + 1.3)
+    figure, grid = plt.subplots(lines, per_line, figsize=size, squeeze=False, layout="constrained")
+    entries: dict[str, Artist] = {}
+    for axes, judge in zip(grid.flat, judges, strict=False):
+        means = said_by(judgements, judge).means()
+        points: dict[str, list[tuple[float, float]]] = {}
+        for plan in means.keys() & reference.keys():
+            if plan[0] in groups:
+                points.setdefault(groups[plan[0]], []).append((reference[plan][FINAL], means[plan][FINAL]))
+        for group in dict.fromkeys(groups.values()):
+            if group in points:
+                look = styles[group]
+                xs, ys = zip(*points[group], strict=True)
+                axes.plot(xs, ys, look.marker, color=look.color, mec="black", mew=0.4, ms=5, alpha=0.65, ls="none")
+                entries[shown[group]] = Line2D(
+                    [], [], color=look.color, marker=look.marker, mec="black", mew=0.4, ms=5, ls="none"
+                )
+        axes.plot(_SCALE, _SCALE, color="0.8", linewidth=0.8, zorder=0)
+        _square(axes)
+        axes.set_title(
+            f"{titles[judge]}\n{_correlation(summary['judges'][judge]['with'][REFERENCE_JUDGE])}", fontsize=9
+        )
+    for axes in grid.flat[len(judges) :]:
+        axes.set_visible(False)
+    figure.supxlabel("final score by the reference judge (wording against the reference plan)", fontsize=9)
+    figure.supylabel("final score by the judge", fontsize=9)
+    title = "Judges and the reference judge, plan by plan (means over repeats)"
+    return finish(figure, title, entries, _warnings(summary))
+
+
+def _square(axes: plt.Axes) -> None:
+    for limits, ticks in ((axes.set_xlim, axes.set_xticks), (axes.set_ylim, axes.set_yticks)):
+        limits(LOWEST - 0.15, HIGHEST + 0.15)
+        ticks(range(LOWEST, HIGHEST + 1))
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=8)
+    clean(axes, "both")
+
+
+def _correlation(found: Summary) -> str:
+    if found["spearman"] is None:
+        return f"Spearman n/a, {found['plans']} plans"
+    return f"Spearman {found['spearman']:.2f} [{found['low']:.2f}, {found['high']:.2f}], {found['plans']} plans"
+
+
+def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, Rows]) -> tuple[Figure, dict[str, Artist]]:
+    """A panel a column, a line a model, on it a mark with interval a judge; and the legend's entries."""
+    models = list(by_family(next(iter(by_judge.values()))))
+    line_inches = 0.1 * len(by_judge) + 0.1
+    figure, panels = panels_of_lines(columns, models, [], inches=1.75, line_inches=line_inches)
+    show_whole(panels[0], _SCALE)
+    panels[0].set_xticks(range(LOWEST, HIGHEST + 1))
+    styles, shown = looks(by_judge), short_names(by_judge)
+    entries = {shown[judge]: _mark(look) for judge, look in styles.items()}
+    step = 0.84 / len(by_judge)
+    for axes, column in zip(panels, columns, strict=True):
+        for i, (judge, rows) in enumerate(by_judge.items()):
+            ys = {model: y - 0.42 + (i + 0.5) * step for y, model in enumerate(models)}
+            there = [(ys[model], rows[model][column]) for model in models if column in rows[model]]
+            if there:
+                means, errors = [value.mean for _, value in there], np.hstack([around(value) for _, value in there])
+                look = styles[judge]
+                axes.errorbar(
+                    means,
+                    [y for y, _ in there],
+                    xerr=errors,
+                    fmt=look.marker,
+                    color=look.color,
+                    elinewidth=0.9,
+                    ms=3.2,
+                    mec="black",
+                    mew=0.3,
+                    zorder=5,
+                )
+            write_missing(axes, [ys[model] for model in models if column not in rows[model]], LOWEST)
+    panels[len(panels) // 2].set_xlabel("score (1 to 5)", fontsize=9)
+    return figure, entries
+
+
+def _mark(look: Look) -> Line2D:
+    return Line2D([], [], color=look.color, marker=look.marker, ms=4.5, mec="black", mew=0.3)
+
+
+def _by_judge(
+    summary: Summary, value: Callable[[Summary], Mapping[str, float] | None]
+) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
+    """What `value` takes out of each judge's record of each model, by model and title of the judge, and the titles;
+    judges who have none for any model are left out."""
+    found = {
+        judge: {name: of for name, record in said["models"].items() if (of := value(record))}
+        for judge, said in summary["judges"].items()
+    }
+    titles = _titles(judge for judge, values in found.items() if values)
+    rows = {
+        name: {title: Estimate(**found[judge][name]) for judge, title in titles.items() if name in found[judge]}
+        for name in summary["models"]
+    }
+    return rows, list(titles.values())
+
+
+def _titles(judges: Iterable[str]) -> dict[str, str]:
+    """The judges' names as titles of panels, all different, long ones on several lines."""
+    shown = short_names(judges, _WIDEST_NAME)
+    return {judge: "\n".join(textwrap.wrap(name, 22)) for judge, name in shown.items()}
+
+
+def _inches(columns: Sequence[str]) -> float:
+    return 3.4 if len(columns) == 1 else 2.0 if len(columns) < 5 else 1.7
+
+
+def _of_items(summary: Summary) -> str:
+    items = summary["items"]
+    return f"{items} item{'' if items == 1 else 's'}, 95 % bootstrap intervals over items"
+
+
+def _words(scale: str) -> str:
+    return scale.replace("_", " ").replace("hallucination redundancy", "hallucination,\nredundancy (5: none)")
+
+
+def _warnings(summary: Summary) -> list[str]:
+    """Which judges a reader must not trust."""
+    return [words for words in summary["words"] if words.startswith("Do not trust")]
+
+
+def _notes(summary: Summary, rows: Rows, columns: Sequence[str]) -> list[str]:
+    missing = any(column not in values for values in rows.values() for column in columns)
+    return [*_warnings(summary), *([_MISSING] if missing else [])]
