@@ -1,4 +1,4 @@
-"""The page as one file that asks the network for nothing.
+"""A page as one file that asks the network for nothing.
 
 Its data stand in islands, <script type="text/plain"> elements of deflated JSON in base64, so that no text of a model
 or of a benchmark can be taken for markup. What the first view needs comes before the script, details and pictures after
@@ -14,23 +14,40 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from leap.files import replacing
 
-SCRIPTS = (
-    "dom.js",
-    "data.js",
-    "route.js",
-    "figures.js",
-    "overview.js",
-    "wrong.js",
-    "list.js",
-    "example.js",
-    "examples.js",
-    "main.js",
+
+@dataclass(frozen=True)
+class Assets:
+    """The files a page is made of, as paths below leap/: its HTML with {{places}} for the rest, its style, and its
+    scripts, which share one scope in this order."""
+
+    html: str
+    style: str
+    scripts: tuple[str, ...]
+
+
+REPORT = Assets(
+    "report/assets/report.html",
+    "report/assets/report.css",
+    (
+        "report/assets/dom.js",
+        "report/assets/data.js",
+        "report/assets/route.js",
+        "report/assets/figures.js",
+        "report/assets/overview.js",
+        "report/assets/wrong.js",
+        "report/assets/list.js",
+        "report/assets/example.js",
+        "report/assets/examples.js",
+        "report/assets/review.js",
+        "report/assets/main.js",
+    ),
 )
 
 # Pictures stand in islands of so many, a line of base64 each, which the page reads one by one.
@@ -52,9 +69,10 @@ def page_parts(
     rest: Mapping[str, str],
     thumbnails: Sequence[bytes] = (),
     has_picture_files: bool = False,
+    assets: Assets = REPORT,
 ) -> Iterator[str]:
     """The page in pieces, in order. `first` and `rest` are packed values by name, for before and behind the script."""
-    style, script = _asset("report.css"), _script()
+    style, script = _asset(assets.style), _script(assets.scripts)
     values = {
         "title": html.escape(title),
         "policy": html.escape(
@@ -66,7 +84,7 @@ def page_parts(
         "first": "".join(_island(name, value) for name, value in first.items()),
         "script": script,
     }
-    head, tail = _asset("report.html").split("{{rest}}")
+    head, tail = _asset(assets.html).split("{{rest}}")
     # A function, since the values may hold backslashes; one pass, so that nothing inside a value is replaced.
     yield re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], head)
     for name, value in rest.items():
@@ -92,12 +110,12 @@ def _island(name: str, content: str) -> str:
     return f'<script type="text/plain" id="data-{name}">{content}</script>\n'
 
 
-def _script() -> str:
-    return '(() => {\n"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS) + "})();\n"
+def _script(names: Sequence[str]) -> str:
+    return '(() => {\n"use strict";\n' + "\n".join(map(_asset, names)) + "})();\n"
 
 
 def _asset(name: str) -> str:
-    return (files("leap.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("leap") / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

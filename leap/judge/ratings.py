@@ -1,0 +1,253 @@
+"""Ratings by people: a sheet that shows plans without their models, the key to it, and the ratings read back.
+
+rating_sheet.html is one file that works offline. It shows each row's task, pictures and reference plan, then what the
+models wrote in a shuffled order, in one form, each under an id. It holds no model's name, no path and no file name, and
+its pictures are encoded anew without metadata. A plan that several models wrote alike for a row is shown once, and its
+rating counts for each of them.
+
+An id is made of the seed, the row and the plan: it tells nothing about the model, and stays when other models are
+added, so that earlier ratings stay valid.
+
+rating_key.json, which raters should not see:
+
+    {"seed": 0, "plans": {"<id>": {"sample": 0, "models": ["baseline", "checkpoint-200"], "text_sha256": "..."}}}
+
+ratings.csv, which the sheet exports and spreadsheet programs may have saved anew (semicolons or tabs, a byte order mark,
+other line ends), has the columns of CSV_COLUMNS, one line a rater and plan, scores 1 to 5. Raters' exports may be put
+together in one file, under one header, or lie as *.csv in one folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from configs.errors import UserError
+from leap.blind.outputs import Item, Output
+from leap.chat import first_file, image_candidates
+from leap.files import read_json, sha256_json, write_json
+from leap.images import decode_image
+from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
+from leap.judge.plan_text import normalised
+from leap.judge.rubric import ANCHORS, TITLES
+from leap.report.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
+from leap.report.pictures import FORMAT
+
+SHEET_FILE, KEY_FILE, RATINGS_FILE = "rating_sheet.html", "rating_key.json", "ratings.csv"
+CSV_COLUMNS = ("rater", "plan_id", *SCALES, "comment")
+
+PICTURE_SIDE, PICTURE_QUALITY = 1024, 80  # longest side in pixels; quality from 0 to 100
+
+_TITLE = "Rate the plans"
+_DELIMITERS = ",;\t"
+_LONGEST_FIELD = 10_000_000  # characters; the csv module stops at 131,072
+_SHEET = Assets(
+    "judge/assets/rating_sheet.html",
+    "judge/assets/rating_sheet.css",
+    ("report/assets/dom.js", "report/assets/data.js", "judge/assets/rating_sheet.js"),
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What was written: `plans` are shown, over `items` rows; `missing` pictures were not found or do not decode;
+    `failed` outputs hold no plan and are left out."""
+
+    items: int
+    plans: int
+    missing: int
+    failed: int
+
+
+def write_sheet(
+    path: Path, items: Sequence[Item], models: Sequence[str], seed: int, image_root: Path | None, workspace: Path
+) -> Sheet:
+    """Write the sheet of what `models` wrote for `items` to `path`, and the key beside it.
+
+    Pictures are looked for as leap.chat does, in `image_root` alone if it is given. UserError if there is no plan.
+    """
+    shown = [(item, plans) for item in items if (plans := _plans_of(item, models, seed))]
+    if not shown:
+        raise UserError("there is no plan to rate: every output failed. See the reasons in outputs.jsonl")
+    numbers: dict[Path, int] = {}
+    pictures: list[bytes] = []
+    entries, key, missing = [], {}, 0
+    for item, plans in shown:
+        found = []
+        for written in item.images:
+            source = first_file(image_candidates(written, Path(item.folder), image_root, workspace))
+            if source is not None and source not in numbers:
+                numbers[source] = len(pictures)
+                pictures.append(_encoded_anew(source))
+            found.append(numbers[source] if source is not None and pictures[numbers[source]] else -1)
+        missing += found.count(-1)
+        entries.append(
+            {
+                "task": item.task_name or item.prompt.strip(),
+                "pictures": found,
+                "reference": normalised(item.reference),
+                "plans": [{"id": plan, "text": text} for plan, (text, _) in plans.items()],
+            }
+        )
+        key |= {
+            plan: {"sample": item.sample, "models": wrote, "text_sha256": _sha256(text)}
+            for plan, (text, wrote) in plans.items()
+        }
+    sheet = {
+        "sheet": sha256_json(sorted(key))[:16],
+        "columns": CSV_COLUMNS,
+        "file": RATINGS_FILE,
+        "scales": [
+            {"name": name, "title": TITLES[name], "anchors": sorted(ANCHORS[name].items(), reverse=True)}
+            for name in SCALES
+        ],
+        "items": entries,
+        "pictures": {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND},
+    }
+    # The key first: a sheet without its key would be work for nothing.
+    write_json(path.with_name(KEY_FILE), {"seed": seed, "plans": key})
+    write_page(path, page_parts(_TITLE, {"sheet": packed(sheet)}, {}, pictures, assets=_SHEET))
+    failed = sum(item.outputs[name].text is None for item in items for name in models if name in item.outputs)
+    return Sheet(len(shown), len(key), missing, failed)
+
+
+def read_ratings(csv_path: Path, key_path: Path, outputs: Sequence[Output]) -> list[Judgement]:
+    """The ratings of a CSV file, or of all *.csv in a folder, as judgements of PEOPLE; `repeat` numbers the raters by
+    sorted name, `reasoning` is the comment.
+
+    UserError names file and line of an unknown id, a score that is none, or a plan that a rater rated twice; the file
+    that lacks a column; and a key that does not belong to `outputs`.
+    """
+    key = _read_key(key_path, outputs)
+    files = sorted(csv_path.glob("*.csv")) if csv_path.is_dir() else [csv_path]
+    if not files:
+        raise UserError(f"no ratings: {csv_path} has no *.csv. Export them from {SHEET_FILE}")
+    seen: dict[tuple[str, str], str] = {}
+    read = []
+    for path in files:
+        for where, row in _rows(path):
+            rater, plan = row["rater"].strip(), row["plan_id"].strip()
+            if not rater:
+                raise UserError(f"{where}: the rating has no rater. Write a name into its first column")
+            if plan not in key:
+                raise UserError(
+                    f"{where}: {key_path} knows no plan {plan!r}. Ratings belong to the key that was written with "
+                    "their sheet; name that one, or remove the line"
+                )
+            if (rater, plan) in seen:
+                raise UserError(
+                    f"{where}: {rater} rated plan {plan} in {seen[rater, plan]} already. Remove one of them"
+                )
+            seen[rater, plan] = where
+            read.append((rater, plan, {name: _score(row[name], f"{where}: {name}") for name in SCALES}, row["comment"]))
+    if not read:
+        raise UserError(f"no ratings in {csv_path}. Export them from {SHEET_FILE}")
+    raters = sorted({rater for rater, *_ in read})
+    return [
+        Judgement(
+            PEOPLE, RUBRIC, model, key[plan]["sample"], raters.index(rater), scores=scores, reasoning=comment.strip()
+        )
+        for rater, plan, scores, comment in read
+        for model in key[plan]["models"]
+    ]
+
+
+def _plans_of(item: Item, models: Sequence[str], seed: int) -> dict[str, tuple[str, list[str]]]:
+    """The different plans for a row in a shuffled order: {id: (text, models that wrote it)}."""
+    wrote: dict[str, list[str]] = {}
+    for name in models:
+        output = item.outputs.get(name)
+        if output is not None and output.text is not None:
+            wrote.setdefault(normalised(output.text), []).append(name)
+    # Sorted first, so that neither the order of the models nor that of the file decides.
+    # The "p" keeps spreadsheet programs from taking an id for a number.
+    plans = sorted(("p" + _sha256(f"{seed}\n{item.sample}\n{text}")[:10], text) for text in wrote)
+    random.Random(f"{seed} {item.sample}").shuffle(plans)
+    return {plan: (text, wrote[text]) for plan, text in plans}
+
+
+def _encoded_anew(path: Path) -> bytes:
+    """The picture's pixels alone, scaled down to PICTURE_SIDE; b"" if it does not decode."""
+    try:
+        picture = decode_image(path.read_bytes())
+    except (OSError, ValueError):
+        return b""
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    bare = Image.new("RGB", picture.size)  # Pillow writes some of what a picture carries along into the new file
+    bare.paste(picture)
+    out = io.BytesIO()
+    bare.save(out, FORMAT, quality=PICTURE_QUALITY)
+    return out.getvalue()
+
+
+def _read_key(path: Path, outputs: Sequence[Output]) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(
+            f"no key to the ratings: {path} is not there. scripts/evaluation/make_rating_sheet.py writes it with the sheet"
+        )
+    key = read_json(path)
+    texts = {(output.model, output.sample): output.text for output in outputs}
+    try:
+        for plan, entry in key["plans"].items():
+            for model in entry["models"]:
+                text = texts.get((model, entry["sample"]))
+                if text is None or _sha256(normalised(text)) != entry["text_sha256"]:
+                    raise UserError(
+                        f"{path} belongs to other outputs: plan {plan} is not what {model} wrote for row "
+                        f"{entry['sample']}. Name the outputs of its sheet, or make the sheet and the key anew with: "
+                        "python scripts/evaluation/make_rating_sheet.py"
+                    )
+        return key["plans"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no key of a rating sheet ({type(error).__name__}: {error})") from error
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(file:line, row) of a CSV file, empty rows passed over."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}). Save it as CSV in UTF-8") from error
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    csv.field_size_limit(_LONGEST_FIELD)
+    # Line ends stay as they are, so that those inside a quoted comment are kept.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        absent = [name for name in CSV_COLUMNS if name not in columns]
+        if absent:
+            raise UserError(f"{path} has no column {absent[0]}; it needs {', '.join(CSV_COLUMNS)}")
+        reader.fieldnames = columns
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if not any((row[name] or "").strip() for name in CSV_COLUMNS):
+                continue
+            if any(row[name] is None for name in CSV_COLUMNS) or None in row:
+                raise UserError(f"{where}: not as many fields as columns; a text with {delimiter!r} needs quotes")
+            yield where, row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+
+
+def _score(text: str, where: str) -> float:
+    scores = [str(score) for score in range(LOWEST, HIGHEST + 1)]
+    plain = text.strip().removesuffix(".0")
+    if plain not in scores:
+        raise UserError(f"{where} must be a whole number from {LOWEST} to {HIGHEST}, found {text!r}")
+    return int(plain)
+
+
+def _sha256(text: str) -> str:
+    # A model's text may hold lone surrogates.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
