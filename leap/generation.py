@@ -94,7 +94,7 @@ class DrawnTokens(LogitsProcessor):
     Gumbel noise is a draw from it.
 
     Each row has its own noise, one number a token of the vocabulary and step, so that neither the other rows nor those
-    that have finished matter. On the CPU, where it is the same for every device.
+    that have finished matter. It comes from the CPU, where it is the same for every device.
     """
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
@@ -109,7 +109,7 @@ class DrawnTokens(LogitsProcessor):
             scores = warper(input_ids, scores)
         size = scores.shape[1]
         uniform = torch.stack([torch.rand(size, generator=each, dtype=torch.float64) for each in self._generators])
-        return scores - torch.log(-torch.log(uniform)).to(scores.device)  # uniform is below 1, so never +infinity
+        return scores - torch.log(-torch.log(uniform.to(scores.device)))  # uniform is below 1, so never +infinity
 
 
 class _PlanFinished(StoppingCriteria):
