@@ -28,11 +28,12 @@ from leap.checkpoints import (
 )
 from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
+from leap.planners.options import image_tokens
 from leap.progress import Progress
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resume import changes, made_from, require_inputs
 from leap.vlabench.examples import find_examples
-from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix
+from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
 
 FULL = "fullft"  # the "preset" of full fine-tuning

@@ -1,18 +1,28 @@
-"""Greedy decoding of a batch of prompts: what the evaluation and the validation of a training run share."""
+"""Answers to a batch of prompts, greedy or drawn: what planners and the validation of a training run share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import StoppingCriteria
+from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
 from leap.planners import Answer
 from leap.plans import ends_with_a_plan
 from leap.prefix_cache import PrefixCache
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: logits divided by `temperature` (above 0), then the fewest likeliest tokens that make up
+    `top_p` of the probability (1 keeps all)."""
+
+    temperature: float
+    top_p: float = 1.0
 
 
 def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
@@ -35,7 +45,7 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
 
 
 @torch.no_grad()
-def greedy(
+def answer_batch(
     model: Any,
     tokenizer: Any,
     inputs: Any,
@@ -43,8 +53,12 @@ def greedy(
     stop_at_plan: bool = False,
     prefixes: PrefixCache | None = None,
     in_step: bool = False,
+    sampling: Sampling | None = None,
+    seeds: Sequence[int] = (),
 ) -> list[Answer]:
-    """One answer a row of `inputs`, which `encode` made.
+    """One answer a row of `inputs`, which `encode` made; greedy without `sampling`.
+
+    What is drawn for a row follows from its logits and its own one of `seeds`, whatever rows stand beside it.
 
     `stop_at_plan` ends an answer where a fence closes on a valid skill list; `prefixes` keeps the keys and values of
     text with which batches begin. `in_step`: the model is spread over several processes, which must call this together.
@@ -54,6 +68,7 @@ def greedy(
     reused = prefixes.begin(model, inputs) if prefixes else {}
     length = inputs["input_ids"].shape[1]
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
+    drawn = [DrawnTokens(sampling, seeds)] if sampling else []
     output = model.generate(
         **inputs,
         **reused,
@@ -63,6 +78,7 @@ def greedy(
         temperature=None,
         top_p=None,
         top_k=None,
+        logits_processor=drawn,
         stopping_criteria=stops,
         synced_gpus=in_step,
     )
@@ -71,6 +87,29 @@ def greedy(
     new = output[:, length:].tolist()  # (batch, new tokens), padded on the right
     finished = stops[0].lengths if stops else {}
     return [_answer(tokens, ends, tokenizer, finished.get(row)) for row, tokens in enumerate(new)]
+
+
+class DrawnTokens(LogitsProcessor):
+    """Makes greedy decoding draw from the distribution: by the Gumbel-max trick, the largest of log-probability plus
+    Gumbel noise is a draw from it.
+
+    Each row has its own noise, one number a token of the vocabulary and step, so that neither the other rows nor those
+    that have finished matter. It comes from the CPU, where it is the same for every device.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
+        self._warpers = [TemperatureLogitsWarper(float(sampling.temperature)), TopPLogitsWarper(sampling.top_p)]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if len(scores) != len(self._generators):
+            raise ValueError(f"{len(scores)} rows, but {len(self._generators)} seeds")
+        scores = scores.double()  # (batch, vocabulary); in float32 a tiny temperature would make them infinite
+        for warper in self._warpers:
+            scores = warper(input_ids, scores)
+        size = scores.shape[1]
+        uniform = torch.stack([torch.rand(size, generator=each, dtype=torch.float64) for each in self._generators])
+        return scores - torch.log(-torch.log(uniform.to(scores.device)))  # uniform is below 1, so never +infinity
 
 
 class _PlanFinished(StoppingCriteria):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -18,6 +19,10 @@ from leap.files import read_json
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 QUANTISATIONS = ("8bit", "4bit")
+
+
+class UnusableModel(UserError):
+    """A model cannot be loaded, for a reason in its folder, or for want of memory; another one may well be."""
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -47,20 +52,20 @@ def processor_folder(folder: Path, base: Path | None = None) -> Path:
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor saved in `folder`; UserError if it has none, it cannot chat or a package that it needs is not
+    """The processor saved in `folder`; UnusableModel if it has none, it cannot chat or a package that it needs is not
     installed."""
     from transformers import AutoProcessor
 
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except ImportError as error:
-        raise UserError(f"the processor in {folder} needs another package: {_first_line(error)}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(
+        raise UnusableModel(f"the processor in {folder} needs another package: {_first_line(error)}") from error
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+        raise UnusableModel(
             f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model"
         ) from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
-        raise UserError(
+        raise UnusableModel(
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
     return processor
@@ -78,16 +83,27 @@ def keeps_order(processor: Any) -> bool:
 
 def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
     """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16"); `options` are
-    those of from_pretrained."""
+    those of from_pretrained. UnusableModel if it cannot be loaded whole; running out of memory raises what torch
+    raises."""
     from transformers import AutoModelForImageTextToText
 
     quiet_transformers()
     try:
-        return AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attn_implementation, local_files_only=True, **options
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"cannot load a model from {folder}: {_first_line(error)}") from error
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+        if is_out_of_memory(error):
+            raise
+        raise UnusableModel(f"cannot load a model from {folder}: {_first_line(error)}") from error
+    if found["missing_keys"]:  # transformers would fill them with random numbers
+        raise UnusableModel(f"cannot load a model from {folder}: {min(found['missing_keys'])} is not in its weights")
+    return model
 
 
 def restore_weights(model: Any, folder: Path) -> None:
@@ -106,19 +122,19 @@ def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
     """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names, as a folder
     or by the name under which it lies in models/.
 
-    Also the hash of its weights. UserError if that folder cannot be used, or holds other weights than the adapter was
+    Also the hash of its weights. UnusableModel if that folder cannot be used, or holds other weights than the adapter was
     trained on.
     """
     manifest = read_manifest(adapter)
     base = base_model or _named_base(adapter, manifest)
     problem = why_incomplete(base)
     if problem:
-        raise UserError(
+        raise UnusableModel(
             f"{adapter} is an adapter and its base {base} cannot be used: {problem}. Name it with --base_model"
         )
     weights = weights_sha256(base)
     if manifest and weights != manifest.base_weights_sha256:
-        raise UserError(
+        raise UnusableModel(
             f"{adapter} was trained on another base than {base}: the weights differ. Name its own with --base_model"
         )
     return base, weights
@@ -164,7 +180,7 @@ def load_for_planning(
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter in `folder` on it. UserError if that does not fit it: PEFT would only warn of weights
+    """`model` with the adapter in `folder` on it. UnusableModel if that does not fit it: PEFT would only warn of weights
     that found no place, and answer as the base does."""
     from peft import PeftModel
 
@@ -174,11 +190,19 @@ def with_adapter(model: Any, folder: Path) -> Any:
             return PeftModel.from_pretrained(model, folder)
     except UserWarning:
         problem = "its weights are named otherwise; was it trained with another version of transformers?"
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if is_out_of_memory(error):
             raise
         problem = _first_line(error)
-    raise UserError(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
+    raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nothing refers to any more."""
+    gc.collect()  # they refer to themselves
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def why_not_quantised(folder: Path, device: str) -> str | None:

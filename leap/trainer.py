@@ -36,7 +36,7 @@ from leap.checkpoints import (
     remove,
     write_manifest,
 )
-from leap.generation import encode, greedy
+from leap.generation import answer_batch, encode
 from leap.meter import Meter
 from leap.models import restore_weights
 from leap.parts import parameter_groups
@@ -200,7 +200,7 @@ class PlanningTrainer(Trainer):
             prompts = [render(self.processing_class, row)[0] for row in batch]
             inputs = encode(self.processing_class, prompts, [self.data_collator.pictures(row) for row in batch])
             with self.compute_loss_context_manager():
-                given = greedy(
+                given = answer_batch(
                     self.model,
                     self.processing_class.tokenizer,
                     inputs,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from leap.demo.build import build_benchmark, build_rows, training_texts
+from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,6 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo space")
     build_rows(root / "data" / "train.jsonl", "train", 200, seed=0)
     build_rows(root / "data" / "val.jsonl", "validation", 20, seed=0)
+    build_blind_rows(root / "data" / "blind_10.jsonl", seed=0)
     build_benchmark(root / "dataset" / "vlm_evaluation_v1.0", 2, seed=0)
     build_tiny_planner(root / "models" / "tiny-planner", training_texts(root / "data" / "train.jsonl"))
     return root

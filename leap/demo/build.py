@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -20,6 +21,7 @@ from leap.vlabench.prompts import builtin_texts
 # the look-up of a single object emerges within a few hundred steps; without them ids are guessed.
 ROW_SHARES = {"listing": 0.5, "plan": 0.42, "prose": 0.08}
 TRAINING_OBJECTS = (1, 2, 3, 4)  # easy and hard tables
+BLIND_OBJECTS = 3
 
 LISTING_PROMPT = "List the tagged objects by name."
 
@@ -38,13 +40,29 @@ def build_benchmark(folder: Path, examples_per_task: int, seed: int) -> None:
 def build_rows(path: Path, split: str, count: int, seed: int) -> None:
     """Write `count` planning rows over scenes of `split` to `path`, their pictures to `images/` beside it."""
     rng = random.Random(f"{split} {seed}")
+    kinds, shares = list(ROW_SHARES), list(ROW_SHARES.values())
+
+    def rows() -> Iterator[tuple[str, Episode]]:
+        for _ in range(count):
+            episode = episode_of_split(rng, rng.choice(TASKS), split, rng.choice(TRAINING_OBJECTS))
+            yield rng.choices(kinds, shares)[0], episode
+
+    _write_rows(path, split, rows(), count)
+
+
+def build_blind_rows(path: Path, seed: int, count: int = 10) -> None:
+    """Write the rows of the blind review: prose plans of as many different tasks, over scenes of nobody else's."""
+    rng = random.Random(f"blind {seed}")
+    episodes = (episode_of_split(rng, task, "blind", BLIND_OBJECTS) for task in rng.sample(TASKS, count))
+    _write_rows(path, "blind", (("prose", episode) for episode in episodes), count)
+
+
+def _write_rows(path: Path, split: str, rows: Iterable[tuple[str, Episode]], count: int) -> None:
+    """Write rows of these kinds to `path`, numbered, and their pictures, named after `split`."""
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    kinds, shares = list(ROW_SHARES), list(ROW_SHARES.values())
     with replacing(path) as file, Progress(f"{split} rows", count, "row") as progress:
-        for number in range(count):
-            episode = episode_of_split(rng, rng.choice(TASKS), split, rng.choice(TRAINING_OBJECTS))
-            kind = rng.choices(kinds, shares)[0]
+        for number, (kind, episode) in enumerate(rows):
             prompt, answer = _row_text(kind, episode)
             pictures = []
             for tags in {"plan": (False, True), "prose": (False,)}.get(kind, (True,)):

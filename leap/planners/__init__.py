@@ -13,7 +13,7 @@ from PIL import Image
 from leap.images import decode_image
 
 # Name of --planner -> module. Each has `open_planner(options, folder) -> Planner`, where `options` are
-# leap.vlabench.options.EvaluationOptions and `folder` is the model's, or None for a planner that has none.
+# leap.planners.options.AnsweringOptions and `folder` is the model's, or None for a planner that has none.
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
     "constant": "leap.planners.constant",
@@ -29,10 +29,14 @@ class MachineFailure(Exception):
     kind = "machine"
 
 
-class UnreadablePicture(MachineFailure):
-    """A picture of the prompt cannot be decoded; asking again does not help."""
+class UnusablePrompt(MachineFailure):
+    """The planner cannot be asked this prompt, whereas it can others; asking again does not help."""
 
     kind = "data"
+
+
+class UnreadablePicture(UnusablePrompt):
+    """A picture of the prompt cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,15 @@ class Query:
     """One prompt. `key` names it among all of a run; `task` is what a control may know of it.
 
     `messages` are chat turns whose content is a list of {"type": "text", "text": str} and {"type": "image", "image":
-    path}; with `blank_images` each picture is shown as a grey one of its size.
+    path}; with `blank_images` each picture is shown as a grey one of its size. `seed` decides what is drawn where the
+    planner samples.
     """
 
     key: str
     task: str
     messages: list[dict]
     blank_images: bool = False
+    seed: int = 0
 
     def picture_paths(self) -> list[Path]:
         """The files of the pictures, in the order in which the prompt shows them."""

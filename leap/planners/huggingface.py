@@ -1,23 +1,25 @@
-"""A Hugging Face image-text-to-text model as planner: greedy decoding in batches of prompts of like length."""
+"""A Hugging Face image-text-to-text model as planner: batches of prompts of like length, decoded greedily or drawn."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from configs.errors import UserError
 from leap.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.files import sha256_json
-from leap.generation import encode, greedy
+from leap.generation import Sampling, answer_batch, encode
 from leap.image_budget import pixel_budget, set_pixel_budget
 from leap.models import (
+    UnusableModel,
     base_of,
     is_out_of_memory,
     keeps_order,
@@ -27,14 +29,14 @@ from leap.models import (
     processor_folder,
     why_not_quantised,
 )
-from leap.planners import Answer, Answered, MachineFailure, Query
+from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
+from leap.planners.options import AnsweringOptions, image_tokens
 from leap.prefix_cache import PrefixCache, picture_tokens
-from leap.vlabench.options import EvaluationOptions, image_tokens
 
 _AHEAD = 2  # batches that are decoded while one is answered
 
 
-def open_planner(options: EvaluationOptions, folder: Path) -> HuggingFacePlanner:
+def open_planner(options: AnsweringOptions, folder: Path) -> HuggingFacePlanner:
     return HuggingFacePlanner(
         folder,
         options.device,
@@ -43,9 +45,11 @@ def open_planner(options: EvaluationOptions, folder: Path) -> HuggingFacePlanner
         options.max_new_tokens,
         image_tokens=image_tokens(options),
         load_in=options.load_in,
-        stop_at_plan=options.stop_at_plan and not options.with_cot,
+        stop_at_plan=options.stops_at_plan,
         reuse_prefix=options.reuse_prefix,
         workers=options.workers,
+        temperature=options.temperature,
+        top_p=options.top_p,
     )
 
 
@@ -68,12 +72,16 @@ class HuggingFacePlanner:
         stop_at_plan: bool = True,
         reuse_prefix: bool = True,
         workers: int = 2,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
     ) -> None:
         """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget.
-        `load_in` is "8bit", "4bit" or None for the whole precision. `workers` threads decode pictures ahead."""
+        `load_in` is "8bit", "4bit" or None for the whole precision. `workers` threads decode pictures ahead.
+        With a `temperature` above 0 each answer is drawn by the seed of its query. UnusableModel if the folder cannot
+        be used."""
         problem = why_incomplete(folder)
         if problem:
-            raise UserError(f"cannot use {folder}: {problem}")
+            raise UnusableModel(f"cannot use {folder}: {problem}")
         self.folder, self.device = folder, pick_device(device)
         self.base, base_weights = base_of(folder, base_model) if kind_of(folder) == "adapter" else (None, None)
         if load_in and (problem := why_not_quantised(self.base or folder, self.device)):
@@ -82,6 +90,7 @@ class HuggingFacePlanner:
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self.batch_size, self.max_new_tokens, self.workers = batch_size, max_new_tokens, workers
         self.stop_at_plan = stop_at_plan
+        self.sampling = Sampling(temperature, top_p) if temperature else None
         home = processor_folder(folder, self.base)
         self.processor = load_processor(home)
         if image_tokens:
@@ -97,7 +106,7 @@ class HuggingFacePlanner:
             "dtype": self.dtype,
             **({"load_in": load_in} if load_in else {}),
             "decoding": {
-                "do_sample": False,
+                **({"do_sample": True, **asdict(self.sampling)} if self.sampling else {"do_sample": False}),
                 "repetition_penalty": 1.0,
                 "max_new_tokens": max_new_tokens,
                 "stop_at_plan": stop_at_plan,
@@ -120,7 +129,7 @@ class HuggingFacePlanner:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise UserError(
+            raise UnusableModel(
                 f"not enough memory on {self.device} to load {self.folder}; free some or use --device"
             ) from None
 
@@ -129,15 +138,15 @@ class HuggingFacePlanner:
 
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         """Prompts of like length together, the longest first: if memory runs out, it does so at once."""
-        texts = [self._text(query) for query in queries]
+        texts = [self._text_or_nothing(query) for query in queries]
         lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
         order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
         size = self.batch_size
         return [[queries[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
 
     def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
-        """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture fails its own prompt
-        only. UserError if the model cannot be loaded."""
+        """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture, or turns that the
+        chat template refuses, fail their own prompt only. UnusableModel if the model cannot be loaded."""
         with ThreadPoolExecutor(self.workers) as pool:
             for ready in _ahead(pool, self._prepared, batches):
                 if ready.failed:
@@ -146,25 +155,36 @@ class HuggingFacePlanner:
                     yield from self._answered(ready)
 
     def _text(self, query: Query) -> str:
-        return self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
+        try:
+            return self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise UnusablePrompt(f"the model's chat template refuses the prompt: {error}") from error
+
+    def _text_or_nothing(self, query: Query) -> str:
+        try:
+            return self._text(query)
+        except UnusablePrompt:
+            return ""
 
     def _prepared(self, batch: Sequence[Query]) -> _Ready:
-        failed, queries, pictures = [], [], []
+        failed, queries, texts, pictures = [], [], [], []
         for query in batch:
             try:
-                pictures.append(query.pictures())
+                text, shown = self._text(query), query.pictures()
             except MachineFailure as failure:
                 failed.append((query, failure))
             else:
                 queries.append(query)
-        inputs = encode(self.processor, [self._text(query) for query in queries], pictures) if queries else None
+                texts.append(text)
+                pictures.append(shown)
+        inputs = encode(self.processor, texts, pictures) if queries else None
         return _Ready(failed, queries, inputs)
 
     def _answered(self, ready: _Ready) -> Iterator[list[Answered]]:
         """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""
         count = len(ready.queries)
         if count <= self._most_at_once:
-            answers = self._decoded(ready.inputs)
+            answers = self._decoded(ready)
             if answers is not None:
                 yield list(zip(ready.queries, answers, strict=True))
                 return
@@ -177,12 +197,19 @@ class HuggingFacePlanner:
         for start in range(0, count, size):
             yield from self._answered(self._prepared(ready.queries[start : start + size]))
 
-    def _decoded(self, inputs: Any) -> list[Answer] | None:
+    def _decoded(self, ready: _Ready) -> list[Answer] | None:
         """The answers, or None if memory ran out."""
         model = self.model  # loads on first use, outside the guard below
         try:
-            return greedy(
-                model, self.processor.tokenizer, inputs, self.max_new_tokens, self.stop_at_plan, self._prefixes
+            return answer_batch(
+                model,
+                self.processor.tokenizer,
+                ready.inputs,
+                self.max_new_tokens,
+                self.stop_at_plan,
+                self._prefixes,
+                sampling=self.sampling,
+                seeds=[query.seed for query in ready.queries],
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):

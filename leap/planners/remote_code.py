@@ -21,9 +21,9 @@ from PIL import Image
 from configs.errors import UserError
 from leap.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.files import read_json, sha256_file
-from leap.models import is_out_of_memory, pick_device, quiet_transformers
-from leap.planners import Answer, Answered, MachineFailure, Query
-from leap.vlabench.options import EvaluationOptions
+from leap.models import UnusableModel, is_out_of_memory, pick_device, quiet_transformers
+from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
+from leap.planners.options import AnsweringOptions
 
 TILE_PIXELS = 448
 MOST_TILES = 12
@@ -33,19 +33,28 @@ _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 class ChatPlanner:
-    """A model folder with code of its own, asked one prompt at a time, decoding greedily."""
+    """A model folder with code of its own, asked one prompt at a time. With a `temperature` above 0 an answer
+    is drawn by the seed of its query."""
 
     name: str
     notes = ()
     language_model: str  # attribute of the model whose `generate` writes the answer
 
-    def __init__(self, folder: Path, device: str = "auto", max_new_tokens: int = 512) -> None:
-        """Runs no code of the folder yet. UserError if it holds none, or names code that lies elsewhere."""
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "auto",
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+    ) -> None:
+        """Runs no code of the folder yet. UnusableModel if it holds none, or names code that lies elsewhere."""
         problem = why_incomplete(folder)
         if kind_of(folder) == "adapter":
             problem = "it is an adapter; merge it into its base first"
         if problem:
-            raise UserError(f"cannot use {folder}: {problem}")
+            raise UnusableModel(f"cannot use {folder}: {problem}")
+        self.temperature, self.top_p = temperature, top_p
         self.folder, self.max_new_tokens, self.device = folder, max_new_tokens, pick_device(device)
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self._identity = {
@@ -64,7 +73,8 @@ class ChatPlanner:
         return [[query] for query in queries]
 
     def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
-        """UserError for turns that are not the user's and the model's by turns."""
+        """UnusableModel if the model cannot be loaded. Turns that are not the user's and the model's by turns fail their
+        own prompt only."""
         for batch in batches:
             for query in batch:
                 yield [(query, self._answer(query))]
@@ -72,11 +82,13 @@ class ChatPlanner:
     def _answer(self, query: Query) -> Answer | MachineFailure:
         roles = [turn["role"] for turn in query.messages]
         if roles != (["user", "assistant"] * len(roles))[: len(roles)] or roles[-1:] != ["user"]:
-            raise UserError(f"--planner {self.name} takes turns of user and assistant, found {', '.join(roles)}")
+            found = ", ".join(roles)
+            return UnusablePrompt(f"--planner {self.name} takes turns of user and assistant, found {found}")
         model, tokenizer = self._model  # loads on first use, outside the guard below
         try:
             pictures = query.pictures()
             self._written = []
+            torch.manual_seed(query.seed)
             with torch.no_grad():
                 text = self._chat(model, tokenizer, query.messages, pictures)
             return Answer(text, *self._end())
@@ -110,10 +122,10 @@ class ChatPlanner:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise UserError(f"not enough memory on {self.device} to load {self.folder}; free some") from None
+            raise UnusableModel(f"not enough memory on {self.device} to load {self.folder}; free some") from None
         except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(
+            raise UnusableModel(
                 f"the code in {self.folder} does not load with transformers {__version__}: {reason}. "
                 "It may need another version, or be served elsewhere and asked by --planner openai"
             ) from error
@@ -149,7 +161,13 @@ class InternVLChat(ChatPlanner):
     language_model = "language_model"
 
     def _decoding(self) -> dict[str, Any]:
-        return {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": self.max_new_tokens}
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        return {
+            **(drawn if self.temperature else {"do_sample": False}),
+            "num_beams": 1,
+            "repetition_penalty": 1.0,
+            "max_new_tokens": self.max_new_tokens,
+        }
 
     def _chat(self, model: Any, tokenizer: Any, turns: list[dict], pictures: list[Image.Image]) -> str:
         words = [_with_placeholders(turn) for turn in turns]
@@ -174,8 +192,9 @@ class MiniCPMChat(ChatPlanner):
     def _decoding(self) -> dict[str, Any]:
         # Without sampling, its own choice would be three beams and a repetition penalty of 1.2; and it cuts a prompt
         # at 8192 tokens without a word.
+        drawn = {"sampling": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         return {
-            "sampling": False,
+            **(drawn if self.temperature else {"sampling": False}),
             "num_beams": 1,
             "repetition_penalty": 1.0,
             "max_new_tokens": self.max_new_tokens,
@@ -233,21 +252,21 @@ def _with_placeholders(turn: dict) -> str:
 
 
 def _code_sha256(folder: Path) -> str:
-    """Hash of the Python files in a model's folder. UserError if there are none, or others lie elsewhere."""
+    """Hash of the Python files in a model's folder. UnusableModel if there are none, or others lie elsewhere."""
     for path in sorted(folder.glob("*config.json")):
         if "--" in json.dumps(read_json(path).get("auto_map", {})):
-            raise UserError(
+            raise UnusableModel(
                 f"auto_map in {path} names code of another repository. Copy its .py files into {folder}, and take all "
                 "up to -- off the names"
             )
     files = sorted(folder.rglob("*.py"))
     if not files:
-        raise UserError(f"{folder} holds no Python files, so no chat of its own; use --planner huggingface")
+        raise UnusableModel(f"{folder} holds no Python files, so no chat of its own; use --planner huggingface")
     hashes = [[str(path.relative_to(folder)), sha256_file(path)] for path in files]
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
-def open_planner(options: EvaluationOptions, folder: Path | None) -> ChatPlanner:
+def open_planner(options: AnsweringOptions, folder: Path | None) -> ChatPlanner:
     """The planner that --planner names, on a model folder. UserError without --trust_remote_code."""
     [kind] = [kind for kind in (InternVLChat, MiniCPMChat) if kind.name == options.planner]
     if folder is None:
@@ -257,4 +276,4 @@ def open_planner(options: EvaluationOptions, folder: Path | None) -> ChatPlanner
             f"--planner {kind.name} runs the Python files in {folder} with all your rights. Read them, and if you "
             "trust them, give --trust_remote_code"
         )
-    return kind(folder, options.device, options.max_new_tokens)
+    return kind(folder, options.device, options.max_new_tokens, options.temperature, options.top_p)

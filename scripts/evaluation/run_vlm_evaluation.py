@@ -22,10 +22,11 @@ from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
+from leap.planners.options import image_tokens
 from leap.progress import say
 from leap.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
-from leap.vlabench.options import EvaluationOptions, image_tokens, name_suffix, pictures
+from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter
 
 _MOST_LISTED = 20

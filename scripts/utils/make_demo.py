@@ -3,8 +3,8 @@
 
     LEAP_WORKSPACE=output/quickstart python scripts/utils/make_demo.py
 
-Writes models/tiny-planner, data/train.jsonl, data/val.jsonl and dataset/vlm_evaluation_v1.0 into the workspace. What
-is there already is kept. It refuses to write into the repository's own folders: name a workspace.
+Writes models/tiny-planner, data/train.jsonl, data/val.jsonl, data/blind_10.jsonl (the rows of the blind review) and
+dataset/vlm_evaluation_v1.0 into the workspace. What is there already is kept. It refuses to write into the repository's own folders: name a workspace.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.demo.build import build_benchmark, build_rows, training_texts
+from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ def main() -> None:
 
     make(workspace.benchmark, lambda folder: build_benchmark(folder, options.examples_per_task, options.seed))
     make(workspace.data, rows)
+    blind = workspace.data / "blind_10.jsonl"
+    if not blind.is_file():
+        build_blind_rows(blind, options.seed)
+        print(f"made: {blind}")
     make(workspace.models / "tiny-planner", model)
 
 

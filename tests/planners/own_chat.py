@@ -59,7 +59,8 @@ class InternLike(OwnChat):
 class MiniLike(OwnChat):
     def chat(self, image, msgs, tokenizer, max_new_tokens=2048, sampling=True, max_inp_length=8192, **kwargs):
         assert image is None
-        generation_config = {"top_p": 0.8} if sampling else {"num_beams": 3, "repetition_penalty": 1.2}
+        drawn = {"top_p": 0.8, "top_k": 100, "temperature": 0.7, "do_sample": True, "repetition_penalty": 1.05}
+        generation_config = drawn if sampling else {"num_beams": 3, "repetition_penalty": 1.2}
         generation_config.update((k, kwargs[k]) for k in generation_config.keys() & kwargs.keys())
         self.seen.append((msgs, generation_config, max_new_tokens, max_inp_length))
         words = "".join(part for turn in msgs for part in turn["content"] if isinstance(part, str))

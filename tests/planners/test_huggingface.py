@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,64 @@ def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
     alone = answers(planner, [[query] for query in queries])
     assert together == alone
     assert len({answer.text for answer in together.values()}) > 1
+
+
+@pytest.fixture(scope="module")
+def drawing(lively):
+    return HuggingFacePlanner(lively, "cpu", max_new_tokens=12, temperature=3.0, top_p=0.95)
+
+
+def seeded(queries):
+    return [replace(query, seed=100 + place) for place, query in enumerate(queries)]
+
+
+def test_a_drawn_answer_depends_on_its_seed_and_on_nothing_beside_it(drawing, queries):
+    queries = seeded(queries)
+    together = answers(drawing, [queries])
+    assert answers(drawing, [queries[::-1]]) == together
+    assert answers(drawing, [queries[:3], queries[3:4], queries[4:]]) == together
+    reseeded = answers(drawing, [[replace(query, seed=query.seed + 1) for query in queries]])
+    assert all(reseeded[key] != answer for key, answer in together.items())
+    same = answers(drawing, [[replace(queries[0], key=str(seed), seed=seed) for seed in range(8)]])
+    assert len({answer.text for answer in same.values()}) > 4
+
+
+def test_rows_that_end_early_do_not_change_what_the_others_draw(drawing, queries):
+    queries = seeded(queries)
+    together = answers(drawing, [queries])
+    [cut] = [answers(drawing, [queries[:1]])[queries[0].key]]
+    ends = drawing.model.generation_config.eos_token_id
+    first = drawing.processor.tokenizer(cut.text).input_ids[0]
+    drawing.model.generation_config.eos_token_id = [*ends, first]
+    try:
+        ended = answers(drawing, [queries])
+        alone = answers(drawing, [[query] for query in queries])
+    finally:
+        drawing.model.generation_config.eos_token_id = ends
+    assert ended == alone
+    assert ended[queries[0].key].stop == "end"
+    assert any(answer == together[key] for key, answer in ended.items())
+
+
+def test_drawing_shows_in_the_identity_and_greedy_decoding_leaves_it_as_it_was(drawing, planner):
+    decoding = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 24, "stop_at_plan": True}
+    assert list(planner.identity()["decoding"].items()) == list(decoding.items())
+    drawn = decoding | {"do_sample": True, "temperature": 3.0, "top_p": 0.95, "max_new_tokens": 12}
+    assert drawing.identity() == planner.identity() | {"decoding": drawn}
+
+
+def test_turns_that_the_chat_template_refuses_fail_alone(lively, queries):
+    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+    planner.processor.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+        + planner.processor.chat_template
+    )
+    system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    refused = replace(queries[0], key="refused", messages=[system, *queries[0].messages])
+    found = answers(planner, planner.batches([refused, queries[0]]))
+    assert found["refused"].kind == "data"
+    assert "chat template refuses the prompt: no system turns" in str(found["refused"])
+    assert isinstance(found[queries[0].key], Answer)
 
 
 def test_a_prefix_computed_once_gives_the_answers_of_one_computed_each_time(lively, planner, queries):
@@ -119,7 +178,9 @@ def test_an_answer_stops_behind_its_plan(demo, tmp_path, queries):
 
 def test_running_out_of_memory_halves_the_batch_from_then_on(lively, queries, monkeypatch):
     """Memory cannot be made to run out here; the error that it raises can."""
-    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+    drawn = {"max_new_tokens": 4, "temperature": 3.0}
+    queries = seeded(queries)
+    planner = HuggingFacePlanner(lively, "cpu", **drawn)
     whole, tried = planner.model.generate, []
 
     def generate(**inputs):
@@ -129,7 +190,7 @@ def test_running_out_of_memory_halves_the_batch_from_then_on(lively, queries, mo
         return whole(**inputs)
 
     monkeypatch.setattr(planner.model, "generate", generate)
-    expected = answers(HuggingFacePlanner(lively, "cpu", max_new_tokens=4), [queries])
+    expected = answers(HuggingFacePlanner(lively, "cpu", **drawn), [queries])
     assert answers(planner, [queries[:6], queries[6:]]) == expected
     assert tried == [6, 3, 2, 1, 2, 1, 2]
 

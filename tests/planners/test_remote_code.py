@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,9 @@ def test_earlier_turns_become_internvls_history(intern_like, pictures):
     ask(planner, Query("k", "t", [first, said, last]))
     [(_, question, _, history, patches)] = planner._model[0].seen
     assert (question, history, patches) == ("<image>\nplan", [("<image>\nshot", "done")], [1, 3])
-    with pytest.raises(UserError, match="takes turns of user and assistant, found assistant, user"):
-        ask(planner, Query("k", "t", [said, last]))
+    [failure] = ask(planner, Query("k", "t", [said, last]))
+    assert failure.kind == "data"
+    assert "takes turns of user and assistant, found assistant, user" in str(failure)
 
 
 def test_minicpm_gets_pictures_among_the_words_and_decodes_greedily(mini_like, pictures):
@@ -98,6 +100,19 @@ def test_minicpm_gets_pictures_among_the_words_and_decodes_greedily(mini_like, p
     assert turn["content"][1].size == (300, 300)
     assert (generation, limit, longest) == ({"num_beams": 1, "repetition_penalty": 1.0}, 6, 32768)
     assert 0 < answer.new_tokens <= 6
+
+
+@pytest.mark.parametrize("name", ["intern_like", "mini_like"])
+def test_a_drawn_answer_follows_from_the_seed_of_its_query(name, request):
+    kind = InternVLChat if name == "intern_like" else MiniCPMChat
+    planner = kind(request.getfixturevalue(name), "cpu", max_new_tokens=6, temperature=0.5, top_p=0.9)
+    drawn = [replace(query("plan"), seed=seed) for seed in (3, 4, 3)]
+    first, other, again = ask(planner, *drawn)
+    assert first == again != other
+    generation = planner._model[0].seen[0][2 if name == "intern_like" else 1]
+    asked = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "top_k": 0, "repetition_penalty": 1.0}
+    assert asked.items() <= generation.items()
+    assert planner.identity() != kind(planner.folder, "cpu", max_new_tokens=6).identity()
 
 
 def test_an_answer_cut_by_the_limit_says_so_and_one_that_ended_does_not(intern_like):
