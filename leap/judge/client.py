@@ -32,7 +32,6 @@ from leap.provenance import utc_now
 
 REQUESTS_FILE = "requests.jsonl"
 VALID = "valid"
-NOT_ASKED = "not asked: the budget is reached"
 
 _LONGEST_BODY = 100_000  # characters kept of a reply
 # Parameters that some endpoints or models do not take, and the words by which their refusals name them. Without a
@@ -121,8 +120,8 @@ class LanguageModelJudge:
     def ask(self, requests: Iterable[Request], budget: float | None, spent_elsewhere: float = 0.0) -> None:
         """Get a valid reply to each request that has none yet; what brought none has its reason in `why_failed`.
 
-        Equal requests are asked once. Stops sending before `budget`, in the currency of the price table, is passed.
-        UserError if the endpoint is of no use.
+        Equal requests are asked once. Stops sending before `budget`, in the currency of the price table, is passed:
+        then some are not asked. UserError if the endpoint is of no use.
         """
         self._failed_now = {}
         limit = Budget(budget, spent_elsewhere + self.spent_at_most())
@@ -132,10 +131,12 @@ class LanguageModelJudge:
             for done in self.endpoint.work(todo.items(), lambda client, job: self._one(client, *job, limit)):
                 progress.advance(len(done))
 
-    def why_failed(self, request: Request) -> str:
-        """Why a request has no valid reply."""
+    def why_failed(self, request: Request) -> str | None:
+        """Why a request has no valid reply; None if it has one, or was never asked."""
         key = self.key(request)
-        return self._failed_now.get(key) or self.history.reason.get(key) or "not asked yet"
+        if key in self.history.valid:
+            return None
+        return self._failed_now.get(key) or self.history.reason.get(key)
 
     def usage(self) -> dict[str, Any]:
         """What judging took so far, over all runs, and under which settings; costs in the currency of the table."""
@@ -170,7 +171,6 @@ class LanguageModelJudge:
                 parameters = self._parameters(request, messages, left_out)
                 said, body = await self.endpoint.ask(client, parameters, _read, attempts)
             except BudgetReached:
-                self._failed_now[key] = NOT_ASKED
                 return
             except NoAnswer as failure:
                 if self._adapts(failure, left_out):

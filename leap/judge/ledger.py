@@ -16,12 +16,11 @@ import yaml
 from configs.errors import UserError
 from leap.judge.prompts import Request
 
-# Where a model has no entry in the price table: Qwen3-VL's own limit for one picture.
-PICTURE_TOKENS = 16_384
-# For the estimate of --dry-run only: English has about four characters a token, a picture of 640 x 480 about 300 to
-# 800 tokens with most models, a short reasoning with scores about 150.
+# Where a model has no entry in the price table: those of Qwen3-VL for 640 x 480 pixels, and its own limit.
+PICTURE_TOKENS, PICTURE_TOKENS_MOST = 300, 16_384
+# For the estimate of --dry-run only: English has about four characters a token, a short reasoning with scores takes
+# about 200 tokens.
 _BYTES_A_TOKEN = 4
-_USUAL_PICTURE_TOKENS = 800
 _USUAL_REPLY_TOKENS = 200
 # Chat templates add a few tokens a turn; a JSON schema is counted as input by some endpoints.
 _OVERHEAD_TOKENS = 600
@@ -29,11 +28,13 @@ _OVERHEAD_TOKENS = 600
 
 @dataclass(frozen=True)
 class Price:
-    """Of a million tokens, in the currency of the table; `picture_tokens` is the most for one picture."""
+    """Of a million tokens, in the currency of the table; `picture_tokens` are those of a picture of 640 x 480 pixels,
+    `picture_tokens_most` the most for any."""
 
     input: float
     output: float
     picture_tokens: int = PICTURE_TOKENS
+    picture_tokens_most: int = PICTURE_TOKENS_MOST
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_prices(path: Path) -> dict[str, Price]:
     prices = {}
     for model, entry in table.items():
         wanted = {"input", "output"}
-        known = wanted | {"picture_tokens"}
+        known = wanted | {"picture_tokens", "picture_tokens_most"}
         numbers = isinstance(entry, dict) and all(
             isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in entry.values()
         )
@@ -77,14 +78,14 @@ def read_prices(path: Path) -> dict[str, Price]:
 
 def most_tokens(request: Request, price: Price | None, reply_tokens: int) -> Tokens:
     """The most that one answer to this request can take: a token of text holds one byte at least."""
-    pictures = len(request.pictures) * (price.picture_tokens if price else PICTURE_TOKENS)
+    pictures = len(request.pictures) * (price.picture_tokens_most if price else PICTURE_TOKENS_MOST)
     return Tokens(request.text_bytes + _OVERHEAD_TOKENS + pictures, reply_tokens)
 
 
 def usual_tokens(request: Request, price: Price | None, reply_tokens: int) -> Tokens:
     """About what one answer to this request takes."""
-    a_picture = min(_USUAL_PICTURE_TOKENS, price.picture_tokens) if price else _USUAL_PICTURE_TOKENS
-    prompt = request.text_bytes // _BYTES_A_TOKEN + len(request.pictures) * a_picture
+    pictures = len(request.pictures) * (price.picture_tokens if price else PICTURE_TOKENS)
+    prompt = request.text_bytes // _BYTES_A_TOKEN + pictures
     return Tokens(prompt, min(reply_tokens, _USUAL_REPLY_TOKENS))
 
 

@@ -54,7 +54,7 @@ class JudgeOptions:
     request_timeout_s: float = knob(120.0, "longest wait for a reply in seconds", check="> 0", free=True)
     max_retries: int = knob(6, "tries of a request after the first where the endpoint fails", check=">= 0", free=True)
 
-    human: list[Path] = knob([], "ratings by people, exported from the rating sheet")
+    human: Path | None = knob(None, "ratings by people: a CSV exported from the rating sheet, or a folder of them")
 
 
 PROTOCOLS = (RUBRIC, PAIRWISE)

@@ -107,11 +107,12 @@ def _paired(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> It
 
 
 def judgements_of(judge: LanguageModelJudge, asks: Sequence[Ask]) -> list[Judgement]:
-    """What the judge's journal holds for `asks`: a judgement each, failed ones with their reason."""
-    return sorted((_judgement(judge, ask) for ask in asks), key=_place)
+    """What the judge's journal holds for `asks`: a judgement each, failed ones with their reason; none for what was not
+    asked yet."""
+    return sorted((said for ask in asks if (said := _judgement(judge, ask))), key=_place)
 
 
-def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement:
+def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement | None:
     key = judge.key(ask.request)
     known = {
         "judge": judge.name,
@@ -128,7 +129,8 @@ def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement:
     }
     body = judge.history.valid.get(key)
     if body is None:
-        return Judgement(**known, failure=judge.why_failed(ask.request))
+        failure = judge.why_failed(ask.request)
+        return Judgement(**known, failure=failure) if failure else None
     if ask.protocol == RUBRIC:
         scores, reasoning = read_rubric(content_of(body))
         return Judgement(**known, scores=scores, reasoning=reasoning)

@@ -29,7 +29,7 @@ from leap.plots.marks import (
     show_whole,
     write_missing,
 )
-from leap.plots.style import COLORS, FAINT, SIZE, Look, clean, finish, looks, model_looks, plt
+from leap.plots.style import COLORS, SIZE, Look, clean, finish, looks, model_looks, plt
 from leap.statistics import Estimate
 from leap.vlabench.names import base_suffix, curves_in
 

@@ -9,7 +9,7 @@ from leap.judge.ledger import Budget, BudgetReached, Price, Tokens, read_prices
 
 def test_the_price_table_of_the_repository_is_one():
     prices = read_prices(REPOSITORY / "configs" / "judge" / "prices.yaml")
-    assert prices["gpt-4o-mini"] == Price(0.15, 0.6, 48169)
+    assert prices["gpt-4o-mini"] == Price(0.15, 0.6, 14167, 48169)
 
 
 @pytest.mark.parametrize(
