@@ -98,6 +98,7 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
             options.concurrency,
             options.request_timeout_s,
             options.max_retries,
+            options.backoff_s,
             model_flag="--judge_model",
         )
     if len({judge_folder(options.review_dir, name) for name in found}) < len(options.judge_model):

@@ -52,6 +52,9 @@ class JudgeOptions:
     prices: Path = knob(Path("configs/judge/prices.yaml"), "price table")
     concurrency: int = knob(8, "requests in flight", check="> 0", free=True)
     request_timeout_s: float = knob(120.0, "longest wait for a reply in seconds", check="> 0", free=True)
+    backoff_s: float = knob(
+        1.0, "seconds before the first retry, doubled for each that follows", check="> 0", free=True
+    )
     max_retries: int = knob(6, "tries of a request after the first where the endpoint fails", check=">= 0", free=True)
 
     human: Path | None = knob(None, "ratings by people: a CSV exported from the rating sheet, or a folder of them")
