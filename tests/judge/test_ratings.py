@@ -275,7 +275,7 @@ def test_the_script_says_what_is_not_there(review, tmp_path):
 
 STATE = "document.querySelector('.progress span').textContent"
 SAID = "document.querySelector('.said').textContent"
-FOCUS = "[document.activeElement.closest('fieldset').dataset.plan, document.activeElement.closest('fieldset').dataset.scale]"
+FOCUS = "(({plan, scale}) => [plan, scale])(document.activeElement.closest('fieldset').dataset)"
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -369,7 +369,8 @@ def test_an_earlier_export_is_taken_over_and_newer_ratings_stay(at, review, tmp_
     at.do("DOM.setFileInputFiles", nodeId=node, files=[str(earlier)])
     at.wait(f"{SAID}.length > 0")
     assert at.run(SAID) == (
-        "1 rating taken over, 1 left as they are here, 1 of plans that are not on this sheet, 1 with scores that are none."
+        "1 rating taken over, 1 left as they are here, 1 of plans that are not on this sheet, "
+        "1 with scores that are none."
     )
     assert at.run("document.querySelector('input[name=rater]').value") == "Ann"
     assert at.run(STATE) == "1 of 48 plans rated"
