@@ -380,6 +380,19 @@ def test_an_earlier_export_is_taken_over_and_newer_ratings_stay(at, review, tmp_
 
 
 @needs_browser
+def test_a_browser_that_keeps_nothing_says_so_and_still_exports(at, review, tmp_path):
+    forbid = "Storage.prototype.setItem = () => { throw new Error('forbidden'); };"
+    at.do("Page.addScriptToEvaluateOnNewDocument", source=forbid)
+    visit(at, review)
+    assert at.run(SAID).startswith("This browser keeps nothing for this page.")
+    rate(at, "n3333")
+    at.click("input[name=rater]")
+    rate(at, "Bo")
+    found = read_ratings(export(at, tmp_path), review.folder / KEY_FILE, read_outputs(review.outputs))
+    assert {judgement.final_score for judgement in found} == {3}
+
+
+@needs_browser
 def test_an_export_needs_a_name_and_a_rated_plan(at, review):
     at.click("button[name=export]")
     assert at.run(SAID) == "Write your name first; the ratings carry it."

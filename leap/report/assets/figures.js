@@ -100,7 +100,9 @@ function intervals(width, label, axis, columns, rows) {
   const gap = Math.min(22, (step * 0.82) / rows.length);
   columns.forEach((column, at) => {
     if (at)
-      canvas.append(svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(bottom) }));
+      canvas.append(
+        svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(bottom) }),
+      );
     rows.forEach(({ model, name, values }, row) => {
       const here = x(at) + gap * (row - (rows.length - 1) / 2);
       const value = values[at];

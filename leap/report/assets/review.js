@@ -53,7 +53,8 @@ pages.review = {
 function reviewSummary() {
   const { data } = review;
   const { items, judges, models, notes, summary } = data;
-  const failed = summary && Object.values(summary.judges).some((of) => someControlFailed(of.controls));
+  // The words begin with a sentence for each control that is not at the bottom.
+  const failed = summary ? Object.values(summary.judges).flatMap((of) => failedControls(of.controls)).length : 0;
   const said = summary ? summary.words : [];
   return [
     el(
@@ -69,17 +70,17 @@ function reviewSummary() {
       ),
     ),
     notes.map((note) => el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note)),
-    failed
-      ? el("p", { class: "note warning", role: "alert" }, el("strong", null, "Warning: "), said[0] || "a control failed")
-      : null,
-    summary ? [findings(said.slice(failed ? 1 : 0)), scoresSection(), controlsSection(), pairsSection()] : null,
+    said
+      .slice(0, failed)
+      .map((sentence) => el("p", { class: "note warning", role: "alert" }, el("strong", null, "Warning: "), sentence)),
+    summary ? [findings(said.slice(failed)), scoresSection(), controlsSection(), pairsSection()] : null,
     summary ? agreementSection() : null,
   ]
     .flat(Infinity)
     .filter(Boolean);
 }
 
-const someControlFailed = (controls) => Object.values(controls || {}).some((found) => found.at_bottom === false);
+const failedControls = (controls) => Object.values(controls || {}).filter((found) => found.at_bottom === false);
 
 function findings(sentences) {
   if (!sentences.length) return null;
@@ -240,7 +241,7 @@ function controlsSection() {
     ["Control"],
     ["Final", "mean of the four scales"],
     ["Win rate", "against the base, in pairs"],
-    ["At the bottom", "whether the judge scored it below every model"],
+    ["At the bottom"],
     ["n", "judgements"],
     ["Failed"],
   ];
@@ -339,8 +340,7 @@ function agreementSection() {
   for (const { judges: pair, plans, alpha, kappa, spearman } of between || []) {
     const who = pair.join(" and ");
     add(who, "alpha", alpha, spearman, plans);
-    if (kappa && Object.values(kappa).some((value) => typeof value === "number"))
-      add(who, "kappa", kappa, null, plans);
+    if (kappa && Object.values(kappa).some((value) => typeof value === "number")) add(who, "kappa", kappa, null, plans);
   }
   if (!rows.length) return null;
   return el(
@@ -441,15 +441,16 @@ function drawRow() {
         { class: "scenes" },
         item.pictures.length
           ? item.pictures.map((number, at) =>
-              picture(
-                `row ${item.sample}`,
-                number,
-                item.pictures.length > 1 ? `Picture ${at + 1}` : "Picture",
-              ),
+              picture(`row ${item.sample}`, number, item.pictures.length > 1 ? `Picture ${at + 1}` : "Picture"),
             )
           : el("p", { class: "none" }, "This row has no picture."),
       ),
-      el("div", { class: "reference" }, el("h3", null, "Reference plan"), el("div", { class: "written" }, item.reference)),
+      el(
+        "div",
+        { class: "reference" },
+        el("h3", null, "Reference plan"),
+        el("div", { class: "written" }, item.reference),
+      ),
     ),
     el(
       "div",
@@ -560,9 +561,7 @@ function scoresOf(rubric) {
             el("th", { scope: "row" }, judgeName(one, rubric)),
             one.scores
               ? SCALES.map(([scale], at) =>
-                  at
-                    ? el("td", null, points(one.scores[scale]))
-                    : el("td", null, el("b", null, fixed(one.final, 2))),
+                  at ? el("td", null, points(one.scores[scale])) : el("td", null, el("b", null, fixed(one.final, 2))),
                 )
               : el("td", { class: "failed", colspan: SCALES.length }, `failed: ${one.failure || "no reason given"}`),
           ),
