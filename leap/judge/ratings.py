@@ -12,9 +12,9 @@ rating_key.json, which raters should not see:
 
     {"seed": 0, "plans": {"<id>": {"sample": 0, "models": ["baseline", "checkpoint-200"], "text_sha256": "..."}}}
 
-ratings.csv, which the sheet exports and spreadsheet programs may have saved anew (semicolons or tabs, a byte order mark,
-other line ends), has the columns of CSV_COLUMNS, one line a rater and plan, scores 1 to 5. Raters' exports may be put
-together in one file, under one header, or lie as *.csv in one folder.
+ratings.csv, which the sheet exports and spreadsheet programs may have saved anew (semicolons or tabs, a byte order
+mark, other line ends), has the columns of CSV_COLUMNS, one line a rater and plan, scores 1 to 5. Raters' exports may be
+put together in one file, under one header, or lie as *.csv in one folder.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ def _encoded_anew(path: Path) -> bytes:
 def _read_key(path: Path, outputs: Sequence[Output]) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(
-            f"no key to the ratings: {path} is not there. scripts/evaluation/make_rating_sheet.py writes it with the sheet"
+            f"no key to the ratings: {path} is not there. It is written with the sheet by "
+            "scripts/evaluation/make_rating_sheet.py"
         )
     key = read_json(path)
     texts = {(output.model, output.sample): output.text for output in outputs}

@@ -4,6 +4,7 @@
     steps.py        an answer's steps beside those of the ground truth
     examples.py     the examples of the page: an index to filter and sort, details by task
     overview.py     means, counts, errors, settings
+    review.py       the blind review: plans by row, what judges said, the summary
     pictures.py     the pictures of the examples, as thumbnails or in a folder beside the page
     page.py         all of it as one file; assets/ holds its HTML, CSS and JavaScript
 

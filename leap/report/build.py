@@ -13,6 +13,7 @@ from leap.report.examples import Examples, collect_examples
 from leap.report.overview import overview_of
 from leap.report.page import PICTURES_AN_ISLAND, packed, page_parts, write_page
 from leap.report.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
+from leap.report.review import Review
 
 MEGABYTE = 1_000_000
 
@@ -25,25 +26,31 @@ def build_report(
     title: str,
     max_megabytes: float,
     images_folder: bool,
+    review: Review | None = None,
 ) -> list[str]:
-    """Write the page of `models` to `output`, no larger than `max_megabytes` (of 10^6 bytes). Returns the notes that it
-    gives its reader.
+    """Write the page of `models`, and of a blind `review` if there is one, to `output`, no larger than `max_megabytes`
+    (of 10^6 bytes). Returns the notes that it gives its reader.
 
-    Pictures become thumbnails of the finest size that fits, or with `images_folder` whole files beside the page.
-    Without a benchmark folder the page has no pictures, instructions and ground truth, and says so. UserError if it
-    cannot fit.
+    Without `models` the page is of the review alone. Pictures become thumbnails of the finest size that fits, or with
+    `images_folder` whole files beside the page. Without a benchmark folder the page has no pictures, instructions and
+    ground truth, and says so. UserError if it cannot fit.
     """
     found = collect_examples(results, models, benchmark if benchmark.is_dir() else None)
-    pictures = find_pictures(path for pair in found.pictures for path in pair if path is not None)
+    of_review = review.pictures if review else []
+    pictures = find_pictures(path for group in (*found.pictures, *of_review) for path in group if path is not None)
     found.index["examples"]["pictures"] = [[pictures.number.get(path, -1) for path in pair] for pair in found.pictures]
     found.index["pictures"] = {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND}
     if images_folder:
         folder = output.with_name(f"{output.stem}_images")
         found.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
         say(f"{len(pictures.files)} different pictures are in {folder}, which belongs beside the page")
-    notes = _notes(found, benchmark)
+    notes = _notes(found, benchmark) if models else []
     overview = overview_of(results, models, found.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
     details = {f"details-{task}": packed(of_task) for task, of_task in enumerate(found.details)}
+    found.index["review"] = review is not None
+    if review is not None:
+        review.place_pictures(pictures.number)
+        details["review"] = packed(review.value)
 
     def parts(thumbnails: Sequence[bytes]) -> Iterator[str]:
         first = {"overview": packed(overview | {"notes": notes}), "index": packed(found.index)}
@@ -56,7 +63,7 @@ def build_report(
             f"{max_megabytes:g}, or name fewer --models"
         )
     write_page(output, parts([] if images_folder else _thumbnails(pictures, room, max_megabytes)))
-    return notes
+    return notes + (review.value["notes"] if review else [])
 
 
 def _thumbnails(pictures: Pictures, room: float, max_megabytes: float) -> list[bytes]:

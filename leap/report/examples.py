@@ -6,7 +6,8 @@ of dimensions, tasks and numbers:
     {"models": [name], "flags": [name], "dimensions": [name], "tasks": [[name, dimension index]],
      "examples": {"task": [task index], "number": [], "instruction": [text or null], "steps": [ground-truth steps or
                   null], "pictures": [[plain, tagged]: picture index or -1]},
-     "answers": [{"flags": [bits of FLAGS], "official": [total or null], "grounded": [total or null]} of each model]}
+     "answers": [{"flags": [bits of FLAGS], "official": [total or null], "grounded": [total or null]} of each model],
+     "review": whether the page has a blind review}
 
 Details are lists by task, an entry an example, in the same order:
 

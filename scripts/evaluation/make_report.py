@@ -5,8 +5,9 @@
     python scripts/evaluation/make_report.py --models baseline checkpoint-200 --output report.html --title "Step 200"
     python scripts/evaluation/make_report.py --images-folder      # full pictures in a folder beside the page
 
-Reads eva_results/<dimension>/<model>/ and the benchmark, writes eva_results/report.html. The page needs nothing but the
-file: open it in a browser, send it, put it on a server. It never asks the network for anything.
+Reads eva_results/<dimension>/<model>/, the benchmark and, if there is one, the blind review in eva_results/blind_10/;
+writes eva_results/report.html. The page needs nothing but the file: open it in a browser, send it, put it on a server.
+It never asks the network for anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 
@@ -24,6 +26,8 @@ class Options:
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
     models: list[str] = knob([], "names of the models to show; none means all that have results")
     output: Path | None = knob(None, "the page (default: report.html in the results folder)")
+    review_dir: Path = knob(Path("eva_results/blind_10"), "folder of a blind review to show too, if it is there")
+    image_root: Path | None = knob(None, "folder below which the review's pictures lie, if not beside its rows")
     title: str = knob("LEAP evaluation report", "title of the page")
     max_megabytes: float = knob(60.0, "largest size of the page (10^6 bytes); pictures shrink to fit", check="> 0")
     images_folder: bool = knob(
@@ -37,20 +41,24 @@ def main() -> None:
     if output.is_dir():
         raise UserError(f"--output must be a file: {output} is a folder")
 
+    from leap.report.review import collect_review, has_review
     from leap.vlabench.results import models_in
 
     there = models_in(options.results)
-    if not there:
+    reviewed = has_review(options.review_dir)
+    if not there and not reviewed:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
     unknown = [name for name in options.models if name not in there]
     if unknown:
-        raise UserError(f"no results for {unknown[0]!r} in {options.results}; there: {', '.join(there)}")
+        raise UserError(f"no results for {unknown[0]!r} in {options.results}; there: {', '.join(there) or 'none'}")
 
     from leap.report.build import build_report
 
     models = list(dict.fromkeys(options.models)) or there
+    workspace = WorkspaceConfig.from_environment().root
+    review = collect_review(options.review_dir, models, options.image_root, workspace) if reviewed else None
     notes = build_report(
         options.results,
         models,
@@ -59,6 +67,7 @@ def main() -> None:
         options.title,
         options.max_megabytes,
         options.images_folder,
+        review,
     )
     for note in notes:
         print(f"note: {note}")

@@ -255,7 +255,7 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
             "models": of,
             "controls": controls if llm else {},
             "pairwise": pairwise if llm else None,
-            "repeats": {"most": repeats, "alpha": {name: 0.71 if repeats > 1 else None for name in (FINAL, *SCALES)}},
+            "repeats": {"most": repeats, "alpha": dict.fromkeys((FINAL, *SCALES), 0.71 if repeats > 1 else None)},
             "with": {"reference": {"spearman": 0.48, "low": 0.2, "high": 0.69, "plans": rows * len(models)}}
             if llm
             else {},
@@ -279,15 +279,15 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
             {
                 "judges": [LLM_JUDGE, PEOPLE],
                 "plans": rows * len(models) - 1,
-                "alpha": {name: 0.42 for name in (FINAL, *SCALES)},
+                "alpha": dict.fromkeys((FINAL, *SCALES), 0.42),
                 "kappa": {name: 0.39 if name != FINAL else None for name in (FINAL, *SCALES)},
                 "spearman": _mean(0.51, 0.2),
             },
             {
                 "judges": [LLM_JUDGE, REFERENCE_JUDGE],
                 "plans": rows * len(models) - 1,
-                "alpha": {name: 0.2 for name in (FINAL, *SCALES)},
-                "kappa": {name: None for name in (FINAL, *SCALES)},
+                "alpha": dict.fromkeys((FINAL, *SCALES), 0.2),
+                "kappa": dict.fromkeys((FINAL, *SCALES)),
                 "spearman": _mean(0.48, 0.2),
             },
         ],

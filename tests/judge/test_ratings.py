@@ -275,7 +275,7 @@ def test_the_script_says_what_is_not_there(review, tmp_path):
 
 STATE = "document.querySelector('.progress span').textContent"
 SAID = "document.querySelector('.said').textContent"
-FOCUS = "[document.activeElement.closest('fieldset').dataset.plan, document.activeElement.closest('fieldset').dataset.scale]"
+FOCUS = "(({plan, scale}) => [plan, scale])(document.activeElement.closest('fieldset').dataset)"
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -369,13 +369,27 @@ def test_an_earlier_export_is_taken_over_and_newer_ratings_stay(at, review, tmp_
     at.do("DOM.setFileInputFiles", nodeId=node, files=[str(earlier)])
     at.wait(f"{SAID}.length > 0")
     assert at.run(SAID) == (
-        "1 rating taken over, 1 left as they are here, 1 of plans that are not on this sheet, 1 with scores that are none."
+        "1 rating taken over, 1 left as they are here, 1 of plans that are not on this sheet, "
+        "1 with scores that are none."
     )
     assert at.run("document.querySelector('input[name=rater]').value") == "Ann"
     assert at.run(STATE) == "1 of 48 plans rated"
     path = export(at, tmp_path)
     (found,) = read_ratings(path, review.folder / KEY_FILE, read_outputs(review.outputs))
     assert (found.final_score, found.reasoning) == (2, 'a;\r\n"b"')
+
+
+@needs_browser
+def test_a_browser_that_keeps_nothing_says_so_and_still_exports(at, review, tmp_path):
+    forbid = "Storage.prototype.setItem = () => { throw new Error('forbidden'); };"
+    at.do("Page.addScriptToEvaluateOnNewDocument", source=forbid)
+    visit(at, review)
+    assert at.run(SAID).startswith("This browser keeps nothing for this page.")
+    rate(at, "n3333")
+    at.click("input[name=rater]")
+    rate(at, "Bo")
+    found = read_ratings(export(at, tmp_path), review.folder / KEY_FILE, read_outputs(review.outputs))
+    assert {judgement.final_score for judgement in found} == {3}
 
 
 @needs_browser

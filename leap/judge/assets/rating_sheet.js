@@ -113,13 +113,17 @@ function exportCsv() {
 // Take over the ratings of an earlier file; what was rated here since stays as it is.
 async function importCsv(file) {
   const [head, ...rows] = parsed(await file.text());
-  const at = Object.fromEntries(sheet.data.columns.map((name) => [name, (head || []).map((t) => t.trim()).indexOf(name)]));
+  const at = Object.fromEntries(
+    sheet.data.columns.map((name) => [name, (head || []).map((t) => t.trim()).indexOf(name)]),
+  );
   const absent = sheet.data.columns.find((name) => at[name] < 0);
   if (absent) return say(`${file.name} has no column ${absent}; it is no export of this page.`);
   const raters = [...new Set(rows.map((row) => (row[at.rater] || "").trim()))];
   const rater = sheet.state.rater.trim() || (raters.length === 1 ? raters[0] : "");
   if (!raters.includes(rater))
-    return say(`${file.name} holds ratings of ${raters.join(", ")}. Write that name into the field to go on with them.`);
+    return say(
+      `${file.name} holds ratings of ${raters.join(", ")}. Write that name into the field to go on with them.`,
+    );
   const counts = { taken: 0, kept: 0, unknown: 0, bad: 0 };
   for (const row of rows.filter((one) => (one[at.rater] || "").trim() === rater)) {
     const id = (row[at.plan_id] || "").trim();
@@ -288,6 +292,7 @@ function planOf({ id, text }, at, of) {
       { class: "rating" },
       sheet.data.scales.map((scale) => scaleOf(id, scale)),
     ),
+    el("p", { class: "hint", "aria-hidden": "true" }),
     el("label", { class: "comment" }, "Comment, if you like", comment),
   );
 }
@@ -307,12 +312,7 @@ function taskOf({ task, pictures, reference, plans }, at, all) {
           ? pictures.map((number, which) => pictureOf(number, which, pictures.length))
           : el("p", { class: "none" }, "This task has no picture."),
       ),
-      el(
-        "div",
-        { class: "reference" },
-        el("h3", null, "Reference plan"),
-        el("div", { class: "text" }, reference),
-      ),
+      el("div", { class: "reference" }, el("h3", null, "Reference plan"), el("div", { class: "text" }, reference)),
     ),
     plans.map((plan, which) => planOf(plan, which, plans.length)),
   );
@@ -371,7 +371,8 @@ function focusOn(fieldset) {
   radio.focus({ preventScroll: true });
   const plan = fieldset.closest(".plan");
   const { top, bottom } = plan.getBoundingClientRect();
-  if (top < 110 || bottom > innerHeight) plan.scrollIntoView({ block: bottom - top > innerHeight - 130 ? "end" : "center" });
+  if (top < 110 || bottom > innerHeight)
+    plan.scrollIntoView({ block: bottom - top > innerHeight - 130 ? "end" : "center" });
 }
 
 function move(by) {
@@ -428,6 +429,7 @@ document.addEventListener("focusin", (event) => {
   const here = event.target.closest("fieldset");
   for (const node of document.querySelectorAll(".scale"))
     node.classList.toggle("now", Boolean(here) && node.dataset.scale === here.dataset.scale);
+  if (here) here.closest(".plan").querySelector(".hint").textContent = here.title;
 });
 
 async function start() {

@@ -132,7 +132,9 @@ function move(by) {
 
 function flip(fold) {
   const node = browser.detail.querySelector(`[data-fold=${fold}]`);
-  if (node) node.open = !node.open;
+  if (!node) return;
+  node.open = !node.open;
+  opened[fold] = node.open; // the toggle event may come after the next example
 }
 
 // Change filters. The open example stays if it is still in the list.

@@ -13,6 +13,7 @@ const SHAPES = [
 ];
 const MARGIN = { left: 34, right: 8, top: 12, bottom: 34 };
 const HEIGHT = 270;
+const PERCENT = { bottom: 0, top: 100, every: 20, digits: 1 }; // an axis: its ends, its ticks, digits of its values
 
 function mark(model, x, y, title) {
   return svg(
@@ -54,9 +55,9 @@ function key(models) {
   );
 }
 
-function frame(width, label, top, columns) {
+function frame(width, label, { bottom, top, every }, columns) {
   const inner = width - MARGIN.left - MARGIN.right;
-  const y = (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - value / top);
+  const y = (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - (value - bottom) / (top - bottom));
   const step = inner / columns.length;
   const x = (column) => MARGIN.left + step * (column + 0.5);
   const canvas = svg("svg", {
@@ -66,10 +67,10 @@ function frame(width, label, top, columns) {
     role: "img",
     "aria-label": label,
   });
-  for (let value = 0; value <= top; value += 20) {
+  for (let value = bottom; value <= top; value += every) {
     canvas.append(
       svg("line", {
-        class: value ? "grid" : "axis",
+        class: value > bottom ? "grid" : "axis",
         x1: MARGIN.left,
         x2: width - MARGIN.right,
         y1: y(value),
@@ -93,12 +94,15 @@ function frame(width, label, top, columns) {
 }
 
 // A mark with its interval for each model (rows) in each column; null is written as missing, never drawn at 0.
-function intervals(width, label, top, columns, rows) {
-  const { canvas, x, y, step } = frame(width, label, top, columns);
+function intervals(width, label, axis, columns, rows) {
+  const { canvas, x, y, step } = frame(width, label, axis, columns);
+  const { bottom, top, digits } = axis;
   const gap = Math.min(22, (step * 0.82) / rows.length);
   columns.forEach((column, at) => {
     if (at)
-      canvas.append(svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(0) }));
+      canvas.append(
+        svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(bottom) }),
+      );
     rows.forEach(({ model, name, values }, row) => {
       const here = x(at) + gap * (row - (rows.length - 1) / 2);
       const value = values[at];
@@ -106,7 +110,7 @@ function intervals(width, label, top, columns, rows) {
         canvas.append(
           svg(
             "text",
-            { class: "none", x: here, y: y(0) - 5, "text-anchor": "middle" },
+            { class: "none", x: here, y: y(bottom) - 5, "text-anchor": "middle" },
             svg("title", null, `${name}, ${column}: missing`),
             "\u2013",
           ),
@@ -120,7 +124,8 @@ function intervals(width, label, top, columns, rows) {
           model,
           here,
           y(mean),
-          `${letter(model)} ${name}, ${column}: ${fixed(mean)} (${fixed(low)} to ${fixed(high)})`,
+          `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} ` +
+            `(${fixed(low, digits)} to ${fixed(high, digits)})`,
         ),
       );
     });
@@ -129,8 +134,8 @@ function intervals(width, label, top, columns, rows) {
 }
 
 // A line of marks for each model over the columns.
-function lines(width, label, top, columns, rows) {
-  const { canvas, x, y } = frame(width, label, top, columns);
+function lines(width, label, axis, columns, rows) {
+  const { canvas, x, y } = frame(width, label, axis, columns);
   for (const { model, name, values } of rows) {
     const points = values.map((value, at) => value && [x(at), y(value.mean), value]).filter(Boolean);
     canvas.append(

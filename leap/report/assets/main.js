@@ -4,7 +4,7 @@ const report = { overview: null, index: null };
 
 function show() {
   const route = readRoute(location.hash);
-  const name = pages[route.page] ? route.page : "overview";
+  const name = pages[route.page] ? route.page : Object.keys(pages)[0];
   document
     .getElementById("pages")
     .replaceChildren(
@@ -19,10 +19,11 @@ function show() {
 
 function openHelp() {
   const rows = [
-    ["j  \u2193", "next example"],
-    ["k  \u2191", "previous example"],
+    ["j  \u2193", "next example, or row of the blind review"],
+    ["k  \u2191", "previous one"],
     ["/", "search the instructions"],
     ["r", "show or hide the raw answers"],
+    ["n", "show or hide the names of the models in the blind review"],
     ["Esc", "leave the search, close a picture or this list; on a narrow screen, go back to the list"],
     ["?", "this list"],
   ];
@@ -86,6 +87,11 @@ async function start() {
   if (typeof DecompressionStream === "undefined")
     throw new Error("this browser is too old to unpack the data; one of 2023 or newer can");
   [report.overview, report.index] = await Promise.all([unpack("overview"), unpack("index")]);
+  if (!report.index.review) delete pages.review;
+  if (!report.index.models.length) {
+    delete pages.overview;
+    delete pages.examples;
+  }
   addEventListener("hashchange", show);
   show();
 }

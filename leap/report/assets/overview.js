@@ -49,8 +49,13 @@ pages.overview = {
   },
 };
 
+function madeWith() {
+  const { made, code_revision: revision } = report.overview;
+  return `Made ${made.slice(0, 16).replace("T", " ")} UTC${revision ? ` with LEAP at ${revision.slice(0, 12)}` : ""}.`;
+}
+
 function facts() {
-  const { overview, index } = report;
+  const { index } = report;
   return el(
     "div",
     { class: "facts" },
@@ -62,11 +67,8 @@ function facts() {
       plural(index.examples.task.length, "example"),
       ", ",
       plural(index.tasks.length, "task"),
-      ". Made ",
-      overview.made.slice(0, 16).replace("T", " "),
-      " UTC",
-      overview.code_revision ? ` with LEAP at ${overview.code_revision.slice(0, 12)}` : "",
-      ".",
+      ". ",
+      madeWith(),
     ),
     el(
       "ul",
@@ -157,14 +159,14 @@ function resultsRow(of, model, scorer, metric, top) {
   );
 }
 
-function meanCell(value, top, note) {
+function meanCell(value, top, note, { bottom, digits } = PERCENT) {
   if (!value) return el("td", { class: "none" }, "missing");
   const [mean, low, high] = value;
   return el(
     "td",
-    { class: "mean", style: { "--share": `${(100 * mean) / top}%` } },
-    el("b", null, fixed(mean)),
-    el("small", null, `${fixed(low)}\u2013${fixed(high)}`),
+    { class: "mean", style: { "--share": `${(100 * (mean - bottom)) / (top - bottom)}%` } },
+    el("b", null, fixed(mean, digits)),
+    el("small", null, `${fixed(low, digits)}\u2013${fixed(high, digits)}`),
     note ? el("small", null, note) : null,
   );
 }
@@ -200,7 +202,7 @@ function differences() {
               "tr",
               null,
               el("th", { scope: "row" }, named(model, models[model])),
-              [one && one.macro, ...dimensions.map((d) => one && one.dimensions[d])].map(differenceCell),
+              [one && one.macro, ...dimensions.map((d) => one && one.dimensions[d])].map((d) => differenceCell(d)),
               el("td", { class: "count" }, thousands(one ? one.examples : 0)),
             ),
       ),
@@ -222,21 +224,21 @@ function differences() {
 
 const titleOf = (scorer, metric) => TABLE.find((row) => row[0] === scorer && row[1] === metric)[2];
 
-function differenceCell(value) {
+function differenceCell(value, digits = 1) {
   if (!value) return el("td", { class: "none" }, "missing");
   const [mean, low, high] = value;
   const kind = low > 0 ? "better" : high < 0 ? "worse" : "unclear";
   return el(
     "td",
     { class: kind },
-    el("b", null, { better: "\u25b2", worse: "\u25bc", unclear: "\u223c" }[kind], " ", signed(mean)),
-    el("small", null, `${signed(low)} to ${signed(high)}`),
+    el("b", null, { better: "\u25b2", worse: "\u25bc", unclear: "\u223c" }[kind], " ", signed(mean, digits)),
+    el("small", null, `${signed(low, digits)} to ${signed(high, digits)}`),
   );
 }
 
-function signed(value) {
-  if (fixed(Math.abs(value)) === "0.0") return "0.0";
-  return `${value < 0 ? "\u2212" : "+"}${fixed(Math.abs(value))}`;
+function signed(value, digits = 1) {
+  const size = fixed(Math.abs(value), digits);
+  return Number(size) === 0 ? size : `${value < 0 ? "\u2212" : "+"}${size}`;
 }
 
 function scoreFigure(scorer, top) {
@@ -253,7 +255,7 @@ function scoreFigure(scorer, top) {
   const caption = `Total score, ${scorer} rules, of ${top}; lines are 95 % intervals, \u2013 is missing`;
   return figure(
     caption,
-    (width) => intervals(width, caption, top, columns, rows),
+    (width) => intervals(width, caption, { ...PERCENT, top }, columns, rows),
     rows.map(({ model, name }) => [model, name]),
   );
 }

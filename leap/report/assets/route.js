@@ -1,6 +1,6 @@
 // Where the reader is, kept in the address behind "#": a page, or an example, and the filters.
 //
-//   #overview    #examples?error=wrong_entity    #Spatial/select_fruit_spatial/3?model=baseline
+//   #overview    #examples?error=wrong_entity    #Spatial/select_fruit_spatial/3?model=baseline    #review/3
 
 // The pages by name: {title, render(main, route, isNew), key(event): whether it used the key}. Each file adds its own.
 const pages = {};
@@ -16,7 +16,7 @@ function readRoute(hash) {
   if (parts.length === 3) {
     return { page: "examples", place: { dimension: parts[0], task: parts[1], number: Number(parts[2]) }, filters };
   }
-  return { page: parts[0] || "overview", place: null, filters };
+  return { page: parts[0] || "overview", part: parts[1] || null, place: null, filters };
 }
 
 function decoded(text) {

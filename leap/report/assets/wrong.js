@@ -76,7 +76,7 @@ function lengths() {
         lines(
           width,
           caption,
-          100,
+          PERCENT,
           columns.map((n) => plural(n, "step")),
           rows.map(({ model, name, sums }) => ({
             model,

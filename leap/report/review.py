@@ -1,0 +1,163 @@
+"""The blind review of the page: what models wrote for each row, what judges said about it, and the summary.
+
+    {"models": [[name, number whose letter and colour it has]], "judges": [name], "notes": [text],
+     "summary": a review's summary.json or null,
+     "items": [{"sample": n, "task": text, "reference": text, "pictures": [picture index or -1],
+                "plans": [in a shuffled order that stays: {"model": index in models, "text": text or null, "cut":
+                          characters left out, "new_tokens", "stop", "failure": null or {"kind", "reason"}, "said"}],
+                "controls": [{"name", "said"}]}]}
+
+`said` is what judges said, judge by judge: {"rubric": [{"judge": index, "repeat", "scores": {scale: value} or null,
+"final", "reasoning", "failure", "notes"}], "pairwise": [{"judge", "repeat", "base", "model_first", "verdict",
+"reasoning", "failure", "notes"}]}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, read_outputs
+from leap.chat import first_file, image_candidates
+from leap.files import read_json
+from leap.judge.judgements import CONTROLS, PAIRWISE, RUBRIC, Judgement, judges_of, read_judgements
+from leap.report.examples import MOST_CHARACTERS
+
+SUMMARY_FILE = "summary.json"
+
+MOST_REASON = 4_000  # characters of one judge's reasons
+
+_Said = Mapping[tuple[str, int], Sequence[Judgement]]  # by model and row
+
+
+@dataclass(frozen=True)
+class Review:
+    """`value` as above, without the pictures of its items: `pictures` are their paths, None for one that is not
+    there."""
+
+    value: dict[str, Any]
+    pictures: list[list[Path | None]]
+
+    def place_pictures(self, number: Mapping[Path, int]) -> None:
+        """Name the pictures in `value` by their numbers."""
+        for item, paths in zip(self.value["items"], self.pictures, strict=True):
+            item["pictures"] = [-1 if path is None else number.get(path, -1) for path in paths]
+
+
+def has_review(folder: Path) -> bool:
+    """Whether there is a blind review to show."""
+    return (folder / OUTPUTS_FILE).is_file()
+
+
+def collect_review(folder: Path, models: Sequence[str], image_root: Path | None, workspace: Path) -> Review:
+    """The review in `folder`. A model that is one of the page's `models` keeps its letter and colour.
+
+    Pictures are looked for as leap.chat does, in `image_root` alone if it is given.
+    """
+    items = items_of(read_outputs(folder / OUTPUTS_FILE), folder / OUTPUTS_FILE)
+    judgements = _last_of_each(read_judgements(folder))
+    judges = judges_of(judgements)
+    summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else None
+    names = list(dict.fromkeys(name for item in items for name in item.outputs))
+    if summary is not None:  # its order says which model is the base and which came later
+        names.sort(key=lambda name: summary["models"].index(name) if name in summary["models"] else len(names))
+    said: defaultdict[tuple[str, int], list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        said[judgement.model, judgement.sample].append(judgement)
+    value = {
+        "models": _numbered(names, models),
+        "judges": judges,
+        "notes": _notes(folder, items, judgements, summary),
+        "summary": summary,
+        "items": [_item(item, names, judges, said) for item in items],
+    }
+    return Review(value, [_pictures(item, image_root, workspace) for item in items])
+
+
+def _numbered(names: Sequence[str], models: Sequence[str]) -> list[tuple[str, int]]:
+    others = [name for name in names if name not in models]
+    return [(name, models.index(name) if name in models else len(models) + others.index(name)) for name in names]
+
+
+def _last_of_each(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """A judge that was asked again has several lines; the last one counts."""
+    found = {}
+    for one in judgements:
+        found[one.judge, one.protocol, one.model, one.base, one.sample, one.repeat, one.model_first] = one
+    return list(found.values())
+
+
+def _notes(folder: Path, items: Sequence[Item], judgements: Sequence[Judgement], summary: dict | None) -> list[str]:
+    notes = []
+    if summary is None:
+        notes.append(
+            f"{folder / SUMMARY_FILE} is not there, so this page has no means of the judges. Make it with: "
+            "python scripts/evaluation/analyze_output_results.py"
+        )
+    shown = {(name, item.sample) for item in items for name in (*item.outputs, *CONTROLS)}
+    stray = sum((one.model, one.sample) not in shown for one in judgements)
+    if stray:
+        notes.append(f"{stray} judgements are of plans that {OUTPUTS_FILE} does not hold; they are not shown.")
+    return notes
+
+
+def _pictures(item: Item, image_root: Path | None, workspace: Path) -> list[Path | None]:
+    folder = Path(item.folder)
+    return [first_file(image_candidates(written, folder, image_root, workspace)) for written in item.images]
+
+
+def _item(item: Item, names: Sequence[str], judges: Sequence[str], said: _Said) -> dict[str, Any]:
+    return {
+        "sample": item.sample,
+        "task": item.task_name or item.prompt.strip(),
+        "reference": item.reference,
+        "plans": [
+            _plan(output, names, judges, said.get((output.model, item.sample), []))
+            for output in sorted(item.outputs.values(), key=_place)
+        ],
+        "controls": [
+            {"name": name, "said": _as_said(judges, said[name, item.sample])}
+            for name in CONTROLS
+            if (name, item.sample) in said
+        ],
+    }
+
+
+def _place(output: Output) -> bytes:
+    """Orders the plans of a row by chance, and always alike."""
+    return hashlib.sha256(f"{output.sample}\n{output.model}".encode()).digest()
+
+
+def _plan(output: Output, names: Sequence[str], judges: Sequence[str], said: Iterable[Judgement]) -> dict[str, Any]:
+    text = output.text
+    return {
+        "model": names.index(output.model),
+        "text": None if text is None else text[:MOST_CHARACTERS],
+        "cut": 0 if text is None else max(0, len(text) - MOST_CHARACTERS),
+        "new_tokens": output.new_tokens,
+        "stop": output.stop,
+        "failure": output.failure,
+        "said": _as_said(judges, said),
+    }
+
+
+def _as_said(judges: Sequence[str], judgements: Iterable[Judgement]) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {RUBRIC: [], PAIRWISE: []}
+    order = sorted(judgements, key=lambda one: (judges.index(one.judge), one.repeat, not one.model_first))
+    for one in order:
+        entry = {
+            "judge": judges.index(one.judge),
+            "repeat": one.repeat,
+            "reasoning": one.reasoning[:MOST_REASON],
+            "failure": one.failure,
+            "notes": one.notes or [],
+        }
+        if one.protocol == RUBRIC:
+            found[RUBRIC].append(entry | {"scores": one.scores, "final": one.final_score})
+        else:
+            found[PAIRWISE].append(entry | {"base": one.base, "model_first": one.model_first, "verdict": one.verdict})
+    return found
