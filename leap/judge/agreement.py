@@ -67,9 +67,9 @@ def spearman(
     a: Sequence[float], b: Sequence[float], items: Sequence[int], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate | None:
     """Rank correlation of the scores of two judges, plan by plan, with a bootstrap interval over `items`: the plans of
-    an item are drawn together, as they hang together. None for fewer than two plans or a judge who gave all the same.
+    an item are drawn together, as they hang together. None for fewer than three plans or a judge who gave all the same.
     """
-    if len(a) == 0:
+    if len(a) < 3:  # two always correlate by 1 or -1
         return None
     sides = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     (found,) = _weighted_spearman(*sides, np.ones((1, len(a))))

@@ -19,7 +19,7 @@
 MEAN is {"mean", "low", "high"}: the mean over items of each item's mean over repeats, with a 95 % bootstrap interval
 that resamples items. `over_base` is over the items that model and base share. Failed judgements are counted (`failed`)
 and never a number. `pairs` were judged in both orders; in `win_rate` a tie counts half. The controls count for no
-model, alpha, kappa or correlation.
+model, alpha, kappa or correlation. `with` and `between` have judges that rated the same plans.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def summarise(outputs: Sequence[Output], judgements: Sequence[Judgement], base: 
         if (one.model in written or one.model in CONTROLS) and (one.protocol != PAIRWISE or one.base == base)
     ]
     said = {judge: said_by(known, judge) for judge in judges_of(known)}
-    between = [_between(pair, said, models) for pair in combinations(said, 2)]
+    between = [found for pair in combinations(said, 2) if (found := _between(pair, said, models))]
     summary = {
         "items": len({output.sample for output in outputs}),
         "models": models,
@@ -237,14 +237,16 @@ def _repeats(said: Said, models: Sequence[str]) -> dict[str, Any]:
     return {"most": max(map(len, [*plans, *pairs]), default=0), "alpha": alpha}
 
 
-def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any]:
-    """How far two judges agree on the plans of models that both rated, by their means over repeats."""
+def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any] | None:
+    """How far two judges agree on the plans of models that both rated, by their means over repeats; None without."""
     a, b = (said[judge].means() for judge in judges)
     plans: list[Plan] = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
+    if not plans:
+        return None
     alpha, kappa = {}, {}
     for score in SCORES:
         sides = np.array([[of[plan][score] for plan in plans] for of in (a, b)])  # (2, plans)
-        alpha[score] = _alpha(sides, score) if plans else None
+        alpha[score] = _alpha(sides, score)
         kappa[score] = quadratic_kappa(*sides)
     ranks = spearman(*([of[plan][FINAL] for plan in plans] for of in (a, b)), [sample for _, sample in plans])
     return {
@@ -369,10 +371,9 @@ def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:
     for one in judgements:
         scores = one.scores if one.scores and one.failure is None else {}
         verdict = one.verdict if one.failure is None else None
-        writer.writerow(
-            [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES)]
-            + [one.final_score if scores else None, one.judge, one.protocol, one.repeat, one.base, one.model_first]
-            + [verdict, one.failure]
-        )
+        final_score = one.final_score if scores else None
+        original = [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES), final_score]
+        asked = [one.judge, one.protocol, one.repeat, one.base, one.model_first]
+        writer.writerow([*original, *asked, verdict, one.failure])
     # A judge's text may hold lone surrogates, which UTF-8 cannot carry.
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
