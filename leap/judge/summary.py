@@ -59,8 +59,9 @@ from leap.vlabench.results import markdown_table
 _ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)
 CSV_COLUMNS = (*_ORIGINAL_COLUMNS, "judge", "protocol", "repeat", "base", "model_first", "verdict", "failure")
 
-# A control is at the bottom up to this mean final score, and up to this share of pairs won.
-BOTTOM_SCORE, BOTTOM_WINS = 1.5, 0.05
+# A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
+# up to this share of pairs won.
+BOTTOM_SCORE, MIDDLE_SCORE, BOTTOM_WINS = 1.5, (LOWEST + HIGHEST) / 2, 0.05
 
 _ROUNDING = 1e-9
 
@@ -192,8 +193,8 @@ def _control(
     counts["failed"] += said.failed_verdicts[name]
     passed = []
     if final is not None:
-        highest = max(BOTTOM_SCORE, BOTTOM_SCORE if lowest is None else lowest)
-        passed.append(final.mean <= highest + _ROUNDING)
+        below_models = lowest is not None and final.mean <= lowest + _ROUNDING and final.mean < MIDDLE_SCORE
+        passed.append(below_models or final.mean <= BOTTOM_SCORE + _ROUNDING)
     if pairs:
         passed.append(wins <= BOTTOM_WINS * len(pairs))
     samples = {sample for model, sample in [*said.ratings, *said.pairs] if model == name}
@@ -293,7 +294,7 @@ def _estimates(columns: Mapping[Key, ByItem], lowest: float, highest: float) -> 
     values = np.array([[column.get(sample, np.nan) for column in there.values()] for sample in samples])
     means, drawn = clustered_means(values)
     return {
-        key: estimate_of_few(float(means[i]), drawn[:, i], len(column)).within(lowest, highest)
+        key: estimate_of_few(means[i], drawn[:, i], len(column)).within(lowest, highest)
         for i, (key, column) in enumerate(there.items())
     }
 
