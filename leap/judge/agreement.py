@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from leap.judge.judgements import HIGHEST, LOWEST
 from leap.statistics import RESAMPLES, Estimate, estimate_of_few, times_drawn
@@ -35,7 +34,7 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
         return None
     values = np.full(ratings.shape, np.nan)
     rated = ratings[pairable]
-    values[pairable] = rankdata(rated) if metric == _ORDINAL else rated
+    values[pairable] = _mid_ranks(rated) if metric == _ORDINAL else rated
     values = values[:, pairable.any(axis=0)]
     if np.nanmin(values) == np.nanmax(values):
         return None
@@ -45,6 +44,12 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
     n = raters.sum()
     of_all = n / (n - 1) * np.nansum((values - np.nanmean(values)) ** 2)
     return float(1 - within / of_all)
+
+
+def _mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def quadratic_kappa(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -130,7 +131,7 @@ def _counts(outputs: Sequence[Output]) -> dict[str, int]:
 def _judge(
     judge: str, said: Said, models: Sequence[str], base: str | None, between: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    means = said.means()
+    means = said.means
     everyone = [*models, *CONTROLS]
     columns = {(name, score): columns_of(means, name, score) for name in everyone for score in SCORES}
     scores = _estimates(columns, LOWEST, HIGHEST)
@@ -141,7 +142,7 @@ def _judge(
         if base is not None and name != base
     }
     over_base = _estimates(differences, LOWEST - HIGHEST, HIGHEST - LOWEST)
-    won = {name: {s: float(np.mean(points(pairs))) for s, pairs in said.outcomes(name).items()} for name in everyone}
+    won = {name: {s: fmean(points(pairs)) for s, pairs in said.outcomes(name).items()} for name in everyone}
     win_rates = _estimates(won, 0, 1)
 
     rated = {}
@@ -240,7 +241,7 @@ def _repeats(said: Said, models: Sequence[str]) -> dict[str, Any]:
 
 def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any] | None:
     """How far two judges agree on the plans of models that both rated, by their means over repeats; None without."""
-    a, b = (said[judge].means() for judge in judges)
+    a, b = (said[judge].means for judge in judges)
     plans: list[Plan] = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
     if not plans:
         return None
@@ -272,7 +273,7 @@ def _with(pair: Mapping[str, Any]) -> dict[str, Any]:
 def _adjusted_p_values(said: Said, models: Sequence[str], base: str | None) -> dict[str, float]:
     """p-value of each model's difference from the base in the final score, by a paired permutation test over items,
     adjusted for the number of models (Holm)."""
-    means = said.means()
+    means = said.means
     origin = columns_of(means, base, FINAL) if base is not None else {}
     differences = {name: _less(columns_of(means, name, FINAL), origin) for name in models if name != base}
     p_values = {name: paired_p_value([of[s] for s in sorted(of)]) for name, of in differences.items() if of}

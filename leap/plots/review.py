@@ -152,7 +152,7 @@ def win_rates(summary: Summary) -> Figure:
 
 def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Figure:
     """The final score of each plan by each judge over that by the reference judge, with their rank correlation."""
-    reference = said_by(judgements, REFERENCE_JUDGE).means()
+    reference = said_by(judgements, REFERENCE_JUDGE).means
     judges = [name for name, of in summary["judges"].items() if of["with"].get(REFERENCE_JUDGE, {}).get("plans")]
     titles, models = _titles(judges), summary["models"]
     groups = {name: name if len(models) <= MOST_LOOKS else family(name) for name in models}
@@ -164,7 +164,7 @@ def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Fig
     figure, grid = plt.subplots(lines, per_line, figsize=size, squeeze=False, layout="constrained")
     entries: dict[str, Artist] = {}
     for axes, judge in zip(grid.flat, judges, strict=False):
-        means = said_by(judgements, judge).means()
+        means = said_by(judgements, judge).means
         points: dict[str, list[tuple[float, float]]] = {}
         for plan in means.keys() & reference.keys():
             if plan[0] in groups:
