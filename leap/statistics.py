@@ -83,12 +83,13 @@ def estimate_of_few(mean: float, drawn: np.ndarray, items: int) -> Estimate:
     One item bounds nothing: its interval is infinite.
     """
     if items < 2:
-        return Estimate(mean, -np.inf, np.inf)
+        return Estimate(float(mean), -np.inf, np.inf)
     from scipy.stats import norm, t
 
     tail = 100 * float(norm.cdf(t.ppf((1 - CONFIDENCE) / 2, items - 1) * np.sqrt(items / (items - 1))))
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
-    return Estimate(mean, float(low), float(high))
+    # Rounded, as a bound that is zero but for rounding would tell a difference from zero.
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail]).round(12)
+    return Estimate(float(mean), float(low), float(high))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

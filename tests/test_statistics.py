@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from leap.statistics import Estimate, estimates, holm, over_seeds, paired_p_value, stratified_means
+from leap.statistics import (
+    Estimate,
+    clustered_means,
+    estimate_of_few,
+    estimates,
+    holm,
+    over_seeds,
+    paired_p_value,
+    stratified_means,
+)
 
 
 def interval(strata, **options):
@@ -96,3 +105,59 @@ def test_holm_gives_the_values_of_the_textbook():
     assert holm([0.6, 0.7]) == [1, 1]
     assert holm([0.02]) == [0.02]
     assert holm([]) == []
+
+
+def few(values, **options):
+    """The estimates of the columns of (items, columns)."""
+    values = np.asarray(values, float)
+    means, drawn = clustered_means(values, **options)
+    items = (~np.isnan(values)).sum(axis=0)
+    return [estimate_of_few(means[i], drawn[:, i], items[i]) for i in range(values.shape[1])]
+
+
+def test_clustered_means_leave_out_what_is_missing():
+    values = [[1, np.nan], [3, 10], [5, 20]]
+    means, drawn = clustered_means(np.array(values), resamples=500)
+    assert means.tolist() == [3, 15]
+    assert np.isnan(drawn[:, 1]).any()  # a resample may draw the first item alone
+    assert set(drawn[~np.isnan(drawn[:, 1]), 1].round(9)) == {10, 20, 15, *np.linspace(10, 20, 4).round(9)}
+
+
+def test_columns_of_an_item_are_drawn_together_so_that_differences_are_paired():
+    level = np.random.default_rng(0).normal(0, 5, 12)
+    means, drawn = clustered_means(np.column_stack([level, level + 1, np.ones(12)]))
+    assert np.ptp(drawn[:, 0]) > 3
+    assert np.allclose(drawn[:, 1] - drawn[:, 0], 1)
+    assert np.allclose(drawn[:, 2], 1)
+    assert means[1] - means[0] == pytest.approx(1)
+
+
+def test_intervals_of_few_items_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    covered = {"few": 0, "plain": 0}
+    for i in range(800):
+        values = rng.normal(0.3, 1, (10, 1))
+        (found,) = few(values, resamples=800, seed=i)
+        (plain,) = estimates(*clustered_means(values, resamples=800, seed=i))
+        covered["few"] += found.low <= 0.3 <= found.high
+        covered["plain"] += plain.low <= 0.3 <= plain.high
+    assert 0.925 <= covered["few"] / 800 <= 0.975
+    assert covered["plain"] / 800 < 0.925
+
+
+def test_the_interval_of_many_items_is_the_percentile_one():
+    values = np.random.default_rng(4).normal(0, 1, (2000, 1))
+    (plain,) = estimates(*clustered_means(values))
+    (found,) = few(values)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-3)
+
+
+def test_a_bound_that_is_zero_but_for_rounding_is_zero():
+    assert 0.1 + 0.2 - 0.3 > 0
+    assert few([[0.1 + 0.2 - 0.3]] * 4)[0].low == 0
+
+
+def test_a_single_item_bounds_nothing():
+    (found,) = few([[2.5]])
+    assert found == Estimate(2.5, -np.inf, np.inf)
+    assert found.within(1, 5) == Estimate(2.5, 1, 5)

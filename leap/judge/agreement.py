@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from leap.judge.judgements import HIGHEST, LOWEST
 from leap.statistics import RESAMPLES, Estimate, estimate_of_few, times_drawn
@@ -35,7 +34,7 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
         return None
     values = np.full(ratings.shape, np.nan)
     rated = ratings[pairable]
-    values[pairable] = rankdata(rated) if metric == _ORDINAL else rated
+    values[pairable] = _mid_ranks(rated) if metric == _ORDINAL else rated
     values = values[:, pairable.any(axis=0)]
     if np.nanmin(values) == np.nanmax(values):
         return None
@@ -45,6 +44,12 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
     n = raters.sum()
     of_all = n / (n - 1) * np.nansum((values - np.nanmean(values)) ** 2)
     return float(1 - within / of_all)
+
+
+def _mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def quadratic_kappa(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -67,9 +72,9 @@ def spearman(
     a: Sequence[float], b: Sequence[float], items: Sequence[int], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate | None:
     """Rank correlation of the scores of two judges, plan by plan, with a bootstrap interval over `items`: the plans of
-    an item are drawn together, as they hang together. None for fewer than two plans or a judge who gave all the same.
+    an item are drawn together, as they hang together. None for fewer than three plans or a judge who gave all the same.
     """
-    if len(a) == 0:
+    if len(a) < 3:  # two always correlate by 1 or -1
         return None
     sides = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     (found,) = _weighted_spearman(*sides, np.ones((1, len(a))))

@@ -131,12 +131,9 @@ def _better_or_worse(name: str, judge: Summary, base: str | None, adjusted: Mapp
     words = f"By {by}, {' and '.join(parts)}{rest} (final score, interval without 0)."
     firm = [model for model in [*better, *worse] if adjusted.get(model, 1) < SIGNIFICANT]
     if len(firm) < len(better) + len(worse):
-        test = "a paired permutation test"
-        if len(ranked) > 1:
-            test += f" corrected for {count(len(ranked), 'comparison')}"
-        words += f" By {test}, that holds for {_named(firm) or ('neither' if len(ranked) == 2 else 'none of them')}."
-        if len(ranked) == 1:
-            words = words.replace(f"that holds for {_named(firm) or 'none of them'}", "that does not hold")
+        several = f", corrected for {len(ranked)} comparisons," if len(ranked) > 1 else ""
+        holds = f"{_named(firm)} {'holds' if len(firm) == 1 else 'hold'}" if firm else "none holds"
+        words += f" Of these, by a paired permutation test{several} {holds}."
     return [words]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
+from functools import cached_property
+from statistics import fmean
 
 from leap.judge.agreement import settled
 from leap.judge.judgements import FINAL, PAIRWISE, SCALES, Judgement
@@ -32,10 +32,11 @@ class Said:
     failed_ratings: Counter[str] = field(default_factory=Counter)
     failed_verdicts: Counter[str] = field(default_factory=Counter)
 
+    @cached_property
     def means(self) -> dict[Plan, dict[str, float]]:
         """The mean over repeats of each score, by plan."""
         return {
-            plan: {name: float(np.mean([of[name] for _, of in sorted(repeats.items())])) for name in SCORES}
+            plan: {name: fmean(of[name] for of in repeats.values()) for name in SCORES}
             for plan, repeats in sorted(self.ratings.items())
         }
 

@@ -19,7 +19,7 @@
 MEAN is {"mean", "low", "high"}: the mean over items of each item's mean over repeats, with a 95 % bootstrap interval
 that resamples items. `over_base` is over the items that model and base share. Failed judgements are counted (`failed`)
 and never a number. `pairs` were judged in both orders; in `win_rate` a tie counts half. The controls count for no
-model, alpha, kappa or correlation.
+model, alpha, kappa or correlation. `with` and `between` have judges that rated the same plans.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,8 +60,9 @@ from leap.vlabench.results import markdown_table
 _ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)
 CSV_COLUMNS = (*_ORIGINAL_COLUMNS, "judge", "protocol", "repeat", "base", "model_first", "verdict", "failure")
 
-# A control is at the bottom up to this mean final score, and up to this share of pairs won.
-BOTTOM_SCORE, BOTTOM_WINS = 1.5, 0.05
+# A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
+# up to this share of pairs won.
+BOTTOM_SCORE, MIDDLE_SCORE, BOTTOM_WINS = 1.5, (LOWEST + HIGHEST) / 2, 0.05
 
 _ROUNDING = 1e-9
 
@@ -89,7 +91,7 @@ def summarise(outputs: Sequence[Output], judgements: Sequence[Judgement], base: 
         if (one.model in written or one.model in CONTROLS) and (one.protocol != PAIRWISE or one.base == base)
     ]
     said = {judge: said_by(known, judge) for judge in judges_of(known)}
-    between = [_between(pair, said, models) for pair in combinations(said, 2)]
+    between = [found for pair in combinations(said, 2) if (found := _between(pair, said, models))]
     summary = {
         "items": len({output.sample for output in outputs}),
         "models": models,
@@ -129,7 +131,7 @@ def _counts(outputs: Sequence[Output]) -> dict[str, int]:
 def _judge(
     judge: str, said: Said, models: Sequence[str], base: str | None, between: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    means = said.means()
+    means = said.means
     everyone = [*models, *CONTROLS]
     columns = {(name, score): columns_of(means, name, score) for name in everyone for score in SCORES}
     scores = _estimates(columns, LOWEST, HIGHEST)
@@ -140,7 +142,7 @@ def _judge(
         if base is not None and name != base
     }
     over_base = _estimates(differences, LOWEST - HIGHEST, HIGHEST - LOWEST)
-    won = {name: {s: float(np.mean(points(pairs))) for s, pairs in said.outcomes(name).items()} for name in everyone}
+    won = {name: {s: fmean(points(pairs)) for s, pairs in said.outcomes(name).items()} for name in everyone}
     win_rates = _estimates(won, 0, 1)
 
     rated = {}
@@ -192,8 +194,8 @@ def _control(
     counts["failed"] += said.failed_verdicts[name]
     passed = []
     if final is not None:
-        highest = max(BOTTOM_SCORE, BOTTOM_SCORE if lowest is None else lowest)
-        passed.append(final.mean <= highest + _ROUNDING)
+        below_models = lowest is not None and final.mean <= lowest + _ROUNDING and final.mean < MIDDLE_SCORE
+        passed.append(below_models or final.mean <= BOTTOM_SCORE + _ROUNDING)
     if pairs:
         passed.append(wins <= BOTTOM_WINS * len(pairs))
     samples = {sample for model, sample in [*said.ratings, *said.pairs] if model == name}
@@ -237,14 +239,16 @@ def _repeats(said: Said, models: Sequence[str]) -> dict[str, Any]:
     return {"most": max(map(len, [*plans, *pairs]), default=0), "alpha": alpha}
 
 
-def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any]:
-    """How far two judges agree on the plans of models that both rated, by their means over repeats."""
-    a, b = (said[judge].means() for judge in judges)
+def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any] | None:
+    """How far two judges agree on the plans of models that both rated, by their means over repeats; None without."""
+    a, b = (said[judge].means for judge in judges)
     plans: list[Plan] = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
+    if not plans:
+        return None
     alpha, kappa = {}, {}
     for score in SCORES:
         sides = np.array([[of[plan][score] for plan in plans] for of in (a, b)])  # (2, plans)
-        alpha[score] = _alpha(sides, score) if plans else None
+        alpha[score] = _alpha(sides, score)
         kappa[score] = quadratic_kappa(*sides)
     ranks = spearman(*([of[plan][FINAL] for plan in plans] for of in (a, b)), [sample for _, sample in plans])
     return {
@@ -269,7 +273,7 @@ def _with(pair: Mapping[str, Any]) -> dict[str, Any]:
 def _adjusted_p_values(said: Said, models: Sequence[str], base: str | None) -> dict[str, float]:
     """p-value of each model's difference from the base in the final score, by a paired permutation test over items,
     adjusted for the number of models (Holm)."""
-    means = said.means()
+    means = said.means
     origin = columns_of(means, base, FINAL) if base is not None else {}
     differences = {name: _less(columns_of(means, name, FINAL), origin) for name in models if name != base}
     p_values = {name: paired_p_value([of[s] for s in sorted(of)]) for name, of in differences.items() if of}
@@ -291,7 +295,7 @@ def _estimates(columns: Mapping[Key, ByItem], lowest: float, highest: float) -> 
     values = np.array([[column.get(sample, np.nan) for column in there.values()] for sample in samples])
     means, drawn = clustered_means(values)
     return {
-        key: estimate_of_few(float(means[i]), drawn[:, i], len(column)).within(lowest, highest)
+        key: estimate_of_few(means[i], drawn[:, i], len(column)).within(lowest, highest)
         for i, (key, column) in enumerate(there.items())
     }
 
@@ -369,10 +373,9 @@ def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:
     for one in judgements:
         scores = one.scores if one.scores and one.failure is None else {}
         verdict = one.verdict if one.failure is None else None
-        writer.writerow(
-            [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES)]
-            + [one.final_score if scores else None, one.judge, one.protocol, one.repeat, one.base, one.model_first]
-            + [verdict, one.failure]
-        )
+        final_score = one.final_score if scores else None
+        original = [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES), final_score]
+        asked = [one.judge, one.protocol, one.repeat, one.base, one.model_first]
+        writer.writerow([*original, *asked, verdict, one.failure])
     # A judge's text may hold lone surrogates, which UTF-8 cannot carry.
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))

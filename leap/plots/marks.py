@@ -109,7 +109,7 @@ def dots(
 
 def show_whole(axes: plt.Axes, limits: tuple[float, float]) -> None:
     """Let the axis of values show all that is possible, with room for the marks at its ends."""
-    room = 0.03 * (limits[1] - limits[0])
+    room = 0.05 * (limits[1] - limits[0])
     axes.set_xlim(limits[0] - room, limits[1] + room)
 
 

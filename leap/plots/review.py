@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES, Judgement
 from leap.judge.scores import said_by
@@ -67,7 +68,8 @@ def models_final_score(summary: Summary) -> Figure:
     """The mean final score of each model, a panel a judge."""
     rows, columns = _by_judge(summary, lambda of: of["scores"] and of["scores"][FINAL])
     figure = dots("final score (1 to 5)", columns, rows, _SCALE, whole=True, inches=_inches(columns))
-    return finish(figure, f"Mean final score by judge, {_of_items(summary)}", {}, _notes(summary, rows, columns))
+    figure.axes[0].set_xticks(range(LOWEST, HIGHEST + 1))
+    return _finish(figure, f"Mean final score by judge, {_of_items(summary)}", {}, _notes(summary, rows, columns))
 
 
 def models_final_score_by_step(summary: Summary) -> Figure:
@@ -85,7 +87,7 @@ def models_final_score_by_step(summary: Summary) -> Figure:
         notes.append(STEP_0)
     if left_out:
         notes.append(f"{left_out} models that are no checkpoints are left out.")
-    return finish(figure, f"Final score over training by judge, {_of_items(summary)}", entries, notes)
+    return _finish(figure, f"Final score over training by judge, {_of_items(summary)}", entries, notes)
 
 
 def models_dimension_scores(summary: Summary) -> Figure:
@@ -103,10 +105,11 @@ def models_dimension_scores(summary: Summary) -> Figure:
     if len(judges) == 1:
         (rows,) = by_judge.values()
         figure = dots("score (1 to 5)", columns, rows, _SCALE, whole=True, inches=1.6)
-        return finish(figure, f"{title}, by {judges[0]}", {}, _notes(summary, rows, columns))
+        figure.axes[0].set_xticks(range(LOWEST, HIGHEST + 1))
+        return _finish(figure, f"{title}, by {judges[0]}", {}, _notes(summary, rows, columns))
     figure, entries = _marks_by_judge(columns, by_judge)
     missing = [] if all(values for rows in by_judge.values() for values in rows.values()) else [_MISSING]
-    return finish(figure, title, entries, [*_warnings(summary), *missing])
+    return _finish(figure, title, entries, [*_warnings(summary), *_silent(summary), *missing])
 
 
 def models_improvement_vs_baseline(summary: Summary) -> Figure:
@@ -118,8 +121,9 @@ def models_improvement_vs_baseline(summary: Summary) -> Figure:
     limit = float(max(1, *ends))
     shown = short_names(summary["models"])[base]
     figure = dots(f"points over {shown}", columns, rows, (-limit, limit), level=0, whole=True, inches=_inches(columns))
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(2 if len(columns) > 2 else 4))
     notes = [_HOLLOW.format("zero"), *_notes(summary, rows, columns)]
-    return finish(figure, f"Final score over {shown}: same items, {_of_items(summary)}", {}, notes)
+    return _finish(figure, f"Final score over {shown} on the same items, {_of_items(summary)}", {}, notes)
 
 
 def win_rates(summary: Summary) -> Figure:
@@ -140,14 +144,15 @@ def win_rates(summary: Summary) -> Figure:
     shown = short_names(summary["models"])[base]
     axis = f"win rate against {shown} (%)"
     figure = dots(axis, columns, rows, (0, 100), level=50, whole=True, inches=_inches(columns))
+    figure.axes[0].set_xticks((0, 50, 100) if len(columns) > 2 else (0, 25, 50, 75, 100))
     notes = ["A pair is won if both orders say so, else a tie; a tie counts half.", _HOLLOW.format("50 %")]
     title = f"Pairs with {shown}, judged in both orders, {_of_items(summary)}"
-    return finish(figure, title, {}, [" ".join(notes), *_notes(summary, rows, columns)])
+    return _finish(figure, title, {}, [" ".join(notes), *_notes(summary, rows, columns)])
 
 
 def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Figure:
     """The final score of each plan by each judge over that by the reference judge, with their rank correlation."""
-    reference = said_by(judgements, REFERENCE_JUDGE).means()
+    reference = said_by(judgements, REFERENCE_JUDGE).means
     judges = [name for name, of in summary["judges"].items() if of["with"].get(REFERENCE_JUDGE, {}).get("plans")]
     titles, models = _titles(judges), summary["models"]
     groups = {name: name if len(models) <= MOST_LOOKS else family(name) for name in models}
@@ -159,7 +164,7 @@ def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Fig
     figure, grid = plt.subplots(lines, per_line, figsize=size, squeeze=False, layout="constrained")
     entries: dict[str, Artist] = {}
     for axes, judge in zip(grid.flat, judges, strict=False):
-        means = said_by(judgements, judge).means()
+        means = said_by(judgements, judge).means
         points: dict[str, list[tuple[float, float]]] = {}
         for plan in means.keys() & reference.keys():
             if plan[0] in groups:
@@ -179,17 +184,29 @@ def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Fig
         )
     for axes in grid.flat[len(judges) :]:
         axes.set_visible(False)
-    figure.supxlabel("final score by the reference judge (wording against the reference plan)", fontsize=9)
-    figure.supylabel("final score by the judge", fontsize=9)
-    title = "Judges and the reference judge, plan by plan (means over repeats)"
-    return finish(figure, title, entries, _warnings(summary))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("final score by the judge", fontsize=9)
+    for axes in grid.flat[max(0, len(judges) - per_line) : len(judges)]:
+        axes.set_xlabel("by the reference judge", fontsize=9)
+    title = f"Final scores of plans by judge and by the reference judge, {_of_items(summary)}"
+    return _finish(figure, title, entries, _warnings(summary))
+
+
+def _finish(figure: Figure, title: str, entries: Mapping[str, Artist], notes: Sequence[str]) -> Figure:
+    """Title, legend and notes, with room for them: the panels stay as high as they are, whatever is written around."""
+    width, height = figure.get_size_inches()
+    per_line = width * 72 / 5
+    lines = sum(len(textwrap.wrap(note, int(per_line))) for note in notes) + len(entries) / 2
+    above = max((axes.get_title().count("\n") for axes in figure.axes), default=0)
+    figure.set_size_inches(width, height + 0.16 * (lines + above))
+    return finish(figure, title, entries, notes)
 
 
 def _square(axes: plt.Axes) -> None:
     for limits, ticks in ((axes.set_xlim, axes.set_xticks), (axes.set_ylim, axes.set_yticks)):
         limits(LOWEST - 0.15, HIGHEST + 0.15)
         ticks(range(LOWEST, HIGHEST + 1))
-    axes.set_aspect("equal")
+    axes.set_box_aspect(1)
     axes.tick_params(labelsize=8)
     clean(axes, "both")
 
@@ -276,9 +293,25 @@ def _words(scale: str) -> str:
 
 def _warnings(summary: Summary) -> list[str]:
     """Which judges a reader must not trust."""
-    return [words for words in summary["words"] if words.startswith("Do not trust")]
+    judges = summary["judges"].items()
+    names = [name for name, judge in judges if any(of["at_bottom"] is False for of in judge["controls"].values())]
+    if not names:
+        return []
+    listed = ", ".join(short_names(names, _WIDEST_NAME).values())
+    return [f"Not to be trusted, as plans that no model wrote are not at the bottom: {listed}."]
 
 
 def _notes(summary: Summary, rows: Rows, columns: Sequence[str]) -> list[str]:
     missing = any(column not in values for values in rows.values() for column in columns)
-    return [*_warnings(summary), *([_MISSING] if missing else [])]
+    return [*_warnings(summary), *_silent(summary), *([_MISSING] if missing else [])]
+
+
+def _silent(summary: Summary) -> list[str]:
+    """Which judges have no panel because all their ratings failed."""
+    names = [
+        name
+        for name, judge in summary["judges"].items()
+        if not any(of["scores"] for of in judge["models"].values())
+        and any(of["failed"] for of in judge["models"].values())
+    ]
+    return [f"All ratings failed: {', '.join(short_names(names, _WIDEST_NAME).values())}."] if names else []
