@@ -96,13 +96,14 @@ def _few_items(summary: Summary) -> list[str]:
     widths = []
     for name, judge in summary["judges"].items():
         halves = [(of[FINAL]["high"] - of[FINAL]["low"]) / 2 for of in _over_base(judge).values()]
-        if judge["kind"] == "llm" and halves:
+        if halves:
             span = f"{min(halves):.2f}" + (f" to {max(halves):.2f}" if max(halves) - min(halves) >= 0.005 else "")
             widths.append(f"{span} points by {name}")
     words = f"{count(items, 'item')} are few, and the intervals are wide"
     if widths:
         words += f": a difference from the base is known to plus or minus {_named(widths)}"
-    return [f"{words}. Smaller differences cannot be told from chance."]
+        words += "; smaller ones cannot be told from chance"
+    return [f"{words}."]
 
 
 def _over_base(judge: Summary) -> dict[str, Summary]:

@@ -244,7 +244,7 @@ def test_wide_intervals_are_said_with_their_width_for_few_items_only():
     halves = sorted(width(of) / 2 for of in over)
     (said,) = [words for words in found["words"] if "intervals are wide" in words]
     assert f"{halves[0]:.2f} to {halves[1]:.2f} points by llm" in said
-    assert "Smaller differences cannot be told from chance" in said
+    assert "smaller ones cannot be told from chance" in said
     many = summarise(outputs_of(items=30), ratings(items=30))
     assert not any("intervals are wide" in words for words in many["words"])
 
