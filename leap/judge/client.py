@@ -127,7 +127,7 @@ class LanguageModelJudge:
         limit = Budget(budget, spent_elsewhere + self.spent_at_most())
         by_key = {self.key(request): request for request in requests}
         todo = {key: request for key, request in by_key.items() if key not in self.history.valid}
-        with Progress(f"judge {self.name}", len(by_key), "reply", len(by_key) - len(todo)) as progress:
+        with Progress(f"judge {self.name}", len(by_key), "request", len(by_key) - len(todo)) as progress:
             for done in self.endpoint.work(todo.items(), lambda client, job: self._one(client, *job, limit)):
                 progress.advance(len(done))
 

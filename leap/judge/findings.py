@@ -170,9 +170,9 @@ def _repeats(name: str, judge: Summary) -> list[str]:
     alpha = judge["repeats"]["alpha"][FINAL]
     if alpha is None:
         return []
-    who = "People agree" if judge["kind"] == "people" else f"{_capital(title(name, judge))} agrees with itself"
-    over = "with each other" if judge["kind"] == "people" else f"over {judge['repeats']['most']} repeats"
-    return [f"{who} {over} {_verdict(alpha)}."]
+    if judge["kind"] == "people":
+        return [f"People agree with each other {_verdict(alpha)}."]
+    return [f"Over {judge['repeats']['most']} repeats, {title(name, judge)} agrees with itself {_verdict(alpha)}."]
 
 
 def _verdict(alpha: float) -> str:

@@ -381,7 +381,7 @@ def test_agreement_is_put_into_words_by_krippendorffs_thresholds(noise, word):
         for repeat in range(2)
     ]
     words = summarise(outputs_of(), judged)["words"]
-    assert any(f"llm agrees with itself over 2 repeats {word} (Krippendorff's alpha" in said for said in words)
+    assert any(f"Over 2 repeats, llm agrees with itself {word} (Krippendorff's alpha" in said for said in words)
 
 
 def test_people_are_a_judge_whose_repeats_are_raters():
