@@ -18,10 +18,11 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
-from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
+from leap.checkpoints import why_incomplete
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
+from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
 from leap.progress import say
 from leap.ranks import Ranks
@@ -101,32 +102,22 @@ def shot_pools(
     return find_examples(workspace.require(options.shots_from, "folder of the shots"), list(everything))
 
 
-def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[tuple[Path | None, str]]:
-    """(folder, name in results) of each model; UserError if one is missing or incomplete."""
+def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[Candidate]:
+    """The models in the order of asking; UserError if one is missing or incomplete."""
     if options.planner == "constant":
-        return [(None, "constant")]
+        return [Candidate(None, "constant")]
     if options.planner == "openai":
-        if not options.model:
-            raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
         if options.checkpoint or options.all_checkpoints:
             raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
-        return [(None, options.model.rstrip("/").rpartition("/")[2])]
-    jobs: list[tuple[Path | None, str]] = []
+        return [served_model(options)]
+    jobs: list[Candidate] = []
     base = options.base_model or workspace.base_model
     if options.all_checkpoints or not options.checkpoint:
-        workspace.require(base, "base model")
-        jobs.append((base, "baseline"))
+        jobs.append(Candidate(workspace.require(base, "base model"), BASE_NAME))
     if options.all_checkpoints:
-        for folder in find_all_checkpoints(workspace.output):
-            problem = why_incomplete(folder)
-            if problem:
-                say(f"skipping {folder}: {problem}")
-            else:
-                jobs.append((folder, result_name(folder, workspace.output)))
+        jobs += complete_checkpoints(workspace.output)
     for folder in options.checkpoint:
-        workspace.require(folder, "checkpoint")
-        name = "baseline" if folder.resolve() == base.resolve() else result_name(folder, workspace.output)
-        jobs.append((folder, name))
+        jobs.append(named_checkpoint(workspace.require(folder, "checkpoint"), base, workspace.output))
     for folder, _ in jobs:
         problem = why_incomplete(folder) if folder else None
         if problem:
