@@ -137,7 +137,8 @@ def _refuse_other_rows(path: Path, before: Sequence[Output], rows: Sequence[Blin
     problems = [row.problem for row in rows if row.problem]
     why = f" ({len(problems)} rows cannot be asked, the first: {problems[0]})" if problems else ""
     raise UserError(
-        f"{path} holds outputs for none of the rows asked now{why}. Give --overwrite to replace them, or another --save_dir"
+        f"{path} holds outputs for none of the rows asked now{why}. "
+        "Give --overwrite to replace them, or another --save_dir"
     )
 
 
