@@ -24,13 +24,11 @@ from leap.files import read_jsonl
 from leap.planners import open_planner
 from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
-from leap.progress import say
+from leap.progress import print_some, say
 from leap.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter
-
-_MOST_LISTED = 20
 
 
 def main() -> int:
@@ -87,9 +85,7 @@ def main() -> int:
     print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in jobs]))
     if left_out:
         print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
-        print("\n".join(left_out[:_MOST_LISTED]))
-        if len(left_out) > _MOST_LISTED:
-            print(f"... and {len(left_out) - _MOST_LISTED} more, in failures.jsonl of each result folder")
+        print_some(left_out, "failures.jsonl of each result folder")
     return 1 if left_out else 0
 
 

@@ -29,8 +29,7 @@ from leap.models import pick_device
 from leap.planners import Planner, open_planner
 from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
-
-_MOST_LISTED = 20
+from leap.progress import print_some
 
 
 def main() -> int:
@@ -103,9 +102,7 @@ def report(outputs: Sequence[Output], folder: Path) -> int:
     failed = [f"  {o.model}, row {o.sample}: {o.failure['reason']}" for o in outputs if o.failure]
     if failed:
         print(f"\n{len(failed)} outputs failed and hold no plan (--retry_failed asks again):")
-        print("\n".join(failed[:_MOST_LISTED]))
-        if len(failed) > _MOST_LISTED:
-            print(f"... and {len(failed) - _MOST_LISTED} more, in {OUTPUTS_FILE}")
+        print_some(failed, OUTPUTS_FILE)
     return 1 if failed else 0
 
 

@@ -4,8 +4,6 @@ import csv
 import gc
 import json
 import shutil
-import signal
-import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from leap.models import UnusableModel
 from leap.planners import Answer, MachineFailure
 from leap.planners.candidates import Candidate
 from leap.status import read_status
-from tests.conftest import assert_one_line_error, run_script, start_script
+from tests.conftest import assert_one_line_error, kill_when, run_script, start_script
 from tests.planners.lively import write_lively
 
 SCRIPT = "evaluation/run_vlm_output.py"
@@ -283,7 +281,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(asking, data, spoil, reason):
     assert reason in outputs[5].failure["reason"]
 
 
-def test_a_model_that_cannot_be_opened_fails_each_of_its_rows_and_the_next_goes_on(asking, capsys):
+def test_a_model_that_cannot_be_opened_fails_each_of_its_rows_and_the_next_goes_on(asking):
     asking.unusable = {"base": "cannot use base: saving it was interrupted"}
     outputs = asking()
     assert {output.failure["kind"] for output in outputs[:10]} == {"model"}
@@ -401,6 +399,12 @@ def arguments(demo, output, folder, *more):
     ]
 
 
+def written(folder):
+    """Lines of the journal so far."""
+    path = folder / OUTPUTS_FILE
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
 def test_a_run_killed_twice_ends_with_the_file_of_an_undisturbed_one(demo, checkpoints, workspace, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_script(SCRIPT, *arguments(demo, checkpoints, whole))
@@ -411,15 +415,8 @@ def test_a_run_killed_twice_ends_with_the_file_of_an_undisturbed_one(demo, check
 
     for lines in (3, 14):
         process = start_script(SCRIPT, *arguments(demo, checkpoints, killed))
-        limit = time.monotonic() + 120
-        while not (killed / OUTPUTS_FILE).is_file() or (killed / OUTPUTS_FILE).read_bytes().count(b"\n") < lines:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < limit
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGKILL
-        assert (killed / OUTPUTS_FILE).read_bytes().count(b"\n") < 30, "killed too late to show anything"
+        kill_when(process, lambda lines=lines: written(killed) >= lines)
+        assert written(killed) < 30, "killed too late to show anything"
         assert read_status(killed / "status.json").state == "died"
     done = run_script(SCRIPT, *arguments(demo, checkpoints, killed))
     assert done.returncode == 0, done.stderr
