@@ -88,6 +88,8 @@ def _look_at(model: Candidate, rows: Sequence[BlindRow], open_model: Opener, dra
         planner = open_model(model.folder)
     except UnusableModel as error:
         return Asked(model, problem=str(error))
+    for note in planner.notes:
+        say(f"warning: {note}")
     identity = planner.identity()
     if drawing and identity.get("decoding", {}).get("temperature") != drawing["temperature"]:
         raise UserError(f"--planner {identity['planner']} decodes greedily only; leave out --temperature")
@@ -115,20 +117,31 @@ def _claim(
         _refuse_other_rows(journal.path, before, rows)
         for one in asked:
             _refuse_other_settings(journal.path, one, known, before)
-    provenance = {"code_revision": code_revision(), "library_versions": library_versions(), "hardware": hardware()}
-    for one in asked:
-        known[one.model.name] = {
-            "settings": one.settings,
-            "checkpoint": str(one.model.folder) if one.model.folder else None,
-            "notes": one.notes,
-            "provenance": provenance | {"time": utc_now()},
-        }
     mine = {one.model.name for one in asked}
     again = [output for output in before if retry_failed and output.model in mine and output.failure]
     kept = _lines([output for output in before if output not in again], asked, rows)
+    settled = {(output.model, output.key) for output in kept}
+    for one in asked:
+        if one.model.name not in known or any((one.model.name, key) not in settled for key in one.queries):
+            known[one.model.name] = _described(one)
     names = mine | {output.model for output in kept}
     write_json(path, {name: of_model for name, of_model in known.items() if name in names})
     journal.rewrite([output.record() for output in kept])
+
+
+def _described(one: Asked) -> dict[str, Any]:
+    """What settings.json says of a model that is about to be asked."""
+    return {
+        "settings": one.settings,
+        "provenance": {
+            "checkpoint": str(one.model.folder) if one.model.folder else None,
+            "code_revision": code_revision(),
+            "library_versions": library_versions(),
+            "hardware": hardware(),
+            "notes": one.notes,
+            "time": utc_now(),
+        },
+    }
 
 
 def _refuse_other_rows(path: Path, before: Sequence[Output], rows: Sequence[BlindRow]) -> None:

@@ -17,7 +17,7 @@ from leap.blind.run import SETTINGS_FILE, write_outputs
 from leap.checkpoints import SAVING
 from leap.files import read_json, read_jsonl
 from leap.models import UnusableModel
-from leap.planners import Answer, MachineFailure
+from leap.planners import Answer, MachineFailure, huggingface
 from leap.planners.candidates import Candidate
 from leap.status import read_status
 from tests.conftest import assert_one_line_error, kill_when, run_script, start_script
@@ -422,6 +422,23 @@ def test_a_run_killed_twice_ends_with_the_file_of_an_undisturbed_one(demo, check
     assert done.returncode == 0, done.stderr
     for name in (OUTPUTS_FILE, CSV_FILE):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_the_weights_of_a_model_are_gone_before_those_of_the_next_are_loaded(
+    demo, checkpoints, workspace, folder, monkeypatch
+):
+    loaded, load = [], huggingface.load_for_planning
+
+    def watched(*arguments):
+        assert [model() for model in loaded] == [None] * len(loaded)
+        model = load(*arguments)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(huggingface, "load_for_planning", watched)
+    done = run_script(SCRIPT, *arguments(demo, checkpoints, folder, "--max_new_tokens", 1))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(loaded) == 3
 
 
 def test_torn_and_damaged_models_fail_by_name_and_the_others_answer(demo, checkpoints, workspace, tmp_path, folder):
