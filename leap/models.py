@@ -122,8 +122,8 @@ def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
     """The base model of an adapter: `base_model`, else the one its manifest or adapter_config.json names, as a folder
     or by the name under which it lies in models/.
 
-    Also the hash of its weights. UnusableModel if that folder cannot be used, or holds other weights than the adapter was
-    trained on.
+    Also the hash of its weights. UnusableModel if that folder cannot be used, or holds other weights than the adapter
+    was trained on.
     """
     manifest = read_manifest(adapter)
     base = base_model or _named_base(adapter, manifest)
@@ -180,8 +180,8 @@ def load_for_planning(
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter in `folder` on it. UnusableModel if that does not fit it: PEFT would only warn of weights
-    that found no place, and answer as the base does."""
+    """`model` with the adapter in `folder` on it. UnusableModel if that does not fit it: PEFT would only warn of
+    weights that found no place, and answer as the base does."""
     from peft import PeftModel
 
     try:

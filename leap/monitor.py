@@ -1,6 +1,7 @@
-"""Every training and evaluation of a workspace, from status files and journals; logs are not read.
+"""Every training, evaluation and blind review of a workspace, from status files and journals; logs are not read.
 
 eva_results/<dimension>/<model>/status.json    an evaluation; beside it generations*.jsonl and failures*.jsonl
+eva_results/<review>/status.json               models asked for the plans of a blind review
 logs/<run>/status.json                         a training; a run may lie several folders deep
 """
 
@@ -89,6 +90,7 @@ class Monitor:
         return Look(utc_now(), runs, left_out, unreadable, gpus)
 
     def _status_files(self) -> Iterator[Path]:
+        yield from self.results.glob("*/status.json")
         yield from self.results.glob("*/*/status.json")
         for folder, _, names in os.walk(self.logs):
             if "status.json" in names:

@@ -95,7 +95,7 @@ def _cells(run: Watched) -> tuple[str, ...]:
         f"{status.done}/{status.total}",
         _rate(status.rate),
         "-" if status.left_s is None else duration(status.left_s),
-        str(status.failures) if status.kind == "evaluation" else "-",
+        "-" if status.kind == "training" else str(status.failures),
         " ".join(f"{gpu.index}: {_busy(gpu)}" for gpu in run.gpus) or "-",
     )
 

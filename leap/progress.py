@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -15,6 +16,13 @@ def say(text: str) -> None:
     """Print, on the first of several processes only."""
     if _is_first():
         print(text, flush=True)
+
+
+def print_some(lines: Sequence[str], rest_in: str, most: int = 20) -> None:
+    """Print the first lines, and how many more there are and where."""
+    print("\n".join(lines[:most]))
+    if len(lines) > most:
+        print(f"... and {len(lines) - most} more, in {rest_in}")
 
 
 def _is_first() -> bool:

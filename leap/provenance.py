@@ -1,4 +1,4 @@
-"""What made a result: library versions, code revision, hardware, time."""
+"""What made a result: library versions, code revision, hardware, time, and where the settings of two differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from configs.config import REPOSITORY
 
@@ -38,6 +39,14 @@ def code_revision(checkout: Path = REPOSITORY) -> str | None:
 
 def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Where two settings in JSON differ, each as "decoding.max_new_tokens: 256 -> 512"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [d for key in keys for d in differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))]
+    return [] if before == now else [f"{name}: {before} -> {now}"]
 
 
 def _git(checkout: Path, *arguments: str) -> str:

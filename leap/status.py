@@ -38,7 +38,7 @@ _LONGEST_REASON = 300
 class RunStatus:
     """A status.json. `rate` and `left_s` follow from it."""
 
-    kind: str  # "training" or "evaluation"
+    kind: str  # "training", "evaluation" or "outputs"
     about: dict  # what runs, as JSON: model and dimension, or run
     state: str  # "running", "finished", "failed" or "interrupted"; `judged` also says "died" and "silent"
     reason: str | None  # one line why it failed or was interrupted

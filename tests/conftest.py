@@ -6,8 +6,11 @@ import contextlib
 import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +90,18 @@ def start_script(script: str, *arguments: str | Path, **options) -> subprocess.P
     """Start a script in a process of its own, which the test may kill."""
     command = [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def kill_when(process: subprocess.Popen, ready: Callable[[], bool], seconds: float = 150) -> None:
+    """kill -9 as soon as `ready()` is true; fails if the process ends before that."""
+    limit = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
 
 
 def assert_one_line_error(done: Done, *words: str) -> None:

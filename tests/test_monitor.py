@@ -346,6 +346,17 @@ def test_a_thousand_models_are_looked_at_quickly(tmp_path):
     assert again_s < 0.5
 
 
+def test_a_review_whose_models_are_asked_is_shown_with_its_failures(workspace):
+    about = {"run": "blind_10", "models": ["baseline", "checkpoint-200"]}
+    path = workspace / "eva_results" / "blind_10" / "status.json"
+    with Status(path, "outputs", about, total=20, unit="row") as status:
+        status.update(3, failures=1, phase="asking baseline")
+        [row, details] = table(Monitor(workspace / "eva_results", workspace / "logs").look())[-2:]
+    assert row.split()[:5] == ["outputs", "blind_10", "-", "running", "3/20"]
+    assert row.split()[-2:] == ["1", "-"]
+    assert details.strip() == "asking baseline"
+
+
 def test_an_empty_look_has_no_table():
     look = Look("now", [], 0, {}, None)
     assert table(look, 80, 24) == ["nothing is running"]

@@ -5,7 +5,6 @@ Undisturbed and disturbed runs must end with the same weights, answers and score
 
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from leap.checkpoints import MANIFEST, begin_saving, read_manifest, why_incomplete
 from leap.files import read_json, read_jsonl
 from leap.status import read_status
-from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
+from tests.conftest import REPOSITORY, assert_one_line_error, kill_when, linked_workspace, run_script, start_script
 
 TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
@@ -65,18 +64,6 @@ def evaluation(checkpoint: Path, results: Path, demo: Path) -> list:
         "M&T",
         "Complex",
     ]
-
-
-def kill_when(process, ready, seconds=150) -> None:
-    """kill -9 as soon as `ready()` is true; fails if the process ends before that."""
-    limit = time.monotonic() + seconds
-    while not ready():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")

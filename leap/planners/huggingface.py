@@ -95,7 +95,9 @@ class HuggingFacePlanner:
         self.processor = load_processor(home)
         if image_tokens:
             set_pixel_budget(self.processor, *image_tokens)
-        self._prefixes = PrefixCache(picture_tokens(self.processor)) if reuse_prefix else None
+        of_pictures = picture_tokens(self.processor)
+        self._picture_words = self.processor.tokenizer.convert_ids_to_tokens(sorted(of_pictures))
+        self._prefixes = PrefixCache(of_pictures) if reuse_prefix else None
         self._most_at_once = batch_size  # fewer once memory has run out
         self._identity = {
             "planner": "huggingface",
@@ -145,8 +147,8 @@ class HuggingFacePlanner:
         return [[queries[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
 
     def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
-        """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture, or turns that the
-        chat template refuses, fail their own prompt only. UnusableModel if the model cannot be loaded."""
+        """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture, or words and turns
+        that the model cannot take, fail their own prompt only. UnusableModel if the model cannot be loaded."""
         with ThreadPoolExecutor(self.workers) as pool:
             for ready in _ahead(pool, self._prepared, batches):
                 if ready.failed:
@@ -155,6 +157,10 @@ class HuggingFacePlanner:
                     yield from self._answered(ready)
 
     def _text(self, query: Query) -> str:
+        words = [item["text"] for turn in query.messages for item in turn["content"] if item["type"] == "text"]
+        for token in self._picture_words:
+            if any(token in text for text in words):
+                raise UnusablePrompt(f"the prompt's own words hold {token}, which this model takes for a picture")
         try:
             return self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:

@@ -73,8 +73,8 @@ class ChatPlanner:
         return [[query] for query in queries]
 
     def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
-        """UnusableModel if the model cannot be loaded. Turns that are not the user's and the model's by turns fail their
-        own prompt only."""
+        """UnusableModel if the model cannot be loaded. Turns that are not the user's and the model's by turns fail
+        their own prompt only."""
         for batch in batches:
             for query in batch:
                 yield [(query, self._answer(query))]

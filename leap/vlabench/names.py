@@ -44,6 +44,15 @@ def base_suffix(name: str) -> str | None:
     return (found["suffix"] or "") if found else None
 
 
+def order_of(name: str) -> tuple:
+    """A sort key: the base, then checkpoints by run, way of asking and step, then all others by name."""
+    if (suffix := base_suffix(name)) is not None:
+        return 0, suffix
+    if placed := curve_and_step(name):
+        return 1, placed[0].run, placed[0].suffix, placed[1]
+    return 2, name
+
+
 def curves_in(names: Iterable[str]) -> dict[Curve, dict[int, str]]:
     """The checkpoints among `names` by curve and step, steps ascending; curves in order of appearance."""
     found: dict[Curve, dict[int, str]] = {}

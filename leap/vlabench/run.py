@@ -19,7 +19,7 @@ from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json
 from leap.planners import Answer, MachineFailure, Planner, Query
 from leap.progress import Progress
-from leap.provenance import code_revision, hardware, library_versions, utc_now
+from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
 from leap.ranks import ALONE, Ranks
 from leap.status import Status
 from leap.vlabench.examples import Example
@@ -155,7 +155,7 @@ def _take_over(folder: Path, journal: Journal, failures: Journal) -> None:
 def _claim(folder: Path, journal: Journal, failures: Journal, settings: dict[str, Any], overwrite: bool) -> None:
     """Let `folder` hold answers under these settings only; UserError names what differs."""
     path = folder / "settings.json"
-    changes = _differences(read_json(path), settings) if path.is_file() else []
+    changes = differences(read_json(path), settings) if path.is_file() else []
     if changes and journal.read() and not overwrite:
         raise UserError(
             f"{folder} holds results under other settings ({'; '.join(changes)}). "
@@ -166,13 +166,6 @@ def _claim(folder: Path, journal: Journal, failures: Journal, settings: dict[str
         failures.rewrite([])
     if changes or not path.is_file():
         write_json(path, settings)
-
-
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))]
-    return [] if before == now else [f"{name}: {before} -> {now}"]
 
 
 def _answer(

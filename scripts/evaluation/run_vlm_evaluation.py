@@ -18,18 +18,17 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
-from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
+from leap.checkpoints import why_incomplete
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
+from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
-from leap.progress import say
+from leap.progress import print_some, say
 from leap.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter
-
-_MOST_LISTED = 20
 
 
 def main() -> int:
@@ -86,9 +85,7 @@ def main() -> int:
     print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in jobs]))
     if left_out:
         print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
-        print("\n".join(left_out[:_MOST_LISTED]))
-        if len(left_out) > _MOST_LISTED:
-            print(f"... and {len(left_out) - _MOST_LISTED} more, in failures.jsonl of each result folder")
+        print_some(left_out, "failures.jsonl of each result folder")
     return 1 if left_out else 0
 
 
@@ -101,32 +98,22 @@ def shot_pools(
     return find_examples(workspace.require(options.shots_from, "folder of the shots"), list(everything))
 
 
-def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[tuple[Path | None, str]]:
-    """(folder, name in results) of each model; UserError if one is missing or incomplete."""
+def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[Candidate]:
+    """The models in the order of asking; UserError if one is missing or incomplete."""
     if options.planner == "constant":
-        return [(None, "constant")]
+        return [Candidate(None, "constant")]
     if options.planner == "openai":
-        if not options.model:
-            raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
         if options.checkpoint or options.all_checkpoints:
             raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
-        return [(None, options.model.rstrip("/").rpartition("/")[2])]
-    jobs: list[tuple[Path | None, str]] = []
+        return [served_model(options)]
+    jobs: list[Candidate] = []
     base = options.base_model or workspace.base_model
     if options.all_checkpoints or not options.checkpoint:
-        workspace.require(base, "base model")
-        jobs.append((base, "baseline"))
+        jobs.append(Candidate(workspace.require(base, "base model"), BASE_NAME))
     if options.all_checkpoints:
-        for folder in find_all_checkpoints(workspace.output):
-            problem = why_incomplete(folder)
-            if problem:
-                say(f"skipping {folder}: {problem}")
-            else:
-                jobs.append((folder, result_name(folder, workspace.output)))
+        jobs += complete_checkpoints(workspace.output)
     for folder in options.checkpoint:
-        workspace.require(folder, "checkpoint")
-        name = "baseline" if folder.resolve() == base.resolve() else result_name(folder, workspace.output)
-        jobs.append((folder, name))
+        jobs.append(named_checkpoint(workspace.require(folder, "checkpoint"), base, workspace.output))
     for folder, _ in jobs:
         problem = why_incomplete(folder) if folder else None
         if problem:

@@ -4,7 +4,8 @@
     LEAP_WORKSPACE=output/quickstart python scripts/utils/make_demo.py
 
 Writes models/tiny-planner, data/train.jsonl, data/val.jsonl, data/blind_10.jsonl (the rows of the blind review) and
-dataset/vlm_evaluation_v1.0 into the workspace. What is there already is kept. It refuses to write into the repository's own folders: name a workspace.
+dataset/vlm_evaluation_v1.0 into the workspace. What is there already is kept. It refuses to write into the
+repository's own folders: name a workspace.
 """
 
 from __future__ import annotations

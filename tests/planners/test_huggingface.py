@@ -101,7 +101,7 @@ def test_drawing_shows_in_the_identity_and_greedy_decoding_leaves_it_as_it_was(d
     assert drawing.identity() == planner.identity() | {"decoding": drawn}
 
 
-def test_turns_that_the_chat_template_refuses_fail_alone(lively, queries):
+def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
     planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
     planner.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
@@ -109,9 +109,12 @@ def test_turns_that_the_chat_template_refuses_fail_alone(lively, queries):
     )
     system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
     refused = replace(queries[0], key="refused", messages=[system, *queries[0].messages])
-    found = answers(planner, planner.batches([refused, queries[0]]))
-    assert found["refused"].kind == "data"
+    words = [*queries[0].messages[0]["content"], {"type": "text", "text": "Say <|image_pad|>."}]
+    pictured = replace(queries[0], key="pictured", messages=[{"role": "user", "content": words}])
+    found = answers(planner, planner.batches([refused, pictured, queries[0]]))
+    assert found["refused"].kind == found["pictured"].kind == "data"
     assert "chat template refuses the prompt: no system turns" in str(found["refused"])
+    assert "own words hold <|image_pad|>" in str(found["pictured"])
     assert isinstance(found[queries[0].key], Answer)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from leap.vlabench.names import Curve, base_suffix, curve_and_step, curves_in
+from leap.vlabench.names import Curve, base_suffix, curve_and_step, curves_in, order_of
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_checkpoints_are_grouped_by_curve_in_the_order_of_their_steps():
     found = curves_in(names)
     assert [curve.title for curve in found] == ["checkpoint", "checkpoint (CoT)", "lora"]
     assert found[Curve("", "")] == {200: "checkpoint-200", 1000: "checkpoint-1000"}
+
+
+def test_models_are_sorted_with_the_base_first_and_steps_as_numbers():
+    names = ["baseline", "checkpoint-200", "checkpoint-1000", "lora-checkpoint-5", "gpt-4o", "other"]
+    assert sorted(set(names), key=order_of) == names
