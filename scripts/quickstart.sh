@@ -21,7 +21,7 @@ done
 
 say() { printf '\n== %s\n' "$*"; }
 
-say "1/5 environment"
+say "1/6 environment"
 bash "$ROOT/scripts/utils/setup-env.sh"
 PYTHON="$ROOT/.venv/bin/python"
 if [ "$fresh" = yes ]; then rm -rf "$WORKSPACE"; fi
@@ -31,21 +31,26 @@ base="$WORKSPACE/models/tiny-planner"
 evaluate=("$PYTHON" "$ROOT/scripts/evaluation/run_vlm_evaluation.py" --base_model "$base" --dimension all
     --prompt builtin --batch_size 40 --max_new_tokens 96)
 
-say "2/5 tiny planner, training rows, tabletop benchmark"
+say "2/6 tiny planner, training rows, tabletop benchmark"
 "$PYTHON" "$ROOT/scripts/utils/make_demo.py"
 "$PYTHON" "$ROOT/scripts/utils/verify_dataset.py"
 
-say "3/5 training (most of the time goes here)"
+say "3/6 training (most of the time goes here)"
 bash "$ROOT/scripts/training/run-training.sh" --config "$ROOT/configs/training/quickstart.yaml"
 trained="$(ls -d "$WORKSPACE"/output/checkpoint-* | sort -V | tail -n 1)"
 
-say "4/5 evaluation: base, trained, trained without seeing, a constant plan"
+say "4/6 evaluation: base, trained, trained without seeing, a constant plan"
 "${evaluate[@]}"
 "${evaluate[@]}" --checkpoint "$trained"
 "${evaluate[@]}" --checkpoint "$trained" --blank-images
 "${evaluate[@]}" --planner constant
 
-say "5/5 figures, comparison, report"
+say "5/6 blind review: plans for ten rows nobody trained on, judged without an endpoint"
+"$PYTHON" "$ROOT/scripts/evaluation/run_vlm_output.py" --base_model "$base" --checkpoint "$trained" --max_new_tokens 96
+"$PYTHON" "$ROOT/scripts/evaluation/analyze_output_results.py" --judge reference
+"$PYTHON" "$ROOT/scripts/evaluation/draw_blind10_scores.py"
+
+say "6/6 figures, comparison, report"
 "$PYTHON" "$ROOT/scripts/evaluation/draw_evaluation_results.py"
 name="$(basename "$trained")"
 "$PYTHON" "$ROOT/scripts/evaluation/compare_models.py" "${name}_blank" "$name"
@@ -58,7 +63,7 @@ cat <<END
 Everything is in $WORKSPACE
   models/tiny-planner   the untrained model       data/      training and validation rows
   output/               checkpoints               dataset/   the benchmark
-  eva_results/          answers, scores, figures/, comparisons/
+  eva_results/          answers, scores, figures/, comparisons/, blind_10/
   eva_results/report.html   open it in a browser: every example, picture and plan
 
 Next, with the real model (see README.md):

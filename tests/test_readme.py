@@ -28,7 +28,7 @@ def commands(readme: str) -> list[str]:
     return [line for line in cut if line]
 
 
-PAGES = (*READMES, "docs/training.md", "docs/evaluation.md")
+PAGES = (*READMES, "docs/training.md", "docs/evaluation.md", "docs/blind-review.md")
 SHOWN = sorted({command for page in PAGES for command in commands(page)})
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.endpoint import Endpoint, NoAnswer, endpoint_named, file_url, read_completion
 from leap.planners import Answer, Answered, MachineFailure, Query, UnreadablePicture
-from leap.vlabench.options import EvaluationOptions
+from leap.planners.options import AnsweringOptions
 
 # temperature 0 is greedy. `transformers serve` makes its repetition penalty 1 + frequency_penalty, whatever the
 # model's own generation_config.json says; elsewhere 0 is the default.
@@ -34,8 +34,17 @@ class EndpointPlanner:
     `notes` say what a user should know before trusting its numbers.
     """
 
-    def __init__(self, endpoint: Endpoint, endpoint_id: str = "", max_new_tokens: int = 512) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        endpoint_id: str = "",
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+    ) -> None:
+        """At a `temperature` above 0 answers are drawn, each by the seed of its query where the endpoint heeds it."""
         self.endpoint, self.max_new_tokens = endpoint, max_new_tokens
+        self._decoding = DECODING | ({"temperature": temperature, "top_p": top_p} if temperature else {})
         self._endpoint_id = endpoint_id or endpoint.address
         unseen = (
             f"which weights {endpoint.address} serves as {endpoint.model} cannot be seen from here; --endpoint_id can "
@@ -48,7 +57,7 @@ class EndpointPlanner:
             "planner": "openai",
             "model": self.endpoint.model,
             "endpoint": self._endpoint_id,
-            "decoding": {**DECODING, "max_tokens": self.max_new_tokens},
+            "decoding": {**self._decoding, "max_tokens": self.max_new_tokens},
         }
 
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
@@ -81,7 +90,9 @@ class EndpointPlanner:
             return {"type": "image_url", "image_url": {"url": url}}
 
         turns = [{"role": turn["role"], "content": [part(item) for item in turn["content"]]} for turn in query.messages]
-        return {"model": self.endpoint.model, "messages": turns, "max_tokens": self.max_new_tokens, **DECODING}
+        drawn = {"seed": query.seed} if self._decoding["temperature"] else {}
+        asked = {"model": self.endpoint.model, "messages": turns, "max_tokens": self.max_new_tokens}
+        return asked | self._decoding | drawn
 
     def _read(self, body: bytes) -> Answer | MachineFailure:
         answer = read_answer(body)
@@ -118,7 +129,7 @@ def _png_url(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def open_planner(options: EvaluationOptions, folder: Path | None) -> EndpointPlanner:
+def open_planner(options: AnsweringOptions, folder: Path | None) -> EndpointPlanner:
     """The endpoint that --base_url or OPENAI_BASE_URL names. UserError if neither does, or no model is named."""
     base_url = endpoint_named(options.base_url)
     if not options.model:
@@ -131,4 +142,4 @@ def open_planner(options: EvaluationOptions, folder: Path | None) -> EndpointPla
         options.request_timeout_s,
         options.max_retries,
     )
-    return EndpointPlanner(endpoint, options.endpoint_id, options.max_new_tokens)
+    return EndpointPlanner(endpoint, options.endpoint_id, options.max_new_tokens, options.temperature, options.top_p)

@@ -372,3 +372,12 @@ def test_the_flags_and_the_environment_name_the_endpoint(server, monkeypatch):
     assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
     other = open_planner("openai", EvaluationOptions(model="served", base_url="http://127.0.0.1:9/v1"), None)
     assert other.identity()["endpoint"] == "http://127.0.0.1:9/v1"
+
+
+def test_drawn_answers_are_asked_for_with_the_seed_of_their_query(server):
+    planner = EndpointPlanner(Endpoint(server.url, "served", concurrency=1), temperature=0.7, top_p=0.9)
+    list(planner.answer([[Query("a", "task", query().messages, seed=17)]]))
+    sent = server.requests[0]
+    assert (sent["temperature"], sent["top_p"], sent["seed"]) == (0.7, 0.9, 17)
+    decoding = planner.identity()["decoding"]
+    assert (decoding["temperature"], decoding["top_p"]) == (0.7, 0.9)
