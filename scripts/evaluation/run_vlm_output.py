@@ -99,10 +99,14 @@ def report(outputs: Sequence[Output], folder: Path) -> int:
         written, cut = sum(o.text is not None for o in mine), sum(o.stop == "length" for o in mine)
         print(f"{name}: {written} of {len(mine)} rows answered, {cut} cut by --max_new_tokens")
     print(f"-> {folder / OUTPUTS_FILE}")
-    failed = [f"  {o.model}, row {o.sample}: {o.failure['reason']}" for o in outputs if o.failure]
+    failed: dict[tuple[str, str], list[str]] = {}
+    for output in outputs:
+        if output.failure:
+            failed.setdefault((output.model, output.failure["reason"]), []).append(str(output.sample))
     if failed:
-        print(f"\n{len(failed)} outputs failed and hold no plan (--retry_failed asks again):")
-        print_some(failed, OUTPUTS_FILE)
+        print(f"\n{sum(map(len, failed.values()))} outputs failed and hold no plan (--retry_failed asks again):")
+        lines = [f"  {name}, row {', '.join(rows)}: {reason}" for (name, reason), rows in failed.items()]
+        print_some(lines, OUTPUTS_FILE)
     return 1 if failed else 0
 
 
