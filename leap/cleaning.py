@@ -6,6 +6,7 @@ the kept lines, byte for byte; `<name>.dropped.jsonl` the others, as {"line": nu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -32,7 +33,7 @@ MALFORMED, LEAKED = "malformed row", "near a tested picture"
 
 _TESTED = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|dev|blind)(?![a-z])", re.IGNORECASE)
 _IDS = re.compile(r"(\d+)-(\d+)")  # stem of a published picture: <task>-<episode>
-_PICTURE_TEXT = re.compile(rb'"((?:[^"\\]|\\.)*\.(?:png|jpe?g|webp|bmp|gif|tiff?))"', re.IGNORECASE)
+_PICTURE_END = re.compile(rb'\.(?:png|jpe?g|webp|bmp|gif|tiff?)"', re.IGNORECASE)
 _MOST_NAMED = 3  # rows that the report names for a picture
 
 
@@ -171,7 +172,7 @@ def orphans(files: Sequence[PlanningFile], folders: Sequence[Path]) -> list[Path
     is no orphan.
     """
     texts = {file.path for file in files} | {path for folder in folders for path in folder.glob("*.jsonl")}
-    names = {Path(written).name for path in texts if not path.name.startswith(".") for written in _picture_texts(path)}
+    names = {name for path in texts if not path.name.startswith(".") for name in _picture_names(path)}
     places = sorted({Path(os.path.normpath(path)).parent for path in _named(files)})
     lone, meant = [], set()
     for place in places:
@@ -199,16 +200,18 @@ def lies_in(place: Path, folders: Iterable[Path]) -> bool:
 
 
 def incomplete_tasks(files: Iterable[PlanningFile]) -> list[dict]:
-    """Tasks that lost pictures: {"task", "episodes", "pictures", "sound", "lost": [written]}, the worst first."""
-    tasks: dict[str, dict] = {}
+    """Tasks that lost pictures: {"task", "episodes", "pictures", "sound", "lost": [file, or text as written if there is
+    none]}, the worst first."""
+    tasks: dict[str, dict[str, set[str]]] = {}
     for file in files:
         for row in file.rows:
-            if not row.task:
+            if not row.pictures:
                 continue
-            task = tasks.setdefault(row.task, {"episodes": set(), "pictures": set(), "lost": set()})
-            task["episodes"] |= {row.episode} - {None}
-            task["pictures"] |= {written for written, _ in row.pictures}
-            task["lost"] |= {reason.written for reason in row.reasons if reason.kind in KINDS}
+            task = tasks.setdefault(row.task or "(unnamed)", {"episodes": set(), "pictures": set(), "lost": set()})
+            names = {written: str(path or written) for written, path in row.pictures}
+            task["episodes"] |= {row.episode} if row.episode else set()
+            task["pictures"] |= set(names.values())
+            task["lost"] |= {names[r.written] for r in row.reasons if r.kind in KINDS and r.written in names}
     found = [
         {
             "task": name,
@@ -356,15 +359,16 @@ def _looks(paths: Sequence[Path], looks: Mapping[Path, Look]) -> Looks:
     return Looks(hashes, thumbnails)
 
 
-def _picture_texts(path: Path) -> Iterator[str]:
-    """Every text in a file that ends as a picture's name does, whatever else its lines are."""
+def _picture_names(path: Path) -> Iterator[str]:
+    """The name of every picture that a JSON text in a file ends with, whatever else its lines are."""
     with open(path, "rb") as lines:
         for line in lines:
-            for found in _PICTURE_TEXT.findall(line):
-                try:
-                    yield json.loads(b'"' + found + b'"')
-                except ValueError:
-                    continue
+            for end in _PICTURE_END.finditer(line):
+                start = line.rfind(b'"', 0, end.start())
+                while start > 0 and line[start - 1 : start] == b"\\":  # a quote inside of the text
+                    start = line.rfind(b'"', 0, start)
+                with contextlib.suppress(ValueError):
+                    yield Path(json.loads(line[start : end.end()])).name
 
 
 def _beside(path: Path, suffix: str) -> Path:

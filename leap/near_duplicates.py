@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -108,7 +109,7 @@ def _within(seen: np.ndarray, tested: np.ndarray, distance: int) -> Iterator[tup
 def _bands(count: int) -> list[tuple[np.uint64, np.uint64]]:
     """(shift, mask) of each of `count` bands, from the highest bits down."""
     edges = [HASH_BITS * i // count for i in range(count, -1, -1)]
-    return [(np.uint64(low), np.uint64((1 << (high - low)) - 1)) for high, low in zip(edges, edges[1:], strict=False)]
+    return [(np.uint64(low), np.uint64((1 << (high - low)) - 1)) for high, low in pairwise(edges)]
 
 
 def _portions(counts: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -40,13 +40,17 @@ def trashed(folder: Path) -> dict[Path, Move]:
     return {move.source: move for move in moves if os.path.lexists(move.kept)}
 
 
-def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path:
+def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path | None:
     """Move these files into the trash of `folder`, the one that a killed call left unfinished or a new one.
 
-    A link is moved, not what it leads to. Returns the trash folder.
+    A link is moved, not what it leads to. Returns the trash folder, None if there is nothing to do.
     """
+    if not reasons and not (folder / TRASH).is_dir():
+        return None
     with _only_one(folder):
         unfinished = [trash for trash in _trashes(folder) if _state(trash) is None]
+        if not reasons and not unfinished:
+            return None
         trash = unfinished[-1] if unfinished else _new_trash(folder)
         with Journal(trash / _MANIFEST) as manifest:
             planned = {move.source: move for move in _moves(folder, trash)}

@@ -188,9 +188,8 @@ def clear_away(options: Options, home: Path, folders: list[Path], findings: dict
     for path in [path for path in reasons if path in looks and stamp_of([path]) != looks[path].stamp]:
         print(f"left where it is, changed since it was looked at: {path}")
         del reasons[path]
-    if reasons or (home / ".trash").is_dir():
-        trash = move_to_trash(home, reasons)
-        print(f"moved {len(reasons):,} pictures to {trash}; put them back with --undo {trash}")
+    trash = move_to_trash(home, reasons)
+    print(f"moved {len(reasons):,} pictures to {trash}; --undo puts them back" if trash else "no picture to move")
 
 
 if __name__ == "__main__":
