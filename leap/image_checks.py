@@ -6,6 +6,7 @@ change that it had. Bounds are applied to what was kept, so that another bound n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -22,7 +23,7 @@ from pathlib import Path
 from PIL import Image
 
 from configs.errors import UserError
-from leap.files import Journal
+from leap.files import Journal, read_jsonl
 from leap.images import decode_image
 from leap.lengths import stamp_of
 from leap.near_duplicates import perceptual_hash, thumbnail
@@ -120,6 +121,21 @@ def look_at(path: Path, max_pixels: int) -> Look:
     )
 
 
+def kept_in(folder: Path) -> Path:
+    """Where the looks at the pictures of planning files in `folder` are kept."""
+    return folder / ".image_checks.jsonl"
+
+
+def kept_looks(folders: Iterable[Path]) -> dict[str, Look]:
+    """What is kept of looks in these folders, by path; a look counts if its stamp is still the file's."""
+    found: dict[str, Look] = {}
+    for folder in folders:
+        if kept_in(folder).is_file():
+            with contextlib.suppress(UserError, TypeError, KeyError):
+                found |= _looks_in(read_jsonl(kept_in(folder)))
+    return found
+
+
 def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: int) -> dict[Path, Look]:
     """A look at each file, by `workers` processes; those that the file `kept` holds are not taken again.
 
@@ -178,7 +194,7 @@ def _opened(kept: Path) -> tuple[Journal | None, dict[str, Look]]:
         return None, {}
     try:
         records = journal.read()
-        known = {record.pop("path"): Look(**record) for record in records}
+        known = _looks_in(records)
     except (UserError, TypeError, KeyError):
         journal.close()
         kept.unlink()
@@ -186,6 +202,11 @@ def _opened(kept: Path) -> tuple[Journal | None, dict[str, Look]]:
     if len(records) > 2 * len(known) + _FEWEST_LINES:
         journal.rewrite(list(map(_record, known, known.values())))
     return journal, known
+
+
+def _looks_in(records: Iterable[dict]) -> dict[str, Look]:
+    """The latest look at each path."""
+    return {record["path"]: Look(**{key: record[key] for key in record if key != "path"}) for record in records}
 
 
 def _record(path: str, look: Look) -> dict:

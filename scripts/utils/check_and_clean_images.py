@@ -71,7 +71,7 @@ def main() -> int:
         write_cleaned,
     )
     from leap.files import write_json
-    from leap.image_checks import Limits, look_at_all
+    from leap.image_checks import Limits, kept_in, look_at_all
     from leap.trash import trashed
 
     workspace = WorkspaceConfig.from_environment()
@@ -84,7 +84,7 @@ def main() -> int:
     moved = trashed(home)
     checked = [read_file(file, file.resolve() in tested, options.image_root, workspace.root, moved) for file in files]
     paths = dict.fromkeys(path for file in checked for row in file.rows for _, path in row.pictures if path)
-    looks = look_at_all(paths, home / ".image_checks.jsonl", options.workers or os.cpu_count() or 1, options.max_pixels)
+    looks = look_at_all(paths, kept_in(home), options.workers or os.cpu_count() or 1, options.max_pixels)
     judge_pictures(checked, looks, limits)
     near = near_pictures(checked, looks, options.distance, options.colour_distance) if options.near_duplicates else []
     if options.drop_near_duplicates:
