@@ -10,6 +10,7 @@ Pictures are told apart by content where their hashes are known, else by file. V
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -168,16 +169,23 @@ def _gather(path: Path, count: int) -> _Gathered:
             if plan.steps is not None:
                 found.count(STEPS, plan.steps)
             found.count(PLAN_WORDS, plan.words)
-            for words in plan.step_words:
-                found.count(STEP_WORDS, words)
-            texts = [item["text"] for turn in row.messages for item in turn["content"] if item["type"] == "text"]
-            found.count(PROMPT_WORDS, sum(len(words_of(text)) for text in texts))
+            if plan.step_words:
+                found.values.setdefault(STEP_WORDS, Counter()).update(plan.step_words)
+            items = [item for turn in row.messages for item in turn["content"]]
+            words, prompt = _prompt(tuple(item["text"] for item in items if item["type"] == "text"))
+            found.count(PROMPT_WORDS, words)
             found.count(IMAGES, len(image_items(row)))
             found.verbs.update(plan.verbs)
             found.objects.update(plan.objects)
-            found.prompts.append(sha256_json(texts))
+            found.prompts.append(prompt)
             progress.advance()
     return found
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _prompt(texts: tuple[str, ...]) -> tuple[int, str]:
+    """(number of words, digest) of a prompt."""
+    return sum(len(words_of(text)) for text in texts), sha256_json(texts)
 
 
 def _duplicates(rows: Sequence[SplitRow], prompts: Sequence[str]) -> dict[str, int]:

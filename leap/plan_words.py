@@ -71,26 +71,26 @@ class PlanWords:
 @functools.lru_cache(maxsize=1 << 16)
 def plan_words(plan: str) -> PlanWords:
     """Read a plan: numbered steps, a skill list, or another text."""
-    count = len(words_of(plan))
     try:
         skills = read_tolerant(plan)
     except FormatError:
         pass
     else:
-        return PlanWords(SKILLS, len(skills), count, (), tuple(step.skill for step in skills), ())
+        return PlanWords(SKILLS, len(skills), len(words_of(plan)), (), tuple(step.skill for step in skills), ())
     steps = numbered_steps(plan)
     if not steps:
-        return PlanWords(OTHER, None, count, (), (), ())
-    words = [words_of(step) for step in steps]
-    found = [verb_and_object(step) for step in words]
-    return PlanWords(
-        NUMBERED,
-        len(steps),
-        sum(map(len, words)),
-        tuple(map(len, words)),
-        tuple(verb for verb, _ in found if verb),
-        tuple(thing for _, thing in found if thing),
-    )
+        return PlanWords(OTHER, None, len(words_of(plan)), (), (), ())
+    found = [_step(step) for step in steps]
+    words = tuple(words for words, _, _ in found)
+    verbs = tuple(verb for _, verb, _ in found if verb)
+    return PlanWords(NUMBERED, len(steps), sum(words), words, verbs, tuple(thing for _, _, thing in found if thing))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _step(step: str) -> tuple[int, str | None, str | None]:
+    """(number of words, verb, object)."""
+    words = words_of(step)
+    return len(words), *verb_and_object(words)
 
 
 def words_of(text: str) -> list[str]:

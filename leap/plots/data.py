@@ -53,8 +53,8 @@ _WIDE_FONTS = (
     "Arial Unicode MS",
 )
 _NO_FONT = (
-    "[no. N] stands for characters that no font of this machine draws; the N-th name in description.md has them. To have "
-    "them here, install a font such as Noto Sans CJK and draw again."
+    "[no. N] stands for characters that no font of this machine draws; the N-th name in description.md has them. To "
+    "have them here, install a font such as Noto Sans CJK and draw again."
 )
 
 Files = Mapping[str, Mapping[str, Any]]
