@@ -147,8 +147,12 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         part = target.with_name(f".{target.name}.part")
-        shutil.copy2(source, part, follow_symlinks=False)
-        part.replace(target)
+        try:
+            shutil.copy2(source, part, follow_symlinks=False)
+            part.replace(target)
+        except BaseException:  # a full disk, say
+            part.unlink(missing_ok=True)
+            raise
         source.unlink()
 
 

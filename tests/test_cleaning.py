@@ -209,7 +209,7 @@ def test_undo_overwrites_nothing(data):
     assert (data / "images/blank.png").read_bytes() == png(picture(50))
     assert not (data / "images/text.png").exists()
     (data / "images/blank.png").unlink()
-    assert run_script(CLEAN, "--undo", trash).returncode == 0
+    assert run_script(CLEAN, "--undo", trash.name).returncode == 0
     assert everything(data) == before
 
 

@@ -134,10 +134,13 @@ def named_files(options: Options) -> list[Path]:
 
 
 def put_back(options: Options) -> int:
-    from leap.trash import undo
+    from leap.trash import TRASH, undo
 
     home = options.files[0].parent if options.files else options.data_dir
-    trash = None if options.undo == NEWEST else Path(options.undo).expanduser().absolute()
+    trash = None
+    if options.undo != NEWEST:
+        named = Path(options.undo).expanduser().absolute()
+        trash = named if named.is_dir() else home / TRASH / options.undo  # the name alone will do
     trash, count = undo(home, trash)
     print(f"put back {count:,} files of {trash}")
     return 0
@@ -163,7 +166,7 @@ def clear_away(options: Options, home: Path, folders: list[Path], findings: dict
     from leap.cleaning import lies_in
     from leap.image_checks import BLANK, BROKEN, PICTURES
     from leap.lengths import stamp_of
-    from leap.trash import move_to_trash
+    from leap.trash import TRASH, move_to_trash
 
     reasons = {
         Path(defect["picture"]): f"{defect['kind']}: {defect['reason']}"
@@ -179,7 +182,7 @@ def clear_away(options: Options, home: Path, folders: list[Path], findings: dict
         reasons |= {Path(path): "orphan: no row names it" for path in findings["orphans"]}
     if not options.delete:
         if reasons:
-            print(f"--delete would move {len(reasons):,} pictures to {home / '.trash'}:")
+            print(f"--delete would move {len(reasons):,} pictures to {home / TRASH}:")
             for path in list(reasons)[:MOST_SHOWN]:
                 print(f"  {path} ({reasons[path]})")
             if len(reasons) > MOST_SHOWN:
