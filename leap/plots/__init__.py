@@ -2,6 +2,7 @@
 
 from leap.plots.comparison import improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
+from leap.plots.data import data_description
 from leap.plots.profiles import heat_map, radar
 from leap.plots.review import review_figures
 from leap.plots.style import Published, plt, save
@@ -11,6 +12,7 @@ __all__ = [
     "Published",
     "ablation",
     "checkpoint_curves",
+    "data_description",
     "heat_map",
     "improvement",
     "loss_curve",

@@ -1,0 +1,303 @@
+"""What planning files hold: rows, tasks, plans, words, pictures, duplicates, and what the files share.
+
+    {"files": {name: {"path", "rows", "tasks", "episodes", "kinds": {kind: rows}, "duplicates": {what: rows},
+                      "distributions": {what: {"count", "mean", "min", "median", "p95", "max", "values": {value: n}}},
+                      "counts": {"verbs" | "objects" | "picture sizes" | "task rows": {name: count}}}},
+     "pictures_by": "content" | "file", "shared": an overlap report (leap/overlap.py), or null for a single file}
+
+Pictures are told apart by content where their hashes are known, else by file. Values that cannot be told are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.chat import image_items
+from leap.files import sha256_json
+from leap.image_checks import kept_looks
+from leap.images import image_size
+from leap.lengths import stamp_of
+from leap.overlap import overlap_report
+from leap.plan_words import plan_words, words_of
+from leap.progress import Progress
+from leap.records import iter_rows
+from leap.splits import SplitRow, hash_images, read_split_rows, task_labels
+
+Description = dict[str, Any]
+
+STEPS, PLAN_WORDS, STEP_WORDS, PROMPT_WORDS, IMAGES = (
+    "steps a plan",
+    "words a plan",
+    "words a step",
+    "words a prompt",
+    "images a row",
+)
+VERBS, OBJECTS, SIZES, TASK_ROWS = "verbs", "objects", "picture sizes", "task rows"
+BY_CONTENT, BY_FILE = "content", "file"
+UNREADABLE = "(unreadable)"
+
+_SHOWN = 15  # names of each kind in the table
+
+
+@dataclass
+class _Gathered:
+    """Counts over the rows of one file."""
+
+    kinds: Counter = field(default_factory=Counter)
+    values: dict[str, Counter] = field(default_factory=dict)
+    verbs: Counter = field(default_factory=Counter)
+    objects: Counter = field(default_factory=Counter)
+    prompts: list[str] = field(default_factory=list)  # a digest a row
+
+    def count(self, what: str, value: int) -> None:
+        self.values.setdefault(what, Counter())[value] += 1
+
+
+def describe(files: Sequence[Path], image_root: Path | None, workspace: Path, hash_pictures: int = 0) -> Description:
+    """Describe planning files, the one trained on first. UserError names file, line and defect.
+
+    `hash_pictures` is the number of threads that read every picture, so that equal ones are told by content; with 0
+    they are if the image check (leap/image_checks.py) has kept all their hashes.
+    """
+    sides = {}
+    for name, path in zip(_names(files), files, strict=True):
+        sides[name] = read_split_rows(path, image_root, workspace)
+    everything = [row for rows in sides.values() for row in rows]
+    sizes, by_content = _pictures(everything, files, hash_pictures)
+    labels = dict(zip(map(id, everything), _task_names(everything), strict=True))
+    described = {}
+    for (name, rows), path in zip(sides.items(), files, strict=True):
+        gathered = _gather(path, len(rows))
+        tasks = Counter(labels[id(row)] for row in rows)
+        pictures = dict.fromkeys(image for row in rows for image in row.images if image)
+        described[name] = {
+            "path": str(path),
+            "rows": len(rows),
+            "tasks": len(tasks.keys() - {None}),
+            "rows without a task": tasks.pop(None, 0),
+            "episodes": len({row.episode for row in rows} - {None}),
+            "pictures": len({digest for row in rows for digest in row.digests if digest}),
+            "missing pictures": sum(image is None for row in rows for image in row.images),
+            "kinds": dict(gathered.kinds.most_common()),
+            "duplicates": _duplicates(rows, gathered.prompts),
+            "distributions": {what: distribution(values) for what, values in gathered.values.items()},
+            "counts": {
+                VERBS: dict(gathered.verbs.most_common()),
+                OBJECTS: dict(gathered.objects.most_common()),
+                SIZES: dict(Counter(sizes[image] for image in pictures).most_common()),
+                TASK_ROWS: dict(tasks.most_common()),
+            },
+        }
+    names = list(sides)
+    pairs = [(seen, tested) for index, tested in enumerate(names) for seen in names[:index]]
+    return {
+        "files": described,
+        "pictures_by": BY_CONTENT if by_content else BY_FILE,
+        "shared": overlap_report(sides, pairs) if pairs else None,
+    }
+
+
+def add_token_lengths(description: Description, name: str, parts: Mapping[str, Iterable[int]]) -> None:
+    """Add tokens by part of a row (visual, prompt, supervised, total) to the distributions of a file."""
+    for part, values in parts.items():
+        description["files"][name]["distributions"][f"{part} tokens a row"] = distribution(Counter(values))
+
+
+def distribution(values: Mapping[int, int]) -> dict[str, Any]:
+    """Summary of values that were each counted so often."""
+    ordered = sorted(values.items())
+    count = sum(values.values())
+    return {
+        "count": count,
+        "mean": sum(value * times for value, times in ordered) / count,
+        "min": ordered[0][0],
+        "median": _at(ordered, (count - 1) // 2),
+        "p95": _at(ordered, int(0.95 * (count - 1))),
+        "max": ordered[-1][0],
+        "values": {str(value): times for value, times in ordered},
+    }
+
+
+def most_frequent(files: Iterable[Mapping[str, Any]], what: str, most: int) -> tuple[list[str], int]:
+    """The `most` most frequent names of a kind over described files, and how many there are."""
+    everywhere: Counter = Counter()
+    for of in files:
+        everywhere.update(of["counts"][what])
+    return [name for name, _ in everywhere.most_common(most)], len(everywhere)
+
+
+def description_text(description: Description) -> str:
+    """The description as Markdown tables."""
+    files = description["files"]
+    lines = ["# What the planning files hold", "", *_table(["", *files], _overview(files))]
+    by = "content" if description["pictures_by"] == BY_CONTENT else "file (two files with the same content count twice)"
+    lines += ["", f"Pictures are told apart by {by}.", ""]
+    header = ["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]
+    rows = []
+    for what in dict.fromkeys(what for of in files.values() for what in of["distributions"]):
+        for name, of in files.items():
+            if found := of["distributions"].get(what):
+                marks = [f"{found[mark]:,}" for mark in ("min", "median", "p95", "max")]
+                rows.append([what, name, f"{found['count']:,}", f"{found['mean']:.1f}", *marks])
+    lines += [*_table(header, rows), ""]
+    for what in (VERBS, OBJECTS, SIZES, TASK_ROWS):
+        lines += [*_counts_table(what, files), ""]
+    if description["shared"]:
+        rows = []
+        for pair, kinds in description["shared"]["overlap"].items():
+            for kind, found in kinds.items():
+                share = "unknown" if found["share"] is None else f"{found['rows']:,} ({found['share']:.1%})"
+                rows.append([pair, kind, f"{found['shared']:,}", share, f"{found['unknown']:,}"])
+        header = ["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]
+        lines += ["## What the files share", "", *_table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def _gather(path: Path, count: int) -> _Gathered:
+    found = _Gathered()
+    with Progress(f"describing {path.name}", count, "row") as progress:
+        for row in iter_rows(path):
+            plan = plan_words(row.steps)
+            found.kinds[plan.kind] += 1
+            if plan.steps is not None:
+                found.count(STEPS, plan.steps)
+            found.count(PLAN_WORDS, plan.words)
+            if plan.step_words:
+                found.values.setdefault(STEP_WORDS, Counter()).update(plan.step_words)
+            items = [item for turn in row.messages for item in turn["content"]]
+            words, prompt = _prompt(tuple(item["text"] for item in items if item["type"] == "text"))
+            found.count(PROMPT_WORDS, words)
+            found.count(IMAGES, len(image_items(row)))
+            found.verbs.update(plan.verbs)
+            found.objects.update(plan.objects)
+            found.prompts.append(prompt)
+            progress.advance()
+    return found
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _prompt(texts: tuple[str, ...]) -> tuple[int, str]:
+    """(number of words, digest) of a prompt."""
+    return sum(len(words_of(text)) for text in texts), sha256_json(texts)
+
+
+def _duplicates(rows: Sequence[SplitRow], prompts: Sequence[str]) -> dict[str, int]:
+    """Rows that repeat an earlier one, by what is equal: plans by their words, pictures where there are some."""
+    pairs = list(zip(rows, prompts, strict=True))
+    shown = [tuple(row.digests) if row.digests and all(row.digests) else None for row in rows]
+    return {
+        "plan": len(rows) - len({row.plan for row in rows}),
+        "prompt and plan": len(rows) - len({(prompt, row.plan) for row, prompt in pairs}),
+        "pictures": _repeated(shown),
+        "pictures and plan": _repeated([(s, row.plan) if s else None for s, row in zip(shown, rows, strict=True)]),
+    }
+
+
+def _repeated(keys: Sequence[Any]) -> int:
+    known = [key for key in keys if key is not None]
+    return len(known) - len(set(known))
+
+
+def _pictures(rows: Sequence[SplitRow], files: Sequence[Path], threads: int) -> tuple[dict[Path, str], bool]:
+    """The size of each picture as text; fills in `digests`. Whether these are of content."""
+    looks = kept_looks(dict.fromkeys(file.parent for file in files))
+    paths = dict.fromkeys(image for row in rows for image in row.images if image)
+    sizes: dict[Path, str] = {}
+    digests: dict[Path, str | None] = {}
+    with Progress("reading pictures' sizes", len(paths), "picture") as progress:
+        for path in paths:
+            look = looks.get(str(path))
+            if look and look.width and _is_current(path, look.stamp):
+                sizes[path], digests[path] = f"{look.width} x {look.height}", look.sha256
+            else:
+                sizes[path] = _size(path)
+            progress.advance()
+    if threads and not all(map(digests.get, paths)):
+        hash_images(list(rows), threads)
+        return sizes, True
+    by_content = bool(paths) and all(map(digests.get, paths))
+    for row in rows:
+        row.digests = [
+            None if image is None else digests[image] if by_content else os.path.realpath(image) for image in row.images
+        ]
+    return sizes, by_content
+
+
+def _is_current(path: Path, stamp: str) -> bool:
+    try:
+        return stamp_of([path]) == stamp
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> str:
+    try:
+        width, height = image_size(path, "")
+    except UserError:
+        return UNREADABLE
+    return f"{width} x {height}"
+
+
+def _task_names(rows: Sequence[SplitRow]) -> list[str | None]:
+    """What each row's task is called: id and name where it has both; equal for rows of one task."""
+    labels = task_labels(list(rows))
+    names: dict[str, str] = {}
+    for label, row in zip(labels, rows, strict=True):
+        if label:
+            name = " ".join(filter(None, (row.task_id, row.task_name)))
+            names[label] = max(names.get(label, ""), name, key=len)
+    taken = Counter(names.values())
+    unique = {label: name if taken[name] == 1 else f"{name} ({label})" for label, name in names.items()}
+    return [unique[label] if label else None for label in labels]
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else list(map(str, files))
+
+
+def _at(ordered: Sequence[tuple[int, int]], rank: int) -> int:
+    """The value of this rank, from 0, of counted values in order."""
+    seen = 0
+    for value, times in ordered:
+        seen += times
+        if seen > rank:
+            return value
+    raise IndexError(rank)
+
+
+def _overview(files: Mapping[str, dict]) -> list[list[str]]:
+    plain = ("rows", "tasks", "rows without a task", "episodes", "pictures", "missing pictures")
+    lines = [[key, *(f"{of[key]:,}" for of in files.values())] for key in plain]
+    for kind in dict.fromkeys(kind for of in files.values() for kind in of["kinds"]):
+        lines.append([f"plans: {kind}", *(f"{of['kinds'].get(kind, 0):,}" for of in files.values())])
+    for what in ("plan", "prompt and plan", "pictures", "pictures and plan"):
+        lines.append([f"rows that repeat a {what}".replace("a pictures", "pictures"),
+                      *(f"{of['duplicates'][what]:,}" for of in files.values())])  # fmt: skip
+    return lines
+
+
+def _counts_table(what: str, files: Mapping[str, dict]) -> list[str]:
+    """The most frequent names over all files, with their counts in each."""
+    shown, number = most_frequent(files.values(), what, _SHOWN)
+    rows = [[name, *(f"{of['counts'][what].get(name, 0):,}" for of in files.values())] for name in shown]
+    rest = number - len(shown)
+    if rest > 0:
+        left = [sum(of["counts"][what].values()) - sum(of["counts"][what].get(n, 0) for n in shown)
+                for of in files.values()]  # fmt: skip
+        rows.append([f"{rest:,} other{'s' * (rest > 1)}", *(f"{count:,}" for count in left)])
+    return _table([what, *files], rows) if rows else [f"No {what}."]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
+
+    return [line(header), "|" + "---|" * len(header), *map(line, rows)]

@@ -1,0 +1,242 @@
+"""One look at each picture file: does it decode, is it blank, how large is it, what does it look like.
+
+What a look told is kept in a hidden file for the next run, and counts as long as the file has the size and time of
+change that it had. Bounds are applied to what was kept, so that another bound needs no other look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import multiprocessing
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from configs.errors import UserError
+from leap.files import Journal, read_jsonl
+from leap.images import decode_image
+from leap.lengths import stamp_of
+from leap.near_duplicates import perceptual_hash, thumbnail
+from leap.progress import Progress, say
+
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+
+# Kinds of defects. `UNREADABLE` is a failure of the machine, so the file may be sound.
+MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE = "missing", "broken", "blank", "odd size", "unreadable"
+KINDS = (MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE)
+
+_CHUNK = 16  # pictures a worker takes at once
+_MOST_BYTES_A_PIXEL, _MOST_HEADER = 8, 1 << 20  # a larger file is not even read
+_FEWEST_LINES = 1000  # below which a file of looks is never made shorter
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a sound picture keeps to: pixels of its shorter side and in all, longer side over shorter, and the standard
+    deviation (0 to 255) of its liveliest colour channel, below which it is blank."""
+
+    min_side: int
+    max_pixels: int
+    max_aspect: float
+    blank_deviation: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look told about a file. `problem` says why it does not decode; `width` and `height` are its header's.
+
+    `deviation` is the standard deviation (0 to 255) of the liveliest colour channel; it and what follows are None if
+    the picture was not decoded: it is broken, or too large.
+    """
+
+    stamp: str
+    problem: str = ""
+    width: int | None = None
+    height: int | None = None
+    deviation: float | None = None
+    sha256: str | None = None
+    hash: str | None = None  # 16 hexadecimal digits
+    thumbnail: str | None = None  # hexadecimal
+    unreadable: bool = False
+
+    def defect(self, limits: Limits) -> tuple[str, str] | None:
+        """(kind, reason), or None if the picture is sound."""
+        if self.unreadable:
+            return UNREADABLE, self.problem
+        if self.problem:
+            return BROKEN, self.problem
+        width, height = self.width or 0, self.height or 0
+        size = f"{width} x {height} pixels"
+        if width * height > limits.max_pixels:
+            return ODD_SIZE, f"{size} are more than {limits.max_pixels:,} in all"
+        if min(width, height) < limits.min_side:
+            return ODD_SIZE, f"{size}: a side is under {limits.min_side}"
+        if max(width, height) > limits.max_aspect * min(width, height):
+            return ODD_SIZE, f"{size}: one side is more than {limits.max_aspect:g} times the other"
+        if self.deviation is not None and self.deviation < limits.blank_deviation:
+            return BLANK, f"all but one colour (standard deviation {self.deviation:.2f} of 255)"
+        return None
+
+
+def look_at(path: Path, max_pixels: int) -> Look:
+    """Read and decode one file; nothing wrong with it raises."""
+    try:
+        stamp = stamp_of([path])
+        if (size := path.stat().st_size) > _MOST_BYTES_A_PIXEL * max_pixels + _MOST_HEADER:
+            return Look("", f"{size:,} bytes are too many for {max_pixels:,} pixels", unreadable=True)
+        content = path.read_bytes()
+    except OSError as error:
+        return Look("", f"cannot be read ({error.strerror})", unreadable=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(content)) as header:
+                width, height = header.size
+            if width * height > max_pixels:
+                return Look(stamp, "", width, height)
+            picture = decode_image(content)
+        except Image.DecompressionBombError:
+            return Look(stamp, "its header claims more pixels than any picture has")
+        except (OSError, SyntaxError, ValueError) as error:
+            return Look(stamp, _reason(content, error))
+    return Look(
+        stamp,
+        "",
+        width,
+        height,
+        round(_deviation(picture), 3),
+        hashlib.sha256(content).hexdigest(),
+        f"{perceptual_hash(picture):016x}",
+        thumbnail(picture).hex(),
+    )
+
+
+def kept_in(folder: Path) -> Path:
+    """Where the looks at the pictures of planning files in `folder` are kept."""
+    return folder / ".image_checks.jsonl"
+
+
+def kept_looks(folders: Iterable[Path]) -> dict[str, Look]:
+    """What is kept of looks in these folders, by path; a look counts if its stamp is still the file's."""
+    found: dict[str, Look] = {}
+    for folder in folders:
+        if kept_in(folder).is_file():
+            with contextlib.suppress(UserError, TypeError, KeyError):
+                found |= _looks_in(read_jsonl(kept_in(folder)))
+    return found
+
+
+def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: int) -> dict[Path, Look]:
+    """A look at each file, by `workers` processes; those that the file `kept` holds are not taken again.
+
+    UserError if a worker dies; what was looked at until then is kept.
+    """
+    journal, known = _opened(kept)
+    try:
+        found: dict[Path, Look] = {}
+        for path in paths:
+            look = known.get(str(path))
+            if look and _still_counts(look, path, max_pixels):
+                found[path] = look
+        left = [path for path in paths if path not in found]
+        with Progress("looking at pictures", len(paths), "picture", done=len(found)) as progress:
+            for chunk, looks in _looks(left, workers, max_pixels):
+                found |= zip(chunk, looks, strict=True)
+                if journal:
+                    pairs = zip(chunk, looks, strict=True)
+                    journal.append(_record(str(path), look) for path, look in pairs if not look.unreadable)
+                progress.advance(len(chunk))
+        return found
+    finally:
+        if journal:
+            journal.close()
+
+
+def _looks(paths: Sequence[Path], workers: int, max_pixels: int) -> Iterator[tuple[list[Path], list[Look]]]:
+    """Looks at all paths, a batch of them at a time."""
+    chunks = [list(paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
+    look = partial(_look_at_chunk, max_pixels=max_pixels)
+    if workers == 1 or len(chunks) < 2:
+        yield from zip(chunks, map(look, chunks), strict=True)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        try:
+            yield from zip(chunks, pool.map(look, chunks), strict=True)
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that decodes pictures was killed, most likely for want of memory; lower --workers or "
+                "--max_pixels. The same command continues where it was"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _look_at_chunk(paths: Iterable[Path], max_pixels: int) -> list[Look]:
+    return [look_at(path, max_pixels) for path in paths]
+
+
+def _opened(kept: Path) -> tuple[Journal | None, dict[str, Look]]:
+    """The file of looks, ready for more, and the latest look at each path; none where it cannot be written."""
+    try:
+        journal = Journal(kept)
+    except OSError as error:
+        say(f"looks are not kept for the next run: {kept.parent}: {error.strerror}")
+        return None, {}
+    try:
+        records = journal.read()
+        known = _looks_in(records)
+    except (UserError, TypeError, KeyError):
+        journal.close()
+        kept.unlink()
+        return Journal(kept), {}
+    if len(records) > 2 * len(known) + _FEWEST_LINES:
+        journal.rewrite(list(map(_record, known, known.values())))
+    return journal, known
+
+
+def _looks_in(records: Iterable[dict]) -> dict[str, Look]:
+    """The latest look at each path."""
+    return {record["path"]: Look(**{key: record[key] for key in record if key != "path"}) for record in records}
+
+
+def _record(path: str, look: Look) -> dict:
+    return {"path": path} | asdict(look)
+
+
+def _still_counts(look: Look, path: Path, max_pixels: int) -> bool:
+    try:
+        same = stamp_of([path]) == look.stamp
+    except OSError:
+        return False
+    left_whole = look.width is None or look.height is None or look.deviation is not None
+    return same and (left_whole or look.width * look.height > max_pixels)
+
+
+def _deviation(picture: Image.Image) -> float:
+    """The largest standard deviation of the three channels, over the whole picture."""
+    counts = iter(picture.histogram())
+    return max(_spread(list(islice(counts, 256))) for _ in range(3))
+
+
+def _spread(histogram: Sequence[int]) -> float:
+    total = sum(histogram)
+    mean = sum(level * count for level, count in enumerate(histogram)) / total
+    return math.sqrt(sum(count * (level - mean) ** 2 for level, count in enumerate(histogram)) / total)
+
+
+def _reason(content: bytes, error: Exception) -> str:
+    if not content:
+        return "the file is empty"
+    if "cannot identify image file" in str(error):
+        return "not a picture"
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,196 @@
+"""A trash folder: files moved out of the way by a journal, and put back where they were.
+
+`<folder>/.trash/<time>/manifest.jsonl` lists every move before the first one is made, as {"from": path, "to": path,
+"reason": text}: `from` relative to <folder> where it lies in it, `to` relative to the trash. A last line
+{"state": "moved"} or {"state": "undone"} says that all of it was done. Without that line the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from configs.errors import UserError
+from leap.files import Journal, locked, read_jsonl
+from leap.progress import Progress
+
+TRASH = ".trash"
+_MANIFEST, _FILES = "manifest.jsonl", "files"
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A file's place, its place in the trash, and why it was moved."""
+
+    source: Path
+    kept: Path
+    reason: str
+
+
+def trashed(folder: Path) -> dict[Path, Move]:
+    """What lies in the trash of `folder`, by the place it had."""
+    moves = (move for trash in _trashes(folder) for move in _moves(folder, trash))
+    return {move.source: move for move in moves if os.path.lexists(move.kept)}
+
+
+def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path | None:
+    """Move these files into the trash of `folder`, the one that a killed call left unfinished or a new one.
+
+    A link is moved, not what it leads to. Returns the trash folder, None if there is nothing to do.
+    """
+    if not reasons and not (folder / TRASH).is_dir():
+        return None
+    with _only_one(folder):
+        unfinished = [trash for trash in _trashes(folder) if _state(trash) is None]
+        if not reasons and not unfinished:
+            return None
+        trash = unfinished[-1] if unfinished else _new_trash(folder)
+        with Journal(trash / _MANIFEST) as manifest:
+            planned = {move.source: move for move in _moves(folder, trash)}
+            first = len(planned)
+            fresh = [path for path in reasons if path not in planned]
+            manifest.append(
+                {"from": _written(folder, path), "to": f"{_FILES}/{number:06d}-{path.name}", "reason": reasons[path]}
+                for number, path in enumerate(fresh, first)
+            )
+            planned |= {move.source: move for move in _moves(folder, trash)}
+            with Progress("moving to the trash", len(reasons), "file") as progress:
+                for path in reasons:
+                    if os.path.lexists(path):
+                        _move(path, planned[path].kept)
+                    progress.advance()
+            manifest.append([{"state": "moved"}])
+    return trash
+
+
+def undo(folder: Path, trash: Path | None) -> tuple[Path, int]:
+    """Put back what `trash` (or the newest one of `folder`) holds. Returns it and how many files it put back.
+
+    UserError, and nothing moved, if a file is there now where one belongs, or there is nothing to undo.
+    """
+    if not (folder / TRASH).is_dir():
+        raise UserError(f"nothing to undo: there is no {folder / TRASH}")
+    with _only_one(folder):
+        if trash is None:
+            left = [found for found in _trashes(folder) if _state(found) != "undone"]
+            if not left:
+                raise UserError(f"nothing to undo: all in {folder / TRASH} was put back already")
+            trash = left[-1]
+        elif not (trash / _MANIFEST).is_file():
+            names = ", ".join(found.name for found in _trashes(folder)) or "none"
+            raise UserError(f"no trash folder with a {_MANIFEST}: {trash}. In {folder / TRASH}: {names}")
+        with Journal(trash / _MANIFEST) as manifest:
+            there = [move for move in _moves(folder, trash) if os.path.lexists(move.kept)]
+            taken = [move.source for move in there if os.path.lexists(move.source) and not _same(move)]
+            if taken:
+                raise UserError(
+                    f"{len(taken)} files of {trash} cannot be put back, something is in their place (first: "
+                    f"{taken[0]}). Move that away and undo again"
+                )
+            with Progress("putting back", len(there), "file") as progress:
+                for move in there:
+                    _put_back(move)
+                    progress.advance()
+            manifest.append([{"state": "undone"}])
+        with contextlib.suppress(OSError):
+            (trash / _FILES).rmdir()
+    return trash, len(there)
+
+
+def _trashes(folder: Path) -> list[Path]:
+    """The trash folders, oldest first."""
+    return sorted(manifest.parent for manifest in (folder / TRASH).glob(f"*/{_MANIFEST}"))
+
+
+def _new_trash(folder: Path) -> Path:
+    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    trash = folder / TRASH / name
+    (trash / _FILES).mkdir(parents=True)
+    return trash
+
+
+def _state(trash: Path) -> str | None:
+    records = _records(trash)
+    return records[-1].get("state") if records else None
+
+
+def _moves(folder: Path, trash: Path) -> list[Move]:
+    records = (record for record in _records(trash) if "from" in record)
+    return [Move(folder / record["from"], trash / record["to"], record["reason"]) for record in records]
+
+
+def _records(trash: Path) -> list[dict]:
+    """The manifest's lines but a torn last one, which nothing was done by."""
+    path = trash / _MANIFEST
+    if path.read_bytes()[-1:] not in (b"", b"\n"):
+        Journal(path).close()  # cuts it off
+    return read_jsonl(path)
+
+
+def _written(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; onto another disk, copy whole and then remove. Killed between, a second call finishes it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = target.with_name(f".{target.name}.part")
+        try:
+            shutil.copy2(source, part, follow_symlinks=False)
+            part.replace(target)
+        except BaseException:  # a full disk, say
+            part.unlink(missing_ok=True)
+            raise
+        source.unlink()
+
+
+def _put_back(move: Move) -> None:
+    """Link and remove, which overwrites nothing; where there are no links, rename."""
+    move.source.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(move.source):  # a killed call had linked it
+        move.kept.unlink()
+        return
+    try:
+        os.link(move.kept, move.source, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _move(move.kept, move.source)
+    else:
+        move.kept.unlink()
+
+
+def _same(move: Move) -> bool:
+    """Whether both places hold one file, as after a call killed between linking and removing, or on two disks between
+    copying and removing."""
+    here, there = move.source.lstat(), move.kept.lstat()
+    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+        return True
+    return (
+        here.st_dev != there.st_dev
+        and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+        and move.source.is_file()
+        and move.source.read_bytes() == move.kept.read_bytes()
+    )
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of the trash; UserError if another process does."""
+    (folder / TRASH).mkdir(exist_ok=True)
+    with open(folder / TRASH / ".lock", "ab") as file:
+        if not locked(file):
+            raise UserError(f"{folder / TRASH} is in use by another process; wait for it or stop it")
+        yield

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Say what planning files hold: tasks, plans, verbs and objects, lengths, pictures, duplicates, what they share.
+
+    python scripts/utils/describe_data.py
+    python scripts/utils/describe_data.py --files data/train.jsonl data/test.jsonl --hash_pictures
+    python scripts/utils/describe_data.py --files data/my_rows.jsonl --model_path models/Qwen3-VL-2B-Instruct
+
+Prints Markdown tables and writes description.json, description.md and data_description.png and .svg to
+logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py
+has looked at them or with --hash_pictures, which reads them all; else by file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.cli import knob, parse_knobs, run
+
+
+@dataclass(frozen=True)
+class Options:
+    files: list[Path] = knob([], "planning files, the one trained on first (default: all of data/)")
+    output: Path | None = knob(None, "folder to write to (default: logs/describe/<names of the files>)")
+    image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
+    hash_pictures: bool = knob(False, "read every picture, so that equal ones are told by content")
+    model_path: Path | None = knob(None, "model whose processor counts tokens")
+    image_tokens_min: int = knob(256, "fewest visual tokens of an image, with --model_path", check="> 0")
+    image_tokens_max: int = knob(768, "most visual tokens of an image, with --model_path", check="> 0")
+    figure: bool = knob(True, "draw data_description.png and .svg")
+    workers: int = knob(4, "threads that read pictures, processes that count tokens", check="> 0")
+
+
+def main() -> None:
+    options = parse_knobs(Options, None, __doc__)
+    workspace = WorkspaceConfig.from_environment()
+    if options.model_path:
+        workspace.require(options.model_path, "model")
+    files = named_files(options, workspace)
+
+    from leap.description import describe, description_text
+    from leap.files import write_json, write_text
+
+    description = describe(files, options.image_root, workspace.root, options.workers if options.hash_pictures else 0)
+    if options.model_path:
+        count_tokens(description, files, options, workspace)
+    text = description_text(description)
+    print(text)
+    folder = options.output or workspace.logs / "describe" / "_".join(file.stem for file in files)[:100]
+    write_json(folder / "description.json", description)
+    write_text(folder / "description.md", text)
+    written = [folder / "description.json", folder / "description.md"]
+    if options.figure:
+        from leap.plots import data_description, save
+
+        written += save(data_description(description), folder, "data_description")
+    for path in written:
+        print(f"written: {path}")
+
+
+def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
+    """The files to describe, each there and named once; the default puts those that are trained on first."""
+    from leap.cleaning import is_tested, planning_files
+
+    if not options.files:
+        workspace.require(workspace.data, "data folder")
+    files = options.files or sorted(planning_files(workspace.data), key=is_tested)
+    if not files:
+        raise UserError(f"{workspace.data} holds no planning file (*.jsonl); name some with --files")
+    for file in files:
+        workspace.require_file(file, "planning file")
+    if len({file.resolve() for file in files}) < len(files):
+        raise UserError(f"a file is named twice: {' '.join(map(str, files))}")
+    return files
+
+
+def count_tokens(description: dict, files: list[Path], options: Options, workspace: WorkspaceConfig) -> None:
+    """Add the tokens of each file's rows, by the lengths that training's own check computes and keeps."""
+    from leap.description import add_token_lengths
+    from leap.image_budget import set_pixel_budget
+    from leap.models import load_processor
+    from leap.preflight import check_file
+    from leap.supervision import PlanningCollator
+
+    processor = load_processor(options.model_path)
+    set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
+    collator = PlanningCollator(processor, options.image_root, workspace.root)
+    for name, file in zip(description["files"], files, strict=True):
+        lengths = check_file(file, collator, max_length=2**31, workers=options.workers).lengths
+        if lengths:
+            parts = ("visual", "prompt", "supervised", "total")
+            add_token_lengths(description, name, {part: [getattr(of, part) for of in lengths] for part in parts})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,258 @@
+"""What planning files hold, counted, written and drawn."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leap import plots
+from leap.description import BY_CONTENT, BY_FILE, describe, description_text, distribution
+from leap.files import read_json
+from leap.plan_words import NUMBERED, OTHER, SKILLS, base_form, plan_words, singular, verb_and_object, words_of
+from leap.plots.data import MOST_FILES, MOST_NAMES, data_description
+from tests.conftest import assert_one_line_error, run_script
+
+DESCRIBE = "utils/describe_data.py"
+SKILL_LIST = '```json\n[{"name": "pick", "params": {"target_entity_name": 1}}, {"name": "place", "params": {}}]\n```'
+# "Open the fridge. Take out the drink." and the name of such a task.
+CHINESE_PLAN = "1) \u6253\u5f00\u51b0\u7bb1\u95e8\u3002 2) \u53d6\u51fa\u996e\u6599\u3002"
+CHINESE_NAME = "\u6253\u5f00\u51b0\u7bb1\u53d6\u51fa\u996e\u6599"
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plots.plt.close("all")
+
+
+def row(steps: str, *images: str, name: str = "Tidy up", **more) -> dict:
+    content: list[dict] = [{"type": "image", "image": image} for image in images]
+    content.append({"type": "text", "text": f"Task name: {name}.\nPlan it."})
+    return {"messages": [{"role": "user", "content": content}], "target": {"steps": steps}} | more
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def picture(path: Path, seed: int, size=(64, 48)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(levels).save(path)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """A workspace's data folder with three training rows, of them two alike, and two test rows."""
+    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path))
+    folder = tmp_path / "data"
+    for episode in range(3):
+        picture(folder / f"images/327-{episode}.png", episode)
+    picture(folder / "images/400-0.png", 0)  # the content of 327-0
+    picture(folder / "images/500-1.png", 9, (80, 60))
+    plan = "1) Pick up the red onion from the shelf. 2) Then placing it into the bag."
+    rows = [row(plan, "images/327-0.png"), row(plan, "images/327-1.png"), row(SKILL_LIST, "images/327-2.png")]
+    write_rows(folder / "train.jsonl", rows)
+    tested = [row("1. pick up the red onion from the shelf\n2. then placing it into the bag", "images/400-0.png"),
+              row("onion 3", "images/500-1.png", "images/gone.png", name="Look around")]  # fmt: skip
+    write_rows(folder / "test.jsonl", tested)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("step", "verb", "thing"),
+    [
+        ("Pick up the onion from the shelf.", "pick", "onion"),
+        ("Then carefully placing the held red onions into the bag", "place", "onion"),
+        ("Turn on the light", "turn", "light"),
+        ("Opens the doors of the fridge", "open", "door"),
+        ("Move to the table", "move", "table"),
+        ("Grasping it", "grasp", None),
+        ("Push", "push", None),
+        ("\u6253\u5f00\u51b0\u7bb1\u95e8", "\u6253\u5f00", None),
+        ("the", None, None),
+    ],
+)
+def test_a_step_has_the_verb_and_the_object_that_a_reader_sees(step, verb, thing):
+    assert verb_and_object(words_of(step)) == (verb, thing)
+
+
+def test_forms_of_a_verb_and_of_a_noun_count_as_one():
+    forms = {"place": "place places placed placing", "put": "put puts putting", "stop": "stops stopped stopping",
+             "roll": "rolls rolled rolling", "carry": "carries carried carrying", "push": "pushes pushed pushing",
+             "press": "press pressed pressing", "bring": "bring brings", "add": "adds added adding"}  # fmt: skip
+    for base, written in forms.items():
+        assert {base_form(form) for form in written.split()} == {base}
+    assert [singular(word) for word in ("boxes", "cherries", "apples", "glass", "atlas", "bus")] == [
+        "box",
+        "cherry",
+        "apple",
+        "glass",
+        "atlas",
+        "bus",
+    ]
+
+
+def test_plans_are_read_by_what_they_are():
+    plan = plan_words("1) Pick up the red onion. 2) Put it down.")
+    assert (plan.kind, plan.steps, plan.words, plan.step_words) == (NUMBERED, 2, 8, (5, 3))
+    assert (plan.verbs, plan.objects) == (("pick", "put"), ("onion",))
+    plan = plan_words(SKILL_LIST)
+    assert (plan.kind, plan.steps, plan.verbs, plan.objects) == (SKILLS, 2, ("pick", "place"), ())
+    plan = plan_words("apple 3")
+    assert (plan.kind, plan.steps, plan.words, plan.verbs) == (OTHER, None, 2, ())
+    assert plan_words(CHINESE_PLAN).verbs == ("\u6253\u5f00", "\u53d6\u51fa")
+
+
+def test_a_distribution_has_the_marks_of_its_sorted_values():
+    found = distribution({5: 1, 1: 90, 2: 9})
+    assert found == {
+        "count": 100, "mean": 1.13, "min": 1, "median": 1, "p95": 2, "max": 5, "values": {"1": 90, "2": 9, "5": 1}
+    }  # fmt: skip
+
+
+def test_files_are_counted_row_by_row(data):
+    files = describe([data / "train.jsonl", data / "test.jsonl"], None, data.parent)["files"]
+    train, test = files.values()
+    assert (train["rows"], train["tasks"], train["episodes"], train["pictures"]) == (3, 1, 3, 3)
+    assert (test["rows"], test["tasks"], test["missing pictures"]) == (2, 2, 1)
+    assert train["kinds"] == {NUMBERED: 2, SKILLS: 1}
+    assert train["counts"]["verbs"] == {"pick": 3, "place": 3}
+    assert train["counts"]["objects"] == {"onion": 2}
+    assert train["counts"]["picture sizes"] == {"64 x 48": 3}
+    assert test["counts"]["picture sizes"] == {"64 x 48": 1, "80 x 60": 1}
+    assert train["distributions"]["steps a plan"]["values"] == {"2": 3}
+    assert test["distributions"]["images a row"]["values"] == {"1": 1, "2": 1}
+    assert train["duplicates"] == {"plan": 1, "prompt and plan": 1, "pictures": 0, "pictures and plan": 0}
+
+
+def test_pictures_are_told_by_content_once_they_were_read(data):
+    files = [data / "train.jsonl", data / "test.jsonl"]
+    by_file = describe(files, None, data.parent)
+    assert by_file["pictures_by"] == BY_FILE
+    assert by_file["shared"]["overlap"]["train.jsonl / test.jsonl"]["images"]["shared"] == 0
+    hashed = describe(files, None, data.parent, hash_pictures=2)
+    assert hashed["pictures_by"] == BY_CONTENT
+    shared = hashed["shared"]["overlap"]["train.jsonl / test.jsonl"]
+    assert (shared["images"]["shared"], shared["plans"]["shared"], shared["tasks"]["shared"]) == (1, 1, 1)
+    # The image check reads every picture, and what it found counts here.
+    assert run_script("utils/check_and_clean_images.py").returncode == 1
+    assert describe(files, None, data.parent) == hashed
+    picture(data / "images/327-1.png", 77)
+    assert describe(files, None, data.parent)["pictures_by"] == BY_FILE
+
+
+def test_tasks_of_one_name_and_many_ids_stay_apart_or_together_as_in_splits(tmp_path):
+    rows = [row("1) Go.", name="wipe", task_id=i) for i in (1, 2)] + [row("1) Go.", name="sweep", task_id=3)]
+    (found,) = describe([write_rows(tmp_path / "a.jsonl", rows)], None, tmp_path)["files"].values()
+    assert found["tasks"] == 2
+    assert found["counts"]["task rows"] == {"1 wipe": 2, "3 sweep": 1}
+
+
+def test_the_script_prints_tables_and_writes_figure_and_files(data):
+    done = run_script(DESCRIBE)
+    assert done.returncode == 0, done.stderr
+    folder = data.parent / "logs/describe/train_test"
+    assert {path.name for path in folder.iterdir()} == {
+        "description.json", "description.md", "data_description.png", "data_description.svg"
+    }  # fmt: skip
+    text = (folder / "description.md").read_text()
+    assert text == description_text(read_json(folder / "description.json"))
+    assert text in done.stdout
+    assert "| rows | 3 | 2 |" in text
+    assert "| onion | 2 | 1 |" in text
+    assert "| train.jsonl / test.jsonl | plans | 1 | 1 (50.0%) | 0 |" in text
+    with Image.open(folder / "data_description.png") as figure:
+        assert min(figure.size) > 800
+
+
+def test_a_model_counts_tokens_as_training_does(demo, data):
+    write_rows(data / "one.jsonl", [row("1) Go.", "images/327-0.png")])
+    model = demo / "models/tiny-planner"
+    done = run_script(DESCRIBE, "--files", data / "one.jsonl", "--model_path", model, "--workers", 1, "--no-figure")
+    assert done.returncode == 0, done.stderr
+    found = read_json(data.parent / "logs/describe/one/description.json")["files"]["one.jsonl"]["distributions"]
+    parts = [found[f"{part} tokens a row"]["mean"] for part in ("visual", "prompt", "supervised", "total")]
+    assert sum(parts[:3]) == parts[3]
+    assert parts[0] >= 256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--files", "gone.jsonl"], ["planning file not found", "gone.jsonl"]),
+        (["--files", "empty.jsonl"], ["empty.jsonl holds no planning rows"]),
+        (["--files", "other.jsonl"], ["other.jsonl:2: 'messages'"]),
+        (["--files", "train.jsonl", "train.jsonl"], ["named twice"]),
+        (["--model_path", "gone"], ["model not found", "gone"]),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(data, monkeypatch, arguments, words):
+    monkeypatch.chdir(data)
+    (data / "empty.jsonl").write_text("\n")
+    write_rows(data / "other.jsonl", [row("1) Go."), {"a": 1}])
+    assert_one_line_error(run_script(DESCRIBE, *arguments), *words)
+
+
+def described(rows: list[dict], folder: Path, files: int = 1) -> dict:
+    paths = [write_rows(folder / f"{number}.jsonl", rows) for number in range(files)]
+    return describe(paths, None, folder)
+
+
+def panels(figure) -> dict[str, object]:
+    return {axes.get_title().partition(" (")[0]: axes for part in figure.subfigs for axes in part.axes}
+
+
+def labels_overlap(axes) -> bool:
+    """Whether any two names beside a panel cover each other, or one reaches out of the figure."""
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels() if label.get_text()]
+    inside = all(box.x0 >= 0 for box in boxes)
+    return not inside or any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_one_row_and_thousands_of_tasks_are_drawn_without_overlap(tmp_path):
+    long = "Task of the household, with a name that goes on and on, number"
+    many = [row(f"1) Pick up the {'x' * (i % 40)}cup.", name=f"{long} {i}", task_id=i) for i in range(1500)]
+    for rows in ([row("1) Go.")], many):
+        figure = data_description(described(rows, tmp_path))
+        figure.canvas.draw()
+        assert not any(map(labels_overlap, panels(figure).values()))
+    shown = [label.get_text() for label in panels(figure)["Tasks"].get_yticklabels()]
+    assert len(shown) == len(set(shown)) == MOST_NAMES
+    assert panels(figure)["Tasks"].get_title() == f"Tasks ({MOST_NAMES} of 1,500)"
+
+
+def test_bars_are_shares_and_the_last_one_holds_the_longest_plans(tmp_path):
+    plans = [" ".join(f"{i}) Go." for i in range(1, length + 1)) for length in [1] * 500 + [2] * 498 + [60, 70]]
+    axes = panels(data_description(described([row(plan) for plan in plans], tmp_path)))["Steps a plan"]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([50.0, 50.0])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2+"]
+
+
+def test_a_panel_without_values_says_so(tmp_path):
+    found = panels(data_description(described([row("apple 3")], tmp_path)))
+    for title in ("Steps a plan", "Words a step", "Verbs", "Objects", "Picture sizes, pixels"):
+        assert [text.get_text() for text in found[title].texts] == ["none counted"]
+
+
+def test_files_are_compared_side_by_side_and_many_are_drawn_as_one(tmp_path):
+    rows = [row("1) Pick up the cup."), row("1) Push it.")]
+    few = panels(data_description(described(rows, tmp_path, MOST_FILES)))["Verbs"]
+    assert [bar.get_width() for bar in few.patches] == [50.0] * 2 * MOST_FILES
+    figure = data_description(described(rows, tmp_path, MOST_FILES + 1))
+    assert [bar.get_width() for bar in panels(figure)["Verbs"].patches] == [50.0] * 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all 5 files: 10 rows"]
+
+
+def test_names_that_no_font_draws_are_numbered_as_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("leap.plots.data._WIDE_FONTS", ())
+    rows = [row(CHINESE_PLAN, name=CHINESE_NAME, task_id=302), row("1) Go.", name="plain"), row("1) Go.", name="plain")]
+    figure = data_description(described(rows, tmp_path))
+    shown = [label.get_text() for label in panels(figure)["Tasks"].get_yticklabels()]
+    assert shown == ["plain", "302 [no. 2]"]
+    assert "[no. N] stands for characters" in figure.legends[0].get_title().get_text()
