@@ -24,7 +24,7 @@ from leap.image_checks import KINDS, MISSING, PICTURES, Limits, Look
 from leap.near_duplicates import Looks, near_duplicates
 from leap.progress import Progress
 from leap.records import PlanningRow, no_rows, row_from_record
-from leap.splits import write_new
+from leap.splits import published_ids, write_new
 from leap.trash import Move
 from leap.videos import video_files, video_items
 
@@ -32,7 +32,6 @@ CLEANED, DROPPED = ".cleaned.jsonl", ".dropped.jsonl"
 MALFORMED, LEAKED = "malformed row", "near a tested picture"
 
 _TESTED = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|dev|blind)(?![a-z])", re.IGNORECASE)
-_IDS = re.compile(r"(\d+)-(\d+)")  # stem of a published picture: <task>-<episode>
 _PICTURE_END = re.compile(rb'\.(?:png|jpe?g|webp|bmp|gif|tiff?)"', re.IGNORECASE)
 _MOST_NAMED = 3  # rows that the report names for a picture
 
@@ -343,9 +342,8 @@ def _look_up(
             gone = next((moved[candidate] for candidate in candidates if candidate in moved), None)
             reason = f"not found, moved to {gone.kept.parent.parent} ({gone.reason})" if gone else "not found"
             row.reasons.append(Reason(MISSING, reason, written))
-    ids = next((found.groups() for item in images if (found := _IDS.fullmatch(Path(item).stem))), (None, None))
-    row.task = planning.task_id or ids[0] or task_name_of(planning) or ""
-    row.episode = planning.episode_id or ids[1]
+    task_id, row.episode = published_ids(planning)
+    row.task = task_id or task_name_of(planning) or ""
 
 
 def _named(files: Iterable[PlanningFile]) -> list[Path]:

@@ -45,8 +45,9 @@ _MARKER = re.compile(
 _SENTENCE_ENDS = ".:;!?\n\u3002\uff1b\uff01\uff1f"
 _FRONTS = ("", "steps:", "step:", "\u6b65\u9aa4:")
 
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
+# Ranges of Chinese and Japanese characters, for use inside a character class.
+CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
 
 
 @dataclass(frozen=True)

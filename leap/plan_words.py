@@ -12,14 +12,13 @@ import functools
 import re
 from dataclasses import dataclass
 
-from leap.plan_metrics import ARTICLES, numbered_steps
+from leap.plan_metrics import ARTICLES, CJK, numbered_steps
 from leap.plans import FormatError, read_tolerant
 
 NUMBERED, SKILLS, OTHER = "numbered steps", "skill list", "other text"
 
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['-][^\W_{_CJK}]+)*")
-_IS_CJK = re.compile(rf"[{_CJK}]")
+_WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:['-][^\W_{CJK}]+)*")
+_IS_CJK = re.compile(rf"[{CJK}]")
 
 # fmt: off
 _FILLERS = frozenset({

@@ -218,12 +218,16 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _task_and_episode(row: PlanningRow) -> tuple[str | None, str | None]:
-    """(task id, episode); an episode is told apart by its task too."""
+def published_ids(row: PlanningRow) -> tuple[str | None, str | None]:
+    """The ids of a row's task and episode: its own fields, else what the name of a picture says (<task>-<episode>)."""
     stems = (_TASK_AND_EPISODE.fullmatch(Path(item).stem) for item in image_items(row))
     named = next((found.groups() for found in stems if found), (None, None))
-    task_id = row.task_id or named[0]
-    episode = row.episode_id or named[1]
+    return row.task_id or named[0], row.episode_id or named[1]
+
+
+def _task_and_episode(row: PlanningRow) -> tuple[str | None, str | None]:
+    """(task id, episode); an episode is told apart by its task too."""
+    task_id, episode = published_ids(row)
     return task_id, f"{task_id or task_name_of(row)} {episode}" if episode else None
 
 

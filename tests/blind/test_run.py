@@ -455,7 +455,8 @@ def test_torn_and_damaged_models_fail_by_name_and_the_others_answer(demo, checkp
     assert f"skipping {output / 'checkpoint-9'}: saving it was interrupted" in done.stdout
     assert done.returncode == 1
     assert "10 outputs failed and hold no plan" in done.stdout
-    assert f"checkpoint-10, row {', '.join(map(str, range(10)))}: cannot load a model from {output / 'checkpoint-10'}" in done.stdout
+    all_rows = ", ".join(map(str, range(10)))
+    assert f"checkpoint-10, row {all_rows}: cannot load a model from {output / 'checkpoint-10'}" in done.stdout
 
     named = ("--checkpoint", output / "checkpoint-9", *few)
     done = run_script(SCRIPT, *arguments(demo, output, folder, *named))
