@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Prepare AgiBot data: the first frame of every episode out of its archives, and planning rows out of annotations.
+
+    python scripts/utils/prepare_love_agibot.py --tasks 327 352
+    python scripts/utils/prepare_love_agibot.py --source /data/LOVE-Agibot-Beta --workers 8
+    python scripts/utils/prepare_love_agibot.py --annotations data/agibot/json --split
+
+Frames go to data/images/<task>-<episode>.png, with a manifest of each task in data/agibot/. An archive is fetched, read
+as a stream and deleted; the same command continues after a kill and does only what is missing. With --annotations
+nothing is fetched: rows are made for the frames that are there. Exit status 1 if a task failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import WorkspaceConfig
+from leap.agibot.jobs import (
+    ArchiveJob,
+    Outcome,
+    chosen,
+    disk_need,
+    free_bytes,
+    jobs_of_folder,
+    prepare_all,
+    still_to_do,
+)
+from leap.cli import knob, parse_knobs, run
+from leap.cluster import WORKERS
+
+
+@dataclass(frozen=True)
+class Options:
+    repo_id: str = knob("EvanSirius/LOVE-Agibot-Beta", "data set on the Hub with image/task_<id>.tar.gz")
+    revision: str | None = knob(None, "branch, tag or commit of it (default: its main branch)")
+    source: Path | None = knob(None, "folder with the archives instead, in it or in its image/; they stay there")
+    tasks: list[str] = knob([], "task ids, as 327 352 (default: all)")
+    max_tasks: int | None = knob(None, "tasks at most, the lowest ids first", check="> 0")
+    workers: int | None = knob(
+        None, f"archives at once (default: {WORKERS}; on a cluster one a core)", flags=("--num-workers",), check="> 0"
+    )
+    cluster: str | None = knob(
+        None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
+    )
+    keep_archives: bool = knob(False, "keep what was fetched, in data/agibot/archives")
+    verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what differs")
+
+
+def main() -> int:
+    options = parse_knobs(Options, None, __doc__)
+    data = WorkspaceConfig.from_environment().data
+    return prepare_frames(options, data)
+
+
+def prepare_frames(options: Options, data: Path) -> int:
+    """Take the first frames of the chosen tasks; 1 if one failed."""
+    jobs = jobs_of_folder(options.source, data) if options.source else jobs_of_hub(options, data)
+    jobs = chosen(jobs, options.tasks, options.max_tasks)
+    left = still_to_do(jobs, options.verify)
+    print(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
+    if not left:
+        return 0
+    need = disk_need(left, options.workers or WORKERS)
+    if free_bytes(data) < need and options.cluster is None:
+        print(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
+    outcomes = prepare_all(left, data, options.workers, options.cluster)
+    return report(outcomes)
+
+
+def jobs_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
+    from leap.agibot.hub import jobs_of_repository
+
+    return jobs_of_repository(options.repo_id, options.revision, data, options.keep_archives)
+
+
+def report(outcomes: list[Outcome]) -> int:
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    frames, quarantined = (sum(getattr(one, name) for one in outcomes) for name in ("frames", "quarantined"))
+    print(f"{len(outcomes) - len(failed)} tasks done: {frames} first frames, {quarantined} episodes quarantined")
+    for outcome in failed:
+        print(f"failed: task {outcome.task_id}: {outcome.problem}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} tasks failed; the same command tries them again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run(main)
