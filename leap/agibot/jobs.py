@@ -108,10 +108,18 @@ def prepare_task(job: ArchiveJob) -> Outcome:
 
 
 def _fetch(job: ArchiveJob) -> Path:
-    from leap.downloads import RemoteFile, download_file
+    """The archive on this disk; what a killed run fetched whole is not fetched again."""
+    from leap.downloads import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
 
-    file = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1)
-    return download_file(job.repo_id, "dataset", file, job.revision, archives_folder(job.data))
+    file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
+    try:
+        if content_problem(place_of(file, folder), file) is None:
+            return place_of(file, folder)
+        return download_file(job.repo_id, "dataset", file, job.revision, folder)
+    except NoSpace as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    except DownloadFailed as error:
+        raise UserError(str(error)) from error
 
 
 def _discard(job: ArchiveJob) -> None:

@@ -3,11 +3,13 @@
 
     python scripts/utils/prepare_love_agibot.py --tasks 327 352
     python scripts/utils/prepare_love_agibot.py --source /data/LOVE-Agibot-Beta --workers 8
-    python scripts/utils/prepare_love_agibot.py --annotations data/agibot/json --split
+    python scripts/utils/prepare_love_agibot.py --annotations data/agibot/json --split --blind 10
 
 Frames go to data/images/<task>-<episode>.png, with a manifest of each task in data/agibot/. An archive is fetched, read
 as a stream and deleted; the same command continues after a kill and does only what is missing. With --annotations
-nothing is fetched: rows are made for the frames that are there. Exit status 1 if a task failed.
+nothing is fetched: rows are made for the frames that are there (those of --source too, if it is given), the annotations
+being AgiBotWorld's task_info/*.json, LOVE-Agibot's json/output_<id>.json or rows with task_general and task_detail.
+--split writes train, test and blind files as split_dataset.py does. Exit status 1 if a task failed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import WorkspaceConfig
+from configs.errors import UserError
 from leap.agibot.jobs import (
     ArchiveJob,
     Outcome,
@@ -29,10 +32,11 @@ from leap.agibot.jobs import (
 )
 from leap.cli import knob, parse_knobs, run
 from leap.cluster import WORKERS
+from leap.split_files import SplitKnobs, split_files
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SplitKnobs):
     repo_id: str = knob("EvanSirius/LOVE-Agibot-Beta", "data set on the Hub with image/task_<id>.tar.gz")
     revision: str | None = knob(None, "branch, tag or commit of it (default: its main branch)")
     source: Path | None = knob(None, "folder with the archives instead, in it or in its image/; they stay there")
@@ -46,12 +50,20 @@ class Options:
     )
     keep_archives: bool = knob(False, "keep what was fetched, in data/agibot/archives")
     verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what differs")
+    annotations: list[Path] = knob([], "JSON or JSONL files, or folders of them, to make planning rows of")
+    output: Path | None = knob(None, "planning file to write (default: data/agibot_all.jsonl)")
+    split: bool = knob(False, "split the rows; the flags of split_dataset.py tell how")
 
 
 def main() -> int:
     options = parse_knobs(Options, None, __doc__)
     data = WorkspaceConfig.from_environment().data
-    return prepare_frames(options, data)
+    if options.split and not options.annotations:
+        raise UserError("--split needs rows: name their --annotations, or split a file with split_dataset.py")
+    status = prepare_frames(options, data) if options.source or not options.annotations else 0
+    if options.annotations:
+        make_rows(options, data)
+    return status
 
 
 def prepare_frames(options: Options, data: Path) -> int:
@@ -67,6 +79,25 @@ def prepare_frames(options: Options, data: Path) -> int:
         print(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
     outcomes = prepare_all(left, data, options.workers, options.cluster)
     return report(outcomes)
+
+
+def make_rows(options: Options, data: Path) -> None:
+    """Planning rows of the annotated episodes whose first frames are there, and the files of their split."""
+    from leap.agibot.rows import prepare_rows, write_rows
+
+    output = options.output or data / "agibot_all.jsonl"
+    prepared = prepare_rows(options.annotations, data, options.tasks, options.workers or WORKERS)
+    for path in write_rows(prepared, data, output):
+        print(f"written: {path}")
+    print(f"{len(prepared.rows)} rows, {len(prepared.quarantined)} entries quarantined")
+    for reason, count in sorted(prepared.reasons().items()):
+        print(f"  {count} x {reason}")
+    if prepared.unannotated:
+        print(f"{prepared.unannotated} first frames have no annotation")
+    if not prepared.rows:
+        raise UserError(f"no rows; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
+    if options.split:
+        split_files(options, [output], output.parent, output.stem.removesuffix("_all"))
 
 
 def jobs_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
