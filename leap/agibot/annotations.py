@@ -120,8 +120,6 @@ def _entries(path: Path) -> Iterator[tuple[str, str | None, Any]]:
         else:
             yield "", None, Rejected("", f"is not valid JSON ({error})")
         return
-    if isinstance(content, dict) and path.suffix == ".jsonl":
-        content = [content]
     yield from _unwrapped(content)
 
 

@@ -68,8 +68,7 @@ def main() -> int:
 
 def prepare_frames(options: Options, data: Path) -> int:
     """Take the first frames of the chosen tasks; 1 if one failed."""
-    jobs = jobs_of_folder(options.source, data) if options.source else jobs_of_hub(options, data)
-    jobs = chosen(jobs, options.tasks, options.max_tasks)
+    jobs = chosen_of_folder(options, data) if options.source else chosen_of_hub(options, data)
     left = still_to_do(jobs, options.verify)
     print(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
     if not left:
@@ -100,10 +99,21 @@ def make_rows(options: Options, data: Path) -> None:
         split_files(options, [output], output.parent, output.stem.removesuffix("_all"))
 
 
-def jobs_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
-    from leap.agibot.hub import jobs_of_repository
+def chosen_of_folder(options: Options, data: Path) -> list[ArchiveJob]:
+    return chosen(jobs_of_folder(options.source, data), options.tasks, options.max_tasks)
 
-    return jobs_of_repository(options.repo_id, options.revision, data, options.keep_archives)
+
+def chosen_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
+    """The jobs of the chosen tasks, whose annotations are fetched at once: they are small."""
+    from leap.agibot.hub import fetch_annotations, jobs_of_listing, list_repository
+
+    listing = list_repository(options.repo_id, options.revision)
+    jobs = jobs_of_listing(listing, options.repo_id, data, options.keep_archives)
+    jobs = chosen(jobs, options.tasks, options.max_tasks)
+    annotations = fetch_annotations(listing, options.repo_id, {job.task_id for job in jobs}, data)
+    if annotations:
+        print(f"{len(annotations)} files of annotations in {annotations[0].parent}")
+    return jobs
 
 
 def report(outcomes: list[Outcome]) -> int:
