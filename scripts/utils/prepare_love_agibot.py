@@ -92,7 +92,7 @@ def make_rows(options: Options, data: Path) -> None:
     for reason, count in sorted(prepared.reasons().items()):
         print(f"  {count} x {reason}")
     if prepared.unannotated:
-        print(f"{prepared.unannotated} first frames have no annotation")
+        print(f"{prepared.unannotated} first frames have no usable annotation")
     if not prepared.rows:
         raise UserError(f"no rows; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
     if options.split:
