@@ -173,6 +173,16 @@ def test_a_file_that_is_no_gzip_is_named(tmp_path):
         pass
 
 
+def test_a_gzip_may_have_parts_and_zeros_behind_it(tmp_path, archive):
+    content = gzip.decompress(archive.read_bytes())
+    archive.write_bytes(gzip.compress(content[:3000]) + gzip.compress(content[3000:]) + bytes(5000))
+    assert unpacked(archive, tmp_path / "out").files == 20
+    with open(archive, "ab") as end:
+        end.write(b"more")
+    with pytest.raises(BrokenArchive, match="followed by something"):
+        unpacked(archive, tmp_path / "out2")
+
+
 def test_an_archive_without_members_is_no_error(tmp_path):
     assert unpacked(write_archive(tmp_path / "a.tar.gz", []), tmp_path / "out").files == 0
 

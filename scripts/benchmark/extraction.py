@@ -12,9 +12,11 @@ the archive, memory the most that its process held. A run takes one archive more
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import multiprocessing
+import os
 import resource
 import shutil
 import statistics
@@ -154,11 +156,10 @@ def timed(way: Callable[[Path, Path], None], archive: Path, folder: Path, connec
 def bytes_in(folder: Path) -> int:
     """Bytes of the files below a folder that something else may be changing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(place, name)).st_size
     return total
 
 

@@ -1,4 +1,4 @@
-"""scripts/utils/prepare_love_agibot.py: from archives to rows that training accepts, killed on the way, on a full disk."""
+"""prepare_love_agibot.py: from archives to rows that training accepts, killed on the way, on a full disk."""
 
 import errno
 import json
