@@ -11,6 +11,7 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -142,11 +143,22 @@ def _answer(function: Callable, item: Any) -> Any:
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
+def _refuse_deaf(address: str) -> None:
+    """UserError if nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"no Ray cluster at {address} ({error}). Start one with: ray start --head") from error
+
+
 def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluster: str) -> Iterator[tuple[Any, Any]]:
     if importlib.util.find_spec("ray") is None:
         raise UserError('--cluster needs Ray: pip install -e ".[cluster]", on every machine of the cluster')
     import ray
 
+    _refuse_deaf(cluster)
     environment = {name: os.environ[name] for name in ("HF_ENDPOINT", "HF_HUB_DISABLE_XET") if name in os.environ}
     local = {"num_cpus": workers, "include_dashboard": False} if cluster == "local" else {}
     try:

@@ -100,3 +100,5 @@ def test_ray_does_every_item_and_tries_those_of_a_killed_worker_again(tmp_path, 
     assert sorted(run_tasks(double, range(5), workers=2, cluster="local")) == [(n, 2 * n) for n in range(5)]
     failure = dict(run_tasks(fail_on_three, [3], workers=2, cluster="local"))[3]
     assert failure.reason == "ValueError: three"
+    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        list(run_tasks(double, [1], cluster="127.0.0.1:1"))

@@ -36,7 +36,7 @@ from leap.split_files import SplitKnobs, split_files
 
 
 @dataclass(frozen=True)
-class Options(SplitKnobs):
+class Preparation:
     repo_id: str = knob("EvanSirius/LOVE-Agibot-Beta", "data set on the Hub with image/task_<id>.tar.gz")
     revision: str | None = knob(None, "branch, tag or commit of it (default: its main branch)")
     source: Path | None = knob(None, "folder with the archives instead, in it or in its image/; they stay there")
@@ -53,6 +53,11 @@ class Options(SplitKnobs):
     annotations: list[Path] = knob([], "JSON or JSONL files, or folders of them, to make planning rows of")
     output: Path | None = knob(None, "planning file to write (default: data/agibot_all.jsonl)")
     split: bool = knob(False, "split the rows; the flags of split_dataset.py tell how")
+
+
+@dataclass(frozen=True)
+class Options(SplitKnobs, Preparation):
+    """The flags of the preparation, then those of the split."""
 
 
 def main() -> int:
