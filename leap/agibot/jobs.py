@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import shutil
 import socket
 import sys
@@ -16,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.agibot.frames import ARCHIVE_NAME, manifest_path, read_manifest, take_first_frames, why_not_done
+from leap.agibot.frames import ARCHIVE_NAME, manifest_path, read_manifest, take_first_frames, why_not_done, work_path
 from leap.archives import BrokenArchive, work_folder
 from leap.cluster import WORKERS, Failure, run_tasks
 from leap.progress import Progress, say
@@ -128,10 +129,14 @@ def _discard(job: ArchiveJob) -> None:
 
 
 def remove_leftovers(data: Path) -> None:
-    """Remove what killed runs left among the images; what another run is using stays."""
-    for path in (data / "images").glob(".task_*.part"):
-        with contextlib.suppress(UserError), work_folder(path):
-            pass
+    """Remove what killed runs left of frames and manifests; what another run is using stays."""
+    parts = [*(data / "images").glob(".task_*.part"), *(data / "agibot").glob(".task_*.json.*.part")]
+    for part in parts:
+        task_id = re.match(r"\.task_([0-9]+)\.", part.name)
+        if task_id:
+            with contextlib.suppress(UserError), work_folder(work_path(data, task_id[1])):
+                if part.parent.name == "agibot":
+                    part.unlink(missing_ok=True)
 
 
 def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[ArchiveJob]:
@@ -152,7 +157,6 @@ def prepare_all(
     """Do the jobs by `leap.cluster.run_tasks` and say how each ended. OSError if the disk is full: then all workers
     have stopped and what they had begun is removed."""
     data.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(data)
     outcomes = []
     try:
         with (

@@ -28,7 +28,8 @@ from leap.progress import Progress
 
 @dataclass
 class Prepared:
-    """Rows with their metadata, in order, and what was left out; `unannotated` counts frames that no usable entry is about."""
+    """Rows with their metadata, in order, and what was left out; `unannotated` counts first frames that no usable entry
+    is about."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)

@@ -28,6 +28,7 @@ from leap.agibot.jobs import (
     free_bytes,
     jobs_of_folder,
     prepare_all,
+    remove_leftovers,
     still_to_do,
 )
 from leap.cli import knob, parse_knobs, run
@@ -74,6 +75,7 @@ def main() -> int:
 def prepare_frames(options: Options, data: Path) -> int:
     """Take the first frames of the chosen tasks; 1 if one failed."""
     jobs = chosen_of_folder(options, data) if options.source else chosen_of_hub(options, data)
+    remove_leftovers(data)
     left = still_to_do(jobs, options.verify)
     print(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
     if not left:

@@ -185,6 +185,19 @@ def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tm
     assert files_of(killed) == wanted
 
 
+def test_what_kills_left_of_frames_and_manifests_is_removed_at_the_next_start(root, source):
+    assert run_script(SCRIPT, "--source", source, "--workers", 1).returncode == 0
+    wanted = files_of(root)
+    frames = root / "data" / "images" / ".task_9999.part"
+    frames.mkdir()
+    (frames / "9999-1").write_bytes(b"half")
+    for name in (".task_327.json.abc.part", ".task_9999.json.abc.part"):
+        (root / "data" / "agibot" / name).write_bytes(b"{")
+    assert "3 tasks, 3 done" in run_script(SCRIPT, "--source", source).stdout
+    assert files_of(root) == wanted
+    assert not frames.exists()
+
+
 def test_a_full_disk_stops_the_run_and_leaves_no_part(source, tmp_path):
     disk = tmp_path / "small disk"
     disk.mkdir()
