@@ -1,0 +1,1 @@
+"""AgiBot data: archives of frames to first frames, annotations to planning rows."""

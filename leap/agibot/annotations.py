@@ -1,0 +1,332 @@
+"""Annotations of AgiBot episodes, in the forms in which they are published, as one typed form.
+
+    AgiBotWorld         task_info/task_<id>.json, a list of
+                        {"episode_id": 649078, "task_id": 327, "task_name": "...", "init_scene_text": "...",
+                         "label_info": {"action_config": [{"start_frame": 0, "end_frame": 435,
+                                                           "action_text": "Pick up ...", "skill": "Pick"}]}}
+                        (some releases write "lable_info")
+    first-frame rows    {"episode_dir": ".../487/<episode>", "first_frame_path": ".../487/<episode>/00000.png",
+                         "task_general": "...", "task_detail": "1) ... 2) ..."}
+    planning rows       leap/records.py
+
+LOVE-Agibot's json/output_<id>.json has no published form: any of these is taken, as a list, as an object by episode id,
+inside one object, or as JSONL. An id may stand in a field, a path, a key or the file's name; where two of these
+disagree, or steps cannot be told, the entry is rejected with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from leap.chat import task_name_in
+from leap.plan_metrics import is_numbered_plan, numbered_steps
+
+AGIBOT_LICENCE = "CC BY-NC-SA 4.0"
+
+_ID = re.compile(r"[0-9]{1,20}")
+_FILE_TASK = re.compile(r"(?:task|output)_([0-9]{1,20})", re.IGNORECASE)
+_EPISODE_FOLDER = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/?$")
+_FRAME = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/[^/]+\.(?:png|jpe?g)$", re.IGNORECASE)
+_PICTURE = re.compile(r"(?:^|/)([0-9]{1,20})-([0-9]{1,20})\.(?:png|jpe?g)$", re.IGNORECASE)
+# What an object may hold its entries under.
+_WRAPPERS = ("data", "episodes", "annotations", "items", "rows", "results")
+_NAMES = ("task_name", "task_general")
+_STEPS = ("task_detail", "steps")
+_SHARED = ("task_id", *_NAMES)  # what the object around a list may say for all of its entries
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An annotated episode: its steps as texts, and of AgiBotWorld each step's skill and [first, last] frame."""
+
+    task_id: str
+    episode_id: str
+    task_name: str
+    steps: list[str]
+    where: str
+    skills: list[str | None] = field(default_factory=list)
+    frames: list[list[int]] = field(default_factory=list)
+    scene: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An entry that is no usable episode, and why. `where` is the file and the entry's place in it."""
+
+    where: str
+    reason: str
+    task_id: str | None = None
+    episode_id: str | None = None
+
+
+class _Unusable(Exception):
+    """Why an entry is none."""
+
+
+def annotation_files(paths: Sequence[Path]) -> list[Path]:
+    """The JSON and JSONL files that these paths mean: themselves, or those in a folder by name. UserError if none."""
+    files = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and file.is_file())
+        elif path.is_file():
+            found = [path]
+        else:
+            raise UserError(f"annotations not found: {path}. Name task_info/*.json of AgiBotWorld, or their folder")
+        if not found:
+            raise UserError(f"no .json or .jsonl file in {path}")
+        files += found
+    return files
+
+
+def read_annotations(path: Path) -> Iterator[Episode | Rejected]:
+    """The entries of one file, in its order. A file that is no JSON at all is one Rejected, as is a line of a JSONL."""
+    named = _FILE_TASK.fullmatch(path.stem)
+    for place, key, entry in _entries(path):
+        where = f"{path.parent.name}/{path.name}{place}"
+        if isinstance(entry, Rejected):
+            yield Rejected(where, entry.reason)
+            continue
+        task_id = episode_id = None
+        try:
+            if not isinstance(entry, dict):
+                raise _Unusable(f"is no object but {type(entry).__name__}")
+            task_id, episode_id = _ids(entry, key, named and named[1])
+            yield _episode(entry, task_id, episode_id, where)
+        except _Unusable as error:
+            task_id, episode_id = task_id or _plain_id(entry, "task_id"), episode_id or _plain_id(entry, "episode_id")
+            yield Rejected(where, str(error), task_id, episode_id)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, str | None, Any]]:
+    """(place in the file, key that names the episode, value) of each entry; a Rejected for what cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield "", None, Rejected("", f"is not UTF-8 text ({error.reason} at byte {error.start})")
+        return
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if path.suffix == ".jsonl" or _is_jsonl(text):
+            yield from _lines(text)
+        else:
+            yield "", None, Rejected("", f"is not valid JSON ({error})")
+        return
+    yield from _unwrapped(content)
+
+
+def _is_jsonl(text: str) -> bool:
+    """Whether the first line with text is a JSON object by itself."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(text: str) -> Iterator[tuple[str, None, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f":{number}", None, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield f":{number}", None, Rejected("", f"is not valid JSON ({error})")
+
+
+def _unwrapped(content: Any) -> Iterator[tuple[str, str | None, Any]]:
+    if isinstance(content, list):
+        yield from ((f"[{index}]", None, entry) for index, entry in enumerate(content))
+        return
+    if isinstance(content, dict):
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), (list, dict))]
+        if len(inner) == 1 and "messages" not in content:
+            shared = {name: content[name] for name in _SHARED if name in content}
+            for place, key, entry in _unwrapped(inner[0]):
+                yield place, key, shared | entry if isinstance(entry, dict) else entry
+            return
+        if content and all(isinstance(key, str) and _key_id(key) for key in content):
+            for key, value in content.items():
+                yield f"[{key!r}]", key, value
+            return
+    yield "", None, content
+
+
+def _key_id(key: str) -> tuple[str | None, str] | None:
+    """(task id if it is said, episode id) of a key: "648642", "327-648642", "327/648642" or a path to a frame."""
+    if _ID.fullmatch(key):
+        return None, key
+    found = re.fullmatch(r"([0-9]{1,20})[-_]([0-9]{1,20})", key) or _in_path(key)
+    return (found[1], found[2]) if found else None
+
+
+def _in_path(path: str) -> re.Match | None:
+    """Task and episode in the path of an episode's folder, of a frame in it, or of a first frame in data/images."""
+    return _EPISODE_FOLDER.search(path) or _FRAME.search(path) or _PICTURE.search(path)
+
+
+def _plain_id(entry: Any, name: str) -> str | None:
+    """An id in a field of its own, None without the field."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    return value.strip() if isinstance(value, str) and _ID.fullmatch(value.strip()) else None
+
+
+def _ids(entry: dict, key: str | None, task_of_file: str | None) -> tuple[str, str]:
+    """(task id, episode id); the sources that say one must agree."""
+    tasks, episodes = [("the file's name", task_of_file)], []
+    for name, said in (("task_id", tasks), ("episode_id", episodes)):
+        value = _plain_id(entry, name)
+        if value is None and entry.get(name) is not None:
+            raise _Unusable(f"{name} is no number: {entry[name]!r:.60}")
+        said.append((name, value))
+    if key is not None:
+        task, episode = _key_id(key)
+        tasks.append(("its key", task))
+        episodes.append(("its key", episode))
+    for name, path in _paths(entry):
+        if found := _in_path(path):
+            tasks.append((name, found[1]))
+            episodes.append((name, found[2]))
+    return _agreed(tasks, "task"), _agreed(episodes, "episode")
+
+
+def _agreed(said: Sequence[tuple[str, str | None]], what: str) -> str:
+    said = [(name, value) for name, value in said if value is not None]
+    if not said:
+        raise _Unusable(f"says no {what} id")
+    first = said[0]
+    other = next((one for one in said if one[1] != first[1]), None)
+    if other:
+        raise _Unusable(f"{what} id is {first[1]} by {first[0]}, {other[1]} by {other[0]}")
+    return first[1]
+
+
+def _paths(entry: dict) -> Iterator[tuple[str, str]]:
+    """The paths that an entry names its episode by."""
+    for name in ("episode_dir", "first_frame_path", "image"):
+        if isinstance(entry.get(name), str):
+            yield name, entry[name].replace("\\", "/")
+    for item in _items(entry):
+        if item.get("type") == "image" and isinstance(item.get("image"), str):
+            yield "its image", item["image"]
+
+
+def _items(entry: dict) -> Iterator[dict]:
+    """The content items of a planning row's turns."""
+    for turn in entry["messages"] if isinstance(entry.get("messages"), list) else ():
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if isinstance(content, str):
+            yield {"type": "text", "text": content}
+        elif isinstance(content, list):
+            yield from (item for item in content if isinstance(item, dict))
+
+
+def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> Episode:
+    scene = entry.get("init_scene_text")
+    name = _task_name(entry)
+    config = _action_config(entry)
+    common = {"scene": scene.strip() or None if isinstance(scene, str) else None}
+    if config is not None:
+        actions = _actions(config)
+        return Episode(
+            task_id,
+            episode_id,
+            name,
+            [text for _, _, text, _ in actions],
+            where,
+            [skill for _, _, _, skill in actions],
+            [[start, end] for start, end, _, _ in actions],
+            licence=AGIBOT_LICENCE,
+            **common,
+        )
+    return Episode(task_id, episode_id, name, _told_steps(entry), where, **common)
+
+
+def _task_name(entry: dict) -> str:
+    found = [_one_line(entry[key]) for key in _NAMES if isinstance(entry.get(key), str)]
+    found += [name for item in _items(entry) if (name := task_name_in(str(item.get("text", ""))))]
+    name = next(filter(None, found), None)
+    if name is None:
+        raise _Unusable("says no task name")
+    return name
+
+
+def _action_config(entry: dict) -> list | None:
+    """The list of actions of an AgiBotWorld entry; None for another form."""
+    labels = [entry[name] for name in ("label_info", "lable_info") if entry.get(name) is not None]
+    if not labels and "action_config" not in entry:
+        return None
+    if len(labels) == 2 and labels[0] != labels[1]:
+        raise _Unusable("label_info and lable_info differ")
+    config = labels[0].get("action_config") if labels and isinstance(labels[0], dict) else entry.get("action_config")
+    if not isinstance(config, list):
+        raise _Unusable("has no steps")
+    return config
+
+
+def _actions(config: list) -> list[tuple[int, int, str, str | None]]:
+    """(first frame, last frame, text, skill) by time, without empty texts and repetitions of the one before."""
+    actions = []
+    for action in config:
+        text = action.get("action_text") if isinstance(action, dict) else None
+        if text is not None and not isinstance(text, str):
+            raise _Unusable(f"an action's text is no text: {text!r:.60}")
+        if not text or not text.strip():
+            continue
+        start, end, skill = (action.get(name) for name in ("start_frame", "end_frame", "skill"))
+        if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
+            raise _Unusable(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
+        actions.append((start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None))
+    actions.sort(key=lambda action: action[:2])
+    last = -1
+    for start, end, _, _ in actions:
+        if start <= last or end <= start:
+            behind = f", and another step begins at {last}" if last >= 0 else ""
+            raise _Unusable(f"frames do not increase: a step goes from {start} to {end}{behind}")
+        last = start
+    kept: list[tuple[int, int, str, str | None]] = []
+    for action in actions:
+        if kept and kept[-1][2] == action[2]:
+            kept[-1] = (kept[-1][0], max(kept[-1][1], action[1]), *kept[-1][2:])
+        else:
+            kept.append(action)
+    if not kept:
+        raise _Unusable("has no steps")
+    return kept
+
+
+def _told_steps(entry: dict) -> list[str]:
+    """Steps told as a list of texts, or as one text that numbers them or has one a line."""
+    target = entry.get("target")
+    told = [entry[name] for name in _STEPS if entry.get(name) is not None]
+    told += [target["steps"]] if isinstance(target, dict) and target.get("steps") is not None else []
+    if not told:
+        raise _Unusable("has no steps")
+    value = told[0]
+    if isinstance(value, str):
+        if is_numbered_plan(value):
+            value = numbered_steps(value)
+        elif numbered_steps(value):
+            raise _Unusable(f"its steps are not numbered 1, 2, 3: {_one_line(value)!r:.80}")
+        else:
+            value = value.split("\n")
+    if not isinstance(value, list) or not all(isinstance(step, str) for step in value):
+        raise _Unusable("its steps are no texts")
+    steps = [step for text in value if (step := _one_line(text))]
+    steps = [step for index, step in enumerate(steps) if index == 0 or step != steps[index - 1]]
+    if not steps:
+        raise _Unusable("has no steps")
+    return steps
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

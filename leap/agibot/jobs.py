@@ -1,0 +1,199 @@
+"""One AgiBot archive as a job: fetched if it is on the hub, its first frames taken, then deleted.
+
+A job may run in any process on any machine that sees the workspace, and again wherever it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from configs.errors import UserError
+from leap.agibot.frames import ARCHIVE_NAME, manifest_path, read_manifest, take_first_frames, why_not_done, work_path
+from leap.archives import BrokenArchive, work_folder
+from leap.cluster import WORKERS, Failure, run_tasks
+from leap.progress import Progress, say
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class ArchiveJob:
+    """An archive and where its frames go. `path` is a file here, or the file's path in `repo_id`; `sha256` and
+    `git_sha1` are what the hub says of it."""
+
+    task_id: str
+    path: str
+    bytes: int
+    data: Path
+    repo_id: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `problem` is None if its frames are in place; then `frames` and `quarantined` count episodes."""
+
+    task_id: str
+    frames: int = 0
+    quarantined: int = 0
+    problem: str | None = None
+    disk_full: bool = False
+
+
+def archives_folder(data: Path) -> Path:
+    """Where archives are while they are fetched and read."""
+    return data / "agibot" / "archives"
+
+
+def jobs_of_folder(folder: Path, data: Path) -> list[ArchiveJob]:
+    """A job for each `task_<id>.tar.gz` directly in `folder` or in its `image/`, by task id; UserError if none."""
+    paths = [path for place in (folder, folder / "image") if place.is_dir() for path in place.iterdir()]
+    found = [(match[1], path) for path in paths if (match := ARCHIVE_NAME.fullmatch(path.name)) and path.is_file()]
+    if not found:
+        raise UserError(f"no archive task_<id>.tar.gz in {folder} or {folder / 'image'}")
+    return in_order([ArchiveJob(task, str(path), path.stat().st_size, data, keep=True) for task, path in found])
+
+
+def in_order(jobs: Sequence[ArchiveJob]) -> list[ArchiveJob]:
+    """By task id; UserError if two archives are of one task."""
+    jobs = sorted(jobs, key=lambda job: (int(job.task_id), job.task_id))
+    for job, following in pairwise(jobs):
+        if job.task_id == following.task_id:
+            raise UserError(f"two archives of task {job.task_id}: {job.path} and {following.path}; remove one")
+    return jobs
+
+
+def chosen(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -> list[ArchiveJob]:
+    """The jobs of these task ids (all without any), the first `most` of them; UserError for a task without archive."""
+    known = {job.task_id for job in jobs}
+    missing = [task for task in tasks if task not in known]
+    if missing:
+        some = " ".join(job.task_id for job in jobs[:10])
+        raise UserError(f"no archive of task {missing[0]}; there are {len(jobs)}, as of tasks {some}")
+    return [job for job in jobs if not tasks or job.task_id in tasks][:most]
+
+
+def prepare_task(job: ArchiveJob) -> Outcome:
+    """Do one job; a task that is done already is left alone. An archive that was fetched is gone afterwards, unless it
+    is to be kept or the disk was full."""
+    if not job.data.is_dir():
+        return Outcome(
+            job.task_id, problem=f"{job.data} is not there on {socket.gethostname()}; all machines must see it"
+        )
+    try:
+        if why_not_done(job.data, job.task_id, job.bytes, job.sha256) is not None:
+            archive = Path(job.path) if job.repo_id is None else _fetch(job)
+            take_first_frames(archive, job.data, job.task_id, job.sha256, job.revision)
+    except BrokenArchive as error:
+        _discard(job)
+        return Outcome(job.task_id, problem=str(error))
+    except UserError as error:
+        return Outcome(job.task_id, problem=str(error))
+    except OSError as error:
+        return Outcome(job.task_id, problem=str(error), disk_full=error.errno in _FULL)
+    _discard(job)
+    manifest = read_manifest(manifest_path(job.data, job.task_id))
+    return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined))
+
+
+def _fetch(job: ArchiveJob) -> Path:
+    """The archive on this disk; what a killed run fetched whole is not fetched again."""
+    from leap.downloads import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
+
+    file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
+    try:
+        if content_problem(place_of(file, folder), file) is None:
+            return place_of(file, folder)
+        return download_file(job.repo_id, "dataset", file, job.revision, folder)
+    except NoSpace as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    except DownloadFailed as error:
+        raise UserError(str(error)) from error
+
+
+def _discard(job: ArchiveJob) -> None:
+    if job.repo_id is not None and not job.keep:
+        (archives_folder(job.data) / job.path).unlink(missing_ok=True)
+
+
+def remove_leftovers(data: Path) -> None:
+    """Remove what killed runs left of frames and manifests; what another run is using stays."""
+    parts = [*(data / "images").glob(".task_*.part"), *(data / "agibot").glob(".task_*.json.*.part")]
+    for part in parts:
+        task_id = re.match(r"\.task_([0-9]+)\.", part.name)
+        if task_id:
+            with contextlib.suppress(UserError), work_folder(work_path(data, task_id[1])):
+                if part.parent.name == "agibot":
+                    part.unlink(missing_ok=True)
+
+
+def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[ArchiveJob]:
+    """The jobs whose frames are not all in place; with `verify` every frame is read and compared with its hash."""
+    left = []
+    with Progress("checking what is there", len(jobs), "task") as progress:
+        for job in jobs:
+            if why_not_done(job.data, job.task_id, job.bytes, job.sha256, verify):
+                manifest_path(job.data, job.task_id).unlink(missing_ok=True)
+                left.append(job)
+            progress.advance()
+    return left
+
+
+def prepare_all(
+    jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
+) -> list[Outcome]:
+    """Do the jobs by `leap.cluster.run_tasks` and say how each ended. OSError if the disk is full: then all workers
+    have stopped and what they had begun is removed."""
+    data.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    try:
+        with (
+            contextlib.closing(run_tasks(prepare_task, jobs, workers, cluster)) as results,
+            Progress("archives", len(jobs), "archive") as progress,
+        ):
+            for job, result in results:
+                if isinstance(result, Failure):
+                    print(result.details, file=sys.stderr, end="")
+                    result = Outcome(job.task_id, problem=result.reason)
+                if result.disk_full:
+                    raise OSError(errno.ENOSPC, _space_advice(job, jobs, workers), str(data))
+                outcomes.append(result)
+                say(
+                    f"task {job.task_id}: "
+                    + (result.problem or f"{result.frames} first frames, {result.quarantined} quarantined")
+                )
+                progress.advance()
+    finally:
+        remove_leftovers(data)
+    return outcomes
+
+
+def _space_advice(job: ArchiveJob, jobs: Sequence[ArchiveJob], workers: int | None) -> str:
+    return (
+        f"task {job.task_id} takes up to {disk_need([job], 1):,} bytes while it is done, all workers at once up to "
+        f"{disk_need(jobs, workers or WORKERS):,}, and {free_bytes(job.data):,} are free now"
+    )
+
+
+def disk_need(jobs: Sequence[ArchiveJob], workers: int) -> int:
+    """Bytes that `workers` jobs at once take at most: an archive that is fetched, and as much again for its frames."""
+    return sum(sorted((job.bytes * (1 if job.repo_id is None else 2) for job in jobs), reverse=True)[:workers])
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk that `folder`, which need not be there yet, is on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

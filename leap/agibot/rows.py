@@ -1,0 +1,182 @@
+"""Planning rows out of annotated episodes and their first frames; what cannot be one is listed with its reason.
+
+data/agibot_all.jsonl           rows of leap/records.py, by task and episode
+data/agibot/metadata.jsonl      of each row: {"id", "task_id", "episode_id", "task_name", "scene", "skills", "frames",
+                                "image", "image_sha256", "licence", "source"}; skills and frames are those of the
+                                steps, [] where the annotation has none
+data/agibot/quarantine.jsonl    {"source", "task_id", "episode_id", "reason"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leap.agibot.annotations import Episode, Rejected, annotation_files, read_annotations
+from leap.agibot.frames import Manifest, frame_path, manifest_path, read_manifest
+from leap.chat import planning_prompt
+from leap.files import replacing
+from leap.images import intact_bytes
+from leap.progress import Progress
+
+
+@dataclass
+class Prepared:
+    """Rows with their metadata, in order, and what was left out; `unannotated` counts first frames that no usable entry
+    is about."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    unannotated: int = 0
+
+    def reasons(self) -> Counter[str]:
+        """How many entries were left out for what kind of reason."""
+        return Counter(one["reason"].split(":")[0] for one in self.quarantined)
+
+
+def prepare_rows(paths: Sequence[Path], data: Path, tasks: Sequence[str] = (), workers: int = 4) -> Prepared:
+    """Rows for the annotated episodes in these files and folders (of these tasks; all without any) whose picture is in
+    data/images. Of two entries about an episode the first counts. UserError if there is no file to read."""
+    prepared = Prepared()
+    episodes: dict[tuple[str, str], Episode] = {}
+    files = annotation_files(paths)
+    with Progress("reading annotations", len(files), "file") as progress:
+        for file in files:
+            for entry in read_annotations(file):
+                if not tasks or entry.task_id in tasks:
+                    _take(entry, episodes, prepared)
+            progress.advance()
+    ordered = sorted(episodes.values(), key=_order)
+    pictures = _Pictures(data, {episode.task_id for episode in ordered})
+    with ThreadPoolExecutor(workers) as pool, Progress("checking pictures", len(ordered), "picture") as progress:
+        for episode, (digest, problem) in zip(ordered, pool.map(pictures.look, ordered), strict=True):
+            if problem:
+                _reject(prepared, Rejected(episode.where, problem, episode.task_id, episode.episode_id))
+            else:
+                prepared.rows.append(_row(episode))
+                prepared.metadata.append(_metadata(episode, digest))
+            progress.advance()
+    prepared.unannotated = pictures.count_others({(one.task_id, one.episode_id) for one in ordered})
+    return prepared
+
+
+def write_rows(prepared: Prepared, data: Path, output: Path) -> list[Path]:
+    """Write the three files, the rows last; the paths written. The same input gives the same bytes."""
+    written = {
+        data / "agibot" / "metadata.jsonl": prepared.metadata,
+        data / "agibot" / "quarantine.jsonl": prepared.quarantined,
+        output: prepared.rows,
+    }
+    for path, records in written.items():
+        with replacing(path) as file:
+            file.writelines((json.dumps(record) + "\n").encode() for record in records)
+    return list(written)
+
+
+def _take(entry: Episode | Rejected, episodes: dict[tuple[str, str], Episode], prepared: Prepared) -> None:
+    if isinstance(entry, Rejected):
+        _reject(prepared, entry)
+        return
+    first = episodes.setdefault((entry.task_id, entry.episode_id), entry)
+    if first is not entry:
+        same = (first.task_name, first.steps) == (entry.task_name, entry.steps)
+        plan = "the same plan as" if same else "another plan than"
+        reason = f"duplicate episode: {plan} {first.where}, which counts"
+        _reject(prepared, Rejected(entry.where, reason, entry.task_id, entry.episode_id))
+
+
+def _reject(prepared: Prepared, rejected: Rejected) -> None:
+    prepared.quarantined.append(
+        {
+            "source": rejected.where,
+            "task_id": rejected.task_id,
+            "episode_id": rejected.episode_id,
+            "reason": rejected.reason,
+        }
+    )
+
+
+class _Pictures:
+    """The first frames in place, by what the manifests say of them."""
+
+    def __init__(self, data: Path, tasks: Iterable[str]) -> None:
+        self.data = data
+        self.manifests: dict[str, Manifest] = {}
+        for task in tasks:
+            path = manifest_path(data, task)
+            if path.is_file():
+                self.manifests[task] = read_manifest(path)
+        self.refused = {
+            (one["task_id"], one["episode_id"]): one["reason"]
+            for manifest in self.manifests.values()
+            for one in manifest.quarantined
+        }
+
+    def look(self, episode: Episode) -> tuple[str | None, str | None]:
+        """(sha256 of the episode's picture, None), or (None, why there is none). Reads those without a manifest."""
+        path = frame_path(self.data, episode.task_id, episode.episode_id)
+        refused = self.refused.get((episode.task_id, episode.episode_id))
+        if refused:
+            return None, f"no image: in its archive it {refused}"
+        if not path.is_file():
+            return None, f"missing image: images/{path.name}"
+        manifest = self.manifests.get(episode.task_id)
+        known = manifest.episodes.get(episode.episode_id) if manifest else None
+        if known:
+            if path.stat().st_size != known.bytes:
+                return None, f"damaged image: images/{path.name} has not the size that its manifest states"
+            return known.sha256, None
+        try:
+            return hashlib.sha256(intact_bytes(path)).hexdigest(), None
+        except ValueError as error:
+            return None, f"damaged image: images/{path.name} {error}"
+
+    def count_others(self, annotated: set[tuple[str, str]]) -> int:
+        return sum((task, episode) not in annotated for task, one in self.manifests.items() for episode in one.episodes)
+
+
+def _order(episode: Episode) -> tuple[int, int, str, str]:
+    return int(episode.task_id), int(episode.episode_id), episode.task_id, episode.episode_id
+
+
+def _image(episode: Episode) -> str:
+    return f"images/{episode.task_id}-{episode.episode_id}.png"
+
+
+def _row(episode: Episode) -> dict[str, Any]:
+    content = [
+        {"type": "image", "image": _image(episode)},
+        {"type": "text", "text": planning_prompt(episode.task_name)},
+    ]
+    steps = " ".join(f"{number}) {step}" for number, step in enumerate(episode.steps, 1))
+    return {
+        "id": f"{episode.task_id}-{episode.episode_id}",
+        "task_id": episode.task_id,
+        "episode_id": episode.episode_id,
+        "task_name": episode.task_name,
+        "messages": [{"role": "user", "content": content}],
+        "target": {"steps": steps},
+    }
+
+
+def _metadata(episode: Episode, digest: str) -> dict[str, Any]:
+    return {
+        "id": f"{episode.task_id}-{episode.episode_id}",
+        "task_id": episode.task_id,
+        "episode_id": episode.episode_id,
+        "task_name": episode.task_name,
+        "scene": episode.scene,
+        "skills": episode.skills,
+        "frames": episode.frames,
+        "image": _image(episode),
+        "image_sha256": digest,
+        "licence": episode.licence,
+        "source": episode.where,
+    }

@@ -1,0 +1,269 @@
+"""Archives (.tar.gz) read as a stream, without trusting anything in them.
+
+A flipped byte passes tarfile's own gzip modes, as they stop before the checksum at the end: here the gzip is read to
+its end before anything counts. Only regular files are taken, under names that the caller makes; sizes are checked
+before a byte is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from configs.errors import UserError
+from leap.files import locked
+
+_BLOCK = 256 * 1024  # bytes read from the gzip at once; a multiple of tar's 512
+_LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
+_MOST_GLOBAL_HEADERS = 1000
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+_EXTENDED += (tarfile.GNUTYPE_LONGLINK,)
+# What is raised for bytes that are no intact archive.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error)
+_GZIP = 31  # zlib's number for a gzip with a window of any size
+
+
+class BrokenArchive(Exception):
+    """An archive that cannot be used; the text names the file and the reason."""
+
+
+_MOST_NAMES = 20
+
+
+@dataclass
+class Unpacked:
+    """What `unpack` did: `files` (and their `bytes`) in place, of which `kept` were there before; `ignored` members
+    that are no folders were left out, the first 20 of them by name."""
+
+    files: int = 0
+    bytes: int = 0
+    kept: int = 0
+    ignored: int = 0
+    ignored_names: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
+    """The members of a .tar.gz, in their order, each to be read before the next; nothing of it stays in memory.
+
+    What was read is trustworthy only after the block was left without an error: on leaving, the rest of the gzip is
+    read, and with it the checksum. BrokenArchive if anything is damaged, cut off or follows the end of the archive;
+    OSError if the disk fails. An archive without members is none of these.
+    """
+    with open(path, "rb") as raw:
+        unzipped = _Gunzip(raw)
+        try:
+            with _Stream.open(fileobj=unzipped, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as tar:
+                yield tar
+                ended = tar.ended
+            while rest := unzipped.read(_BLOCK):
+                if ended and rest.strip(b"\0"):
+                    raise tarfile.ReadError("data after the end of the archive")
+        except _DAMAGE as error:
+            raise BrokenArchive(f"{path}: {_reason(error)}") from error
+
+
+def unpack(
+    archive: Path, folder: Path, accept: Callable[[str], Path | None], most_bytes: int, most_files: int
+) -> Unpacked:
+    """Put the regular files of a .tar.gz below `folder`, each at the relative path that `accept` makes of its name.
+
+    `accept` says None for what is to be left out, as links, devices, folders and sparse files are. Files that are in
+    `folder` already stay as they are. All is written to a folder beside `folder` first and moved when the whole archive
+    has proved intact: `folder` never shows a part of a file. What a killed run left is removed by the next one.
+
+    BrokenArchive if the archive is damaged, holds more than `most_bytes` or `most_files` of accepted files, or two
+    for one path; UserError if another process unpacks it at the moment.
+    """
+    done = Unpacked()
+    with work_folder(folder.parent / f".{folder.name}.{archive.name}.part") as work:
+        new = work / "new"
+        new.mkdir()
+        with tar_stream(archive) as tar:
+            for member in tar:
+                place = accept(member.name) if member.isreg() and "\0" not in member.name else None
+                if place is None:
+                    if not member.isdir():
+                        done.ignored += 1
+                        done.ignored_names += [member.name] if done.ignored <= _MOST_NAMES else []
+                    continue
+                done.files += 1
+                done.bytes += member.size
+                if done.files > most_files:
+                    raise BrokenArchive(f"{archive}: more than {most_files:,} files")
+                if done.bytes > most_bytes:
+                    raise BrokenArchive(f"{archive}: its files claim more than {most_bytes:,} bytes")
+                _write_new(tar, member, _inside(new, place), archive)
+        os.sync()
+        done.kept = _publish(new, folder)
+    return done
+
+
+def _inside(folder: Path, place: Path) -> Path:
+    if place.is_absolute() or not place.parts or ".." in place.parts:
+        raise ValueError(f"a path below the folder is wanted, not {place}")
+    return folder / place
+
+
+def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "xb") as file:
+            shutil.copyfileobj(tar.extractfile(member), file, _BLOCK)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise BrokenArchive(f"{archive}: {member.name!a} is in it twice, or is a file and a folder") from None
+        if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+            raise BrokenArchive(f"{archive}: {member.name!a:.100} is no name for this disk") from None
+        raise
+
+
+def _publish(new: Path, folder: Path) -> int:
+    """Move the files of `new` to their places in `folder`; how many were there already."""
+    kept = 0
+    if not folder.exists():
+        new.rename(folder)
+        return kept
+    for path in sorted(new.rglob("*")):
+        target = folder / path.relative_to(new)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        elif target.exists():
+            kept += 1
+        else:
+            path.rename(target)
+    return kept
+
+
+@contextlib.contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """`path` as an empty folder that no other process has; gone on leaving. What a killed run left in it is removed.
+
+    UserError if another process has it.
+    """
+    handle = _claim(path)
+    try:
+        _empty(path)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+def _claim(path: Path) -> int:
+    """An open handle of the folder, which holds its lock."""
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            if not locked(handle):
+                os.close(handle)
+                raise UserError(f"{path} is in use by another process; wait for it or stop it")
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+            os.close(handle)  # who had it removed it between our two steps
+        except FileNotFoundError:
+            continue
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+class _Member(tarfile.TarInfo):
+    """A header that cannot make the reader hold much in memory; tarfile reads extended headers whole.
+
+    Sparse files have maps of any length, and their size says nothing about what they fill: no such member is read.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            # In the middle of an archive tarfile takes such a header for the end.
+            raise tarfile.ReadError(f"not a tar archive from byte {tar.offset:,} on ({error})") from error
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"a sparse file, {self.name!a}")
+        member = super()._proc_member(tar)
+        if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
+            raise tarfile.ReadError(f"more than {_MOST_GLOBAL_HEADERS} global headers")
+        return member
+
+    def _no_sparse(self, *_: object) -> None:
+        raise tarfile.ReadError(f"a sparse file, {self.name!a}")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
+
+
+class _Stream(tarfile.TarFile):
+    """A tar file that forgets the members it has passed. `ended` says whether its end was reached."""
+
+    ended = False
+
+    def next(self) -> tarfile.TarInfo | None:
+        try:
+            member = super().next()
+        except (ValueError, OverflowError, RecursionError) as error:  # numbers and names that are none
+            raise tarfile.ReadError(f"a header that cannot be read ({error or type(error).__name__})") from error
+        if member is not None and member.size < 0:
+            raise tarfile.ReadError(f"a member of {member.size} bytes")
+        self.members.clear()
+        self.ended = member is None
+        return member
+
+
+class _Gunzip:
+    """A gzip of one or more parts, read as a stream; zlib checks header, sum and length of each.
+
+    Python's own reader passes on 8 KB at a time in 3.11 and takes three times as long.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._inflate = zlib.decompressobj(_GZIP)
+        self._input = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end. zlib.error or EOFError for what is no whole gzip."""
+        while True:
+            if self._inflate.eof and not self._next_part():
+                return b""
+            self._input = self._input or self._file.read(_BLOCK)
+            if not self._input:
+                raise EOFError
+            content = self._inflate.decompress(self._input, size)
+            self._input = self._inflate.unconsumed_tail
+            if content:
+                return content
+
+    def _next_part(self) -> bool:
+        """Go behind the part that has ended, and the zeros that may fill up a file; False at the end of the file."""
+        rest = self._inflate.unused_data or self._file.read(_BLOCK)
+        while rest and not rest.strip(b"\0"):
+            rest = self._file.read(_BLOCK)
+        self._input = rest.lstrip(b"\0")
+        if self._input:
+            self._inflate = zlib.decompressobj(_GZIP)
+        return bool(self._input)
+
+
+def _reason(error: Exception) -> str:
+    if "incorrect header check" in str(error):
+        return "not a gzip file, or followed by something that is none"
+    if isinstance(error, EOFError) or "unexpected end of data" in str(error):
+        return "cut off"
+    return f"damaged ({error})"

@@ -1,0 +1,45 @@
+"""What the workers of tests/test_cluster.py do; a module of its own, as every worker imports it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def double(number):
+    return 2 * number
+
+
+def die_once(path):
+    """Kill the own process in the first try of each path, as the system does when memory runs out."""
+    tries = Path(path)
+    first = not tries.exists()
+    tries.touch()
+    if first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def die_always(path):
+    with open(path, "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_on_three(number):
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def note_and_sleep(folder):
+    note = Path(folder, str(os.getpid()))
+    note.touch()
+    try:
+        time.sleep(60)
+    finally:
+        note.unlink()
+
+
+def note_and_sleep_or_answer(folder):
+    return "done" if folder is None else note_and_sleep(folder)

@@ -1,0 +1,104 @@
+"""Many items over workers: all are done once, a worker that dies costs nothing but time."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from leap.cluster import MOST_TRIES, Failure, run_tasks
+from tests.cluster_work import die_always, die_once, double, fail_on_three, note_and_sleep_or_answer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+WITH_RAY = importlib.util.find_spec("ray") is not None
+
+
+def test_every_item_is_done_once():
+    assert sorted(run_tasks(double, range(9), workers=2)) == [(number, 2 * number) for number in range(9)]
+    assert list(run_tasks(double, [])) == []
+
+
+def test_an_exception_is_an_answer_and_the_others_go_on():
+    found = dict(run_tasks(fail_on_three, range(6), workers=2))
+    failure = found.pop(3)
+    assert found == {number: number for number in (0, 1, 2, 4, 5)}
+    assert isinstance(failure, Failure)
+    assert failure.reason == "ValueError: three"
+    assert "fail_on_three" in failure.details
+
+
+def test_the_item_of_a_killed_worker_is_tried_again(tmp_path):
+    items = [str(tmp_path / str(number)) for number in range(3)]
+    found = dict(run_tasks(die_once, items, workers=2))
+    assert set(found) == set(items)
+    assert all(isinstance(pid, int) for pid in found.values())
+
+
+def test_an_item_that_kills_its_workers_is_given_up(tmp_path):
+    ((_, failure),) = run_tasks(die_always, [str(tmp_path / "tries")], workers=1)
+    assert failure.reason == f"{MOST_TRIES} workers died on it (exit code -9)"
+    assert (tmp_path / "tries").read_text() == "x" * MOST_TRIES
+
+
+def seen(folder, count):
+    for _ in range(200):
+        if len(pids := [int(path.name) for path in folder.iterdir()]) == count:
+            return pids
+        time.sleep(0.1)
+    raise AssertionError("the workers did not start")
+
+
+def test_workers_that_are_stopped_tidy_up(tmp_path):
+    with contextlib.closing(run_tasks(note_and_sleep_or_answer, [None, *[str(tmp_path)] * 2], workers=3)) as results:
+        assert next(results) == (None, "done")
+        pids = seen(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_workers_go_when_their_parent_is_killed(tmp_path):
+    code = (
+        "import sys; from leap.cluster import run_tasks; from tests.cluster_work import note_and_sleep\n"
+        "if __name__ == '__main__': list(run_tasks(note_and_sleep, [sys.argv[1]] * 2, workers=2))"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    (tmp_path / "notes").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path / "notes")], env=environment)
+    try:
+        pids = seen(tmp_path / "notes", 2)
+    finally:
+        parent.kill()
+        parent.wait(10)
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a worker outlived its parent")
+
+
+@pytest.mark.skipif(WITH_RAY, reason="Ray is installed")
+def test_a_cluster_without_ray_is_an_error_with_the_command():
+    with pytest.raises(UserError, match=r'pip install -e "\.\[cluster\]"'):
+        list(run_tasks(double, [1], cluster="auto"))
+
+
+@pytest.mark.skipif(not WITH_RAY, reason="needs Ray")
+def test_ray_does_every_item_and_tries_those_of_a_killed_worker_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    items = [str(tmp_path / str(number)) for number in range(3)]
+    found = dict(run_tasks(die_once, items, workers=2, cluster="local"))
+    assert set(found) == set(items)
+    assert all(isinstance(pid, int) for pid in found.values())
+    assert sorted(run_tasks(double, range(5), workers=2, cluster="local")) == [(n, 2 * n) for n in range(5)]
+    failure = dict(run_tasks(fail_on_three, [3], workers=2, cluster="local"))[3]
+    assert failure.reason == "ValueError: three"
+    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        list(run_tasks(double, [1], cluster="127.0.0.1:1"))
