@@ -30,6 +30,7 @@ _SECONDS_WITHOUT_AN_ANSWER = 60.0  # where the library sets no limit
 _LONGEST_PAUSE_S = 60.0  # between two tries, unless the server asks for more
 _USUAL_WINDOW_S = 300.0  # the Hub counts requests in windows of five minutes
 _MOST_WAITS_IN_A_ROW = 8
+_BLOCK = 1 << 20  # bytes that are written, and counted, at once
 _RATE_LIMIT = re.compile(r"\bt\s*=\s*(\d+)")  # as in RateLimit: "api";r=0;t=55
 
 
@@ -86,8 +87,8 @@ def _host(url: str) -> str:
 
 @cache
 def prepare_client() -> None:
-    """Make the library's HTTP client give every 429 and 5xx back at once, and hide its own retry messages."""
-    from huggingface_hub import set_client_factory
+    """Make the library give every 429 and 5xx back at once, write bytes as they come, and hide its own messages."""
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import logging
     from huggingface_hub.utils._http import default_client_factory
 
@@ -100,6 +101,8 @@ def prepare_client() -> None:
         return client
 
     set_client_factory(factory)
+    # What a lost connection costs: a block that is not whole is not written.
+    constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _BLOCK)
     logging.set_verbosity_error()
 
 

@@ -215,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         if end < len(body):
             # Reset, as a lost connection is; no polite end.
             self.wfile.flush()
+            time.sleep(0.2)  # what was sent arrives
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True
