@@ -20,13 +20,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import UserError
-from leap.hub_access import DownloadFailed, Patience, TryAgain, host, plain_errors, prepare_client
+from leap.hub_access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
 
 STAGING = ".leap_download"
 RECORD = "leap_download.json"
 _TRIES_OF_WRONG_CONTENT = 3
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _BLOCK = 1 << 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LARGE = 32 << 20  # bytes from which Xet is worth its way
 
 
@@ -215,7 +216,7 @@ def download_file(
         patience.insist(file.path, fetch)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _DISK_FULL:
             raise NoSpace(f"no space left on the disk of {folder}") from error
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     except (UserError, DownloadFailed):
@@ -240,6 +241,7 @@ def _transfer(
     and from the byte on at which an earlier try or run ended.
     """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
@@ -252,12 +254,14 @@ def _transfer(
         try:
             options = {"repo_type": repo_type, "revision": revision, "local_dir": own, "tqdm_class": bar}
             return Path(hf_hub_download(repo_id, file.path, **options)).replace(part)
-        except (OSError, RuntimeError) as error:
+        except (HTTPError, OSError, RuntimeError, ValueError) as error:
             shutil.rmtree(own, ignore_errors=True)
             # Xet reports a full disk as text.
-            if "os error 28" in str(error) or "os error 122" in str(error):
+            full = ("os error 28", "os error 122")
+            if getattr(error, "errno", None) in _DISK_FULL or any(words in str(error) for words in full):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
+            # Whatever else it is, plain HTTP does it or says why not.
+            raise TryAgain(f"not by Xet ({clean_text(error)}), so by plain HTTP") from error
     there = part.stat().st_size if part.exists() else 0
     if there > file.size:
         part.unlink()

@@ -157,11 +157,10 @@ def plain_errors(repo_id: str, repo_type: str, revision: str | None) -> Iterator
                 raise _refusal(cause, repo_id, repo_type, revision) from error
         first = next((cause for cause in chain if isinstance(cause, HTTPError)), None)
         if first is not None:
-            raise TryAgain(f"cannot read from {host()}: {_clean(first)}") from error
+            raise TryAgain(f"cannot read from {host()}: {clean_text(first)}") from error
         if isinstance(error, OSError) and error.errno is not None and not _passes(error):
             raise
-        xet = " (if it stays so, set HF_HUB_DISABLE_XET=1)" if "xet" in repr(error).lower() else ""
-        raise TryAgain(_clean(error) + xet) from error
+        raise TryAgain(clean_text(error)) from error
 
 
 def _passes(error: OSError) -> bool:
@@ -199,7 +198,7 @@ def _refusal(error: Any, repo_id: str, repo_type: str, revision: str | None) -> 
     return UserError(f"{host()} answered {status}: {advice}")
 
 
-def _clean(error: BaseException) -> str:
+def clean_text(error: BaseException) -> str:
     """The first line of an error, without the queries of addresses."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"(https?://)(?:[^\s/@]*@)?([^\s?]*)\?[^\s'\"]*", r"\1\2", text)
