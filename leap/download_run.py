@@ -23,6 +23,7 @@ from configs.errors import UserError
 from leap.cli import knob
 from leap.download_record import Record, Selection, read_record, state_of
 from leap.downloads import (
+    PART,
     RECORD,
     STAGING,
     Listing,
@@ -221,7 +222,7 @@ def _tidy_staging(folder: Path, missing: Sequence[RemoteFile]) -> None:
 
 
 def _check_space(missing: Sequence[RemoteFile], folder: Path, besides: int) -> None:
-    needed = sum(-(-file.size // _BLOCK) * _BLOCK for file in missing) + besides
+    needed = sum(-(-file.size // _BLOCK) * _BLOCK - _there_of(file, folder) for file in missing) + besides
     free = shutil.disk_usage(folder).free
     say(f"the disk of {folder} has {size_text(free)} free; this takes {size_text(needed)}")
     if needed > free:
@@ -229,6 +230,12 @@ def _check_space(missing: Sequence[RemoteFile], folder: Path, besides: int) -> N
             f"not enough space for {folder}: {needed:,} bytes are needed, {free:,} are free. Nothing was fetched; free "
             "some, or set LEAP_WORKSPACE to a bigger disk"
         )
+
+
+def _there_of(file: RemoteFile, folder: Path) -> int:
+    """Bytes that a killed run left of a file, and that are not fetched again."""
+    part = staging_of(file, folder) / PART
+    return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
 def fetch_files(

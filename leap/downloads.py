@@ -23,6 +23,7 @@ from configs.errors import UserError
 from leap.hub_access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
 
 STAGING = ".leap_download"
+PART = "part"  # in the staging folder of a file: its first bytes
 RECORD = "leap_download.json"
 _TRIES_OF_WRONG_CONTENT = 3
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -245,7 +246,7 @@ def _transfer(
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    part = staging / "part"
+    part = staging / PART
     bar = _silent_bar(counted)
     if first and not part.exists() and file.size >= _LARGE and not constants.HF_HUB_DISABLE_XET and _has_xet():
         own = staging / "xet"
