@@ -87,15 +87,17 @@ class Record:
         self.verified[file.path] = (folder / file.path).stat().st_mtime_ns
 
     def write(self, folder: Path) -> None:
-        """Write it into `folder`, in one step."""
+        """Write it into `folder`, in one step, if anything but the time is new."""
         files = {
             path: {key: value for key, value in asdict(file).items() if key != "path" and value is not None}
             | ({"mtime_ns": self.verified[path]} if path in self.verified else {})
             for path, file in sorted(self.files.items())
         }
         own = {key: getattr(self, key) for key in ("repo_id", "repo_type", "revision", "commit", "host")}
-        content = own | {"time": utc_now(), "selections": self.selections, "files": files, "unpacked": self.unpacked}
-        write_json(folder / RECORD, content)
+        content = own | {"time": self.time, "selections": self.selections, "files": files, "unpacked": self.unpacked}
+        if not (folder / RECORD).is_file() or read_json(folder / RECORD) != content:
+            self.time = content["time"] = utc_now()
+            write_json(folder / RECORD, content)
 
 
 def read_record(folder: Path) -> Record | None:

@@ -44,14 +44,10 @@ _MOST_FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
-class DownloadOptions:
-    """The knobs that every download has."""
+class FetchOptions:
+    """The knobs of whatever asks the Hub for files."""
 
-    revision: str | None = knob(
-        None, "branch, tag or commit (default: the commit recorded in the folder, else the newest)"
-    )
     mirror: bool = knob(False, "ask hf-mirror.com, which others run; without Xet and without your token")
-    verify: bool = knob(False, "hash again what was found right before", flags=("--verify_again",))
     workers: int = knob(4, "files fetched at once; more meet the Hub's rate limit sooner", check="> 0")
     tries: int = knob(6, "tries of a file before it counts as failed", check="> 0")
     first_pause_s: float = knob(1.0, "seconds before the second try; doubles with each", check="> 0")
@@ -59,6 +55,16 @@ class DownloadOptions:
 
     def patience(self) -> Patience:
         return Patience(self.tries, self.first_pause_s, self.longest_wait_s)
+
+
+@dataclass(frozen=True)
+class DownloadOptions(FetchOptions):
+    """The knobs that every download has."""
+
+    revision: str | None = knob(
+        None, "branch, tag or commit (default: the commit recorded in the folder, else the newest)"
+    )
+    verify: bool = knob(False, "hash again what was found right before")
 
 
 @dataclass
@@ -107,8 +113,7 @@ def download(
             _check_space(missing, folder, besides(missing))
             record.write(folder)
             fetch_files(missing, folder, record, options, outcome)
-        if missing or present or not (folder / RECORD).is_file():
-            record.write(folder)
+        record.write(folder)
         if outcome.failed:
             for path, reason in outcome.failed.items():
                 say(f"failed: {path}: {reason}")
@@ -239,7 +244,7 @@ def _there_of(file: RemoteFile, folder: Path) -> int:
 
 
 def fetch_files(
-    files: Sequence[RemoteFile], folder: Path, record: Record, options: DownloadOptions, outcome: Outcome
+    files: Sequence[RemoteFile], folder: Path, record: Record, options: FetchOptions, outcome: Outcome
 ) -> None:
     """Fetch files with a few workers; the record is written now and then. UserError stops all."""
     patience = options.patience()

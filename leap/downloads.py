@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import UserError
+from leap.files import locked
 from leap.hub_access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
 
 STAGING = ".leap_download"
@@ -270,6 +271,8 @@ def _transfer(
     counted.settle(there)
     url = hf_hub_url(repo_id, file.path, repo_type=repo_type, revision=revision)
     with open(part, "ab") as content:
+        if not locked(content):
+            raise TryAgain("another process is fetching it")
         http_get(
             url,
             content,

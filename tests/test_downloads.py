@@ -1,31 +1,26 @@
 """Downloads: the real client of the Hub against a server on the loopback that misbehaves, is refused, is killed."""
 
-import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
-from leap.demo.build import build_benchmark
 from leap.downloads import RECORD, STAGING, RemoteFile, refuse_unsafe
 from leap.hub_access import Patience, Wait
 from leap.model_files import model_selection, step_folders
-from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS
-from tests.conftest import REPOSITORY, Done, assert_one_line_error, run_script
-from tests.hub_download_server import SIGNATURE, Hub, Trouble, serving
+from tests.conftest import REPOSITORY, Done, assert_one_line_error
+from tests.downloading import TOKEN, fetch, holds, start, wait_for
+from tests.hub_download_server import Hub, Trouble, serving
 
 BASE = "Qwen/Qwen3-VL-2B-Instruct"
-TOKEN = "hf_secret_of_the_user"
-MODEL, BENCHMARK = "download/download_model.py", "download/download_vlabench_with_retry.py"
-DATASET, VERIFY = "download/download_dataset.py", "utils/verify_dataset.py"
+MODEL = "download/download_model.py"
 WEIGHTS = random.Random(0).randbytes(400_000)
 FILES = {
     ".gitattributes": b"*.safetensors filter=lfs\n",
@@ -49,36 +44,6 @@ def space(tmp_path, monkeypatch) -> Path:
     root = tmp_path / "work space"
     monkeypatch.setenv("LEAP_WORKSPACE", str(root))
     return root
-
-
-def start(hub: Hub, script: str, *arguments: str | Path, token: str | None = TOKEN, **more: str) -> subprocess.Popen:
-    """Start a script with the real client, which reads its address when it is imported: in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "ALL"))}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + "/home", "NO_PROXY": "127.0.0.1"}
-    if token:
-        environment["HF_TOKEN"] = token
-    command = [sys.executable, REPOSITORY / "scripts" / script, *arguments]
-    if "--first_pause_s" not in arguments:
-        command += ["--first_pause_s", "0.02"]
-    return subprocess.Popen(
-        list(map(str, command)), env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def fetch(hub: Hub, script: str, *arguments: str | Path, **options) -> Done:
-    process = start(hub, script, *arguments, **options)
-    out, err = process.communicate(timeout=100)
-    assert SIGNATURE not in out + err
-    assert TOKEN not in out + err
-    return Done(process.returncode, out, err)
-
-
-def holds(folder: Path, files: dict[str, bytes]) -> None:
-    """The folder holds just these files and the record, whole."""
-    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
-    assert found == {*files, RECORD}
-    for path, content in files.items():
-        assert (folder / path).read_bytes() == content, path
 
 
 def test_a_model_arrives_verified_with_its_size_said_first_and_the_next_command_last(hub, space):
@@ -278,6 +243,19 @@ def test_offline_and_two_hosts_are_said_in_one_line(hub, space):
     assert not hub.requests
 
 
+def test_the_mirror_is_chosen_on_request_and_says_what_it_lacks():
+    code = (
+        "import os; from leap.hub_access import choose_host; choose_host(True); from huggingface_hub import constants\n"
+        "print(constants.ENDPOINT, constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    said, chosen = done.stdout.splitlines()
+    assert "hf-mirror.com" in said
+    assert "no Xet data" in said
+    assert chosen == "https://hf-mirror.com True True"
+
+
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub, space):
     hub.add("model", BASE, FILES)
     assert fetch(hub, MODEL).returncode == 0  # the storage answers 403 to a request with a token
@@ -377,13 +355,6 @@ def test_two_downloads_into_one_folder_do_not_meet(hub, space):
     holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED)
 
 
-def wait_for(condition, seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
-
-
 def fetch_changed(hub: Hub, code: str) -> Done:
     """Fetch the model in a process in which `code` was run first: for a disk that is not as ours."""
     script = str(REPOSITORY / "scripts" / MODEL)
@@ -445,159 +416,3 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(hub, space):
     for path in whole - {RECORD}:
         assert hub.fetched(path) == 0, path
     assert len(whole) > 5, "some progress was made between the kills"
-
-
-@pytest.fixture
-def benchmark(hub, tmp_path) -> dict[str, bytes]:
-    """A benchmark on the Hub (2 examples a task) under another name than VLABench's; its files."""
-    build_benchmark(tmp_path / "made", 2, seed=0)
-    files = {p.relative_to(tmp_path / "made").as_posix(): p.read_bytes() for p in (tmp_path / "made").rglob("*.*")}
-    hub.add("dataset", "me/bench", files | {"README.md": b"a card"})
-    return files
-
-
-def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
-    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial", "PhysicsLaw")
-    assert done.returncode == 0, done.stdout + done.stderr
-    some = {path: content for path, content in benchmark.items() if path.startswith(("Spatial/", "PhysicsLaw/"))}
-    holds(space / "dataset/vlm_evaluation_v1.0", some)
-    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py" in done.stdout
-    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench")
-    assert done.returncode == 0, done.stdout
-    holds(space / "dataset/vlm_evaluation_v1.0", benchmark)
-    assert all(hub.fetched(path) <= 2 for path in some), "what was there is not fetched again"
-    done = run_script("evaluation/run_vlm_evaluation.py", "--planner", "constant", "--dimension", "all")
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_exit_status_tells_that_examples_are_missing(hub, space, benchmark):
-    hub.add("dataset", "VLABench/vlm_evaluation_v1.0", benchmark)
-    done = fetch(hub, BENCHMARK, "--dimension", "Complex")
-    assert done.returncode == 1
-    assert "cook_dishes: has 2 examples, 100 expected" in done.stdout
-    assert "mend with: python scripts/utils/verify_dataset.py --fix" in done.stdout
-
-
-def test_the_table_of_vlabench_is_the_published_one():
-    assert [len(tasks) for tasks in TASKS.values()] == [9, 8, 9, 8, 6, 5]
-    assert sum(map(len, TASKS.values())) * EXAMPLES_A_TASK == 4500
-    assert len({task for tasks in TASKS.values() for task in tasks}) == 45
-
-
-def test_a_benchmark_of_ones_own_is_sound_and_for_machines_there_is_json(demo, tmp_path):
-    folder = demo / "dataset/vlm_evaluation_v1.0"
-    done = run_script(VERIFY, "--data_path", folder)
-    assert done.returncode == 0, done.stdout
-    assert "counts are not compared" in done.stdout
-    done = run_script(VERIFY, "--data_path", folder, "--json", "-")
-    found = json.loads(done.stdout)
-    assert found["sound"]
-    assert (found["tasks"], found["examples"]) == (14, 28)
-    done = run_script(VERIFY, "--data_path", folder, "--expected", "vlabench", "--json", tmp_path / "found.json")
-    assert done.returncode == 1
-    assert "M&T                  4/9         8/900" in done.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert not found["sound"]
-    defects = {Path(d["path"]).name: d["reason"] for part in found["dimensions"] for d in part["defects"]}
-    assert defects["thermal_expansion_qa"] == "has 0 examples, 100 expected"
-
-
-def damage(folder: Path) -> None:
-    """A picture cut off, an instruction of the right length that says something else, a file and an example missing."""
-    first, second = sorted(folder.glob("Spatial/*/example*"))[:2]
-    picture = first / "input/input.png"
-    picture.write_bytes(picture.read_bytes()[:100])
-    text = first / "input/instruction.txt"
-    text.write_bytes(text.read_bytes()[:-1] + b"!")
-    (second / "output/operation_sequence.json").unlink()
-    example = sorted(folder.glob("Complex/*/example*"))[0]
-    for path in sorted(example.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    example.rmdir()
-
-
-def test_what_is_broken_or_missing_is_fetched_again_from_the_recorded_commit(hub, space, benchmark):
-    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench").returncode == 0
-    folder = space / "dataset/vlm_evaluation_v1.0"
-    changed = dict.fromkeys(benchmark, b"changed since")
-    hub.repos["dataset", "me/bench"].commit(changed)
-    damage(folder)
-    done = run_script(VERIFY, "--data_path", folder)
-    assert done.returncode == 1
-    assert "7 defects" in done.stdout
-    assert "instruction.txt" not in done.stdout.replace("Complex", "").partition("Spatial")[0]
-    assert "8 defects" in run_script(VERIFY, "--data_path", folder, "--hash").stdout
-    hub.requests.clear()
-    # While the Hub sends something wrong, the broken file stays.
-    broken = {p: p.read_bytes() for p in folder.rglob("*.png")}
-    hub.troubles += [Trouble("input.png", corrupt=True, turns=99)]
-    done = fetch(hub, VERIFY, "--fix", "--hash")
-    assert done.returncode == 1
-    assert all(path.read_bytes() == content for path, content in broken.items())
-    hub.troubles.clear()
-    done = fetch(hub, VERIFY, "--fix", "--hash")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "no defects"
-    holds(folder, benchmark)
-    assert len({request for request in hub.requests if "/resolve/" in request}) == 8
-
-
-def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, benchmark):
-    path = next(path for path in benchmark if path.endswith("operation_sequence.json"))
-    hub.add("dataset", "me/bench", benchmark | {path: b"{torn"})
-    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench").returncode == 1
-    done = fetch(hub, VERIFY, "--fix")
-    assert done.returncode == 1
-    assert f"{path} is as the Hub has it" in done.stdout
-
-
-def test_mending_without_a_record_says_how_to_get_one(demo, tmp_path):
-    build_benchmark(tmp_path / "bench", 1, seed=0)
-    next((tmp_path / "bench").rglob("input.png")).unlink()
-    assert_one_line_error(
-        run_script(VERIFY, "--fix", "--data_path", tmp_path / "bench"), RECORD, "download_vlabench_with_retry.py"
-    )
-
-
-def packed(members: dict[str, bytes]) -> bytes:
-    """A .tar.gz of regular files, whatever their names."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-ROWS = b'{"messages": [{"role": "user", "content": [{"type": "image", "image": "images/1-2.png"}]}]}\n'
-PICTURES = {"images/1-2.png": b"one", "./images/3-44.jpg": b"two"}
-OTHERS = {"images/1-2.txt": b"no", "images/../../5-6.png": b"no"}
-
-
-def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
-    files = {"train_1.jsonl": ROWS, "images.tar.gz": packed(PICTURES | OTHERS)}
-    hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
-    done = fetch(hub, DATASET)
-    assert done.returncode == 0, done.stdout + done.stderr
-    here = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
-    holds(space / "data", here)
-    assert "2 members that are no pictures were left out" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
-    hub.requests.clear()
-    done = fetch(hub, DATASET)
-    assert done.returncode == 0
-    assert "unpacking" not in done.stdout
-    assert not hub.requests
-    # A picture that went away comes back.
-    (space / "data/images/1-2.png").unlink()
-    assert fetch(hub, DATASET, "--keep_archive").returncode == 0
-    holds(space / "data", here | {"images.tar.gz": files["images.tar.gz"]})
-
-
-def test_an_archive_that_is_damaged_on_the_hub_unpacks_nothing(hub, space):
-    archive = bytearray(packed(PICTURES))
-    archive[-6] ^= 1  # in the checksum
-    hub.add("dataset", "EvanSirius/leap-agibot-processed", {"a.jsonl": ROWS, "images.tar.gz": bytes(archive)})
-    assert_one_line_error(fetch(hub, DATASET), "images.tar.gz", "nothing was unpacked")
-    assert not (space / "data/images").exists()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from configs.errors import UserError
 from leap.download_record import read_record
-from leap.download_run import DownloadOptions, Outcome, claimed, fetch_files
+from leap.download_run import FetchOptions, Outcome, claimed, fetch_files
 from leap.downloads import RECORD, content_problem
 from leap.progress import say
 from leap.vlabench.verify import Verification
 
 
-def fix(found: Verification, options: DownloadOptions) -> Outcome:
+def fix(found: Verification, options: FetchOptions) -> Outcome:
     """Fetch the files behind the defects that differ from the Hub's; the others are as broken there, and are named.
 
     UserError if the folder has no record of its download.

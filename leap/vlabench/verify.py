@@ -19,6 +19,7 @@ from leap.vlabench.examples import Example, example_problems, find_examples
 
 BENCHMARK_ID = "VLABench/vlm_evaluation_v1.0"
 EXAMPLES_A_TASK = 100
+_MOST_LINES = 200  # of defects in the table
 _M_AND_T = (
     *("add_condiment", "insert_flower", "select_billiards", "select_book", "select_chemistry_tube"),
     *("select_drink", "select_fruit", "select_poker", "select_toy"),
@@ -193,13 +194,15 @@ def _compare_counts(folder: Path, checked: Checked, examples: Sequence[Example])
 
 
 def verification_table(found: Verification) -> str:
-    """Counts by dimension, each defect with its path, and what was compared."""
+    """Counts by dimension, the first 200 defects with their paths, and what was compared."""
     lines = [f"{'dimension':14}{'tasks':>10}{'examples':>14}{'defects':>9}"]
     for checked in found.dimensions:
         tasks = _of(checked.tasks, checked.expected_tasks)
         examples = _of(checked.examples, checked.expected_examples)
         lines.append(f"{checked.dimension:14}{tasks:>10}{examples:>14}{len(checked.defects):>9}")
-    lines += [f"{defect.path}: {defect.reason}" for defect in found.defects]
+    lines += [f"{defect.path}: {defect.reason}" for defect in found.defects[:_MOST_LINES]]
+    if len(found.defects) > _MOST_LINES:
+        lines.append(f"and {len(found.defects) - _MOST_LINES:,} more; verify_dataset.py --json FILE has them all")
     if found.expected == "none":
         lines.append("counts are not compared with VLABench's; --expected vlabench does that")
     if found.commit:

@@ -6,10 +6,10 @@
     python scripts/utils/verify_dataset.py --fix
     python scripts/utils/verify_dataset.py --json -
 
-Prints a table by dimension and each defect with its path. Exit status 1 if there is any defect. --fix fetches what is
-missing or broken again, from the commit that the download recorded; a broken file goes only when its successor is
-verified. Where the folder is a download of VLABench's data set, or with --expected vlabench, the six dimensions must
-hold their 45 tasks with 100 examples each.
+Prints a table by dimension and the defects with their paths; exit status 1 if there is any. --fix fetches again what is
+missing or broken, from the commit that the download recorded; a broken file goes only when its successor is verified.
+Where the folder is a download of VLABench's data set, or with --expected vlabench, the six dimensions must hold their
+45 tasks with 100 examples each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
-from leap.download_run import DownloadOptions
+from leap.download_run import FetchOptions
 from leap.files import write_json
 from leap.hub_access import choose_host
 from leap.vlabench.fix import fix
@@ -28,7 +28,7 @@ from leap.vlabench.verify import verification_table, verify
 
 
 @dataclass(frozen=True)
-class Options(DownloadOptions):
+class Options(FetchOptions):
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
     dimension: list[str] = knob(["all"], "dimensions to check, or all")
     expected: str = knob("auto", "which tasks and counts there must be", choices=("auto", "vlabench", "none"))
