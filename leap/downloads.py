@@ -295,6 +295,8 @@ def _silent_bar(counted: _Counted) -> type:
     class Bar(tqdm):
         """Shows nothing; the library tells it how many bytes came."""
 
+        monitor_interval = 0  # else each such class starts a thread of its own, for good
+
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(disable=True)
 

@@ -176,6 +176,14 @@ def test_a_large_file_that_xet_does_not_bring_comes_by_plain_http(hub, space):
     holds(space / "again", WANTED | {"model.safetensors": weights})
 
 
+def test_the_number_of_threads_does_not_grow_with_the_files(hub, space):
+    hub.add("model", BASE, {f"{i}.safetensors": b"%d" % i for i in range(60)})
+    code = "import atexit, threading\natexit.register(lambda: print(threading.active_count(), 'threads'))\n"
+    done = fetch_changed(hub, code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1].removesuffix(" threads")) <= 6
+
+
 def test_content_that_stays_wrong_is_reported_and_never_put_in_place(hub, space):
     hub.add("model", BASE, FILES)
     hub.troubles += [Trouble("/storage/", corrupt=True, turns=99)]
