@@ -1,60 +1,61 @@
 #!/usr/bin/env python3
-"""Check a benchmark folder: every file there, pictures decode, ground truth can be scored.
+"""Check a benchmark folder: every file there, pictures decode, ground truth can be scored, counts as in VLABench.
 
     python scripts/utils/verify_dataset.py
     python scripts/utils/verify_dataset.py --data_path dataset/vlm_evaluation_v1.0 --dimension Spatial
+    python scripts/utils/verify_dataset.py --fix
+    python scripts/utils/verify_dataset.py --json -
 
-Prints a table by dimension and each defect with its path. Exit status 1 if there is any defect.
+Prints a table by dimension and the defects with their paths; exit status 1 if there is any. --fix fetches again what is
+missing or broken, from the commit that the download recorded; a broken file goes only when its successor is verified.
+Where the folder is a download of VLABench's data set, or with --expected vlabench, the six dimensions must hold their
+45 tasks with 100 examples each.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
-from leap.progress import Progress
-from leap.vlabench.examples import example_problems, find_examples
+from leap.download_run import FetchOptions
+from leap.files import write_json
+from leap.hub_access import choose_host
+from leap.vlabench.fix import fix
+from leap.vlabench.verify import verification_table, verify
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(FetchOptions):
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
     dimension: list[str] = knob(["all"], "dimensions to check, or all")
-    workers: int = knob(4, "threads that read and decode", check="> 0")
+    expected: str = knob("auto", "which tasks and counts there must be", choices=("auto", "vlabench", "none"))
+    hash: bool = knob(False, "also compare every file with the hash that its download recorded")
+    fix: bool = knob(False, "fetch what is missing or broken again")
+    json: str | None = knob(None, "also write what was found to this JSON file; - prints it, and nothing else")
 
 
 def main() -> int:
     options = parse_knobs(Options, None, __doc__)
     dimensions = dimensions_named(options.dimension)
     WorkspaceConfig.from_environment().require(options.data_path, "benchmark")
-    defects: list[tuple[Path, str]] = []
-    rows = []
-    for dimension in dimensions:
-        if not (options.data_path / dimension).is_dir():
-            defects.append((options.data_path / dimension, "is missing"))
-            rows.append((dimension, 0, 0, 0))
-            continue
-        examples = find_examples(options.data_path, [dimension], allow_empty=True).get(dimension, [])
-        if not examples:
-            defects.append((options.data_path / dimension, "holds no example"))
-        found: list[tuple[Path, str]] = []
-        with ThreadPoolExecutor(options.workers) as pool, Progress(dimension, len(examples), "example") as progress:
-            for problems in pool.map(example_problems, examples):
-                found += problems
-                progress.advance()
-        defects += found
-        rows.append((dimension, len({e.task for e in examples}), len(examples), len(found)))
-
-    print(f"{'dimension':14}{'tasks':>7}{'examples':>10}{'defects':>9}")
-    for dimension, tasks, count, bad in rows:
-        print(f"{dimension:14}{tasks:>7}{count:>10}{bad:>9}")
-    for path, reason in defects:
-        print(f"{path}: {reason}")
-    print(f"{len(defects)} defects" if defects else "no defects")
-    return 1 if defects else 0
+    quiet = options.json == "-"
+    found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
+    if options.fix and found.defects:
+        if not quiet:
+            print(verification_table(found))
+        choose_host(options.mirror)
+        fix(found, options)
+        found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
+    if not quiet:
+        print(verification_table(found))
+    if quiet:
+        print(json.dumps(found.as_json(), indent=2))
+    elif options.json:
+        write_json(Path(options.json), found.as_json())
+    return 1 if found.defects else 0
 
 
 if __name__ == "__main__":

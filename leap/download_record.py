@@ -1,0 +1,140 @@
+"""The record of a download: leap_download.json beside the files.
+
+    {"repo_id": "VLABench/vlm_evaluation_v1.0", "repo_type": "dataset", "revision": "main", "commit": "<40 hex digits>",
+     "host": "huggingface.co", "time": "...", "selections": ["M&T/*"],
+     "files": {"M&T/...": {"size": 123, "sha256": "..." or "git_sha1": "...", "mtime_ns": ...}},
+     "unpacked": {"images.tar.gz": {"sha256": "...", "files": 168042}}}
+
+`commit` is what a later run and `--fix` fetch again. `selections` are the choices whose files are all in `files`.
+`mtime_ns` is the time of change that a file had when its hash was right; without it the hash was not checked yet.
+`unpacked` are archives that did their work and need not be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from configs.errors import UserError
+from leap.downloads import RECORD, Listing, RemoteFile, content_problem, matches, place_of, refuse_unsafe
+from leap.files import read_json, write_json
+from leap.provenance import utc_now
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a repository: those that match one of `patterns` (none: all), less those that match `skip`."""
+
+    patterns: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return " ".join(self.patterns or ("*",)) + "".join(f" !{pattern}" for pattern in self.skip)
+
+    def takes(self, path: str) -> bool:
+        """Whether the file is one of them; `skip` is compared with the path and with the name alone."""
+        name = path.rpartition("/")[2]
+        skipped = self.skip and (matches(path, self.skip) or matches(name, self.skip))
+        return matches(path, self.patterns) and not skipped
+
+
+@dataclass
+class Record:
+    """What was fetched into a folder, from where; `verified` are the times of change (ns) of files whose hash was
+    right then."""
+
+    repo_id: str
+    repo_type: str
+    revision: str
+    commit: str
+    host: str
+    time: str = ""
+    selections: list[str] = field(default_factory=list)
+    files: dict[str, RemoteFile] = field(default_factory=dict)
+    verified: dict[str, int] = field(default_factory=dict)
+    unpacked: dict[str, dict] = field(default_factory=dict)
+
+    def listing(self, selection: Selection) -> Listing:
+        """The recorded files of a selection."""
+        return Listing(self.commit, [file for path, file in sorted(self.files.items()) if selection.takes(path)])
+
+    def selection_again(self, choose: Callable[[list[str]], Selection]) -> Selection | None:
+        """What `choose` takes of the recorded paths, if just that was selected before; else None."""
+        try:
+            selection = choose(list(self.files))
+        except UserError:
+            return None
+        return selection if selection.key in self.selections else None
+
+    def include(self, selection: Selection, files: Iterable[RemoteFile]) -> None:
+        """Note that these are the files of a selection; of a file that changed, nothing is known to be right."""
+        for file in files:
+            if self.files.get(file.path) != file:
+                self.verified.pop(file.path, None)
+            self.files[file.path] = file
+        if selection.key not in self.selections:
+            self.selections.append(selection.key)
+
+    def go_on_from(self, old: Record, listing: Listing) -> None:
+        """Start as the record of another commit: files that are the same there stay known to be right."""
+        self.files = {file.path: file for file in listing.files}
+        self.verified = {path: at for path, at in old.verified.items() if self.files.get(path) == old.files[path]}
+        self.unpacked = dict(old.unpacked)
+
+    def note_right(self, file: RemoteFile, folder: Path) -> None:
+        self.verified[file.path] = (folder / file.path).stat().st_mtime_ns
+
+    def write(self, folder: Path) -> None:
+        """Write it into `folder`, in one step, if anything but the time is new."""
+        files = {
+            path: {key: value for key, value in asdict(file).items() if key != "path" and value is not None}
+            | ({"mtime_ns": self.verified[path]} if path in self.verified else {})
+            for path, file in sorted(self.files.items())
+        }
+        own = {key: getattr(self, key) for key in ("repo_id", "repo_type", "revision", "commit", "host")}
+        content = own | {"time": self.time, "selections": self.selections, "files": files, "unpacked": self.unpacked}
+        if not (folder / RECORD).is_file() or read_json(folder / RECORD) != content:
+            self.time = content["time"] = utc_now()
+            write_json(folder / RECORD, content)
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in `folder`, or None if there is none. UserError if it is damaged."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    try:
+        entries = content["files"].items()
+        record = Record(
+            **{key: content[key] for key in ("repo_id", "repo_type", "revision", "commit", "host", "time")},
+            selections=list(content["selections"]),
+            files={
+                name: RemoteFile(name, entry["size"], entry.get("sha256"), entry.get("git_sha1"))
+                for name, entry in entries
+            },
+            verified={name: entry["mtime_ns"] for name, entry in entries if "mtime_ns" in entry},
+            unpacked=dict(content["unpacked"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no record of a download ({error!r}). Delete it; files that are right stay"
+        ) from error
+    refuse_unsafe(record.files.values(), str(path))
+    return record
+
+
+def state_of(file: RemoteFile, folder: Path, record: Record | None, hash_again: bool) -> str | None:
+    """Why a file has to be fetched, or None if it is there: by size and, where its hash was right before, by its time
+    of change; else by its hash."""
+    path = place_of(file, folder)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "is missing"
+    known = record is not None and record.files.get(file.path) == file
+    if known and not hash_again and found.st_size == file.size and record.verified.get(file.path) == found.st_mtime_ns:
+        return None
+    return content_problem(path, file)

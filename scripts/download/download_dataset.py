@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Fetch LEAP's planning rows EvanSirius/leap-agibot-processed into data/, and unpack their pictures into data/images/.
+
+    python scripts/download/download_dataset.py
+    python scripts/download/download_dataset.py --keep_archive
+    python scripts/download/download_dataset.py --mirror
+
+Every file is verified, and the archive's pictures appear only when all of it proved intact; then the archive is deleted
+unless it is to be kept. The same command goes on with an interrupted download; when all is done it does nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from leap.cli import knob, parse_knobs, run
+from leap.download_record import Selection
+from leap.download_run import DownloadOptions, download
+from leap.hub import checked_repo_id
+from leap.hub_access import choose_host
+from leap.picture_archives import forget_lost_pictures, is_picture_archive, unpack_pictures
+
+
+@dataclass(frozen=True)
+class Options(DownloadOptions):
+    repo_id: str = knob("EvanSirius/leap-agibot-processed", "data set on the Hub, owner/name")
+    local_dir: Path = knob(Path("data"), "folder for the files", flags=("--local-dir",))
+    keep_archive: bool = knob(False, "keep the archive of pictures after unpacking")
+
+
+def main() -> int:
+    options = parse_knobs(Options, None, __doc__)
+    choose_host(options.mirror)
+    folder = options.local_dir
+    forget_lost_pictures(folder)
+    outcome = download(
+        checked_repo_id(options.repo_id),
+        "dataset",
+        folder,
+        Selection(),
+        options,
+        # Pictures do not shrink in an archive, so unpacked they take about as much again.
+        besides=lambda missing: sum(file.size for file in missing if is_picture_archive(file.path)),
+    )
+    if outcome.failed:
+        return 1
+    unpack_pictures(folder, options.keep_archive)
+    rows = sorted(folder.glob("*train*.jsonl"))
+    chosen = f" --train_file {shlex.quote(str(rows[0]))}" if rows else ""
+    print(f"next: python scripts/training/validate_data.py{chosen}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

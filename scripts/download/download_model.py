@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Fetch a model from the Hub into models/, every file verified; `bash scripts/download/download_model.sh` finds Python.
+
+    python scripts/download/download_model.py
+    python scripts/download/download_model.py EvanSirius/leap-ckpts --step 5000
+    python scripts/download/download_model.py me/my-adapter --revision v1.0 --local_dir models/my-adapter
+
+The repository may come first, without its flag. Says how many files and bytes and checks the disk before it begins; the
+same command goes on with an interrupted download, at the same commit. The host is huggingface.co, HF_ENDPOINT or, with
+--mirror, hf-mirror.com; a token is that of `hf auth login` or HF_TOKEN. Pickles and the state of training runs are left
+out unless --all_files is given. A step's files keep their folder: models/leap-ckpts/checkpoint-5000.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import WorkspaceConfig
+from leap.cli import knob, parse_knobs, run
+from leap.download_record import Selection, read_record
+from leap.download_run import DownloadOptions, Outcome, download
+from leap.downloads import Listing, list_files
+from leap.hub import checked_repo_id
+from leap.hub_access import choose_host, host
+from leap.model_files import model_selection
+from leap.progress import say
+
+
+@dataclass(frozen=True)
+class Options(DownloadOptions):
+    repo_id: str = knob("Qwen/Qwen3-VL-2B-Instruct", "model on the Hub, owner/name; the flag may be left out")
+    step: int | None = knob(None, "the checkpoint of this training step only", check=">= 0")
+    local_dir: Path | None = knob(None, "folder for the files (default: models/NAME)", flags=("--local-dir",))
+    all_files: bool = knob(False, "also pickles, state of training runs and weights of other frameworks")
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    options = parse_knobs(Options, ["--repo_id", *words] if words and words[0][:1] != "-" else words, __doc__)
+    choose_host(options.mirror)
+    workspace = WorkspaceConfig.from_environment()
+    repo_id = checked_repo_id(options.repo_id)
+    folder = options.local_dir or workspace.models / repo_id.partition("/")[2]
+    selection, listing = choose(options, folder)
+    outcome = download(repo_id, "model", folder, selection, options, listing)
+    if outcome.failed:
+        return 1
+    for command in next_commands(outcome, selection, workspace):
+        print(f"next: {command}")
+    return 0
+
+
+def choose(options: Options, folder: Path) -> tuple[Selection, Listing | None]:
+    """What to fetch: by the record if that was fetched before, else by the repository's list."""
+    known = read_record(folder)
+    pinned = known is not None and known.repo_id == options.repo_id and options.revision in (None, known.commit)
+    if pinned:
+        selection = known.selection_again(lambda paths: wanted(paths, options))
+        if selection is not None:
+            return selection, None
+    say(f"asking {host()} for the list of model {options.repo_id}")
+    revision = known.commit if pinned else options.revision
+    listing = list_files(options.repo_id, "model", revision, patience=options.patience())
+    return wanted([file.path for file in listing.files], options), listing
+
+
+def wanted(paths: list[str], options: Options) -> Selection:
+    return model_selection(paths, options.repo_id, options.step, options.all_files)
+
+
+def next_commands(outcome: Outcome, selection: Selection, workspace: WorkspaceConfig) -> list[str]:
+    """What one does with this model."""
+    evaluate = "python scripts/evaluation/run_vlm_evaluation.py"
+    if outcome.folder.resolve() == workspace.base_model.resolve():
+        return ["bash scripts/training/run-training.sh", f"{evaluate} --dimension all"]
+    folders = {folder.parent for folder in outcome.folder.rglob("*.safetensors")}
+    below = [f for f in sorted(folders) if selection.takes((f / "x").relative_to(outcome.folder).as_posix())]
+    return [f"{evaluate} --checkpoint {shlex.quote(str(folder))} --dimension all" for folder in below[:1]]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Fetch the benchmark VLABench/vlm_evaluation_v1.0 into dataset/, every file verified, then check the examples.
+
+    python scripts/download/download_vlabench_with_retry.py
+    python scripts/download/download_vlabench_with_retry.py --dimension Spatial PhysicsLaw
+    python scripts/download/download_vlabench_with_retry.py --mirror
+
+Waits out rate limits as the server says and retries lost connections, with bounds; the same command goes on with an
+interrupted download, at the same commit, without fetching finished files again. Exit status 1 if a file or an example
+is not as it should be. The 22,500 files need some 36,000 requests: a token (`hf auth login`) raises the Hub's limits.
+"""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.config import dimensions_named
+from leap.cli import knob, parse_knobs, run
+from leap.download_record import Selection
+from leap.download_run import DownloadOptions, download
+from leap.hub import checked_repo_id
+from leap.hub_access import choose_host
+from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
+
+
+@dataclass(frozen=True)
+class Options(DownloadOptions):
+    dimension: list[str] = knob(["all"], "dimensions to fetch, or all")
+    repo_id: str = knob(BENCHMARK_ID, "data set on the Hub, owner/name")
+    local_dir: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder for the files", flags=("--data_path",))
+
+
+def main() -> int:
+    options = parse_knobs(Options, None, __doc__)
+    choose_host(options.mirror)
+    dimensions = dimensions_named(options.dimension)
+    patterns = tuple(f"{glob.escape(dimension)}/*" for dimension in dimensions)
+    outcome = download(checked_repo_id(options.repo_id), "dataset", options.local_dir, Selection(patterns), options)
+    found = verify(options.local_dir, dimensions, workers=options.workers)
+    print(verification_table(found))
+    if outcome.failed or found.defects:
+        print("mend with: python scripts/utils/verify_dataset.py --fix")
+        return 1
+    print("next: python scripts/evaluation/run_vlm_evaluation.py --dimension all")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

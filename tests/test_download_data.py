@@ -1,0 +1,187 @@
+"""The benchmark and the planning rows from the Hub: fetched, checked, mended, unpacked."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from leap.demo.build import build_benchmark
+from leap.downloads import RECORD
+from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS
+from tests.conftest import assert_one_line_error, run_script
+from tests.downloading import fetch, holds
+from tests.hub_download_server import Trouble, serving
+
+BENCHMARK, DATASET = "download/download_vlabench_with_retry.py", "download/download_dataset.py"
+VERIFY = "utils/verify_dataset.py"
+
+
+@pytest.fixture
+def hub():
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch) -> Path:
+    root = tmp_path / "work space"
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    return root
+
+
+@pytest.fixture
+def benchmark(hub, tmp_path) -> dict[str, bytes]:
+    """A benchmark on the Hub (2 examples a task) under another name than VLABench's; its files."""
+    build_benchmark(tmp_path / "made", 2, seed=0)
+    files = {p.relative_to(tmp_path / "made").as_posix(): p.read_bytes() for p in (tmp_path / "made").rglob("*.*")}
+    hub.add("dataset", "me/bench", files | {"README.md": b"a card"})
+    return files
+
+
+def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
+    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial", "PhysicsLaw")
+    assert done.returncode == 0, done.stdout + done.stderr
+    some = {path: content for path, content in benchmark.items() if path.startswith(("Spatial/", "PhysicsLaw/"))}
+    holds(space / "dataset/vlm_evaluation_v1.0", some)
+    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py" in done.stdout
+    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench")
+    assert done.returncode == 0, done.stdout
+    holds(space / "dataset/vlm_evaluation_v1.0", benchmark)
+    assert all(hub.fetched(path) <= 2 for path in some), "what was there is not fetched again"
+    done = run_script("evaluation/run_vlm_evaluation.py", "--planner", "constant", "--dimension", "all")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_exit_status_tells_that_examples_are_missing(hub, space, benchmark):
+    hub.add("dataset", "VLABench/vlm_evaluation_v1.0", benchmark)
+    done = fetch(hub, BENCHMARK, "--dimension", "Complex")
+    assert done.returncode == 1
+    assert "cook_dishes: has 2 examples, 100 expected" in done.stdout
+    assert "mend with: python scripts/utils/verify_dataset.py --fix" in done.stdout
+
+
+def test_the_table_of_vlabench_is_the_published_one():
+    assert [len(tasks) for tasks in TASKS.values()] == [9, 8, 9, 8, 6, 5]
+    assert sum(map(len, TASKS.values())) * EXAMPLES_A_TASK == 4500
+    assert len({task for tasks in TASKS.values() for task in tasks}) == 45
+
+
+def test_a_benchmark_of_ones_own_is_sound_and_for_machines_there_is_json(demo, tmp_path):
+    folder = demo / "dataset/vlm_evaluation_v1.0"
+    done = run_script(VERIFY, "--data_path", folder)
+    assert done.returncode == 0, done.stdout
+    assert "counts are not compared" in done.stdout
+    done = run_script(VERIFY, "--data_path", folder, "--json", "-")
+    found = json.loads(done.stdout)
+    assert found["sound"]
+    assert (found["tasks"], found["examples"]) == (14, 28)
+    done = run_script(VERIFY, "--data_path", folder, "--expected", "vlabench", "--json", tmp_path / "found.json")
+    assert done.returncode == 1
+    assert "M&T                  4/9         8/900" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert not found["sound"]
+    defects = {Path(d["path"]).name: d["reason"] for part in found["dimensions"] for d in part["defects"]}
+    assert defects["thermal_expansion_qa"] == "has 0 examples, 100 expected"
+
+
+def damage(folder: Path) -> None:
+    """A picture cut off, an instruction of the right length that says something else, a file and an example missing."""
+    first, second = sorted(folder.glob("Spatial/*/example*"))[:2]
+    picture = first / "input/input.png"
+    picture.write_bytes(picture.read_bytes()[:100])
+    text = first / "input/instruction.txt"
+    text.write_bytes(text.read_bytes()[:-1] + b"!")
+    (second / "output/operation_sequence.json").unlink()
+    example = sorted(folder.glob("Complex/*/example*"))[0]
+    for path in sorted(example.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    example.rmdir()
+
+
+def test_what_is_broken_or_missing_is_fetched_again_from_the_recorded_commit(hub, space, benchmark):
+    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench").returncode == 0
+    folder = space / "dataset/vlm_evaluation_v1.0"
+    changed = dict.fromkeys(benchmark, b"changed since")
+    hub.repos["dataset", "me/bench"].commit(changed)
+    damage(folder)
+    done = run_script(VERIFY, "--data_path", folder)
+    assert done.returncode == 1
+    assert "7 defects" in done.stdout
+    assert "instruction.txt" not in done.stdout.replace("Complex", "").partition("Spatial")[0]
+    assert "8 defects" in run_script(VERIFY, "--data_path", folder, "--hash").stdout
+    hub.requests.clear()
+    # While the Hub sends something wrong, the broken file stays.
+    broken = {p: p.read_bytes() for p in folder.rglob("*.png")}
+    hub.troubles += [Trouble("input.png", corrupt=True, turns=99)]
+    done = fetch(hub, VERIFY, "--fix", "--hash")
+    assert done.returncode == 1
+    assert all(path.read_bytes() == content for path, content in broken.items())
+    hub.troubles.clear()
+    done = fetch(hub, VERIFY, "--fix", "--hash")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "no defects"
+    holds(folder, benchmark)
+    assert len({request for request in hub.requests if "/resolve/" in request}) == 8
+
+
+def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, benchmark):
+    path = next(path for path in benchmark if path.endswith("operation_sequence.json"))
+    hub.add("dataset", "me/bench", benchmark | {path: b"{torn"})
+    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench").returncode == 1
+    done = fetch(hub, VERIFY, "--fix")
+    assert done.returncode == 1
+    assert f"{path} is as the Hub has it" in done.stdout
+
+
+def test_mending_without_a_record_says_how_to_get_one(demo, tmp_path):
+    build_benchmark(tmp_path / "bench", 1, seed=0)
+    next((tmp_path / "bench").rglob("input.png")).unlink()
+    assert_one_line_error(
+        run_script(VERIFY, "--fix", "--data_path", tmp_path / "bench"), RECORD, "download_vlabench_with_retry.py"
+    )
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """A .tar.gz of regular files, whatever their names."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+ROWS = b'{"messages": [{"role": "user", "content": [{"type": "image", "image": "images/1-2.png"}]}]}\n'
+PICTURES = {"images/1-2.png": b"one", "./images/3-44.jpg": b"two"}
+OTHERS = {"images/1-2.txt": b"no", "images/../../5-6.png": b"no"}
+
+
+def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
+    files = {"train_1.jsonl": ROWS, "images.tar.gz": packed(PICTURES | OTHERS)}
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    here = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
+    holds(space / "data", here)
+    assert "2 members that are no pictures were left out" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
+    hub.requests.clear()
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0
+    assert "unpacking" not in done.stdout
+    assert not hub.requests
+    # A picture that went away comes back.
+    (space / "data/images/1-2.png").unlink()
+    assert fetch(hub, DATASET, "--keep_archive").returncode == 0
+    holds(space / "data", here | {"images.tar.gz": files["images.tar.gz"]})
+
+
+def test_an_archive_that_is_damaged_on_the_hub_unpacks_nothing(hub, space):
+    archive = bytearray(packed(PICTURES))
+    archive[-6] ^= 1  # in the checksum
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", {"a.jsonl": ROWS, "images.tar.gz": bytes(archive)})
+    assert_one_line_error(fetch(hub, DATASET), "images.tar.gz", "nothing was unpacked")
+    assert not (space / "data/images").exists()

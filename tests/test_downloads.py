@@ -1,0 +1,426 @@
+"""Downloads: the real client of the Hub against a server on the loopback that misbehaves, is refused, is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from leap.downloads import RECORD, STAGING, RemoteFile, refuse_unsafe
+from leap.hub_access import Patience, Wait
+from leap.model_files import model_selection, step_folders
+from tests.conftest import REPOSITORY, Done, assert_one_line_error
+from tests.downloading import TOKEN, fetch, holds, start, wait_for
+from tests.hub_download_server import Hub, Trouble, serving
+
+BASE = "Qwen/Qwen3-VL-2B-Instruct"
+MODEL = "download/download_model.py"
+WEIGHTS = random.Random(0).randbytes(400_000)
+FILES = {
+    ".gitattributes": b"*.safetensors filter=lfs\n",
+    "config.json": b'{"model_type": "qwen3_vl"}',
+    "model.safetensors": WEIGHTS,
+    "chat_template.json": b"{}",
+    "pytorch_model.bin": b"a pickle",
+    "optimizer.pt": b"momenta",
+}
+WANTED = {path: content for path, content in FILES.items() if not path.endswith((".bin", ".pt"))}
+
+
+@pytest.fixture
+def hub():
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch) -> Path:
+    root = tmp_path / "work space"
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    return root
+
+
+def test_a_model_arrives_verified_with_its_size_said_first_and_the_next_command_last(hub, space):
+    hub.add("model", BASE, FILES)
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    holds(folder, WANTED)
+    assert "4 files (400 kB)" in done.stdout
+    assert f"the disk of {folder} has" in done.stdout
+    assert done.stdout.splitlines()[-1] == "next: python scripts/evaluation/run_vlm_evaluation.py --dimension all"
+    record = json.loads((folder / RECORD).read_text())
+    assert record["commit"] == hub.repos["model", BASE].head
+    assert record["repo_id"] == BASE
+    assert set(record["files"]) == set(WANTED)
+    # One request for a small file, two for a large one, none for anything else.
+    assert len(hub.requests) == 2 + 3 + 2
+    assert not list(space.glob("home/*"))
+
+
+def test_a_second_run_asks_nothing_and_a_new_commit_only_on_request(hub, space):
+    repo = hub.add("model", BASE, FILES)
+    assert fetch(hub, MODEL).returncode == 0
+    first = repo.head
+    repo.commit(FILES | {"config.json": b'{"changed": 1}'})
+    hub.requests.clear()
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0
+    assert f"commit {first[:12]} as recorded" in done.stdout
+    assert not hub.requests
+    done = fetch(hub, MODEL, "--revision", "main")
+    assert done.returncode == 0
+    assert "to fetch: 1 files" in done.stdout
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED | {"config.json": b'{"changed": 1}'})
+    assert hub.fetched("model.safetensors") == 0
+
+
+def test_the_shell_command_takes_another_model_and_a_step_of_a_run(hub, space):
+    steps = {
+        f"full/checkpoint-{step}/{name}": f"{step}{name}".encode() * 10
+        for step in (200, 5000, 15000)
+        for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state_0.pth", "scheduler.pt")
+    }
+    hub.add("model", "EvanSirius/leap-ckpts", steps | {"README.md": b"steps"})
+    shell = REPOSITORY / "scripts/download/download_model.sh"
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(space / "home"), "PYTHON": sys.executable}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = ["bash", shell, "EvanSirius/leap-ckpts", "--step", "5000"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, cwd="/")
+    assert done.returncode == 0, done.stderr
+    folder = space / "models" / "leap-ckpts"
+    wanted = {f"full/checkpoint-5000/{name}" for name in ("model.safetensors", "config.json")}
+    holds(folder, {path: steps[path] for path in wanted})
+    assert f"--checkpoint '{folder}/full/checkpoint-5000' --dimension all" in done.stdout.splitlines()[-1]
+    hub.requests.clear()
+    assert fetch(hub, MODEL, "EvanSirius/leap-ckpts", "--step", "5000").returncode == 0
+    assert not hub.requests
+    done = fetch(hub, MODEL, "EvanSirius/leap-ckpts", "--step", "6000")
+    assert_one_line_error(done, "no folder of step 6000", "200, 5000, 15000")
+    assert_one_line_error(fetch(hub, MODEL, "EvanSirius/leap-ckpts"), "choose one with --step", "200, 5000, 15000")
+
+
+def test_weights_that_are_only_pickles_are_fetched_on_request_only(hub, space):
+    files = {"adapter_config.json": b"{}", "adapter_model.bin": b"a pickle"}
+    hub.add("model", "me/adapter", files)
+    assert_one_line_error(fetch(hub, MODEL, "me/adapter"), "adapter_model.bin", "--all_files")
+    assert not (space / "models").exists() or not list((space / "models").iterdir())
+    assert fetch(hub, MODEL, "me/adapter", "--all_files").returncode == 0
+    holds(space / "models" / "adapter", files)
+
+
+def test_the_folder_of_a_step_is_found_in_the_usual_spellings():
+    paths = ["checkpoint-5/model.safetensors", "run/step_0010/adapter_model.safetensors", "a/ckpt20/pytorch_model.bin"]
+    assert step_folders([*paths, "checkpoint-7/trainer_state.json", "2024/model.safetensors"]) == {
+        5: "checkpoint-5",
+        10: "run/step_0010",
+        20: "a/ckpt20",
+    }
+    selection = model_selection(["model.safetensors", *paths], "me/model", None, False)
+    assert [path for path in ["model.safetensors", *paths] if selection.takes(path)] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [
+        [Trouble("config.json", status=429, headers={"Retry-After": "1"})],
+        [Trouble("config.json", status=429, headers={"RateLimit": '"resolvers";r=0;t=1'})],
+        [Trouble("/revision/|/api/models/[^/]+/[^/]+$", status=429, headers={"Retry-After": "1"})],
+        [Trouble("/tree/", status=503), Trouble("config.json", status=500), Trouble("/storage/", status=502)],
+        [Trouble("/storage/", status=403)],
+        [Trouble("/storage/", cut=100_000, turns=2), Trouble("config.json", cut=5)],
+        [Trouble("config.json", corrupt=True), Trouble("/storage/", corrupt=True)],
+        [Trouble("/storage/", short=True), Trouble("config.json", short=True)],
+    ],
+    ids=["Retry-After", "RateLimit", "the list is limited", "5xx", "signature too old", "drops", "bytes", "length"],
+)
+def test_troubles_that_pass_are_waited_out_and_the_files_are_right(hub, space, troubles):
+    hub.add("model", BASE, FILES)
+    hub.troubles += troubles
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(trouble.turns == 0 for trouble in troubles)
+    assert done.stderr == ""
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED)
+    if any(trouble.status == 429 for trouble in troubles):
+        assert "too many requests; waiting 1 s as it asks" in done.stdout
+
+
+def test_a_dropped_connection_is_gone_on_with_at_its_byte(hub, space):
+    size = 10 * len(WEIGHTS)
+    hub.add("model", BASE, FILES | {"model.safetensors": WEIGHTS * 10})
+    hub.troubles += [Trouble("/storage/", cut=3_500_000)]
+    assert fetch(hub, MODEL).returncode == 0
+    # A lost connection takes the last block along; what came before is not sent again.
+    assert size <= hub.sent["model.safetensors"] <= size + (1 << 20)
+
+
+def test_a_large_file_that_xet_does_not_bring_comes_by_plain_http(hub, space):
+    weights = random.Random(1).randbytes(33 << 20)
+    hub.add("model", BASE, FILES | {"model.safetensors": weights}).xet = True
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not by Xet" in done.stdout
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED | {"model.safetensors": weights})
+    hub.repos["model", BASE].xet = False
+    hub.requests.clear()
+    assert fetch(hub, MODEL, "--local_dir", space / "again").returncode == 0
+    assert any(request.startswith("HEAD") for request in hub.requests), "the library's own way"
+    holds(space / "again", WANTED | {"model.safetensors": weights})
+
+
+def test_the_number_of_threads_does_not_grow_with_the_files(hub, space):
+    hub.add("model", BASE, {f"{i}.safetensors": b"%d" % i for i in range(60)})
+    code = "import atexit, threading\natexit.register(lambda: print(threading.active_count(), 'threads'))\n"
+    done = fetch_changed(hub, code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1].removesuffix(" threads")) <= 6
+
+
+def test_content_that_stays_wrong_is_reported_and_never_put_in_place(hub, space):
+    hub.add("model", BASE, FILES)
+    hub.troubles += [Trouble("/storage/", corrupt=True, turns=99)]
+    done = fetch(hub, MODEL)
+    assert done.returncode == 1, done.stdout
+    assert "failed: model.safetensors: what 127.0.0.1" in done.stdout
+    assert "1 of 4 files are not there" in done.stdout
+    assert "next:" not in done.stdout
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    assert hub.fetched("model.safetensors") == 2 * 3
+    assert (folder / "config.json").is_file()
+    assert not (folder / "model.safetensors").exists()
+    hub.troubles.clear()
+    assert fetch(hub, MODEL).returncode == 0
+    holds(folder, WANTED)
+
+
+def test_a_server_that_is_down_ends_within_bounds(hub, space):
+    hub.add("model", BASE, FILES)
+    hub.troubles += [Trouble("/resolve/", status=503, turns=10_000)]
+    done = fetch(hub, MODEL, "--tries", "3")
+    assert done.returncode == 1
+    assert "4 of 4 files are not there" in done.stdout
+    assert sum("/resolve/" in request for request in hub.requests) == 3 * 4
+
+
+def test_a_wait_longer_than_allowed_ends_with_a_line(hub, space):
+    hub.add("model", BASE, FILES)
+    hub.troubles += [Trouble("/resolve/", status=429, headers={"Retry-After": "5000"}, turns=99)]
+    assert_one_line_error(fetch(hub, MODEL), "asks to wait 5000 s", "--longest_wait_s")
+
+
+def test_waits_that_never_help_end_with_a_line():
+    patience = Patience(first_pause_s=0.001)
+
+    def refused():
+        raise Wait("hub", 0.001)
+
+    with pytest.raises(UserError, match="still refuses after 8 waits"):
+        patience.insist("a list", refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "gated", "token", "words"),
+    [
+        ("Qwen/none", (), False, TOKEN, ("404", "there is no model Qwen/none", "your token may not")),
+        ("Qwen/none", (), False, None, ("401", "Qwen/none", "hf auth login")),
+        (BASE, (), True, TOKEN, ("403", "is gated", "accept its terms")),
+        (BASE, ("--revision", "v9"), False, TOKEN, ("404", "no revision 'v9'")),
+        ("planner", (), False, TOKEN, ("'planner'", "owner")),
+    ],
+)
+def test_a_refusal_is_one_line_that_says_what_to_do_and_is_not_tried_again(
+    hub, space, name, options, gated, token, words
+):
+    hub.add("model", BASE, FILES).gated = gated
+    assert_one_line_error(fetch(hub, MODEL, name, *options, token=token), *words)
+    assert len(hub.requests) <= 1
+    assert not list(space.glob("models/*"))
+
+
+def test_offline_and_two_hosts_are_said_in_one_line(hub, space):
+    assert_one_line_error(fetch(hub, MODEL, HF_HUB_OFFLINE="1"), "HF_HUB_OFFLINE", "unset")
+    assert_one_line_error(fetch(hub, MODEL, "--mirror"), "127.0.0.1", "hf-mirror.com")
+    assert not hub.requests
+
+
+def test_the_mirror_is_chosen_on_request_and_says_what_it_lacks():
+    code = (
+        "import os; from leap.hub_access import choose_host; choose_host(True); from huggingface_hub import constants\n"
+        "print(constants.ENDPOINT, constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    said, chosen = done.stdout.splitlines()
+    assert "hf-mirror.com" in said
+    assert "no Xet data" in said
+    assert chosen == "https://hf-mirror.com True True"
+
+
+def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub, space):
+    hub.add("model", BASE, FILES)
+    assert fetch(hub, MODEL).returncode == 0  # the storage answers 403 to a request with a token
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "path", ["../out.txt", "/etc/out", "a/../../out", "a\\..\\out", "C:/out", STAGING + "/x", "a//b"]
+)
+def test_a_list_with_a_path_out_of_the_folder_is_refused_before_anything_is_fetched(hub, space, path):
+    hub.add("model", BASE, FILES)
+    hub.listed.append({"type": "file", "oid": "0" * 40, "size": 3, "path": path})
+    assert_one_line_error(fetch(hub, MODEL), "may not be written", repr(path))
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_a_list_that_cannot_be_is_refused():
+    good = "0" * 40
+    for files in (
+        [RemoteFile("a", 1, git_sha1=good), RemoteFile("a/b", 1, git_sha1=good)],
+        [RemoteFile("a", -1, git_sha1=good)],
+        [RemoteFile("a", 1, sha256=good)],
+        [RemoteFile("a", 1)],
+        *(
+            [RemoteFile(path, 1, git_sha1=good)]
+            for path in ("a/../../out", "a\\..\\out", "C:/out", f"{STAGING}/x", RECORD, "a//b", ".", "a\n", "")
+        ),
+    ):
+        with pytest.raises(UserError):
+            refuse_unsafe(files, "me/model")
+
+
+def test_nothing_is_written_through_a_symbolic_link_below_the_folder(hub, space, tmp_path):
+    hub.add("model", BASE, FILES | {"sub/extra.txt": b"text"})
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    folder.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "sub").symlink_to(tmp_path / "elsewhere")
+    assert_one_line_error(fetch(hub, MODEL), "symbolic link", str(folder / "sub"))
+    (folder / "sub").unlink()
+    (folder / STAGING).symlink_to(tmp_path / "elsewhere")
+    assert_one_line_error(fetch(hub, MODEL), "symbolic link", STAGING)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_is_there_is_kept_or_replaced_by_its_hash(hub, space):
+    hub.add("model", BASE, FILES)
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    (folder / "config.json").write_bytes(b"x" * len(FILES["config.json"]))
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0
+    assert "config.json has the sha1" in done.stdout
+    assert hub.fetched("model.safetensors") == 0
+    holds(folder, WANTED)
+    # A file that changed behind the record's back is found by its time of change, one that hides it by --verify.
+    state = (folder / "config.json").stat()
+    (folder / "config.json").write_bytes(b"y" * state.st_size)
+    os.utime(folder / "config.json", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "to fetch: 0 files" in fetch(hub, MODEL).stdout
+    assert "to fetch: 1 files" in fetch(hub, MODEL, "--verify").stdout
+    holds(folder, WANTED)
+
+
+def test_a_folder_of_another_repository_is_refused(hub, space):
+    hub.add("model", BASE, FILES)
+    hub.add("model", "me/Qwen3-VL-2B-Instruct", FILES)
+    assert fetch(hub, MODEL).returncode == 0
+    assert_one_line_error(fetch(hub, MODEL, "me/Qwen3-VL-2B-Instruct"), BASE, "--local_dir")
+
+
+def test_a_damaged_record_is_one_line(hub, space):
+    hub.add("model", BASE, FILES)
+    assert fetch(hub, MODEL).returncode == 0
+    (space / "models" / "Qwen3-VL-2B-Instruct" / RECORD).write_text("[]")
+    assert_one_line_error(fetch(hub, MODEL), RECORD, "Delete it")
+
+
+def test_two_downloads_into_one_folder_do_not_meet(hub, space):
+    hub.add("model", BASE, FILES)
+    hub.troubles += [Trouble("/storage/", pause_s=20)]
+    first = start(hub, MODEL)
+    try:
+        wait_for(lambda: any("/storage/" in request for request in hub.requests))
+        assert_one_line_error(fetch(hub, MODEL), "another download into", "running")
+        # Ctrl-C ends at once, though a transfer hangs.
+        began = time.monotonic()
+        first.send_signal(signal.SIGINT)
+        _, err = first.communicate(timeout=20)
+        assert time.monotonic() - began < 5
+        assert first.returncode == 130
+        assert err == "interrupted; the same command continues where it was\n"
+    finally:
+        first.kill()
+    assert fetch(hub, MODEL).returncode == 0
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED)
+
+
+def fetch_changed(hub: Hub, code: str) -> Done:
+    """Fetch the model in a process in which `code` was run first: for a disk that is not as ours."""
+    script = str(REPOSITORY / "scripts" / MODEL)
+    code += f"import runpy, sys\nsys.argv = [{script!r}]\nrunpy.run_path({script!r}, run_name='__main__')"
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + "/home"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(hub, space):
+    hub.add("model", BASE, FILES)
+    code = (
+        "import collections, shutil\n"
+        "shutil.disk_usage = lambda path: collections.namedtuple('Usage', 'total used free')(1, 1, 300_000)\n"
+    )
+    assert_one_line_error(fetch_changed(hub, code), "not enough space", "300,000 are free")
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_a_disk_that_fills_stops_the_run_with_the_bytes_still_to_come(hub, space):
+    hub.add("model", BASE, FILES)
+    code = (
+        "import builtins, errno, io\n"
+        "class Full(io.FileIO):\n"
+        "    def write(self, content): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "real = builtins.open\n"
+        "def opened(path, mode='r', *a, **k): return Full(path, mode) if mode == 'ab' else real(path, mode, *a, **k)\n"
+        "builtins.open = opened\n"
+    )
+    assert_one_line_error(fetch_changed(hub, code), "no space left", "bytes are still to come")
+    assert not list(space.rglob("part"))
+
+
+def test_kills_at_any_moment_lose_and_repeat_nothing(hub, space):
+    rng = random.Random(7)
+    files = {f"shard-{i:02}.safetensors": rng.randbytes(rng.randrange(1000, 60_000)) for i in range(40)}
+    files |= {f"texts/{i}.json": rng.randbytes(rng.randrange(1, 300)) for i in range(40)}
+    hub.add("model", BASE, files)
+    hub.troubles += [Trouble("/storage/|/resolve/", pause_s=0.03, turns=10_000)]
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    whole: set[str] = set()
+    for _ in range(8):
+        process = start(hub, MODEL)
+        known = len(hub.requests)
+        wait_for(lambda known=known, process=process: len(hub.requests) > known + 2 or process.poll() is not None)
+        time.sleep(rng.uniform(0, 0.35))
+        process.kill()
+        process.communicate(timeout=20)
+        there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and STAGING not in p.parts}
+        for path in there - {RECORD}:
+            assert (folder / path).read_bytes() == files[path], path
+        assert whole <= there
+        whole = there
+    hub.requests.clear()
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stderr
+    holds(folder, files)
+    for path in whole - {RECORD}:
+        assert hub.fetched(path) == 0, path
+    assert len(whole) > 5, "some progress was made between the kills"
