@@ -22,10 +22,10 @@ _SPELLINGS = {dimension.lower(): dimension for dimension in DIMENSIONS} | _OTHER
 
 # What to run when an input of the real recipe is not there yet, by its path below the workspace root.
 _HOW_TO_GET = {
-    "models/Qwen3-VL-2B-Instruct": "hf download Qwen/Qwen3-VL-2B-Instruct --local-dir {path}",
-    "data": "hf download EvanSirius/leap-agibot-processed --repo-type dataset --local-dir {root}/data",
+    "models/Qwen3-VL-2B-Instruct": "bash scripts/download/download_model.sh --local_dir {path}",
+    "data": "python scripts/download/download_dataset.py --local_dir {root}/data",
     "dataset/vlm_evaluation_v1.0": (
-        "hf download VLABench/vlm_evaluation_v1.0 --repo-type dataset --local-dir {root}/dataset/vlm_evaluation_v1.0"
+        "python scripts/download/download_vlabench_with_retry.py --local_dir {root}/dataset/vlm_evaluation_v1.0"
     ),
     "VLABench": "git submodule update --init VLABench",
 }

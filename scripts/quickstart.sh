@@ -68,7 +68,7 @@ Everything is in $WORKSPACE
 
 Next, with the real model (see README.md):
   source .venv/bin/activate
-  hf download Qwen/Qwen3-VL-2B-Instruct --local-dir models/Qwen3-VL-2B-Instruct
-  hf download VLABench/vlm_evaluation_v1.0 --repo-type dataset --local-dir dataset/vlm_evaluation_v1.0
+  bash scripts/download/download_model.sh
+  python scripts/download/download_vlabench_with_retry.py
   python scripts/evaluation/run_vlm_evaluation.py --dimension all
 END

@@ -25,7 +25,7 @@ def train(*arguments):
         (["--data_path", "no where"], ["benchmark not found", "no where"]),
         (["--checkpoint", "no/checkpoint-5"], ["checkpoint not found", "no/checkpoint-5"]),
         (["--base_model", "models/none"], ["base model not found", "models/none"]),
-        ([], ["base model not found", "models/Qwen3-VL-2B-Instruct", "hf download Qwen/Qwen3-VL-2B-Instruct"]),
+        ([], ["base model not found", "models/Qwen3-VL-2B-Instruct", "download_model.sh"]),
         (["--tasks", "juggle"], ["unknown task 'juggle'"]),
         (["--batch-size", "0"], ["batch_size must be > 0"]),
         (["--image_tokens_min", "4"], ["give --image_tokens_min and --image_tokens_max together"]),
@@ -81,7 +81,7 @@ def test_training_names_what_is_wrong(workspace, arguments, words):
 
 
 def test_the_real_recipe_says_how_to_get_what_is_missing(workspace):
-    assert_one_line_error(run_script(TRAIN), "base model not found", "hf download Qwen/Qwen3-VL-2B-Instruct")
+    assert_one_line_error(run_script(TRAIN), "base model not found", "download_model.sh")
 
 
 GOOD = {"messages": [{"role": "user", "content": "Plan."}], "target": {"steps": "1) Go."}}
@@ -154,7 +154,9 @@ def test_drawing_without_results_says_how_to_make_some(workspace):
 
 def test_verifying_a_folder_that_is_not_there_says_how_to_get_it(workspace):
     (workspace / "dataset").unlink()
-    assert_one_line_error(run_script("utils/verify_dataset.py"), "benchmark not found", "hf download VLABench/")
+    assert_one_line_error(
+        run_script("utils/verify_dataset.py"), "benchmark not found", "download_vlabench_with_retry.py"
+    )
 
 
 def test_the_demo_refuses_to_write_into_the_repository(monkeypatch):

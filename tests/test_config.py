@@ -48,7 +48,7 @@ def test_an_unknown_dimension_is_an_error_that_lists_the_known_ones(words):
 
 def test_a_missing_input_names_the_path_and_the_command_that_gets_it(tmp_path):
     workspace = WorkspaceConfig(tmp_path / "a b")
-    with pytest.raises(UserError, match=r"base model not found: .*hf download Qwen/Qwen3-VL-2B-Instruct --local-dir '"):
+    with pytest.raises(UserError, match=r"base model not found: .*download_model.sh --local_dir '"):
         workspace.require(workspace.base_model, "base model")
     with pytest.raises(UserError, match=r"relative one is taken from the current directory"):
         workspace.require(Path("/nowhere/at/all"), "training file")
