@@ -6,6 +6,7 @@ which then holds the same sub-folders.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from dataclasses import dataclass
@@ -99,8 +100,19 @@ class WorkspaceConfig:
         for place, command in _HOW_TO_GET.items():
             home = (REPOSITORY if place == "VLABench" else self.root) / place
             if path == home or home in path.parents:
-                return "Get it with: " + command.format(path=shlex.quote(str(path)), root=shlex.quote(str(self.root)))
+                get = "Get it with: " + command.format(path=shlex.quote(str(path)), root=shlex.quote(str(self.root)))
+                return get if place != "data" else self._rows_there(path) + get
+        with contextlib.suppress(ValueError):
+            meant = self.root / path.relative_to(Path.cwd())
+            if meant.exists():
+                return f"A relative path is taken from the current directory; did you mean {meant}?"
         return "Check the path; a relative one is taken from the current directory."
+
+    def _rows_there(self, path: Path) -> str:
+        """What lies in the folder of planning rows instead."""
+        there = sorted(found.name for found in path.parent.glob("[!.]*.jsonl")) if path.suffix == ".jsonl" else []
+        shown = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
+        return f"In its folder: {shown}. " if there else ""
 
 
 def dimension_named(text: str) -> str:

@@ -114,12 +114,22 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except Exception as error:
-        if not _is_disk_full(error):
+        problem = _of_the_disk(error)
+        if problem is None:
             raise
-        reason = str(error).splitlines()[0]
-        print(f"error: no space left on the disk ({reason}); free some and run the same command again", file=sys.stderr)
+        print(f"error: {problem}", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
+
+
+def _of_the_disk(error: Exception) -> str | None:
+    """What to say of an error that is the disk's (full, read-only, not ours), else None."""
+    reason = str(error).splitlines()[0] if str(error) else ""
+    if _is_disk_full(error):
+        return f"no space left on the disk ({reason}); free some and run the same command again"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{error.strerror}: {error.filename}" if error.filename else reason
+    return None
 
 
 def _is_disk_full(error: Exception) -> bool:

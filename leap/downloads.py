@@ -81,7 +81,10 @@ def list_files(
                 found |= {file.path: file for file in _files_below(api, repo_id, repo_type, commit, folder)}
         return Listing(commit, [found[path] for path in sorted(found) if matches(path, patterns)])
 
-    listing = patience.insist(f"list of {repo_id}", ask)
+    try:
+        listing = patience.insist(f"list of {repo_id}", ask)
+    except DownloadFailed as error:
+        raise UserError(f"{error}. Check the network, or HF_ENDPOINT if it is set") from error
     if not _SHA1.fullmatch(listing.commit or ""):
         raise UserError(f"{host()} names no commit of {repo_id}; is HF_ENDPOINT a Hub?")
     refuse_unsafe(listing.files, repo_id)

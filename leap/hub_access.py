@@ -58,6 +58,9 @@ def choose_host(mirror: bool) -> str:
     them.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    named = os.environ.get("HF_ENDPOINT")
+    if named and not re.match(r"https?://[^\s/]+", named):
+        raise UserError(f"HF_ENDPOINT is {named!r}; it must be an address such as https://huggingface.co")
     if mirror:
         named = os.environ.get("HF_ENDPOINT", MIRROR).rstrip("/")
         if named != MIRROR:

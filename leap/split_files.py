@@ -38,8 +38,11 @@ class SplitKnobs:
     overwrite: bool = knob(False, "replace files of another split")
 
 
-def split_files(knobs: SplitKnobs, files: Sequence[Path], folder: Path, name: str, threads: int = 8) -> None:
-    """Split the rows of `files` into <name>_train.jsonl, <name>_test.jsonl, ... in `folder` and say what came of it."""
+def split_files(
+    knobs: SplitKnobs, files: Sequence[Path], folder: Path, name: str, threads: int = 8, blind_name: str = "blind"
+) -> None:
+    """Split the rows of `files` into <name>_train.jsonl, <name>_test.jsonl, ... and <blind_name>_<count>.jsonl in
+    `folder` and say what came of it."""
     if not knobs.val_fraction and (folder / f"{name}_val.jsonl").exists():
         raise UserError(f"{folder / f'{name}_val.jsonl'} is of another split; remove it or ask for --val_fraction")
     rows = [row for of_file in read_files(knobs, files, threads) for row in of_file]
@@ -47,7 +50,7 @@ def split_files(knobs: SplitKnobs, files: Sequence[Path], folder: Path, name: st
     pairs = [("train", "val"), ("train", "test"), ("val", "test"), ("train", "blind")]
     outputs = {f"{name}_{side}": side_rows for side, side_rows in sides.items()}
     if knobs.blind:
-        sides["blind"] = outputs[f"blind_{knobs.blind}"] = drawn(knobs, sides["test"])
+        sides["blind"] = outputs[f"{blind_name}_{knobs.blind}"] = drawn(knobs, sides["test"])
     report: dict = {
         "by": knobs.by,
         "seed": knobs.seed,
@@ -79,7 +82,7 @@ def drawn(knobs: SplitKnobs, rows: list[SplitRow]) -> list[SplitRow]:
     """The blind sample of these rows."""
     sample = blind_sample(rows, knobs.blind, knobs.seed)
     if len(sample) < knobs.blind:
-        print(f"the test rows state {len(sample)} task names only: so many rows in blind_{knobs.blind}.jsonl")
+        print(f"only {len(sample)} blind rows: the test rows state no more task names")
     return sample
 
 

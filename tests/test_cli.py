@@ -1,10 +1,12 @@
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
-from leap.cli import as_plain, knob, parse_knobs
+from leap.cli import as_plain, knob, parse_knobs, run
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,14 @@ def test_a_saved_recipe_can_be_read_back(recipe):
     knobs = parse("--folder", "/some/where", "--names", "x")
     recipe.write_text(yaml.safe_dump(as_plain(knobs)))
     assert parse(recipe=recipe) == knobs
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_one_line(number, capsys):
+    def main():
+        raise OSError(number, os.strerror(number), "/read/only")
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {os.strerror(number)}: /read/only\n"

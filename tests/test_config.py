@@ -52,3 +52,21 @@ def test_a_missing_input_names_the_path_and_the_command_that_gets_it(tmp_path):
         workspace.require(workspace.base_model, "base model")
     with pytest.raises(UserError, match=r"relative one is taken from the current directory"):
         workspace.require(Path("/nowhere/at/all"), "training file")
+
+
+def test_a_relative_path_that_is_one_of_the_workspace_is_named_as_that(tmp_path, monkeypatch):
+    workspace = WorkspaceConfig(tmp_path / "workspace")
+    rows = workspace.root / "mine" / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean .*workspace/mine/rows\.jsonl\?"):
+        workspace.require(tmp_path / "mine" / "rows.jsonl", "planning file")
+
+
+def test_rows_of_another_name_are_listed_where_some_are_missing(tmp_path):
+    workspace = WorkspaceConfig(tmp_path)
+    workspace.data.mkdir()
+    (workspace.data / "agibot_train.jsonl").touch()
+    with pytest.raises(UserError, match=r"In its folder: agibot_train\.jsonl\. Get it with: .*download_dataset\.py"):
+        workspace.require(workspace.data / "train_151230.jsonl", "training file")

@@ -424,3 +424,15 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(hub, space):
     for path in whole - {RECORD}:
         assert hub.fetched(path) == 0, path
     assert len(whole) > 5, "some progress was made between the kills"
+
+
+@pytest.mark.parametrize(("address", "said"), [("http://127.0.0.1:9", "Check the network"), ("foo", "an address")])
+def test_a_hub_that_is_not_there_is_one_line(tmp_path, address, said):
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts/download/download_model.py", "me/x", "--tries", "1"],
+        env=os.environ | {"HF_ENDPOINT": address, "LEAP_WORKSPACE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert_one_line_error(Done(done.returncode, done.stdout, done.stderr), said)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leap.cli import knob, parse_knobs, run
-from leap.download_record import Selection
+from leap.download_record import Selection, read_record
 from leap.download_run import DownloadOptions, download
 from leap.hub import checked_repo_id
 from leap.hub_access import choose_host
@@ -47,8 +47,9 @@ def main() -> int:
     if outcome.failed:
         return 1
     unpack_pictures(folder, options.keep_archive)
-    rows = sorted(folder.glob("*train*.jsonl"))
-    chosen = f" --train_file {shlex.quote(str(rows[0]))}" if rows else ""
+    record = read_record(folder)
+    rows = sorted(path for path in record.files if "train" in path and path.endswith(".jsonl")) if record else []
+    chosen = f" --train_file {shlex.quote(str(folder / rows[0]))}" if rows else ""
     print(f"next: python scripts/training/validate_data.py{chosen}")
     return 0
 

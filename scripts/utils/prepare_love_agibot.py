@@ -9,7 +9,7 @@ Frames go to data/images/<task>-<episode>.png, with a manifest of each task in d
 as a stream and deleted; the same command continues after a kill and does only what is missing. With --annotations
 nothing is fetched: rows are made for the frames that are there (those of --source too, if it is given), the annotations
 being AgiBotWorld's task_info/*.json, LOVE-Agibot's json/output_<id>.json or rows with task_general and task_detail.
---split writes train, test and blind files as split_dataset.py does. Exit status 1 if a task failed.
+--split writes agibot_train, agibot_test and agibot_blind_<n> as split_dataset.py does. Exit status 1 if a task failed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def make_rows(options: Options, data: Path) -> None:
     if not prepared.rows:
         raise UserError(f"no rows; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
     if options.split:
-        split_files(options, [output], output.parent, output.stem.removesuffix("_all"))
+        name = output.stem.removesuffix("_all")
+        split_files(options, [output], output.parent, name, blind_name=f"{name}_blind")
 
 
 def chosen_of_folder(options: Options, data: Path) -> list[ArchiveJob]:
@@ -126,7 +127,7 @@ def chosen_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
 def report(outcomes: list[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
     frames, quarantined = (sum(getattr(one, name) for one in outcomes) for name in ("frames", "quarantined"))
-    print(f"{len(outcomes) - len(failed)} tasks done: {frames} first frames, {quarantined} episodes quarantined")
+    print(f"tasks done: {len(outcomes) - len(failed)}, first frames: {frames}, episodes quarantined: {quarantined}")
     for outcome in failed:
         print(f"failed: task {outcome.task_id}: {outcome.problem}", file=sys.stderr)
     if failed:

@@ -78,7 +78,7 @@ def test_from_archives_and_annotations_to_rows_that_training_accepts(workspace, 
     assert metadata[0]["frames"] == [[0, 8], [9, 17]]
     assert metadata[0]["licence"] == "CC BY-NC-SA 4.0"
     assert metadata[0]["source"] == "task_info/task_327.json[0]"
-    sides = [len(read_jsonl(data / f"{name}.jsonl")) for name in ("agibot_train", "agibot_test", "blind_3")]
+    sides = [len(read_jsonl(data / f"{name}.jsonl")) for name in ("agibot_train", "agibot_test", "agibot_blind_3")]
     assert sides[0] + sides[1] == 36
     assert 1 <= sides[2] <= 3
     model = workspace / "models" / "tiny-planner"
@@ -98,7 +98,7 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_is_done_twice(root, sou
 
 def test_tasks_are_chosen_and_only_what_is_missing_or_changed_is_done(root, source):
     done = run_script(SCRIPT, "--source", source, "--tasks", 352, 1001, "--max_tasks", 1, "--num-workers", 1)
-    assert "1 tasks done: 12 first frames" in done.stdout
+    assert "tasks done: 1, first frames: 12" in done.stdout
     images = root / "data" / "images"
     assert {path.name.split("-")[0] for path in images.iterdir()} == {"352"}
     picture = images / "352-3.png"
@@ -119,7 +119,7 @@ def test_failures_end_in_a_list_and_a_status_while_the_others_are_done(root, sou
     assert done.returncode == 1
     assert "failed: task 352" in done.stderr
     assert "cut off" in done.stderr
-    assert "2 tasks done: 24 first frames" in done.stdout
+    assert "tasks done: 2, first frames: 24" in done.stdout
     archive.write_bytes(whole)
     assert run_script(SCRIPT, "--source", source, "--workers", 2).returncode == 0
     assert len(list((root / "data" / "images").iterdir())) == 36
