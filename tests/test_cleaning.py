@@ -338,6 +338,38 @@ def kill_while(script: str, *arguments: object, when) -> bool:
     return child.returncode == -signal.SIGKILL
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists processes as Linux does")
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_workers_end_with_the_script_and_the_next_run_can_start_at_once(data, ending):
+    content = png(picture(1, (800, 600)))
+    names = [f"images/600-{episode}.png" for episode in range(160)]
+    for name in names:
+        (data / name).write_bytes(content)
+    write_rows(data / "train.jsonl", [row(name) for name in names])
+    kept = data / ".image_checks.jsonl"
+    arguments = ("--files", data / "train.jsonl", "--workers", 2)
+    child = start_script(CLEAN, *arguments)
+    limit = time.monotonic() + 60
+    while not (kept.is_file() and kept.stat().st_size) and time.monotonic() < limit:
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.005)
+    workers = children_of(child.pid)
+    assert len(workers) >= 2
+    child.send_signal(ending)
+    child.wait(timeout=30)
+    again = start_script(CLEAN, *arguments)
+    assert again.communicate(timeout=120)[1] == ""
+    assert again.returncode == 0
+    child.communicate(timeout=30)  # ends once nobody holds its output
+    assert child.returncode == -ending
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert len(kept.read_bytes().splitlines()) == len(names)
+
+
 def test_kills_during_delete_and_undo_lose_nothing_and_the_same_command_completes(data):
     rng = random.Random(0)
     rows = []
