@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.cleaning import is_tested, planning_files, read_file
+from leap.cleaning import default_files, is_tested, planning_files, read_file
 from leap.files import read_json, read_jsonl
 from leap.image_checks import Limits, look_at, look_at_all
 from leap.models import load_processor
@@ -467,6 +467,22 @@ def test_the_planning_files_of_a_folder_leave_out_what_is_none(data):
     write_rows(data / "other.jsonl", [{"a": 1}])
     (data / "empty.jsonl").write_bytes(b"")
     assert [path.name for path in planning_files(data)] == ["test.jsonl", "train.jsonl"]
+
+
+def test_a_file_that_holds_a_split_as_a_whole_counts_only_where_it_is_named_or_alone(data):
+    names = ["agibot_all.jsonl", "all_rows.jsonl", "all_val.jsonl"]
+    for name in names:
+        write_rows(data / name, [row("images/327-1.png")])
+    files, left_out = default_files(data)
+    assert [path.name for path in files] == ["all_val.jsonl", "test.jsonl", "train.jsonl"]
+    assert [path.name for path in left_out] == names[:2]
+    said = run_script(CLEAN).stdout
+    assert "left out: agibot_all.jsonl all_rows.jsonl" in said
+    assert not (data / "agibot_all.cleaned.jsonl").exists()
+    run_script(CLEAN, "--files", data / "agibot_all.jsonl", data / "test.jsonl")
+    assert (data / "agibot_all.cleaned.jsonl").exists()
+    (data / "train.jsonl").unlink()
+    assert default_files(data) == (planning_files(data), [])
 
 
 def test_a_file_without_any_planning_row_is_an_error_that_names_its_first_line(tmp_path):
