@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ CLEANED, DROPPED = ".cleaned.jsonl", ".dropped.jsonl"
 MALFORMED, LEAKED = "malformed row", "near a tested picture"
 
 _TESTED = re.compile(r"(?<![a-z])(test|val|valid|validation|eval|dev|blind)(?![a-z])", re.IGNORECASE)
+_TRAINED = re.compile(r"(?<![a-z])train(?![a-z])", re.IGNORECASE)
+_WHOLE = re.compile(r"all_.*|.*_all", re.IGNORECASE)
 _PICTURE_END = re.compile(rb'\.(?:png|jpe?g|webp|bmp|gif|tiff?)"', re.IGNORECASE)
 _MOST_NAMED = 3  # rows that the report names for a picture
 
@@ -74,6 +77,31 @@ def planning_files(folder: Path) -> list[Path]:
     return [path for path in found if not path.name.endswith((CLEANED, DROPPED)) and _opens_with_a_row(path)]
 
 
+def default_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(files, left out): the planning files of a folder without those that, by name, hold the rows of its split whole.
+
+    These are all_*.jsonl and *_all.jsonl beside a file with "train" in its name: they hold what is tested on, too.
+    """
+    files = planning_files(folder)
+    whole = [path for path in files if _WHOLE.fullmatch(path.stem) and not is_tested(path)]
+    parts = [path for path in files if path not in whole]
+    return (parts, whole) if any(_TRAINED.search(path.stem) for path in parts) else (files, [])
+
+
+def left_out_text(whole: Sequence[Path], parts: Sequence[Path]) -> str:
+    """Why `default_files` leaves these files out, and how to have them."""
+    names, others = (" ".join(path.name for path in paths) for paths in (whole, parts))
+    return f"left out: {names}, by name the rows of {others} as a whole; --files names the files to take instead"
+
+
+def naming_the_check(error: UserError, path: Path) -> UserError:
+    """The error; if it is the defect of one line of a planning file, with how to list those of all lines."""
+    if not str(error).startswith(f"{path}:"):
+        return error
+    command = f"python scripts/training/validate_data.py --train_file {shlex.quote(str(path))}"
+    return UserError(f"{str(error).rstrip('.')}. {command} lists all defects")
+
+
 def is_tested(path: Path) -> bool:
     """Whether a file's name says that it is tested on: test, val, dev, eval or blind as a word."""
     return bool(_TESTED.search(path.stem))
@@ -105,7 +133,7 @@ def read_file(
             sound += 1
             _look_up(row, planning, image_root, workspace, moved)
     if not sound:
-        raise first
+        raise naming_the_check(first, path)
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.chat import image_items
+from leap.cleaning import naming_the_check
 from leap.files import sha256_json
 from leap.image_checks import kept_looks
 from leap.images import image_size
@@ -68,7 +69,10 @@ def describe(files: Sequence[Path], image_root: Path | None, workspace: Path, ha
     """
     sides = {}
     for name, path in zip(_names(files), files, strict=True):
-        sides[name] = read_split_rows(path, image_root, workspace)
+        try:
+            sides[name] = read_split_rows(path, image_root, workspace)
+        except UserError as error:
+            raise naming_the_check(error, path) from error
     everything = [row for rows in sides.values() for row in rows]
     sizes, by_content = _pictures(everything, files, hash_pictures)
     labels = dict(zip(map(id, everything), _task_names(everything), strict=True))
@@ -118,7 +122,7 @@ def distribution(values: Mapping[int, int]) -> dict[str, Any]:
         "count": count,
         "mean": sum(value * times for value, times in ordered) / count,
         "min": ordered[0][0],
-        "median": _at(ordered, (count - 1) // 2),
+        "median": _median(ordered, count),
         "p95": _at(ordered, int(0.95 * (count - 1))),
         "max": ordered[-1][0],
         "values": {str(value): times for value, times in ordered},
@@ -271,6 +275,12 @@ def _at(ordered: Sequence[tuple[int, int]], rank: int) -> int:
         if seen > rank:
             return value
     raise IndexError(rank)
+
+
+def _median(ordered: Sequence[tuple[int, int]], count: int) -> float:
+    """The middle one of `count` values, or the mean of the middle two; an int if it is whole."""
+    twice = _at(ordered, (count - 1) // 2) + _at(ordered, count // 2)
+    return twice / 2 if twice % 2 else twice // 2
 
 
 def _overview(files: Mapping[str, dict]) -> list[list[str]]:

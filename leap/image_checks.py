@@ -10,11 +10,8 @@ import contextlib
 import hashlib
 import io
 import math
-import multiprocessing
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -23,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from configs.errors import UserError
+from leap.cluster import Failure, run_tasks
 from leap.files import Journal, read_jsonl
 from leap.images import decode_image
 from leap.lengths import stamp_of
@@ -139,7 +137,8 @@ def kept_looks(folders: Iterable[Path]) -> dict[str, Look]:
 def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: int) -> dict[Path, Look]:
     """A look at each file, by `workers` processes; those that the file `kept` holds are not taken again.
 
-    UserError if a worker dies; what was looked at until then is kept.
+    UserError if workers die again and again on the same pictures; what was looked at until then is kept. However this
+    process ends, its workers end with it, and none of them holds the lock of `kept`.
     """
     journal, known = _opened(kept)
     try:
@@ -149,8 +148,12 @@ def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: i
             if look and _still_counts(look, path, max_pixels):
                 found[path] = look
         left = [path for path in paths if path not in found]
-        with Progress("looking at pictures", len(paths), "picture", done=len(found)) as progress:
-            for chunk, looks in _looks(left, workers, max_pixels):
+        batches = _looks(left, workers, max_pixels)
+        with (
+            contextlib.closing(batches),
+            Progress("looking at pictures", len(paths), "picture", done=len(found)) as progress,
+        ):
+            for chunk, looks in batches:
                 found |= zip(chunk, looks, strict=True)
                 if journal:
                     pairs = zip(chunk, looks, strict=True)
@@ -163,22 +166,24 @@ def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: i
 
 
 def _looks(paths: Sequence[Path], workers: int, max_pixels: int) -> Iterator[tuple[list[Path], list[Look]]]:
-    """Looks at all paths, a batch of them at a time."""
+    """Looks at all paths, a batch of them at a time, in the order in which they are done."""
     chunks = [list(paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
     look = partial(_look_at_chunk, max_pixels=max_pixels)
     if workers == 1 or len(chunks) < 2:
         yield from zip(chunks, map(look, chunks), strict=True)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        try:
-            yield from zip(chunks, pool.map(look, chunks), strict=True)
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that decodes pictures was killed, most likely for want of memory; lower --workers or "
-                "--max_pixels. The same command continues where it was"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with contextlib.closing(run_tasks(look, chunks, workers)) as done:
+        for chunk, looks in done:
+            if not isinstance(looks, Failure):
+                yield chunk, looks
+            elif looks.details:
+                raise RuntimeError(looks.details)
+            else:
+                raise UserError(
+                    f"processes that decode pictures were killed, most likely for want of memory ({looks.reason}: "
+                    f"{chunk[0]} or one of the {len(chunk) - 1} after it); lower --workers or --max_pixels. The same "
+                    "command continues where it was"
+                )
 
 
 def _look_at_chunk(paths: Iterable[Path], max_pixels: int) -> list[Look]:

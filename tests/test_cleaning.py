@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.cleaning import is_tested, planning_files, read_file
+from leap.cleaning import default_files, is_tested, planning_files, read_file
 from leap.files import read_json, read_jsonl
 from leap.image_checks import Limits, look_at, look_at_all
 from leap.models import load_processor
@@ -338,6 +338,38 @@ def kill_while(script: str, *arguments: object, when) -> bool:
     return child.returncode == -signal.SIGKILL
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists processes as Linux does")
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_workers_end_with_the_script_and_the_next_run_can_start_at_once(data, ending):
+    content = png(picture(1, (800, 600)))
+    names = [f"images/600-{episode}.png" for episode in range(160)]
+    for name in names:
+        (data / name).write_bytes(content)
+    write_rows(data / "train.jsonl", [row(name) for name in names])
+    kept = data / ".image_checks.jsonl"
+    arguments = ("--files", data / "train.jsonl", "--workers", 2)
+    child = start_script(CLEAN, *arguments)
+    limit = time.monotonic() + 60
+    while not (kept.is_file() and kept.stat().st_size) and time.monotonic() < limit:
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.005)
+    workers = children_of(child.pid)
+    assert len(workers) >= 2
+    child.send_signal(ending)
+    child.wait(timeout=30)
+    again = start_script(CLEAN, *arguments)
+    assert again.communicate(timeout=120)[1] == ""
+    assert again.returncode == 0
+    child.communicate(timeout=30)  # ends once nobody holds its output
+    assert child.returncode == -ending
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert len(kept.read_bytes().splitlines()) == len(names)
+
+
 def test_kills_during_delete_and_undo_lose_nothing_and_the_same_command_completes(data):
     rng = random.Random(0)
     rows = []
@@ -435,6 +467,22 @@ def test_the_planning_files_of_a_folder_leave_out_what_is_none(data):
     write_rows(data / "other.jsonl", [{"a": 1}])
     (data / "empty.jsonl").write_bytes(b"")
     assert [path.name for path in planning_files(data)] == ["test.jsonl", "train.jsonl"]
+
+
+def test_a_file_that_holds_a_split_as_a_whole_counts_only_where_it_is_named_or_alone(data):
+    names = ["agibot_all.jsonl", "all_rows.jsonl", "all_val.jsonl"]
+    for name in names:
+        write_rows(data / name, [row("images/327-1.png")])
+    files, left_out = default_files(data)
+    assert [path.name for path in files] == ["all_val.jsonl", "test.jsonl", "train.jsonl"]
+    assert [path.name for path in left_out] == names[:2]
+    said = run_script(CLEAN).stdout
+    assert "left out: agibot_all.jsonl all_rows.jsonl" in said
+    assert not (data / "agibot_all.cleaned.jsonl").exists()
+    run_script(CLEAN, "--files", data / "agibot_all.jsonl", data / "test.jsonl")
+    assert (data / "agibot_all.cleaned.jsonl").exists()
+    (data / "train.jsonl").unlink()
+    assert default_files(data) == (planning_files(data), [])
 
 
 def test_a_file_without_any_planning_row_is_an_error_that_names_its_first_line(tmp_path):

@@ -115,6 +115,28 @@ def test_a_distribution_has_the_marks_of_its_sorted_values():
     }  # fmt: skip
 
 
+def test_the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two():
+    assert [distribution(values)["median"] for values in ({1: 1, 4: 1}, {1: 1, 3: 1}, {2: 2, 9: 2}, {7: 1})] == [
+        2.5,
+        2,
+        5.5,
+        7,
+    ]
+
+
+def test_one_picture_size_is_a_note_and_each_file_says_how_many_were_counted(data):
+    name = "Put the fruit from the shopping basket onto the shelf of the fridge"[:60]
+    write_rows(data / "a.jsonl", [row("1) Pick up the cup. 2) Push it.", "images/327-0.png", name=name)])
+    write_rows(data / "b.jsonl", [row("1) Go.", "images/327-1.png", name=name)])
+    figure = data_description(describe([data / "a.jsonl", data / "b.jsonl"], None, data))
+    found = panels(figure)
+    assert "Picture sizes, pixels" not in found
+    assert "All pictures are 64 x 48 pixels." in figure.legends[0].get_title().get_text()
+    assert found["Verbs"].get_xlabel() == "% of steps with one, n = 2, 1"
+    assert found["Objects"].get_xlabel() == "% of steps with one, n = 1, 0"
+    assert [label.get_text() for label in found["Tasks"].get_yticklabels()] == [f"327 {name}"]
+
+
 def test_files_are_counted_row_by_row(data):
     files = describe([data / "train.jsonl", data / "test.jsonl"], None, data.parent)["files"]
     train, test = files.values()
@@ -162,7 +184,8 @@ def test_the_script_prints_tables_and_writes_figure_and_files(data):
     }  # fmt: skip
     text = (folder / "description.md").read_text()
     assert text == description_text(read_json(folder / "description.json"))
-    assert text in done.stdout
+    assert done.stdout == text + "\n"
+    assert "written: " in done.stderr
     assert "| rows | 3 | 2 |" in text
     assert "| onion | 2 | 1 |" in text
     assert "| train.jsonl / test.jsonl | plans | 1 | 1 (50.0%) | 0 |" in text
@@ -186,7 +209,10 @@ def test_a_model_counts_tokens_as_training_does(demo, data):
     [
         (["--files", "gone.jsonl"], ["planning file not found", "gone.jsonl"]),
         (["--files", "empty.jsonl"], ["empty.jsonl holds no planning rows"]),
-        (["--files", "other.jsonl"], ["other.jsonl:2: 'messages'"]),
+        (
+            ["--files", "other.jsonl"],
+            ["other.jsonl:2: 'messages'", "validate_data.py --train_file ", "other.jsonl lists all defects"],
+        ),
         (["--files", "train.jsonl", "train.jsonl"], ["named twice"]),
         (["--model_path", "gone"], ["model not found", "gone"]),
     ],

@@ -21,6 +21,7 @@ from leap.description import (
     STEP_WORDS,
     STEPS,
     TASK_ROWS,
+    UNREADABLE,
     VERBS,
     Description,
     distribution,
@@ -36,7 +37,7 @@ _NAMED = (VERBS, OBJECTS, SIZES, TASK_ROWS)
 _PAGE = (13.5, 8.6)  # inches
 _MOST_BARS = 24  # of a histogram with a bar a value
 _BINS = 20
-_WIDEST_NAME = 34  # Latin letters
+_WIDEST_NAME, _WIDEST_TASK = 34, 64  # Latin letters
 
 # Fonts with Chinese and Japanese characters, by system and package.
 _WIDE_FONTS = (
@@ -61,8 +62,10 @@ Files = Mapping[str, Mapping[str, Any]]
 
 
 def data_description(description: Description) -> Figure:
-    """Shares of steps a plan, words a step, verbs, objects, picture sizes and tasks; up to MOST_FILES files are
-    compared, more are drawn as one."""
+    """Shares of steps a plan, words a step, verbs, objects, picture sizes (one size alone is a note) and tasks.
+
+    Up to MOST_FILES files are compared, more are drawn as one.
+    """
     files: Files = description["files"]
     if len(files) > MOST_FILES:
         files = {f"all {len(files)} files": _together(files.values())}
@@ -73,14 +76,16 @@ def data_description(description: Description) -> Figure:
     with matplotlib.rc_context({"font.family": fonts}):
         figure = plt.figure(figsize=_PAGE, layout="constrained")
         above, below = figure.subfigures(2, 1)  # each row has columns of its own
-        steps, words, sizes = above.subplots(1, 3)
+        one_size = _only_size(files)
+        steps, words, *sizes = above.subplots(1, 2 if one_size else 3)
         verbs, objects, tasks = below.subplots(1, 3)
         _histogram(steps, "Steps a plan", "plans", STEPS, files, styles)
         _histogram(words, "Words a step", "steps", STEP_WORDS, files, styles)
         _names(verbs, "Verbs", "steps with one", VERBS, files, styles, drawn)
         _names(objects, "Objects", "steps with one", OBJECTS, files, styles, drawn)
-        _names(sizes, "Picture sizes, pixels", "pictures", SIZES, files, styles, drawn)
-        _names(tasks, "Tasks", "rows with a task", TASK_ROWS, files, styles, drawn)
+        for axes in sizes:
+            _names(axes, "Picture sizes, pixels", "pictures", SIZES, files, styles, drawn)
+        _names(tasks, "Tasks", "rows with a task", TASK_ROWS, files, styles, drawn, _WIDEST_TASK)
         short = short_names(files, 40)
         entries = {
             f"{short[name]}: {of['rows']:,} row{'s' * (of['rows'] != 1)}": Patch(
@@ -88,8 +93,15 @@ def data_description(description: Description) -> Figure:
             )
             for name, of in files.items()
         }
-        notes = [] if all(_is_drawn(character, drawn) for name in names for character in name) else [_NO_FONT]
+        notes = [f"All pictures are {one_size} pixels."] if one_size else []
+        notes += [] if all(_is_drawn(character, drawn) for name in names for character in name) else [_NO_FONT]
         return finish(figure, "What the planning files hold", entries, notes)
+
+
+def _only_size(files: Files) -> str | None:
+    """The size of all pictures, if it is one and known."""
+    found = {size for of in files.values() for size in of["counts"][SIZES]}
+    return found.pop() if len(found) == 1 and UNREADABLE not in found else None
 
 
 def _histogram(axes: plt.Axes, title: str, of_what: str, what: str, files: Files, styles: Mapping[str, Look]) -> None:
@@ -131,9 +143,16 @@ def _histogram(axes: plt.Axes, title: str, of_what: str, what: str, files: Files
 
 
 def _names(
-    axes: plt.Axes, title: str, of_what: str, what: str, files: Files, styles: Mapping[str, Look], drawn: frozenset[int]
+    axes: plt.Axes,
+    title: str,
+    of_what: str,
+    what: str,
+    files: Files,
+    styles: Mapping[str, Look],
+    drawn: frozenset[int],
+    widest: int = _WIDEST_NAME,
 ) -> None:
-    """Shares of the most frequent names, a line a name, a bar a file."""
+    """Shares of the most frequent names, a line a name, a bar a file; n is what was counted in each file, in order."""
     found = {name: of["counts"][what] for name, of in files.items() if of["counts"][what]}
     shown, number = most_frequent(files.values(), what, MOST_NAMES)
     if not shown:
@@ -146,12 +165,13 @@ def _names(
         ys = np.arange(len(shown)) - 0.4 + (i + 0.5) * height
         look = styles[name]
         axes.barh(ys, shares, height, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.4)
-    axes.set_yticks(range(len(shown)), _labels(shown, drawn), fontsize=8)
+    axes.set_yticks(range(len(shown)), _labels(shown, drawn, widest), fontsize=8)
     axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(f"% of {of_what}", fontsize=8.5)
+    counts_of = ", ".join(f"{sum(of['counts'][what].values()):,}" for of in files.values())
+    axes.set_xlabel(f"% of {of_what}{', ' if len(files) < 3 else chr(10)}n = {counts_of}", fontsize=8.5)
     counted = f"{number:,}" if number == len(shown) else f"{len(shown)} of {number:,}"
     axes.set_title(f"{title} ({counted})", fontsize=10)
     clean(axes, "x")
@@ -165,7 +185,7 @@ def _empty(axes: plt.Axes, title: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _labels(names: Sequence[str], drawn: frozenset[int]) -> list[str]:
+def _labels(names: Sequence[str], drawn: frozenset[int], widest: int) -> list[str]:
     """Names on one line, short, all different; one that no font draws has its number in place of what is not drawn."""
     known = []
     for number, name in enumerate(names, 1):
@@ -173,7 +193,7 @@ def _labels(names: Sequence[str], drawn: frozenset[int]) -> list[str]:
         known.append(" ".join([*text.split(), *([f"[no. {number}]"] if text != name else [])]))
     wide = [any(unicodedata.east_asian_width(character) in "WF" for character in name) for name in known]
     short: dict[str, str] = {}
-    for kind, most in ((False, _WIDEST_NAME), (True, _WIDEST_NAME // 2)):
+    for kind, most in ((False, widest), (True, widest // 2)):
         short |= short_names([name for name, of in zip(known, wide, strict=True) if of == kind], most)
     return [short[name] for name in known]
 

@@ -30,7 +30,9 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Options:
-    files: list[Path] = knob([], "planning files to check (default: all of --data_dir)")
+    files: list[Path] = knob(
+        [], "planning files to check (default: all of --data_dir but *_all and all_* beside a split)"
+    )
     data_dir: Path = knob(Path("data"), "folder whose planning files are checked")
     test_files: list[Path] = knob([], "those of them that are tested on (default: test, val, dev, eval, blind in name)")
     image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
@@ -115,12 +117,14 @@ def arguments() -> list[str]:
 
 def named_files(options: Options) -> list[Path]:
     """The files to check, each there and named once."""
-    from leap.cleaning import planning_files
+    from leap.cleaning import default_files, left_out_text
 
     workspace = WorkspaceConfig.from_environment()
     if not options.files:
         workspace.require(options.data_dir, "data folder")
-    files = options.files or planning_files(options.data_dir)
+    files, left_out = (options.files, []) if options.files else default_files(options.data_dir)
+    if left_out:
+        print(left_out_text(left_out, files))
     if not files:
         raise UserError(f"{options.data_dir} holds no planning file (*.jsonl); name some with --files")
     for file in [*files, *options.test_files]:

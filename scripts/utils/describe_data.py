@@ -5,13 +5,15 @@
     python scripts/utils/describe_data.py --files data/train.jsonl data/test.jsonl --hash_pictures
     python scripts/utils/describe_data.py --files data/my_rows.jsonl --model_path models/Qwen3-VL-2B-Instruct
 
-Prints Markdown tables and writes description.json, description.md and data_description.png and .svg to
+Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png and .svg to
 logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py
 has looked at them or with --hash_pictures, which reads them all; else by file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from leap.cli import knob, parse_knobs, run
 
 @dataclass(frozen=True)
 class Options:
-    files: list[Path] = knob([], "planning files, the one trained on first (default: all of data/)")
+    files: list[Path] = knob(
+        [], "planning files, the one trained on first (default: all of data/ but *_all and all_* beside a split)"
+    )
     output: Path | None = knob(None, "folder to write to (default: logs/describe/<names of the files>)")
     image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
     hash_pictures: bool = knob(False, "read every picture, so that equal ones are told by content")
@@ -38,6 +42,15 @@ def main() -> None:
     workspace = WorkspaceConfig.from_environment()
     if options.model_path:
         workspace.require(options.model_path, "model")
+    with contextlib.redirect_stdout(sys.stderr):  # all but the tables
+        text, written = described(options, workspace)
+    print(text)
+    for path in written:
+        print(f"written: {path}", file=sys.stderr)
+
+
+def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[Path]]:
+    """The tables as text, and all files written."""
     files = named_files(options, workspace)
 
     from leap.description import describe, description_text
@@ -47,7 +60,6 @@ def main() -> None:
     if options.model_path:
         count_tokens(description, files, options, workspace)
     text = description_text(description)
-    print(text)
     folder = options.output or workspace.logs / "describe" / "_".join(file.stem for file in files)[:100]
     write_json(folder / "description.json", description)
     write_text(folder / "description.md", text)
@@ -56,17 +68,20 @@ def main() -> None:
         from leap.plots import data_description, save
 
         written += save(data_description(description), folder, "data_description")
-    for path in written:
-        print(f"written: {path}")
+    return text, written
 
 
 def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
     """The files to describe, each there and named once; the default puts those that are trained on first."""
-    from leap.cleaning import is_tested, planning_files
+    from leap.cleaning import default_files, is_tested, left_out_text
 
     if not options.files:
         workspace.require(workspace.data, "data folder")
-    files = options.files or sorted(planning_files(workspace.data), key=is_tested)
+    files, left_out = (options.files, []) if options.files else default_files(workspace.data)
+    if left_out:
+        print(left_out_text(left_out, files))
+    if not options.files:
+        files = sorted(files, key=is_tested)
     if not files:
         raise UserError(f"{workspace.data} holds no planning file (*.jsonl); name some with --files")
     for file in files:
