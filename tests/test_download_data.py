@@ -9,7 +9,8 @@ import pytest
 
 from leap.demo.build import build_benchmark
 from leap.downloads import RECORD
-from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS
+from leap.vlabench.fix import can_mend
+from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch, holds
 from tests.hub_download_server import Trouble, serving
@@ -133,6 +134,30 @@ def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, bench
     done = fetch(hub, VERIFY, "--fix")
     assert done.returncode == 1
     assert f"{path} is as the Hub has it" in done.stdout
+
+
+def test_mending_a_task_of_another_count_fetches_what_lacks_and_names_no_sound_file(hub, space, benchmark):
+    hub.add("dataset", "VLABench/vlm_evaluation_v1.0", benchmark)
+    assert fetch(hub, BENCHMARK, "--dimension", "Complex").returncode == 1
+    folder = space / "dataset/vlm_evaluation_v1.0"
+    assert not can_mend(verify(folder, ["Complex"]))
+    task = folder / "Complex/cook_dishes"
+    lost = task / "example0/input/input.png"
+    lost.unlink()
+    assert can_mend(verify(folder, ["Complex"]))
+    hub.requests.clear()
+    done = fetch(hub, VERIFY, "--fix", "--dimension", "Complex")
+    assert done.returncode == 1
+    assert lost.read_bytes() == benchmark[lost.relative_to(folder).as_posix()]
+    assert len({request for request in hub.requests if "/resolve/" in request}) == 1
+    hub.requests.clear()
+    done = fetch(hub, VERIFY, "--fix", "--dimension", "Complex")
+    assert done.returncode == 1
+    assert not hub.requests
+    files = sum(path.startswith("Complex/cook_dishes/") for path in benchmark)
+    assert done.stdout.count(f"{task} has 2 examples, 100 expected: all {files} files that commit") == 1
+    assert "fetching it again" not in done.stdout
+    assert "input.png" not in done.stdout
 
 
 def test_mending_without_a_record_says_how_to_get_one(demo, tmp_path):
