@@ -189,7 +189,9 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
     done = fetch(hub, DATASET)
     assert done.returncode == 0, done.stdout + done.stderr
+    listed = (space / "data/images.tar.gz.contents.json.gz").read_bytes()
     here = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
+    here["images.tar.gz.contents.json.gz"] = listed
     holds(space / "data", here)
     assert "2 members that are no pictures were left out" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
@@ -202,6 +204,26 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     (space / "data/images/1-2.png").unlink()
     assert fetch(hub, DATASET, "--keep_archive").returncode == 0
     holds(space / "data", here | {"images.tar.gz": files["images.tar.gz"]})
+
+
+def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", {"a.jsonl": ROWS, "images.tar.gz": packed(PICTURES)})
+    assert fetch(hub, DATASET).returncode == 0
+    images = space / "data/images"
+    for number in range(5):
+        (images / f"9-{number}.png").write_bytes(b"from elsewhere")
+    (images / "1-2.png").unlink()
+    (images / "3-44.jpg").write_bytes(b"t")
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of the 2 pictures of images.tar.gz are missing or damaged" in done.stdout
+    assert (images / "1-2.png").read_bytes() == b"one"
+    assert (images / "3-44.jpg").read_bytes() == b"two"
+    assert (images / "9-0.png").read_bytes() == b"from elsewhere"
+    assert not (space / "data/images.tar.gz").exists()
+    hub.requests.clear()
+    assert "unpacking" not in fetch(hub, DATASET).stdout
+    assert not hub.requests
 
 
 def test_an_archive_that_is_damaged_on_the_hub_unpacks_nothing(hub, space):
