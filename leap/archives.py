@@ -22,6 +22,7 @@ from configs.errors import UserError
 from leap.files import locked
 
 _BLOCK = 256 * 1024  # bytes read from the gzip at once; a multiple of tar's 512
+_DISK_BLOCK = 4096  # bytes that a disk gives to a file at once
 _LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
 _MOST_GLOBAL_HEADERS = 1000
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
@@ -41,13 +42,15 @@ _MOST_NAMES = 20
 @dataclass
 class Unpacked:
     """What `unpack` did: `files` (and their `bytes`) in place, of which `kept` were there before; `ignored` members
-    that are no folders were left out, the first 20 of them by name."""
+    that are no folders were left out, the first 20 of them by name. `contents` are the size and CRC-32 of each file in
+    the archive by its path below the folder."""
 
     files: int = 0
     bytes: int = 0
     kept: int = 0
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
+    contents: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -72,13 +75,19 @@ def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def unpack(
-    archive: Path, folder: Path, accept: Callable[[str], Path | None], most_bytes: int, most_files: int
+    archive: Path,
+    folder: Path,
+    accept: Callable[[str], Path | None],
+    most_bytes: int,
+    most_files: int,
+    replace: bool = False,
 ) -> Unpacked:
     """Put the regular files of a .tar.gz below `folder`, each at the relative path that `accept` makes of its name.
 
     `accept` says None for what is to be left out, as links, devices, folders and sparse files are. Files that are in
-    `folder` already stay as they are. All is written to a folder beside `folder` first and moved when the whole archive
-    has proved intact: `folder` never shows a part of a file. What a killed run left is removed by the next one.
+    `folder` already stay as they are, unless `replace` puts the archive's in their place. All is written to a folder
+    beside `folder` first and moved when the whole archive has proved intact: `folder` never shows a part of a file.
+    What a killed run left is removed by the next one.
 
     BrokenArchive if the archive is damaged, holds more than `most_bytes` or `most_files` of accepted files, or two
     for one path; UserError if another process unpacks it at the moment.
@@ -101,10 +110,35 @@ def unpack(
                     raise BrokenArchive(f"{archive}: more than {most_files:,} files")
                 if done.bytes > most_bytes:
                     raise BrokenArchive(f"{archive}: its files claim more than {most_bytes:,} bytes")
-                _write_new(tar, member, _inside(new, place), archive)
+                crc = _write_new(tar, member, _inside(new, place), archive)
+                done.contents[place.as_posix()] = (member.size, crc)
         os.sync()
-        done.kept = _publish(new, folder)
+        done.kept = _publish(new, folder, replace)
     return done
+
+
+def room_needed(
+    archive: Path, accept: Callable[[str], Path | None], most_bytes: int, most_files: int
+) -> tuple[int, int]:
+    """How many files `unpack` would write, and the bytes that a disk gives to them, in whole blocks.
+
+    Reads the archive to its end, or until there are more than `most_bytes` or `most_files`: then it is at least so
+    many. BrokenArchive if it is damaged.
+    """
+    files = needed = 0
+    with tar_stream(archive) as tar:
+        for member in tar:
+            if member.isreg() and "\0" not in member.name and accept(member.name) is not None:
+                files += 1
+                needed += on_disk(member.size)
+                if needed > most_bytes or files > most_files:
+                    return files, needed
+    return files, needed
+
+
+def on_disk(size: int) -> int:
+    """The bytes that a disk gives to a file of so many."""
+    return -(-size // _DISK_BLOCK) * _DISK_BLOCK
 
 
 def _inside(folder: Path, place: Path) -> Path:
@@ -113,21 +147,36 @@ def _inside(folder: Path, place: Path) -> Path:
     return folder / place
 
 
-def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> None:
+def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> int:
+    """Write a member to a new file; the CRC-32 of its content."""
+    content = _Summed(tar.extractfile(member))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
-            shutil.copyfileobj(tar.extractfile(member), file, _BLOCK)
+            shutil.copyfileobj(content, file, _BLOCK)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
             raise BrokenArchive(f"{archive}: {member.name!a} is in it twice, or is a file and a folder") from None
         if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
             raise BrokenArchive(f"{archive}: {member.name!a:.100} is no name for this disk") from None
         raise
+    return content.crc
 
 
-def _publish(new: Path, folder: Path) -> int:
-    """Move the files of `new` to their places in `folder`; how many were there already."""
+class _Summed:
+    """A file whose CRC-32 grows as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.crc = file, 0
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self.crc = zlib.crc32(content, self.crc)
+        return content
+
+
+def _publish(new: Path, folder: Path, replace: bool) -> int:
+    """Move the files of `new` to their places in `folder`; how many were there already, and stay unless `replace`."""
     kept = 0
     if not folder.exists():
         new.rename(folder)
@@ -136,10 +185,10 @@ def _publish(new: Path, folder: Path) -> int:
         target = folder / path.relative_to(new)
         if path.is_dir():
             target.mkdir(exist_ok=True)
-        elif target.exists():
+        elif target.exists() and not replace:
             kept += 1
         else:
-            path.rename(target)
+            path.replace(target)
     return kept
 
 

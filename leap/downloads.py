@@ -242,8 +242,8 @@ def _transfer(
 ) -> Path:
     """Bring the content of a file into `staging`; where it is there.
 
-    Large files come by Xet where it is to be used. If that fails, and for the others, plain HTTP is asked, once a file
-    and from the byte on at which an earlier try or run ended.
+    Large files come by Xet where the server offers it and it is to be used. If that fails, and for the others, plain
+    HTTP is asked, once a file and from the byte on at which an earlier try or run ended.
     """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HTTPError
@@ -252,7 +252,9 @@ def _transfer(
 
     part = staging / PART
     bar = _silent_bar(counted)
-    if first and not part.exists() and file.size >= _LARGE and not constants.HF_HUB_DISABLE_XET and _has_xet():
+    url = hf_hub_url(repo_id, file.path, repo_type=repo_type, revision=revision)
+    may_use_xet = first and not part.exists() and file.size >= _LARGE and not constants.HF_HUB_DISABLE_XET
+    if may_use_xet and _has_xet() and _offers_xet(url):
         own = staging / "xet"
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir()
@@ -272,7 +274,6 @@ def _transfer(
         part.unlink()
         there = 0
     counted.settle(there)
-    url = hf_hub_url(repo_id, file.path, repo_type=repo_type, revision=revision)
     with open(part, "ab") as content:
         if not locked(content):
             raise TryAgain("another process is fetching it")
@@ -286,6 +287,17 @@ def _transfer(
             tqdm_class=bar,
         )
     return part
+
+
+def _offers_xet(url: str) -> bool:
+    """Whether the server names a way by Xet for a file; a server that does not answer that offers none."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return get_hf_file_metadata(url).xet_file_data is not None
+    except (HTTPError, OSError, RuntimeError, ValueError):
+        return False  # plain HTTP does it or says why not
 
 
 def _has_xet() -> bool:

@@ -1,22 +1,71 @@
-"""The archive of pictures beside published planning rows: images.tar.gz into images/, once."""
+"""The archive of pictures beside published planning rows: images.tar.gz into images/, once.
+
+What it held is listed beside it, in images.tar.gz.contents.json.gz, as the archive itself goes:
+
+    {"sha256": "<of the archive>", "pictures": {"327-648642.png": [size, CRC-32]}, "lost": ["327-648642.png"]}
+
+A picture that was in images/ before, and is another one than the archive's, is the user's: it stays, and its size and
+CRC-32 are null. `lost` are pictures to be brought back from the archive, which needs no other part of it.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import re
 import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from configs.errors import UserError
+from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
 from leap.download_record import read_record
-from leap.download_run import claimed
-from leap.downloads import RECORD, content_problem
-from leap.progress import say
+from leap.download_run import claimed, size_text
+from leap.downloads import RECORD, NoSpace, RemoteFile, content_problem
+from leap.files import replacing
+from leap.progress import Progress, say
 
 _ARCHIVE = re.compile(r"images[\w.-]*\.(tar\.gz|tgz)")
 _PICTURE = re.compile(r"\w[\w.-]*\.(png|jpe?g)", re.ASCII | re.IGNORECASE)
 _FOLDERS = ((), ("images",), ("data", "images"))
 _MOST_PICTURES = 2_000_000
+_BYTES_A_PICTURE = 64 * 1024  # where nobody knows yet; a photograph of a robot's camera has more
+_BLOCK = 1 << 20
+_READERS = 4
+
+
+@dataclass
+class Contents:
+    """What the archive with the hash `sha256` held: size and CRC-32 by name, None for a picture that is the user's."""
+
+    sha256: str
+    pictures: dict[str, tuple[int | None, int | None]]
+    lost: list[str] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        text = json.dumps({"sha256": self.sha256, "pictures": self.pictures, "lost": self.lost})
+        with replacing(path) as file:
+            file.write(gzip.compress(text.encode(), 6, mtime=0))
+
+
+def contents_file(folder: Path, archive: str) -> Path:
+    """Where it is listed what an archive held."""
+    return folder / f"{archive}.contents.json.gz"
+
+
+def _read_contents(folder: Path, archive: str, sha256: str) -> Contents | None:
+    """What the archive with this hash held, or None if that is not (or no longer) known."""
+    try:
+        content = json.loads(gzip.decompress(contents_file(folder, archive).read_bytes()))
+        pictures = {str(name): (size, crc) for name, (size, crc) in content["pictures"].items()}
+        found = Contents(content["sha256"], pictures, [name for name in content["lost"] if name in pictures])
+    except (FileNotFoundError, EOFError, zlib.error, gzip.BadGzipFile, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return found if found.sha256 == sha256 else None
 
 
 def is_picture_archive(path: str) -> bool:
@@ -34,56 +83,154 @@ def picture_place(name: str) -> Path | None:
     return Path(parts[-1])
 
 
-def forget_lost_pictures(folder: Path) -> None:
-    """Take back that an archive was unpacked if pictures are gone since, so that it is fetched and unpacked again."""
-    record = read_record(folder)
-    if record is None or not record.unpacked:
+def forget_lost_pictures(folder: Path, hash_again: bool = False) -> None:
+    """Take back that an archive was unpacked if pictures of it are gone or have another size since, with `hash_again`
+    also if they have another CRC-32: then it is fetched again, and `unpack_pictures` brings them back."""
+    if read_record(folder) is None:
         return
-    there = _count(folder / "images")
-    expected = sum(entry["files"] for entry in record.unpacked.values())
-    if there < expected:
-        say(f"{folder / 'images'} holds {there:,} files, {expected:,} were unpacked; the archive is unpacked again")
-        record.unpacked.clear()
-        record.write(folder)
+    with claimed(folder):
+        record = read_record(folder)
+        for path, entry in sorted(record.unpacked.items()):
+            if path not in record.files or entry.get("sha256") != _digest(record.files[path]):
+                continue  # unpacked at another commit
+            if _is_whole(path, entry["sha256"], folder, hash_again):
+                continue
+            del record.unpacked[path]
+            record.write(folder)
 
 
-def _count(folder: Path) -> int:
-    if not folder.is_dir():
-        return 0
-    with os.scandir(folder) as entries:
-        return sum(entry.is_file() for entry in entries)
+def _is_whole(archive: str, digest: str, folder: Path, hash_again: bool) -> bool:
+    """Whether all pictures of an archive are there. If not, it is said, and noted which are lost."""
+    images, listed = folder / "images", contents_file(folder, archive)
+    contents = _read_contents(folder, archive, digest)
+    if contents is None:
+        say(f"{listed} is gone or damaged, so {archive} is unpacked again to know what it held")
+        return False
+    contents.lost = _lost(images, contents, hash_again)
+    if contents.lost:
+        contents.write(listed)
+        say(
+            f"{len(contents.lost):,} of the {len(contents.pictures):,} pictures of {archive} are missing or damaged in "
+            f"{images} ({_some(contents.lost)}); they come from the archive again"
+        )
+    return not contents.lost
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _digest(file: RemoteFile) -> str:
+    return file.sha256 or file.git_sha1
+
+
+def _lost(images: Path, contents: Contents, hash_again: bool) -> list[str]:
+    """The pictures that are not in `images` as the archive held them."""
+    sizes: dict[str, int] = {}
+    if images.is_dir():
+        with os.scandir(images) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    lost = set()
+    for name, (size, _) in contents.pictures.items():
+        if name not in sizes or size not in (None, sizes[name]):
+            lost.add(name)
+    if hash_again:
+        known = [(name, crc) for name, (_, crc) in contents.pictures.items() if crc is not None and name not in lost]
+        with ThreadPoolExecutor(_READERS) as pool, Progress("pictures hashed", len(known), "picture") as progress:
+            sums = pool.map(lambda item: _crc(images / item[0]), known)
+            for (name, crc), found in zip(known, sums, strict=True):
+                lost |= {name} if found != crc else set()
+                progress.advance()
+    return sorted(lost)
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def room_for_pictures(missing: Sequence[RemoteFile], folder: Path) -> int:
+    """The bytes that unpacking will take if these files are fetched: in blocks of the disk where it is known which
+    pictures are wanted; else an estimate, as pictures do not shrink in an archive."""
+    needed = 0
+    for file in missing:
+        if is_picture_archive(file.path):
+            contents = _read_contents(folder, file.path, _digest(file))
+            if contents is not None and contents.lost:
+                needed += sum(on_disk(contents.pictures[name][0] or 0) for name in contents.lost)
+            else:
+                needed += file.size + on_disk(1) * (file.size // _BYTES_A_PICTURE + 1)
+    return needed
 
 
 def unpack_pictures(folder: Path, keep_archive: bool) -> None:
     """Unpack the archives of pictures that were fetched into `folder` and not unpacked yet, into its images/.
 
-    UserError if an archive is damaged though its hash is the Hub's, or claims more than the disk holds.
+    UserError if an archive is damaged though its hash is the Hub's, or if the disk cannot hold its pictures: then
+    nothing is unpacked.
     """
-    from leap.archives import BrokenArchive, unpack
-
     with claimed(folder):
         record = read_record(folder)
         for path, file in sorted(record.files.items()):
             if not is_picture_archive(path):
                 continue
-            archive, digest = folder / path, file.sha256 or file.git_sha1
+            archive, digest = folder / path, _digest(file)
             if record.unpacked.get(path, {}).get("sha256") != digest:
-                say(f"unpacking {archive} into {folder / 'images'}")
-                free = shutil.disk_usage(folder).free
-                try:
-                    done = unpack(archive, folder / "images", picture_place, free, _MOST_PICTURES)
-                except BrokenArchive as error:
-                    raise UserError(
-                        f"{error}. Its hash is the Hub's, so it is so there; nothing was unpacked"
-                    ) from error
-                say(
-                    f"{done.files:,} pictures in {folder / 'images'}, of which {done.kept:,} were there already; "
-                    f"{done.ignored:,} members that are no pictures were left out"
-                )
-                if not done.files:
-                    raise UserError(f"{archive} holds no picture named as in images/327-648642.png; look into it")
-                record.unpacked[path] = {"sha256": digest, "files": done.files}
+                contents = _unpack_one(archive, folder, digest)
+                contents.write(contents_file(folder, path))
+                record.unpacked[path] = {"sha256": digest, "files": len(contents.pictures)}
                 record.write(folder)
             if archive.exists() and not keep_archive and content_problem(archive, file) is None:
                 archive.unlink()
                 say(f"deleted {archive}, as {RECORD} notes that it was unpacked; --keep_archive keeps it")
+
+
+def _unpack_one(archive: Path, folder: Path, digest: str) -> Contents:
+    """Unpack all pictures of an archive that are not there, or just those that were lost, over what is left of them."""
+    images = folder / "images"
+    known = _read_contents(folder, archive.name, digest)
+    lost = set(known.lost) if known else set()
+    if lost:
+        say(f"unpacking {len(lost):,} pictures of {archive} into {images}")
+        done = _unpacked(archive, images, lambda name: _among(lost, picture_place(name)), replace=True)
+        if gone := lost - set(done.contents):
+            raise UserError(
+                f"{archive} does not hold {min(gone)}, though it did; delete {contents_file(folder, archive.name)}"
+            )
+        say(f"{done.files:,} pictures brought back to {images}")
+        return Contents(digest, known.pictures | done.contents)
+    say(f"unpacking {archive} into {images}")
+    before = set(os.listdir(images)) if images.is_dir() else set()
+    done = _unpacked(archive, images, picture_place, replace=False)
+    say(
+        f"{done.files:,} pictures in {images}, of which {done.kept:,} were there already; "
+        f"{done.ignored:,} members that are no pictures were left out"
+    )
+    if not done.files:
+        raise UserError(f"{archive} holds no picture named as in images/327-648642.png; look into it")
+    there = {name: content for name, content in done.contents.items() if name in before}
+    own = _lost(images, Contents(digest, there), hash_again=True) if there else []
+    if own:
+        say(f"{len(own):,} that were there differ from the archive's and stay ({_some(own)}); delete one to get its")
+    return Contents(digest, done.contents | dict.fromkeys(own, (None, None)))
+
+
+def _among(names: set[str], place: Path | None) -> Path | None:
+    return place if place is not None and place.name in names else None
+
+
+def _unpacked(archive: Path, images: Path, accept: Callable[[str], Path | None], replace: bool) -> Unpacked:
+    free = shutil.disk_usage(archive.parent).free
+    try:
+        files, needed = room_needed(archive, accept, free, _MOST_PICTURES)
+        if needed > free:
+            raise NoSpace(
+                f"not enough space for {images}: {files:,} pictures or more take at least {size_text(needed)}, "
+                f"{size_text(free)} are free. Nothing was unpacked; free some and run the same command again"
+            )
+        return unpack(archive, images, accept, free, _MOST_PICTURES, replace)
+    except BrokenArchive as error:
+        raise UserError(f"{error}. Its hash is the Hub's, so it is so there; nothing was unpacked") from error

@@ -9,7 +9,8 @@ import pytest
 
 from leap.demo.build import build_benchmark
 from leap.downloads import RECORD
-from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS
+from leap.vlabench.fix import can_mend
+from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch, holds
 from tests.hub_download_server import Trouble, serving
@@ -135,6 +136,30 @@ def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, bench
     assert f"{path} is as the Hub has it" in done.stdout
 
 
+def test_mending_a_task_of_another_count_fetches_what_lacks_and_names_no_sound_file(hub, space, benchmark):
+    hub.add("dataset", "VLABench/vlm_evaluation_v1.0", benchmark)
+    assert fetch(hub, BENCHMARK, "--dimension", "Complex").returncode == 1
+    folder = space / "dataset/vlm_evaluation_v1.0"
+    assert not can_mend(verify(folder, ["Complex"]))
+    task = folder / "Complex/cook_dishes"
+    lost = task / "example0/input/input.png"
+    lost.unlink()
+    assert can_mend(verify(folder, ["Complex"]))
+    hub.requests.clear()
+    done = fetch(hub, VERIFY, "--fix", "--dimension", "Complex")
+    assert done.returncode == 1
+    assert lost.read_bytes() == benchmark[lost.relative_to(folder).as_posix()]
+    assert len({request for request in hub.requests if "/resolve/" in request}) == 1
+    hub.requests.clear()
+    done = fetch(hub, VERIFY, "--fix", "--dimension", "Complex")
+    assert done.returncode == 1
+    assert not hub.requests
+    files = sum(path.startswith("Complex/cook_dishes/") for path in benchmark)
+    assert done.stdout.count(f"{task} has 2 examples, 100 expected: all {files} files that commit") == 1
+    assert "fetching it again" not in done.stdout
+    assert "input.png" not in done.stdout
+
+
 def test_mending_without_a_record_says_how_to_get_one(demo, tmp_path):
     build_benchmark(tmp_path / "bench", 1, seed=0)
     next((tmp_path / "bench").rglob("input.png")).unlink()
@@ -164,7 +189,9 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
     done = fetch(hub, DATASET)
     assert done.returncode == 0, done.stdout + done.stderr
+    listed = (space / "data/images.tar.gz.contents.json.gz").read_bytes()
     here = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
+    here["images.tar.gz.contents.json.gz"] = listed
     holds(space / "data", here)
     assert "2 members that are no pictures were left out" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
@@ -177,6 +204,26 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     (space / "data/images/1-2.png").unlink()
     assert fetch(hub, DATASET, "--keep_archive").returncode == 0
     holds(space / "data", here | {"images.tar.gz": files["images.tar.gz"]})
+
+
+def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", {"a.jsonl": ROWS, "images.tar.gz": packed(PICTURES)})
+    assert fetch(hub, DATASET).returncode == 0
+    images = space / "data/images"
+    for number in range(5):
+        (images / f"9-{number}.png").write_bytes(b"from elsewhere")
+    (images / "1-2.png").unlink()
+    (images / "3-44.jpg").write_bytes(b"t")
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of the 2 pictures of images.tar.gz are missing or damaged" in done.stdout
+    assert (images / "1-2.png").read_bytes() == b"one"
+    assert (images / "3-44.jpg").read_bytes() == b"two"
+    assert (images / "9-0.png").read_bytes() == b"from elsewhere"
+    assert not (space / "data/images.tar.gz").exists()
+    hub.requests.clear()
+    assert "unpacking" not in fetch(hub, DATASET).stdout
+    assert not hub.requests
 
 
 def test_an_archive_that_is_damaged_on_the_hub_unpacks_nothing(hub, space):

@@ -171,8 +171,12 @@ def test_a_large_file_that_xet_does_not_bring_comes_by_plain_http(hub, space):
     holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED | {"model.safetensors": weights})
     hub.repos["model", BASE].xet = False
     hub.requests.clear()
-    assert fetch(hub, MODEL, "--local_dir", space / "again").returncode == 0
-    assert any(request.startswith("HEAD") for request in hub.requests), "the library's own way"
+    hub.sent.clear()
+    hub.troubles += [Trouble("/storage/", cut=30 << 20)]
+    done = fetch(hub, MODEL, "--local_dir", space / "again")
+    assert done.returncode == 0
+    assert "Xet" not in done.stdout, "none was offered"
+    assert hub.sent["model.safetensors"] <= len(weights) + (1 << 20), "what came is not sent again"
     holds(space / "again", WANTED | {"model.safetensors": weights})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from configs.errors import UserError
-from leap.download_record import read_record
+from leap.download_record import Record, read_record
 from leap.download_run import FetchOptions, Outcome, claimed, fetch_files
-from leap.downloads import RECORD, content_problem
-from leap.progress import say
-from leap.vlabench.verify import Verification
+from leap.downloads import RECORD, RemoteFile, content_problem
+from leap.progress import print_some, say
+from leap.vlabench.verify import Defect, Verification
 
 
 def fix(found: Verification, options: FetchOptions) -> Outcome:
@@ -23,24 +25,55 @@ def fix(found: Verification, options: FetchOptions) -> Outcome:
                 f"{folder} has no {RECORD}, so nobody knows what belongs there. Run: python "
                 "scripts/download/download_vlabench_with_retry.py. It keeps what is right and fetches the rest"
             )
-        wanted = []
+        broken: dict[str, RemoteFile] = {}
+        in_vain = []
         for defect in found.defects:
-            name = defect.path.relative_to(folder).as_posix()
-            below = [file for path, file in record.files.items() if path == name or path.startswith(f"{name}/")]
-            if not below:
-                say(f"{defect.path} {defect.reason}: commit {record.commit[:12]} does not list it either")
-            wanted += below
-        wanted = list({file.path: file for file in wanted}.values())
-        broken = [file for file in wanted if content_problem(folder / file.path, file) is not None]
-        for file in wanted:
-            if file not in broken:
-                say(f"{folder / file.path} is as the Hub has it, so fetching it again would not mend it")
+            below = _listed(record, folder, defect)
+            differing = [file for file in below if content_problem(folder / file.path, file) is not None]
+            broken |= {file.path: file for file in differing}
+            if not differing:
+                in_vain.append(_why_in_vain(defect, below, record.commit[:12]))
+        if in_vain:
+            print_some(in_vain, "verify_dataset.py --json FILE")
         outcome = Outcome(folder, record.commit, len(broken))
         if broken:
             say(f"fetching {len(broken):,} files of {record.repo_id} at {record.commit[:12]} again")
-            for file in broken:
-                record.verified.pop(file.path, None)
-            fetch_files(broken, folder, record, options, outcome)
+            for path in broken:
+                record.verified.pop(path, None)
+            fetch_files(list(broken.values()), folder, record, options, outcome)
         for path, reason in outcome.failed.items():
             say(f"failed: {path}: {reason}")
         return outcome
+
+
+def can_mend(found: Verification) -> bool:
+    """Whether `fix` would fetch anything: a file behind a defect is not as the download recorded it.
+
+    Of a folder with a wrong count nothing is hashed: what lacks there is a defect of its own.
+    """
+    record = read_record(found.folder)
+    if record is None:
+        return False
+    files = (record.files.get(_name(found.folder, defect)) for defect in found.defects)
+    return any(file is not None and content_problem(found.folder / file.path, file) is not None for file in files)
+
+
+def _name(folder: Path, defect: Defect) -> str:
+    return defect.path.relative_to(folder).as_posix()
+
+
+def _listed(record: Record, folder: Path, defect: Defect) -> list[RemoteFile]:
+    """The recorded files that a defect is about: the one, or all of the folder."""
+    name = _name(folder, defect)
+    return [file for path, file in record.files.items() if path == name or path.startswith(f"{name}/")]
+
+
+def _why_in_vain(defect: Defect, below: list[RemoteFile], commit: str) -> str:
+    if not below:
+        return f"{defect.path} {defect.reason}: the download of commit {commit} does not list it either"
+    if defect.path.is_dir():
+        return (
+            f"{defect.path} {defect.reason}: all {len(below):,} files that commit {commit} lists there are as the Hub "
+            "has them"
+        )
+    return f"{defect.path} is as the Hub has it, so fetching it again would not mend it"
