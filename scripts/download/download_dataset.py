@@ -20,7 +20,7 @@ from leap.download_record import Selection, read_record
 from leap.download_run import DownloadOptions, download
 from leap.hub import checked_repo_id
 from leap.hub_access import choose_host
-from leap.picture_archives import forget_lost_pictures, is_picture_archive, unpack_pictures
+from leap.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,14 @@ def main() -> int:
     options = parse_knobs(Options, None, __doc__)
     choose_host(options.mirror)
     folder = options.local_dir
-    forget_lost_pictures(folder)
+    forget_lost_pictures(folder, options.verify)
     outcome = download(
         checked_repo_id(options.repo_id),
         "dataset",
         folder,
         Selection(),
         options,
-        # Pictures do not shrink in an archive, so unpacked they take about as much again.
-        besides=lambda missing: sum(file.size for file in missing if is_picture_archive(file.path)),
+        besides=lambda missing: room_for_pictures(missing, folder),
     )
     if outcome.failed:
         return 1

@@ -22,6 +22,7 @@ from leap.download_record import Selection
 from leap.download_run import DownloadOptions, download
 from leap.hub import checked_repo_id
 from leap.hub_access import choose_host
+from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
 
 
@@ -41,7 +42,8 @@ def main() -> int:
     found = verify(options.local_dir, dimensions, workers=options.workers)
     print(verification_table(found))
     if outcome.failed or found.defects:
-        print("mend with: python scripts/utils/verify_dataset.py --fix")
+        if outcome.failed or can_mend(found):
+            print("mend with: python scripts/utils/verify_dataset.py --fix")
         return 1
     print("next: python scripts/evaluation/run_vlm_evaluation.py --dimension all")
     return 0
