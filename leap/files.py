@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -36,6 +38,16 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Replace `path` by a CSV file in one step; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    # A model's text may hold lone surrogates, which UTF-8 cannot carry.
+    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

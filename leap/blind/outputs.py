@@ -13,15 +13,15 @@ that was asked again has several lines; the last one counts.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.chat import task_name_in
-from leap.files import numbered_jsonl, write_text
+from leap import files
+from leap.chat import first_file, image_candidates, task_name_in
+from leap.files import numbered_jsonl
 
 OUTPUTS_FILE, CSV_FILE = "outputs.jsonl", "blind10_outputs.csv"
 CSV_COLUMNS = ("model_name", "sample_idx", "image_paths", "prompt_text", "model_output", "reference_steps")
@@ -100,18 +100,21 @@ def items_of(outputs: Iterable[Output], where: Path) -> list[Item]:
     return [items[sample] for sample in sorted(items)]
 
 
+def picture_files(item: Item, image_root: Path | None, workspace: Path) -> list[Path | None]:
+    """The file of each picture of a row, found as leap.chat does; None for one that is missing."""
+    folder = Path(item.folder)
+    return [first_file(image_candidates(written, folder, image_root, workspace)) for written in item.images]
+
+
 def write_csv(path: Path, outputs: Sequence[Output]) -> None:
     """Replace `path` by the original's CSV, newlines kept inside quoted fields; failed rows hold no plan and are left
     out."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for output in outputs:
-        if output.text is not None:
-            images = ";".join(output.images)
-            writer.writerow([output.model, output.sample, images, output.prompt, output.text, output.reference])
-    # A model's text may hold lone surrogates, which UTF-8 cannot carry.
-    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+    rows = (
+        [output.model, output.sample, ";".join(output.images), output.prompt, output.text, output.reference]
+        for output in outputs
+        if output.text is not None
+    )
+    files.write_csv(path, CSV_COLUMNS, rows)
 
 
 def _from_jsonl(path: Path) -> list[Output]:

@@ -147,13 +147,12 @@ def print_estimate(
             f"{name}: {len(asks)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} answered "
             f"already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
         )
-        print(f"  about     {tokens_and_cost(about, price)}")
-        print(f"  at most   {tokens_and_cost(most, price)}, if each is answered at the first time")
+        print(f"  about     {tokens_and_cost(about, about.cost(price))}")
+        print(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
         judge.close()
 
 
-def tokens_and_cost(tokens: Tokens, price: Price | None) -> str:
-    cost = tokens.cost(price)
+def tokens_and_cost(tokens: Tokens, cost: float | None) -> str:
     money = "price not known" if cost is None else f"cost {cost:.4f}"
     return f"{tokens.prompt:,} input and {tokens.completion:,} output tokens: {money}"
 
@@ -209,9 +208,8 @@ def report(options: JudgeOptions, items: Sequence[Item], models: Sequence[str]) 
 
 def usage_line(name: str, usage: Mapping[str, Any]) -> str:
     """What a judge took so far, in one line."""
-    tokens = f"{usage['prompt_tokens']:,} input and {usage['completion_tokens']:,} output tokens"
-    cost = "price not known" if usage["cost"] is None else f"cost {usage['cost']:.4f}"
-    line = f"{name} took {usage['requests']} requests with {tokens}: {cost}."
+    tokens = Tokens(usage["prompt_tokens"], usage["completion_tokens"])
+    line = f"{name} took {usage['requests']} requests with {tokens_and_cost(tokens, usage['cost'])}."
     if usage["unreported_requests"]:
         most = usage["unreported_cost_at_most"]
         line += f" Of {usage['unreported_requests']} that were sent, the endpoint's count never came"

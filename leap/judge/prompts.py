@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leap.blind.outputs import Item
-from leap.chat import first_file, image_candidates
+from leap.blind.outputs import Item, picture_files
 from leap.endpoint import file_url
-from leap.files import sha256_file, sha256_json
+from leap.files import sha256_json
 from leap.images import intact_bytes
 from leap.judge.judgements import EMPTY_CONTROL, INSTRUCTIONS_CONTROL, PAIRWISE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
@@ -89,18 +88,17 @@ class Scene:
 def scene_of(item: Item, image_root: Path | None, workspace: Path) -> Scene:
     """Find and check the pictures of a row; one that is missing or broken becomes a note, which the judge is told."""
     found, hashes, notes = [], [], []
-    for number, written in enumerate(item.images, 1):
-        place = f"picture {number} of {len(item.images)}"
-        path = first_file(image_candidates(written, Path(item.folder), image_root, workspace))
+    paths = picture_files(item, image_root, workspace)
+    for number, (written, path) in enumerate(zip(item.images, paths, strict=True), 1):
         try:
             if path is None:
                 raise ValueError("is missing")
-            intact_bytes(path)
+            content = intact_bytes(path)
         except ValueError as error:
-            notes.append(f"{place} ({written}) {error}")
+            notes.append(f"picture {number} of {len(paths)} ({written}) {error}")
         else:
             found.append(path)
-            hashes.append(sha256_file(path))
+            hashes.append(hashlib.sha256(content).hexdigest())
     return Scene(item, found, hashes, notes)
 
 

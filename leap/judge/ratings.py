@@ -31,8 +31,7 @@ from typing import Any
 from PIL import Image
 
 from configs.errors import UserError
-from leap.blind.outputs import Item, Output
-from leap.chat import first_file, image_candidates
+from leap.blind.outputs import Item, Output, picture_files
 from leap.files import read_json, sha256_json, write_json
 from leap.images import decode_image
 from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
@@ -82,8 +81,7 @@ def write_sheet(
     entries, key, missing = [], {}, 0
     for item, plans in shown:
         found = []
-        for written in item.images:
-            source = first_file(image_candidates(written, Path(item.folder), image_root, workspace))
+        for source in picture_files(item, image_root, workspace):
             if source is not None and source not in numbers:
                 numbers[source] = len(pictures)
                 pictures.append(_encoded_anew(source))

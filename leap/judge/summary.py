@@ -24,8 +24,6 @@ model, alpha, kappa or correlation. `with` and `between` have judges that rated 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -37,7 +35,7 @@ import numpy as np
 
 from configs.errors import UserError
 from leap.blind.outputs import Output
-from leap.files import write_text
+from leap.files import write_csv
 from leap.judge.agreement import flip_rate, is_flip, krippendorff_alpha, quadratic_kappa, settled, spearman
 from leap.judge.findings import in_words
 from leap.judge.judgements import (
@@ -367,15 +365,12 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:
     """Replace `path` by all judgements, the original LEAP's columns first; a failed one has no score and no verdict."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows = []
     for one in judgements:
         scores = one.scores if one.scores and one.failure is None else {}
         verdict = one.verdict if one.failure is None else None
         final_score = one.final_score if scores else None
         original = [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES), final_score]
         asked = [one.judge, one.protocol, one.repeat, one.base, one.model_first]
-        writer.writerow([*original, *asked, verdict, one.failure])
-    # A judge's text may hold lone surrogates, which UTF-8 cannot carry.
-    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+        rows.append([*original, *asked, verdict, one.failure])
+    write_csv(path, CSV_COLUMNS, rows)

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, read_outputs
-from leap.chat import first_file, image_candidates
+from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, picture_files, read_outputs
 from leap.files import read_json
 from leap.judge.judgements import CONTROLS, PAIRWISE, RUBRIC, Judgement, judges_of, read_judgements
 from leap.report.examples import MOST_CHARACTERS
@@ -75,7 +74,7 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
         "summary": summary,
         "items": [_item(item, names, judges, said) for item in items],
     }
-    return Review(value, [_pictures(item, image_root, workspace) for item in items])
+    return Review(value, [picture_files(item, image_root, workspace) for item in items])
 
 
 def _numbered(names: Sequence[str], models: Sequence[str]) -> list[tuple[str, int]]:
@@ -103,11 +102,6 @@ def _notes(folder: Path, items: Sequence[Item], judgements: Sequence[Judgement],
     if stray:
         notes.append(f"{stray} judgements are of plans that {OUTPUTS_FILE} does not hold; they are not shown.")
     return notes
-
-
-def _pictures(item: Item, image_root: Path | None, workspace: Path) -> list[Path | None]:
-    folder = Path(item.folder)
-    return [first_file(image_candidates(written, folder, image_root, workspace)) for written in item.images]
 
 
 def _item(item: Item, names: Sequence[str], judges: Sequence[str], said: _Said) -> dict[str, Any]:
