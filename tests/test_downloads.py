@@ -432,9 +432,11 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(hub, space):
 
 @pytest.mark.parametrize(("address", "said"), [("http://127.0.0.1:9", "Check the network"), ("foo", "an address")])
 def test_a_hub_that_is_not_there_is_one_line(tmp_path, address, said):
+    environment = os.environ | {"HF_ENDPOINT": address, "LEAP_WORKSPACE": str(tmp_path)}
+    environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run(
         [sys.executable, REPOSITORY / "scripts/download/download_model.py", "me/x", "--tries", "1"],
-        env=os.environ | {"HF_ENDPOINT": address, "LEAP_WORKSPACE": str(tmp_path)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=100,
