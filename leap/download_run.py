@@ -6,6 +6,7 @@ The same call goes on after a kill: what is there and right is not fetched again
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import shutil
@@ -37,6 +38,7 @@ from leap.files import locked
 from leap.hub_access import DownloadFailed, Patience, host
 from leap.progress import Progress, say
 
+_TEXTS = (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml")
 _BLOCK = 4096  # bytes that a disk gives to a file at once
 _SECONDS_BETWEEN_RECORDS = 30.0
 _SECONDS_BETWEEN_LINES = 10.0
@@ -201,12 +203,26 @@ def _missing(files: Sequence[RemoteFile], folder: Path, record: Record, options:
         for file, state in zip(files, states, strict=True):
             if state is not None:
                 missing.append(file)
-                record.verified.pop(file.path, None)
+                was_right = record.verified.pop(file.path, None) is not None
                 if state != "is missing":
-                    say(f"{file.path} {state}; it is fetched again")
+                    kept = _keep_changed(folder / file.path) if was_right else ""
+                    say(f"{file.path} {state}; it is fetched again{kept}")
             if shown is not None:
                 shown.advance()
     return missing
+
+
+def _keep_changed(path: Path) -> str:
+    """Give a text that was right once, so somebody changed it, a second name before it is replaced; words on that."""
+    if path.suffix not in _TEXTS or not path.is_file():
+        return ""
+    numbers = itertools.count(1)
+    kept = next(name for i in numbers if not (name := path.with_name(f"{path.name}.changed-{i}")).exists())
+    try:
+        kept.hardlink_to(path)
+    except OSError:  # no links on this disk
+        shutil.copy2(path, kept)
+    return f", what was changed stays as {kept.name}"
 
 
 def _takes_long(files: Sequence[RemoteFile], folder: Path) -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import email.utils
 import io
 import ipaddress
 import itertools
 import json
 import os
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.images import intact_bytes
+from leap.retry_after import retry_after_s
 
 T = TypeVar("T")
 Job = TypeVar("Job")
@@ -243,7 +242,7 @@ class Endpoint:
         if error.code == "insufficient_quota":
             raise UserError(f"{said}. More tries cannot help; mend that, and the same command goes on where it was")
         busy = status in _BUSY
-        wait_s = _retry_after_s(headers.get("retry-after")) if busy else None
+        wait_s = retry_after_s(headers.get("retry-after")) if busy else None
         again = status in _PASSING or status >= 500
         return NoAnswer(said, again, busy, wait_s, status, error.response.text)
 
@@ -319,20 +318,6 @@ def _is_this_machine(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number of them, or an HTTP date), or None if it says neither."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return None
-    return seconds if 0 <= seconds < float("inf") else None
 
 
 def _words(error: openai.APIStatusError) -> str:

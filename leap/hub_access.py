@@ -7,7 +7,6 @@ message holds a token or an address with its query, which may be signed.
 
 from __future__ import annotations
 
-import email.utils
 import os
 import random
 import re
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from configs.errors import UserError
 from leap.progress import say
+from leap.retry_after import retry_after_s
 
 T = TypeVar("T")
 
@@ -131,13 +131,7 @@ def _seconds_asked(headers: Any) -> float | None:
     found = _RATE_LIMIT.search(headers.get("RateLimit", ""))
     if found:
         return float(found[1])
-    text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+    return retry_after_s(headers.get("Retry-After"))
 
 
 @contextmanager

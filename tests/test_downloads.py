@@ -340,6 +340,19 @@ def test_a_folder_of_another_repository_is_refused(hub, space):
     assert_one_line_error(fetch(hub, MODEL, "me/Qwen3-VL-2B-Instruct"), BASE, "--local_dir")
 
 
+def test_a_text_that_the_user_changed_is_kept_beside_the_one_that_is_fetched_again(hub, space):
+    hub.add("model", BASE, FILES)
+    fetch(hub, MODEL)
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    for number, edit in enumerate((b"{}", b'{"mine": true}'), 1):
+        (folder / "config.json").write_bytes(edit)
+        (folder / "model.safetensors").write_bytes(b"cut")
+        done = fetch(hub, MODEL)
+        assert f"what was changed stays as config.json.changed-{number}" in done.stdout
+        assert (folder / f"config.json.changed-{number}").read_bytes() == edit
+    holds(folder, WANTED | {"config.json.changed-1": b"{}", "config.json.changed-2": edit})
+
+
 def test_a_damaged_record_is_one_line(hub, space):
     hub.add("model", BASE, FILES)
     assert fetch(hub, MODEL).returncode == 0
