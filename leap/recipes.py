@@ -123,11 +123,15 @@ class LoraRecipe(TrainingRecipe):
 
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
-    """Print the resolved knobs, train, and say what to run next: the body of the training scripts."""
+    """Check, print the resolved knobs, train, and say what to run next: the body of the training scripts."""
+    from leap.resume import check_inputs
+
+    workspace = WorkspaceConfig.from_environment()
+    check_inputs(recipe, workspace)
     say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
 
-    from leap.training import train  # torch and transformers load here, after --help and flag errors
+    from leap.training import train  # torch and transformers load here, after whatever can be told without them
 
-    last = train(recipe, WorkspaceConfig.from_environment())
+    last = train(recipe, workspace)
     say(f"trained: {last}")
     say(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from leap.checkpoints import (
 from leap.cli import as_plain
 from leap.files import sha256_file, sha256_json
 from leap.progress import say
-from leap.recipes import TrainingRecipe
+from leap.recipes import LoraRecipe, TrainingRecipe
 
 
 def made_from(recipe: TrainingRecipe) -> dict[str, str]:
@@ -83,6 +84,43 @@ def changes(
     if manifest.data_sha256 != sources["data_sha256"]:
         found.append("the content of the training or validation file")
     return found
+
+
+def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
+    """UserError for what can be wrong before anything is read: files that are not there, knobs that contradict."""
+    require_inputs(recipe, workspace)
+    if not recipe.val_file and recipe.best_metric != "loss":
+        raise UserError(f"best_metric {recipe.best_metric} is computed on validation rows: name them with --val_file")
+    _check_packages(recipe)
+    if isinstance(recipe, LoraRecipe) and recipe.pure_bf16:
+        raise UserError("pure_bf16 is for full fine-tuning; LoRA holds its frozen base in bfloat16 anyway")
+    if isinstance(recipe, LoraRecipe) and (recipe.freeze or recipe.vision_lr or recipe.merger_lr):
+        raise UserError("freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter")
+    if recipe.image_tokens_min > recipe.image_tokens_max:
+        raise UserError(
+            f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
+        )
+    if recipe.packing and recipe.packing_tokens < recipe.model_max_length:
+        raise UserError(
+            f"packing_tokens {recipe.packing_tokens} is below model_max_length {recipe.model_max_length}: a row of "
+            "that length would fit no pack. Raise the one or lower the other"
+        )
+
+
+def _check_packages(recipe: TrainingRecipe) -> None:
+    """UserError for a knob whose package is not there."""
+    in_4bit = isinstance(recipe, LoraRecipe) and recipe.load_in_4bit
+    for wanted, knob, package in (
+        (recipe.pure_bf16, "pure_bf16", "torchao"),
+        (recipe.optim == "adamw_8bit", "optim adamw_8bit", "torchao"),
+        (in_4bit, "load_in_4bit", "bitsandbytes"),
+        (recipe.use_liger_kernel, "use_liger_kernel", "liger-kernel"),
+        (recipe.attn_implementation == "flash_attention_2", "flash_attention_2", "flash-attn"),
+        ("tensorboard" in recipe.report_to, "report_to tensorboard", "tensorboard"),
+        ("wandb" in recipe.report_to, "report_to wandb", "wandb"),
+    ):
+        if wanted and importlib.util.find_spec(package.replace("-", "_")) is None:
+            raise UserError(f"{knob} needs the package {package}: pip install {package}")
 
 
 def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:

@@ -6,7 +6,6 @@ runs is refused.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -50,7 +49,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
-from leap.resume import checkpoint_to_resume, made_from, require_inputs
+from leap.resume import check_inputs, checkpoint_to_resume, made_from
 from leap.status import Status
 from leap.supervision import PlanningCollator
 from leap.trainer import PlanningTrainer, Rows
@@ -133,45 +132,6 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     if processes.is_main_process:
         _leave_summary(trainer, last, workspace)
     return last
-
-
-def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
-    """UserError for what can be wrong before anything is read: files that are not there, knobs that contradict."""
-    require_inputs(recipe, workspace)
-    if not recipe.val_file and recipe.best_metric != "loss":
-        raise UserError(f"best_metric {recipe.best_metric} is computed on validation rows: name them with --val_file")
-    _check_packages(recipe)
-    if isinstance(recipe, LoraRecipe) and recipe.pure_bf16:
-        raise UserError("pure_bf16 is for full fine-tuning; LoRA holds its frozen base in bfloat16 anyway")
-    if isinstance(recipe, LoraRecipe) and (recipe.freeze or recipe.vision_lr or recipe.merger_lr):
-        raise UserError("freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter")
-    if recipe.image_tokens_min > recipe.image_tokens_max:
-        raise UserError(
-            f"image_tokens_min {recipe.image_tokens_min} is above image_tokens_max {recipe.image_tokens_max}"
-        )
-    if recipe.packing and recipe.packing_tokens < recipe.model_max_length:
-        raise UserError(
-            f"packing_tokens {recipe.packing_tokens} is below model_max_length {recipe.model_max_length}: a row of "
-            "that length would fit no pack. Raise the one or lower the other"
-        )
-
-
-def _check_packages(recipe: TrainingRecipe) -> None:
-    """UserError for a knob whose package, or GPU, is not there."""
-    in_4bit = isinstance(recipe, LoraRecipe) and recipe.load_in_4bit
-    for wanted, knob, package in (
-        (recipe.pure_bf16, "pure_bf16", "torchao"),
-        (recipe.optim == "adamw_8bit", "optim adamw_8bit", "torchao"),
-        (in_4bit, "load_in_4bit", "bitsandbytes"),
-        (recipe.use_liger_kernel, "use_liger_kernel", "liger-kernel"),
-        (recipe.attn_implementation == "flash_attention_2", "flash_attention_2", "flash-attn"),
-        ("tensorboard" in recipe.report_to, "report_to tensorboard", "tensorboard"),
-        ("wandb" in recipe.report_to, "report_to wandb", "wandb"),
-    ):
-        if wanted and importlib.util.find_spec(package.replace("-", "_")) is None:
-            raise UserError(f"{knob} needs the package {package}: pip install {package}")
-    if in_4bit and not torch.cuda.is_available():
-        raise UserError("load_in_4bit needs a CUDA GPU; leave it out to train in float32 on the CPU")
 
 
 def _from_first_process(make: Any, processes: PartialState) -> Any:
@@ -315,6 +275,8 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
 
 
 def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
+    if isinstance(recipe, LoraRecipe) and recipe.load_in_4bit and not torch.cuda.is_available():
+        raise UserError("load_in_4bit needs a CUDA GPU; leave it out to train in float32 on the CPU")
     if recipe.bf16 and not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):
         where = "this GPU has no bfloat16" if torch.cuda.is_available() else "no CUDA device"
         say(f"training in float32: {where}")

@@ -14,4 +14,5 @@ cd "$ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1
 unset LEAP_WORKSPACE
 "$ROOT/.venv/bin/python" -m ruff check .
-exec "$ROOT/.venv/bin/python" -m pytest "$@"
+# A process a core, up to four; the tests of a file stay together. What comes later wins: -n 0 runs all in one process.
+exec "$ROOT/.venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -1,6 +1,7 @@
 """The arrows of the house: configs <- leap <- scripts, no script imports a script, and what must stay light does."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,28 @@ def test_every_script_explains_itself_without_loading_torch():
     )
     # A script opens with a command to paste, and answers --help before anything heavy loads.
     assert done.stdout.splitlines() == [f"{path} 0 False True" for path in SCRIPTS]
+
+
+def test_a_missing_input_is_said_without_loading_torch(tmp_path):
+    scripts = [
+        *("training/run-finetuning.py", "ablation/run-lora-finetuning.py", "ablation/run-ablation.py"),
+        *("evaluation/run_vlm_evaluation.py", "evaluation/run_vlm_output.py"),
+    ]
+    code = (
+        "import contextlib, io, runpy, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    sys.argv, err = [path], io.StringIO()\n"
+        "    with contextlib.redirect_stderr(err):\n"
+        "        try: runpy.run_path(path, run_name='__main__')\n"
+        "        except SystemExit as stop: status = stop.code\n"
+        "    print(path, status, 'torch' in sys.modules, ' not found' in err.getvalue())"
+    )
+    paths = [str(REPOSITORY / "scripts" / script) for script in scripts]
+    environment = os.environ | {"LEAP_WORKSPACE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == [f"{path} 2 False True" for path in paths]
 
 
 @pytest.mark.parametrize("path", [*CONFIGS, *LEAP, *SCRIPTS], ids=lambda path: str(path.relative_to(REPOSITORY)))

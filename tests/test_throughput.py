@@ -10,7 +10,7 @@ def test_all_modes_see_the_same_rows_and_the_same_loss(tmp_path):
     output = tmp_path / "speed.json"
     done = run_script(
         "benchmark/training.py",
-        *("--rows", 10, "--rounds", 1, "--rows_per_step", 5, "--tokens", 1500, "--kind", "full", "lora"),
+        *("--rows", 6, "--rounds", 1, "--rows_per_step", 3, "--tokens", 1500, "--kind", "full", "lora"),
         *("--output", output, "--device", "cpu"),
     )
     assert done.returncode == 0, done.stderr
