@@ -86,14 +86,15 @@ def unpack(
 
     `accept` says None for what is to be left out, as links, devices, folders and sparse files are. Files that are in
     `folder` already stay as they are, unless `replace` puts the archive's in their place. All is written to a folder
-    beside `folder` first and moved when the whole archive has proved intact: `folder` never shows a part of a file.
-    What a killed run left is removed by the next one.
+    beside `folder` (which may be a link) first and moved when the whole archive has proved intact: `folder` never shows
+    a part of a file. What a killed run left is removed by the next one.
 
     BrokenArchive if the archive is damaged, holds more than `most_bytes` or `most_files` of accepted files, or two
     for one path; UserError if another process unpacks it at the moment.
     """
     done = Unpacked()
-    with work_folder(folder.parent / f".{folder.name}.{archive.name}.part") as work:
+    folder = folder.resolve()
+    with work_folder(place_on_disk_of(folder) / f".{folder.name}.{archive.name}.part") as work:
         new = work / "new"
         new.mkdir()
         with tar_stream(archive) as tar:
@@ -190,6 +191,17 @@ def _publish(new: Path, folder: Path, replace: bool) -> int:
         else:
             path.replace(target)
     return kept
+
+
+def place_on_disk_of(folder: Path) -> Path:
+    """Where to make files that are then moved into `folder`: beside what it leads to; in it if it is a disk of its own,
+    or nothing may be written beside it."""
+    folder = folder.resolve()
+    if folder.exists() and (
+        folder.stat().st_dev != folder.parent.stat().st_dev or not os.access(folder.parent, os.W_OK)
+    ):
+        return folder
+    return folder.parent
 
 
 @contextlib.contextmanager

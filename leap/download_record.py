@@ -1,17 +1,19 @@
 """The record of a download: leap_download.json beside the files.
 
     {"repo_id": "VLABench/vlm_evaluation_v1.0", "repo_type": "dataset", "revision": "main", "commit": "<40 hex digits>",
-     "host": "huggingface.co", "time": "...", "selections": ["M&T/*"],
-     "files": {"M&T/...": {"size": 123, "sha256": "..." or "git_sha1": "...", "mtime_ns": ...}},
+     "host": "huggingface.co", "time": "...", "selections": [{"patterns": ["M&T/*"], "skip": []}],
+     "files": {"M&T/...": {"size": 123, "sha256": "..." or "git_sha1": "...", "mtime_ns": ..., "earlier": [...]}},
      "unpacked": {"images.tar.gz": {"sha256": "...", "files": 168042}}}
 
 `commit` is what a later run and `--fix` fetch again. `selections` are the choices whose files are all in `files`.
 `mtime_ns` is the time of change that a file had when its hash was right; without it the hash was not checked yet.
+`earlier` are size and hash that the file had at commits before, as long as that may still be what lies there.
 `unpacked` are archives that did their work and need not be there.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +32,8 @@ class Selection:
     skip: tuple[str, ...] = ()
 
     @property
-    def key(self) -> str:
+    def text(self) -> str:
+        """For people."""
         return " ".join(self.patterns or ("*",)) + "".join(f" !{pattern}" for pattern in self.skip)
 
     def takes(self, path: str) -> bool:
@@ -43,7 +46,7 @@ class Selection:
 @dataclass
 class Record:
     """What was fetched into a folder, from where; `verified` are the times of change (ns) of files whose hash was
-    right then."""
+    right then, `earlier` what the others were at earlier commits."""
 
     repo_id: str
     repo_type: str
@@ -51,9 +54,10 @@ class Record:
     commit: str
     host: str
     time: str = ""
-    selections: list[str] = field(default_factory=list)
+    selections: list[Selection] = field(default_factory=list)
     files: dict[str, RemoteFile] = field(default_factory=dict)
     verified: dict[str, int] = field(default_factory=dict)
+    earlier: dict[str, list[RemoteFile]] = field(default_factory=dict)
     unpacked: dict[str, dict] = field(default_factory=dict)
 
     def listing(self, selection: Selection) -> Listing:
@@ -66,7 +70,7 @@ class Record:
             selection = choose(list(self.files))
         except UserError:
             return None
-        return selection if selection.key in self.selections else None
+        return selection if selection in self.selections else None
 
     def include(self, selection: Selection, files: Iterable[RemoteFile]) -> None:
         """Note that these are the files of a selection; of a file that changed, nothing is known to be right."""
@@ -74,30 +78,46 @@ class Record:
             if self.files.get(file.path) != file:
                 self.verified.pop(file.path, None)
             self.files[file.path] = file
-        if selection.key not in self.selections:
-            self.selections.append(selection.key)
+        if selection not in self.selections:
+            self.selections.append(selection)
 
-    def go_on_from(self, old: Record, listing: Listing) -> None:
-        """Start as the record of another commit: files that are the same there stay known to be right."""
-        self.files = {file.path: file for file in listing.files}
-        self.verified = {path: at for path, at in old.verified.items() if self.files.get(path) == old.files[path]}
+    def remember(self, old: Record) -> None:
+        """Take over from the record of another commit what it knows of the files that are in this one: those that are
+        the same stay known to be right."""
+        for path in self.files.keys() & old.files.keys():
+            if self.files[path] == old.files[path] and path in old.verified:
+                self.verified[path] = old.verified[path]
+            else:
+                versions = dict.fromkeys([*old.earlier.get(path, ()), old.files[path]])
+                if others := [file for file in versions if file != self.files[path]]:
+                    self.earlier[path] = others
         self.unpacked = dict(old.unpacked)
 
     def note_right(self, file: RemoteFile, folder: Path) -> None:
         self.verified[file.path] = (folder / file.path).stat().st_mtime_ns
+        self.earlier.pop(file.path, None)
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`, in one step, if anything but the time is new."""
-        files = {
-            path: {key: value for key, value in asdict(file).items() if key != "path" and value is not None}
-            | ({"mtime_ns": self.verified[path]} if path in self.verified else {})
-            for path, file in sorted(self.files.items())
-        }
+        files = {path: _entry(file) for path, file in sorted(self.files.items())}
+        for path, at in self.verified.items():
+            files[path]["mtime_ns"] = at
+        for path, versions in self.earlier.items():
+            files[path]["earlier"] = [_entry(file) for file in versions]
+        selections = [{key: list(value) for key, value in asdict(one).items()} for one in self.selections]
         own = {key: getattr(self, key) for key in ("repo_id", "repo_type", "revision", "commit", "host")}
-        content = own | {"time": self.time, "selections": self.selections, "files": files, "unpacked": self.unpacked}
+        content = own | {"time": self.time, "selections": selections, "files": files, "unpacked": self.unpacked}
         if not (folder / RECORD).is_file() or read_json(folder / RECORD) != content:
             self.time = content["time"] = utc_now()
             write_json(folder / RECORD, content)
+
+
+def _entry(file: RemoteFile) -> dict:
+    return {key: value for key, value in asdict(file).items() if key != "path" and value is not None}
+
+
+def _file(path: str, entry: dict) -> RemoteFile:
+    return RemoteFile(path, entry["size"], entry.get("sha256"), entry.get("git_sha1"))
 
 
 def read_record(folder: Path) -> Record | None:
@@ -110,19 +130,17 @@ def read_record(folder: Path) -> Record | None:
         entries = content["files"].items()
         record = Record(
             **{key: content[key] for key in ("repo_id", "repo_type", "revision", "commit", "host", "time")},
-            selections=list(content["selections"]),
-            files={
-                name: RemoteFile(name, entry["size"], entry.get("sha256"), entry.get("git_sha1"))
-                for name, entry in entries
-            },
-            verified={name: entry["mtime_ns"] for name, entry in entries if "mtime_ns" in entry},
+            selections=[Selection(tuple(one["patterns"]), tuple(one["skip"])) for one in content["selections"]],
+            files={path: _file(path, entry) for path, entry in entries},
+            verified={path: entry["mtime_ns"] for path, entry in entries if "mtime_ns" in entry},
+            earlier={path: [_file(path, e) for e in entry["earlier"]] for path, entry in entries if "earlier" in entry},
             unpacked=dict(content["unpacked"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{path} is no record of a download ({error!r}). Delete it; files that are right stay"
         ) from error
-    refuse_unsafe(record.files.values(), str(path))
+    refuse_unsafe([*record.files.values(), *itertools.chain(*record.earlier.values())], str(path))
     return record
 
 

@@ -6,7 +6,6 @@ The same call goes on after a kill: what is there and right is not fetched again
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import queue
 import shutil
@@ -38,7 +37,6 @@ from leap.files import locked
 from leap.hub_access import DownloadFailed, Patience, host
 from leap.progress import Progress, say
 
-_TEXTS = (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml")
 _BLOCK = 4096  # bytes that a disk gives to a file at once
 _SECONDS_BETWEEN_RECORDS = 30.0
 _SECONDS_BETWEEN_LINES = 10.0
@@ -161,31 +159,45 @@ def _listed(
             "with --local_dir"
         )
     pinned = record is not None and options.revision in (None, record.commit)
-    if pinned and selection.key in record.selections:
+    if pinned and selection in record.selections:
         if options.revision is None:
             say(f"commit {record.commit[:12]} as recorded in {folder / RECORD}; --revision main takes the newest")
         return record, record.listing(selection)
-    revision = record.commit if pinned else options.revision
+    before = [] if record is None or pinned else record.selections
     if listing is None:
         say(f"asking {host()} for the list of {repo_type} {repo_id}")
-        listing = list_files(repo_id, repo_type, revision, selection.patterns, options.patience())
-    listing = Listing(listing.commit, [file for file in listing.files if selection.takes(file.path)])
+        revision = record.commit if pinned else options.revision
+        listing = list_files(repo_id, repo_type, revision, _patterns([selection, *before]), options.patience())
+    old = record
     if record is None or record.commit != listing.commit:
-        old, record = record, Record(repo_id, repo_type, options.revision or "main", listing.commit, host())
-        if old is not None:
-            record.go_on_from(old, listing)
-            _say_what_stays(old, listing, folder)
-    record.include(selection, listing.files)
-    return record, listing
+        record = Record(repo_id, repo_type, options.revision or "main", listing.commit, host())
+    for one in (selection, *before):
+        record.include(one, [file for file in listing.files if one.takes(file.path)])
+    if old is not None and old is not record:
+        record.remember(old)
+        _say_what_stays(old, record, selection, folder)
+    return record, record.listing(selection)
 
 
-def _say_what_stays(old: Record, listing: Listing, folder: Path) -> None:
-    now = {file.path for file in listing.files}
-    left = [path for path in old.files if path not in now and (folder / path).exists()]
+def _patterns(selections: Sequence[Selection]) -> tuple[str, ...]:
+    """What to list for all of them; nothing is everything."""
+    if not all(selection.patterns for selection in selections):
+        return ()
+    return tuple(pattern for selection in selections for pattern in selection.patterns)
+
+
+def _say_what_stays(old: Record, record: Record, selection: Selection, folder: Path) -> None:
+    left = [path for path in old.files if path not in record.files and (folder / path).exists()]
     if left:
         say(
             f"{len(left):,} files of the earlier commit {old.commit[:12]} stay, though this one does not list them: "
-            f"{', '.join(left[:3])}{', ...' if len(left) > 3 else ''}"
+            f"{first_few(left)}"
+        )
+    later = [path for path in record.files if not selection.takes(path) and path not in record.verified]
+    if later:
+        say(
+            f"{len(later):,} files that were fetched before, and are not asked for now, are new or others at commit "
+            f"{record.commit[:12]}; they come when they are asked for again: {first_few(later)}"
         )
 
 
@@ -203,26 +215,12 @@ def _missing(files: Sequence[RemoteFile], folder: Path, record: Record, options:
         for file, state in zip(files, states, strict=True):
             if state is not None:
                 missing.append(file)
-                was_right = record.verified.pop(file.path, None) is not None
+                record.verified.pop(file.path, None)
                 if state != "is missing":
-                    kept = _keep_changed(folder / file.path) if was_right else ""
-                    say(f"{file.path} {state}; it is fetched again{kept}")
+                    say(f"{file.path} {state}; it is fetched again")
             if shown is not None:
                 shown.advance()
     return missing
-
-
-def _keep_changed(path: Path) -> str:
-    """Give a text that was right once, so somebody changed it, a second name before it is replaced; words on that."""
-    if path.suffix not in _TEXTS or not path.is_file():
-        return ""
-    numbers = itertools.count(1)
-    kept = next(name for i in numbers if not (name := path.with_name(f"{path.name}.changed-{i}")).exists())
-    try:
-        kept.hardlink_to(path)
-    except OSError:  # no links on this disk
-        shutil.copy2(path, kept)
-    return f", what was changed stays as {kept.name}"
 
 
 def _takes_long(files: Sequence[RemoteFile], folder: Path) -> bool:
@@ -276,10 +274,9 @@ def fetch_files(
                 file = todo.get_nowait()
             except queue.Empty:
                 return
+            source = (record.repo_id, record.repo_type, file, record.commit)
             try:
-                download_file(
-                    record.repo_id, record.repo_type, file, record.commit, folder, patience, progress.add_bytes
-                )
+                download_file(*source, folder, patience, progress.add_bytes, record.earlier.get(file.path, ()))
             except Exception as error:  # whatever it is, the main thread judges it
                 done.put((file, error))
             else:
@@ -391,6 +388,11 @@ class TransferProgress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first three names, and whether there are more."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def counted_files(files: Sequence[RemoteFile]) -> str:

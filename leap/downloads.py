@@ -1,8 +1,9 @@
 """From the Hub to disk: list a repository, fetch a file and verify it.
 
 A file is fetched into a folder of its own below `.leap_download/` in the target, verified there, and renamed into its
-place: under its name it is whole and right, or absent. huggingface_hub does the transfer; `leap.hub_access` decides how
-long to insist. Imports huggingface_hub only when used, so that HF_ENDPOINT can be set before.
+place: under its name it is whole and right, or absent. A text that somebody changed stays beside it. huggingface_hub
+does the transfer; `leap.hub_access` decides how long to insist. Imports huggingface_hub only when used, so that
+HF_ENDPOINT can be set before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import fnmatch
 import hashlib
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +24,7 @@ from typing import Any
 from configs.errors import UserError
 from leap.files import locked
 from leap.hub_access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
+from leap.progress import say
 
 STAGING = ".leap_download"
 PART = "part"  # in the staging folder of a file: its first bytes
@@ -31,6 +34,8 @@ _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _BLOCK = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LARGE = 32 << 20  # bytes from which Xet is worth its way
+_PIECES = 5  # of what plain HTTP gives in one answer, for a file that is larger than that
+_TEXTS = (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml", ".yml", ".toml", ".jinja", ".py")
 
 
 class NoSpace(UserError):
@@ -188,18 +193,20 @@ def download_file(
     folder: Path,
     patience: Patience | None = None,
     count: Callable[[int], None] | None = None,
+    earlier: Sequence[RemoteFile] = (),
 ) -> Path:
     """Fetch one file at a commit into `folder`, verify it, put it in its place, and return that.
 
-    Replaces what is there, and goes on with what a killed run left of it. `count` is told bytes as they come (negative
-    ones if they have to come again). UserError for what more tries cannot mend (refused, gone, wrong name, disk full:
-    NoSpace); DownloadFailed if the tries are used up: then what came stays in `.leap_download/`.
+    Replaces what is there, and goes on with what a killed run left of it; a text that is none of the `earlier` versions
+    stays beside the new one as `<name>.changed-1`. `count` is told bytes as they come (negative ones if they have to
+    come again). UserError for what more tries cannot mend (refused, gone, wrong name, disk full: NoSpace);
+    DownloadFailed if the tries are used up: then what came stays in `.leap_download/`.
     """
     prepare_client()
     patience = patience or Patience()
     target = place_of(file, folder)
     staging = staging_of(file, folder)
-    counted = _Counted(count or (lambda _: None), patience)
+    counted = _Counted(file.size, count or (lambda _: None), patience)
     wrong: list[str] = []
     tries = iter(range(1_000_000))
 
@@ -209,7 +216,7 @@ def download_file(
             part = _transfer(repo_id, repo_type, file, revision, staging, counted, first=next(tries) == 0)
         problem = content_problem(part, file)
         if problem is None:
-            _publish(part, target)
+            _publish(part, target, (file, *earlier))
             return
         shutil.rmtree(staging)
         wrong.append(problem)
@@ -243,68 +250,89 @@ def _transfer(
     """Bring the content of a file into `staging`; where it is there.
 
     Large files come by Xet where the server offers it and it is to be used. If that fails, and for the others, plain
-    HTTP is asked, once a file and from the byte on at which an earlier try or run ended.
+    HTTP is asked, from the byte on at which an earlier try or run ended. Files that are too large for one answer come
+    in ranges.
     """
-    from huggingface_hub import constants, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
     part = staging / PART
-    bar = _silent_bar(counted)
-    url = hf_hub_url(repo_id, file.path, repo_type=repo_type, revision=revision)
-    may_use_xet = first and not part.exists() and file.size >= _LARGE and not constants.HF_HUB_DISABLE_XET
-    if may_use_xet and _has_xet() and _offers_xet(url):
-        own = staging / "xet"
-        shutil.rmtree(own, ignore_errors=True)
-        own.mkdir()
-        try:
-            options = {"repo_type": repo_type, "revision": revision, "local_dir": own, "tqdm_class": bar}
-            return Path(hf_hub_download(repo_id, file.path, **options)).replace(part)
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:
-            shutil.rmtree(own, ignore_errors=True)
-            # Xet reports a full disk as text.
-            full = ("os error 28", "os error 122")
-            if getattr(error, "errno", None) in _DISK_FULL or any(words in str(error) for words in full):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            # Whatever else it is, plain HTTP does it or says why not.
-            raise TryAgain(f"not by Xet ({clean_text(error)}), so by plain HTTP") from error
     there = part.stat().st_size if part.exists() else 0
     if there > file.size:
         part.unlink()
         there = 0
-    counted.settle(there)
+    url = hf_hub_url(repo_id, file.path, repo_type=repo_type, revision=revision)
+    may_use_xet = first and not there and file.size >= _LARGE and not constants.HF_HUB_DISABLE_XET
+    if (
+        may_use_xet
+        and _has_xet()
+        and _offers_xet(url, file.size)
+        and _came_by_xet(repo_id, repo_type, file, revision, staging, counted)
+    ):
+        return part
+    # A range of a compressed answer would be no range of the file.
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     with open(part, "ab") as content:
         if not locked(content):
             raise TryAgain("another process is fetching it")
-        http_get(
-            url,
-            content,
-            resume_size=there,
-            # A range of a compressed answer would be no range of the file.
-            headers=build_hf_headers() | {"Accept-Encoding": "identity"},
-            expected_size=file.size,
-            tqdm_class=bar,
-        )
+        if file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
+            bar = _silent_bar(counted)
+            http_get(url, content, resume_size=there, headers=headers, expected_size=file.size, tqdm_class=bar)
+            return part
+        piece = constants.MAX_HTTP_DOWNLOAD_SIZE // _PIECES
+        for start in range(there, file.size, piece):
+            end = min(start + piece, file.size)
+            ranged = headers | {"Range": f"bytes={start}-{end - 1}"}
+            http_get(url, content, headers=ranged, expected_size=end - start, tqdm_class=_silent_bar(counted, start))
     return part
 
 
-def _offers_xet(url: str) -> bool:
-    """Whether the server names a way by Xet for a file; a server that does not answer that offers none."""
+def _came_by_xet(
+    repo_id: str, repo_type: str, file: RemoteFile, revision: str, staging: Path, counted: _Counted
+) -> bool:
+    """Bring the content of a file into `staging` by Xet; whether that did it. If not, it is said."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    own = staging / "xet"
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    try:
+        options = {"repo_type": repo_type, "revision": revision, "local_dir": own, "tqdm_class": _silent_bar(counted)}
+        Path(hf_hub_download(repo_id, file.path, **options)).replace(staging / PART)
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        # Xet reports a full disk as text.
+        full = ("os error 28", "os error 122")
+        if getattr(error, "errno", None) in _DISK_FULL or any(words in str(error) for words in full):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        # Whatever else it is, plain HTTP does it or says why not.
+        say(f"{file.path}: not by Xet ({clean_text(error)}), so by plain HTTP")
+        counted.settle(0)
+        return False
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    return True
+
+
+def _offers_xet(url: str, size: int) -> bool:
+    """Whether the server names a way by Xet for a file of so many bytes; one that does not answer offers none."""
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.errors import HTTPError
 
     try:
-        return get_hf_file_metadata(url).xet_file_data is not None
+        offered = get_hf_file_metadata(url)
     except (HTTPError, OSError, RuntimeError, ValueError):
         return False  # plain HTTP does it or says why not
+    return offered.xet_file_data is not None and offered.size == size
 
 
 def _has_xet() -> bool:
     return importlib.util.find_spec("hf_xet") is not None
 
 
-def _silent_bar(counted: _Counted) -> type:
+def _silent_bar(counted: _Counted, start: int = 0) -> type:
+    """A class of progress bars for what comes of a file from the byte `start` on."""
     from tqdm import tqdm
 
     class Bar(tqdm):
@@ -312,8 +340,10 @@ def _silent_bar(counted: _Counted) -> type:
 
         monitor_interval = 0  # else each such class starts a thread of its own, for good
 
-        def __init__(self, *arguments: object, **options: object) -> None:
+        def __init__(self, *arguments: object, initial: int = 0, **options: object) -> None:
             super().__init__(disable=True)
+            # No more if a server that is asked for the rest sends all.
+            counted.settle(start + initial)
 
         def update(self, n: float | None = 1) -> None:
             counted.add(int(n or 0))
@@ -321,27 +351,47 @@ def _silent_bar(counted: _Counted) -> type:
         def update_transfer(self, n: float) -> None:
             """Bytes on the wire, which Xet reports besides."""
 
+        def set_transfer_postfix_str(self, *arguments: object, **options: object) -> None:
+            """Their rate."""
+
     return Bar
 
 
-def _publish(staged: Path, target: Path) -> None:
-    """Move a verified file to its place, on disk before it has its name."""
+def _publish(staged: Path, target: Path, known: Sequence[RemoteFile]) -> None:
+    """Move a verified file to its place, on disk before it has its name; a text that is none of `known` stays too."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(staged, "rb") as content:
         os.fsync(content.fileno())
+    _keep_changed(target, known)
     staged.replace(target)
+
+
+def _keep_changed(path: Path, known: Sequence[RemoteFile]) -> None:
+    """Give a text that is none of these a second name before it is replaced, and say so."""
+    if path.suffix not in _TEXTS or not path.is_file() or any(content_problem(path, file) is None for file in known):
+        return
+    numbers = itertools.count(1)
+    kept = next(name for i in numbers if not (name := path.with_name(f"{path.name}.changed-{i}")).exists())
+    try:
+        kept.hardlink_to(path)
+    except OSError:  # no links on this disk
+        shutil.copy2(path, kept)
+    say(f"{path} is replaced by the Hub's; what was there stays as {kept.name}")
 
 
 class _Counted:
     """Bytes of one file as they come, so that they can be taken back."""
 
-    def __init__(self, count: Callable[[int], None], patience: Patience) -> None:
-        self._count, self._patience, self._sum = count, patience, 0
+    def __init__(self, size: int, count: Callable[[int], None], patience: Patience) -> None:
+        self._size, self._count, self._patience, self._sum = size, count, patience, 0
 
     def add(self, number: int) -> None:
-        """Count bytes that came; ends the transfer if all work is stopped."""
+        """Count bytes that came, before they are written; ends the transfer if all work is stopped, or if there are
+        more of them than the file has."""
         if self._patience.stopped.is_set():
             raise DownloadFailed("stopped")
+        if self._sum + number > self._size:
+            raise TryAgain(f"{host()} sends more than the {self._size:,} bytes that it lists")
         self._sum += number
         self._count(number)
 

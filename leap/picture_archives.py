@@ -5,7 +5,8 @@ What it held is listed beside it, in images.tar.gz.contents.json.gz, as the arch
     {"sha256": "<of the archive>", "pictures": {"327-648642.png": [size, CRC-32]}, "lost": ["327-648642.png"]}
 
 A picture that was in images/ before, and is another one than the archive's, is the user's: it stays, and its size and
-CRC-32 are null. `lost` are pictures to be brought back from the archive, which needs no other part of it.
+CRC-32 are null. But one that is as an earlier archive held it is replaced by that of a new one. `lost` are pictures to
+be brought back from the archive, which needs no other part of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from configs.errors import UserError
 from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
 from leap.download_record import read_record
-from leap.download_run import claimed, size_text
+from leap.download_run import claimed, first_few, size_text
 from leap.downloads import RECORD, NoSpace, RemoteFile, content_problem
 from leap.files import replacing
 from leap.progress import Progress, say
@@ -57,15 +58,14 @@ def contents_file(folder: Path, archive: str) -> Path:
     return folder / f"{archive}.contents.json.gz"
 
 
-def _read_contents(folder: Path, archive: str, sha256: str) -> Contents | None:
-    """What the archive with this hash held, or None if that is not (or no longer) known."""
+def _read_contents(folder: Path, archive: str) -> Contents | None:
+    """What the archive of this name held that was unpacked last, or None if that is not (or no longer) known."""
     try:
         content = json.loads(gzip.decompress(contents_file(folder, archive).read_bytes()))
         pictures = {str(name): (size, crc) for name, (size, crc) in content["pictures"].items()}
-        found = Contents(content["sha256"], pictures, [name for name in content["lost"] if name in pictures])
+        return Contents(content["sha256"], pictures, [name for name in content["lost"] if name in pictures])
     except (FileNotFoundError, EOFError, zlib.error, gzip.BadGzipFile, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return found if found.sha256 == sha256 else None
 
 
 def is_picture_archive(path: str) -> bool:
@@ -102,8 +102,8 @@ def forget_lost_pictures(folder: Path, hash_again: bool = False) -> None:
 def _is_whole(archive: str, digest: str, folder: Path, hash_again: bool) -> bool:
     """Whether all pictures of an archive are there. If not, it is said, and noted which are lost."""
     images, listed = folder / "images", contents_file(folder, archive)
-    contents = _read_contents(folder, archive, digest)
-    if contents is None:
+    contents = _read_contents(folder, archive)
+    if contents is None or contents.sha256 != digest:
         say(f"{listed} is gone or damaged, so {archive} is unpacked again to know what it held")
         return False
     contents.lost = _lost(images, contents, hash_again)
@@ -111,13 +111,9 @@ def _is_whole(archive: str, digest: str, folder: Path, hash_again: bool) -> bool
         contents.write(listed)
         say(
             f"{len(contents.lost):,} of the {len(contents.pictures):,} pictures of {archive} are missing or damaged in "
-            f"{images} ({_some(contents.lost)}); they come from the archive again"
+            f"{images} ({first_few(contents.lost)}); they come from the archive again"
         )
     return not contents.lost
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _digest(file: RemoteFile) -> str:
@@ -153,17 +149,36 @@ def _crc(path: Path) -> int:
 
 
 def room_for_pictures(missing: Sequence[RemoteFile], folder: Path) -> int:
-    """The bytes that unpacking will take if these files are fetched: in blocks of the disk where it is known which
-    pictures are wanted; else an estimate, as pictures do not shrink in an archive."""
+    """The bytes of the disk of `folder` that unpacking will take if these files are fetched: in blocks of the disk
+    where it is known which pictures are wanted; else an estimate, as pictures do not shrink in an archive.
+
+    None of them if images/ is on another disk; NoSpace if that cannot hold them.
+    """
     needed = 0
     for file in missing:
         if is_picture_archive(file.path):
-            contents = _read_contents(folder, file.path, _digest(file))
-            if contents is not None and contents.lost:
+            contents = _read_contents(folder, file.path)
+            if contents is not None and contents.sha256 == _digest(file) and contents.lost:
                 needed += sum(on_disk(contents.pictures[name][0] or 0) for name in contents.lost)
             else:
                 needed += file.size + on_disk(1) * (file.size // _BYTES_A_PICTURE + 1)
-    return needed
+    disk = _disk_of(folder / "images")
+    if disk.stat().st_dev == folder.stat().st_dev:
+        return needed
+    if needed > (free := shutil.disk_usage(disk).free):
+        raise NoSpace(
+            f"not enough space for {folder / 'images'}, which is on the disk of {disk}: about {size_text(needed)} are "
+            f"needed, {size_text(free)} are free. Nothing was fetched"
+        )
+    return 0
+
+
+def _disk_of(images: Path) -> Path:
+    """A folder on the disk on which the pictures are or will be."""
+    place = images.resolve()
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def unpack_pictures(folder: Path, keep_archive: bool) -> None:
@@ -191,15 +206,11 @@ def unpack_pictures(folder: Path, keep_archive: bool) -> None:
 def _unpack_one(archive: Path, folder: Path, digest: str) -> Contents:
     """Unpack all pictures of an archive that are not there, or just those that were lost, over what is left of them."""
     images = folder / "images"
-    known = _read_contents(folder, archive.name, digest)
-    lost = set(known.lost) if known else set()
+    known = _read_contents(folder, archive.name)
+    lost = set(known.lost) if known and known.sha256 == digest else set()
     if lost:
         say(f"unpacking {len(lost):,} pictures of {archive} into {images}")
-        done = _unpacked(archive, images, lambda name: _among(lost, picture_place(name)), replace=True)
-        if gone := lost - set(done.contents):
-            raise UserError(
-                f"{archive} does not hold {min(gone)}, though it did; delete {contents_file(folder, archive.name)}"
-            )
+        done = _brought_back(archive, images, lost)
         say(f"{done.files:,} pictures brought back to {images}")
         return Contents(digest, known.pictures | done.contents)
     say(f"unpacking {archive} into {images}")
@@ -212,10 +223,34 @@ def _unpack_one(archive: Path, folder: Path, digest: str) -> Contents:
     if not done.files:
         raise UserError(f"{archive} holds no picture named as in images/327-648642.png; look into it")
     there = {name: content for name, content in done.contents.items() if name in before}
-    own = _lost(images, Contents(digest, there), hash_again=True) if there else []
+    own = set(_lost(images, Contents(digest, there), hash_again=True)) if there else set()
+    if old := _as_held(images, known, own):
+        say(f"{len(old):,} of those are as an earlier archive held them; this one's take their place")
+        _brought_back(archive, images, old)
+        own -= old
     if own:
-        say(f"{len(own):,} that were there differ from the archive's and stay ({_some(own)}); delete one to get its")
+        some = first_few(sorted(own))
+        say(f"{len(own):,} that were there differ from the archive's and stay ({some}); delete one to get its")
     return Contents(digest, done.contents | dict.fromkeys(own, (None, None)))
+
+
+def _as_held(images: Path, known: Contents | None, names: set[str]) -> set[str]:
+    """Those of the pictures in `images` that are as an archive held them."""
+    if known is None:
+        return set()
+    held = {name: known.pictures[name] for name in names & known.pictures.keys()}
+    held = {name: content for name, content in held.items() if content != (None, None)}
+    return held.keys() - set(_lost(images, Contents(known.sha256, held), hash_again=True)) if held else set()
+
+
+def _brought_back(archive: Path, images: Path, names: set[str]) -> Unpacked:
+    """Unpack just these pictures, over what is there of them."""
+    done = _unpacked(archive, images, lambda name: _among(names, picture_place(name)), replace=True)
+    if gone := names - set(done.contents):
+        raise UserError(
+            f"{archive} does not hold {min(gone)}, though it did; delete {contents_file(images.parent, archive.name)}"
+        )
+    return done
 
 
 def _among(names: set[str], place: Path | None) -> Path | None:
@@ -223,7 +258,7 @@ def _among(names: set[str], place: Path | None) -> Path | None:
 
 
 def _unpacked(archive: Path, images: Path, accept: Callable[[str], Path | None], replace: bool) -> Unpacked:
-    free = shutil.disk_usage(archive.parent).free
+    free = shutil.disk_usage(_disk_of(images)).free
     try:
         files, needed = room_needed(archive, accept, free, _MOST_PICTURES)
         if needed > free:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 
 from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
+from tests.hub_download_server import Hub, serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -50,6 +51,21 @@ def workspace(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     root = linked_workspace(demo, tmp_path / "work space")
     monkeypatch.setenv("LEAP_WORKSPACE", str(root))
     return root
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace of the test's own, whose path has a space."""
+    root = tmp_path / "work space"
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    return root
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub to download from, on the loopback."""
+    with serving() as running:
+        yield running
 
 
 def linked_workspace(demo: Path, root: Path) -> Path:

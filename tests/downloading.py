@@ -16,15 +16,25 @@ from tests.hub_download_server import SIGNATURE, Hub
 TOKEN = "hf_secret_of_the_user"
 
 
-def start(hub: Hub, script: str, *arguments: str | Path, token: str | None = TOKEN, **more: str) -> subprocess.Popen:
-    """Start a script with the real client, which reads its address when it is imported: in a process of its own."""
+def start(
+    hub: Hub,
+    script: str,
+    *arguments: str | Path,
+    token: str | None = TOKEN,
+    first_pause_s: float | None = 0.02,
+    **more: str,
+) -> subprocess.Popen:
+    """Start a script with the real client, which reads its address when it is imported: in a process of its own.
+
+    `first_pause_s` is None for a script without that flag; `more` is added to the environment.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "ALL"))}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + "/home", "NO_PROXY": "127.0.0.1"}
     if token:
         environment["HF_TOKEN"] = token
     command = [sys.executable, REPOSITORY / "scripts" / script, *arguments]
-    if "--first_pause_s" not in arguments:
-        command += ["--first_pause_s", "0.02"]
+    if first_pause_s is not None:
+        command += ["--first_pause_s", first_pause_s]
     return subprocess.Popen(
         list(map(str, command)), env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -31,7 +31,8 @@ class Trouble:
     """How one request goes wrong. The first that matches the method and path is taken, `turns` times.
 
     `status` answers with it and `headers`; `cut` drops the connection after so many bytes of the body; `corrupt` flips
-    the body's first byte; `short` leaves its last byte out, honestly counted; `pause_s` waits before the body.
+    the body's first byte; `short` leaves its last byte out, honestly counted; `endless` sends zeros instead until the
+    client hangs up (200 MB at most); `whole` sends all where a range was asked for; `pause_s` waits before the body.
     """
 
     pattern: str
@@ -42,6 +43,8 @@ class Trouble:
     cut: int | None = None
     corrupt: bool = False
     short: bool = False
+    endless: bool = False
+    whole: bool = False
     pause_s: float = 0.0
 
 
@@ -66,7 +69,8 @@ class Repo:
 class Hub:
     """State of the server. `requests` notes "METHOD path" of each, `sent` the bytes of file bodies by path.
 
-    `listed` are entries that a listing names beside the real ones, as a hostile server would.
+    `listed` are entries that a listing names beside the real ones, as a hostile server would. An answer of more than
+    `most_bytes` of a file is refused, as the Hub's storage does from 50 GB on.
     """
 
     url: str = ""
@@ -77,6 +81,7 @@ class Hub:
     tokens: set[str] = field(default_factory=set)
     sent: dict[str, int] = field(default_factory=dict)
     listed: list[dict] = field(default_factory=list)
+    most_bytes: int | None = None
     lock: Lock = field(default_factory=Lock)
 
     def add(self, kind: str, name: str, files: dict[str, bytes]) -> Repo:
@@ -188,11 +193,27 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble.short:
             content = content[:-1]
         status = 200
-        if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start = int(found[1])
-            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-            content, status = content[start:], 206
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if found and not trouble.whole:
+            start, end = int(found[1]), int(found[2] or len(content) - 1) + 1
+            headers |= {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
+            content, status = content[start:end], 206
+        if self.hub.most_bytes is not None and len(content) > self.hub.most_bytes:
+            return self._refuse(400, "TooLarge")
+        if trouble.endless:
+            return self._send_without_end(path)
         self._send(status, headers | {"Accept-Ranges": "bytes"}, content, trouble, path)
+
+    def _send_without_end(self, path: str) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        block = bytes(1 << 20)
+        for _ in range(200):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block))
+            with self.hub.lock:
+                self.hub.sent[path] = self.hub.sent.get(path, 0) + len(block)
+        self.wfile.write(b"0\r\n\r\n")
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(status, {"X-Error-Code": code, "X-Error-Message": code}, b"{}")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -11,25 +12,13 @@ from leap.demo.build import build_benchmark
 from leap.downloads import RECORD
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
+from tests.agibot.archives import task_archive
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch, holds
-from tests.hub_download_server import Trouble, serving
+from tests.hub_download_server import Trouble
 
 BENCHMARK, DATASET = "download/download_vlabench_with_retry.py", "download/download_dataset.py"
 VERIFY = "utils/verify_dataset.py"
-
-
-@pytest.fixture
-def hub():
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def space(tmp_path, monkeypatch) -> Path:
-    root = tmp_path / "work space"
-    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
-    return root
 
 
 @pytest.fixture
@@ -46,13 +35,60 @@ def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
     assert done.returncode == 0, done.stdout + done.stderr
     some = {path: content for path, content in benchmark.items() if path.startswith(("Spatial/", "PhysicsLaw/"))}
     holds(space / "dataset/vlm_evaluation_v1.0", some)
-    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py" in done.stdout
+    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py --dimension Spatial Phys" in done.stdout
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench")
     assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("run_vlm_evaluation.py --dimension all\n")
     holds(space / "dataset/vlm_evaluation_v1.0", benchmark)
     assert all(hub.fetched(path) <= 2 for path in some), "what was there is not fetched again"
     done = run_script("evaluation/run_vlm_evaluation.py", "--planner", "constant", "--dimension", "all")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, benchmark, tmp_path):
+    folder = tmp_path / "else where"
+    these = ["--dimension", "M&T", "Complex", "--data_path", str(folder)]
+    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", *these)
+    assert done.returncode == 0, done.stdout
+    said = done.stdout.splitlines()[-1]
+    assert said == f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}"
+    done = run_script("evaluation/run_vlm_evaluation.py", *these, "--planner", "constant")
+    assert done.returncode == 0, done.stderr
+    hub.troubles += [Trouble("input.png", status=500, turns=9)]
+    picture = next(folder.rglob("Complex/*/*/input/input.png"))
+    picture.unlink()
+    done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--tries", "1", *these)
+    assert done.returncode == 1
+    said = done.stdout.splitlines()[-1]
+    assert said == f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join(these)}"
+    hub.troubles.clear()
+    done = fetch(hub, VERIFY, *shlex.split(said.partition("verify_dataset.py ")[2]))
+    assert done.returncode == 0, done.stdout
+    assert picture.is_file()
+
+
+def test_a_new_commit_forgets_none_of_what_was_fetched_before(hub, space, benchmark):
+    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial").returncode == 0
+    folder = space / "dataset/vlm_evaluation_v1.0"
+    spatial = [path for path in benchmark if path.startswith("Spatial/")]
+    texts = [path for path in spatial if path.endswith("instruction.txt")]
+    new = benchmark | {texts[0]: b"Take the other book."}
+    hub.repos["dataset", "me/bench"].commit({path: content for path, content in new.items() if path != texts[1]})
+    options = ("--repo_id", "me/bench", "--revision", "main")
+    done = fetch(hub, BENCHMARK, *options, "--dimension", "PhysicsLaw")
+    assert done.returncode == 0, done.stdout
+    assert "1 files of the earlier commit" in done.stdout
+    assert f"though this one does not list them: {texts[1]}" in done.stdout
+    assert "1 files that were fetched before, and are not asked for now, are new or others at commit" in done.stdout
+    assert (folder / texts[0]).read_bytes() == benchmark[texts[0]]
+    lost = folder / next(path for path in spatial if path.endswith("input.png"))
+    lost.unlink()
+    done = fetch(hub, VERIFY, "--fix", "--dimension", "Spatial", "PhysicsLaw")
+    assert done.returncode == 0, done.stdout
+    assert lost.is_file()
+    assert (folder / texts[0]).read_bytes() == b"Take the other book."
+    assert not list(folder.rglob("*.changed-*")), "the old text was the Hub's"
+    assert "not among what was fetched" in fetch(hub, VERIFY, "--fix", "--dimension", "Complex").stdout
 
 
 def test_the_exit_status_tells_that_examples_are_missing(hub, space, benchmark):
@@ -123,8 +159,18 @@ def test_what_is_broken_or_missing_is_fetched_again_from_the_recorded_commit(hub
     done = fetch(hub, VERIFY, "--fix", "--hash")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "no defects"
-    holds(folder, benchmark)
+    (kept,) = folder.rglob("instruction.txt.changed-1")
+    holds(folder, benchmark | {kept.relative_to(folder).as_posix(): kept.read_bytes()})
     assert len({request for request in hub.requests if "/resolve/" in request}) == 8
+
+
+def test_for_machines_there_is_json_alone_while_it_is_mended_too(hub, space, benchmark):
+    assert fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial").returncode == 0
+    next((space / "dataset").rglob("input.png")).unlink()
+    done = fetch(hub, VERIFY, "--dimension", "Spatial", "--fix", "--json", "-")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["sound"]
+    assert "fetching 1 files of me/bench" in done.stderr
 
 
 def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, benchmark):
@@ -224,6 +270,41 @@ def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):
     hub.requests.clear()
     assert "unpacking" not in fetch(hub, DATASET).stdout
     assert not hub.requests
+
+
+def test_pictures_of_an_earlier_archive_are_replaced_by_those_of_a_new_one_and_the_users_stay(hub, space):
+    pictures = {f"images/7-{number}.png": b"old %d" % number for number in range(4)}
+    repo = hub.add("dataset", "EvanSirius/leap-agibot-processed", {"images.tar.gz": packed(pictures), "a.jsonl": ROWS})
+    assert fetch(hub, DATASET).returncode == 0
+    images = space / "data/images"
+    (images / "7-2.png").write_bytes(b"own 2")
+    (images / "8-1.png").write_bytes(b"own 8")
+    new = pictures | {f"images/7-{number}.png": b"new %d" % number for number in (1, 2, 9)}
+    new["images/8-1.png"] = b"new 8"
+    repo.commit({"images.tar.gz": packed(new), "a.jsonl": ROWS})
+    done = fetch(hub, DATASET, "--revision", "main")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 that were there differ from the archive's and stay (7-2.png, 8-1.png)" in done.stdout
+    found = {path.name: path.read_bytes() for path in images.iterdir()}
+    expected = {name.removeprefix("images/"): content for name, content in new.items()}
+    assert found == expected | {"7-2.png": b"own 2", "8-1.png": b"own 8"}
+    hub.requests.clear()
+    assert fetch(hub, DATASET, "--verify").returncode == 0
+    assert not hub.requests
+
+
+def test_an_edited_annotation_is_kept_when_it_is_fetched_again(hub, space, tmp_path):
+    archive = task_archive(tmp_path / "made", "327", {"1": [0]}).read_bytes()
+    hub.add("dataset", "me/agibot", {"image/task_327.tar.gz": archive, "json/output_327.json": b"[]"})
+    prepare = ("utils/prepare_love_agibot.py", "--repo_id", "me/agibot")
+    assert fetch(hub, *prepare, first_pause_s=None).returncode == 0
+    annotations = space / "data/agibot/json/output_327.json"
+    annotations.write_bytes(b'[{"corrected": 1}]')
+    done = fetch(hub, *prepare, first_pause_s=None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "what was there stays as output_327.json.changed-1" in done.stdout
+    assert annotations.read_bytes() == b"[]"
+    assert annotations.with_name("output_327.json.changed-1").read_bytes() == b'[{"corrected": 1}]'
 
 
 def test_an_archive_that_is_damaged_on_the_hub_unpacks_nothing(hub, space):

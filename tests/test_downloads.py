@@ -7,17 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from configs.errors import UserError
-from leap.downloads import RECORD, STAGING, RemoteFile, refuse_unsafe
-from leap.hub_access import Patience, Wait
+from leap.downloads import RECORD, STAGING, RemoteFile, _Counted, _silent_bar, refuse_unsafe
+from leap.hub_access import Patience, TryAgain, Wait
 from leap.model_files import model_selection, step_folders
 from tests.conftest import REPOSITORY, Done, assert_one_line_error
 from tests.downloading import TOKEN, fetch, holds, start, wait_for
-from tests.hub_download_server import Hub, Trouble, serving
+from tests.hub_download_server import Hub, Trouble
 
 BASE = "Qwen/Qwen3-VL-2B-Instruct"
 MODEL = "download/download_model.py"
@@ -31,19 +31,6 @@ FILES = {
     "optimizer.pt": b"momenta",
 }
 WANTED = {path: content for path, content in FILES.items() if not path.endswith((".bin", ".pt"))}
-
-
-@pytest.fixture
-def hub():
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def space(tmp_path, monkeypatch) -> Path:
-    root = tmp_path / "work space"
-    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
-    return root
 
 
 def test_a_model_arrives_verified_with_its_size_said_first_and_the_next_command_last(hub, space):
@@ -178,6 +165,70 @@ def test_a_large_file_that_xet_does_not_bring_comes_by_plain_http(hub, space):
     assert "Xet" not in done.stdout, "none was offered"
     assert hub.sent["model.safetensors"] <= len(weights) + (1 << 20), "what came is not sent again"
     holds(space / "again", WANTED | {"model.safetensors": weights})
+
+
+def test_a_file_that_is_too_large_for_one_answer_comes_in_ranges(hub, space):
+    weights = random.Random(2).randbytes(33 << 20)
+    hub.add("model", BASE, FILES | {"model.safetensors": weights}).xet = True
+    hub.most_bytes = 10_000_000
+    limit = "from huggingface_hub import constants\nconstants.MAX_HTTP_DOWNLOAD_SIZE = 10_000_000\n"
+    # What failed before a byte came is asked for by Xet again; what came is gone on with.
+    hub.troubles += [Trouble("/storage/", status=500, turns=1)]
+    done = fetch_changed(hub, limit, "--tries", "1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "500 (1 tries)" in done.stdout
+    hub.troubles += [Trouble("/storage/", cut=1_500_000)]
+    done = fetch_changed(hub, limit)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not by Xet" in done.stdout
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED | {"model.safetensors": weights})
+    assert hub.sent["model.safetensors"] <= len(weights) + (1 << 20)
+
+
+def test_bytes_that_xet_reports_count_once_and_end_at_the_size():
+    from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
+
+    told = []
+    bar = _silent_bar(_Counted(100, told.append, Patience()))
+
+    def report(written: int, sent: int) -> SimpleNamespace:
+        rates = {"total_bytes_completion_rate": 1.0, "total_transfer_bytes_completion_rate": 1.0}
+        return SimpleNamespace(
+            total_bytes=100, total_bytes_completed=written, total_transfer_bytes_completed=sent, **rates
+        )
+
+    with XetDownloadProgressReporter(reconstruction_desc="x", total=100, log_level=40, tqdm_class=bar) as progress:
+        for written, sent in ((0, 30), (60, 80), (100, 180)):
+            progress.update_progress(report(written, sent))
+        assert sum(told) == 100
+        with pytest.raises(TryAgain, match="sends more than the 100 bytes"):
+            progress.update_progress(report(101, 180))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("model.safetensors", "/storage/"), ("config.json", "/resolve/.*config.json")]
+)
+def test_a_file_that_does_not_end_is_left_at_the_size_that_the_list_says(hub, space, name, place):
+    hub.add("model", BASE, FILES)
+    hub.troubles += [Trouble(place, turns=99, endless=True)]
+    done = fetch(hub, MODEL, "--tries", "2")
+    assert done.returncode == 1, done.stdout
+    assert f"sends more than the {len(FILES[name]):,} bytes that it lists (2 tries)" in done.stdout
+    assert hub.sent[name] < 40 << 20
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    assert not (folder / name).exists()
+    assert all(part.stat().st_size <= len(FILES[name]) for part in folder.rglob("part"))
+
+
+def test_a_server_that_sends_all_for_a_range_gives_the_right_file(hub, space):
+    weights = WEIGHTS * 10
+    hub.add("model", BASE, FILES | {"model.safetensors": weights})
+    hub.troubles += [Trouble("/storage/", cut=3_500_000), Trouble("/storage/", whole=True)]
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sends more" not in done.stdout
+    assert hub.sent["model.safetensors"] == 3_500_000 + len(weights)
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED | {"model.safetensors": weights})
 
 
 def test_the_number_of_threads_does_not_grow_with_the_files(hub, space):
@@ -323,14 +374,15 @@ def test_what_is_there_is_kept_or_replaced_by_its_hash(hub, space):
     assert done.returncode == 0
     assert "config.json has the sha1" in done.stdout
     assert hub.fetched("model.safetensors") == 0
-    holds(folder, WANTED)
+    kept = {"config.json.changed-1": b"x" * len(FILES["config.json"])}
+    holds(folder, WANTED | kept)
     # A file that changed behind the record's back is found by its time of change, one that hides it by --verify.
     state = (folder / "config.json").stat()
     (folder / "config.json").write_bytes(b"y" * state.st_size)
     os.utime(folder / "config.json", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert "to fetch: 0 files" in fetch(hub, MODEL).stdout
     assert "to fetch: 1 files" in fetch(hub, MODEL, "--verify").stdout
-    holds(folder, WANTED)
+    holds(folder, WANTED | kept | {"config.json.changed-2": b"y" * state.st_size})
 
 
 def test_a_folder_of_another_repository_is_refused(hub, space):
@@ -348,9 +400,28 @@ def test_a_text_that_the_user_changed_is_kept_beside_the_one_that_is_fetched_aga
         (folder / "config.json").write_bytes(edit)
         (folder / "model.safetensors").write_bytes(b"cut")
         done = fetch(hub, MODEL)
-        assert f"what was changed stays as config.json.changed-{number}" in done.stdout
+        assert f"what was there stays as config.json.changed-{number}" in done.stdout
         assert (folder / f"config.json.changed-{number}").read_bytes() == edit
     holds(folder, WANTED | {"config.json.changed-1": b"{}", "config.json.changed-2": edit})
+
+
+def test_an_edit_is_kept_from_a_new_commit_and_what_the_hub_had_before_is_not(hub, space):
+    repo = hub.add("model", BASE, FILES)
+    assert fetch(hub, MODEL).returncode == 0
+    folder = space / "models" / "Qwen3-VL-2B-Instruct"
+    (folder / "config.json").write_bytes(b'{"edited": "for a day"}')
+    # A run that records the commit and ends before its files are there, and another commit after that.
+    repo.commit(FILES | {"config.json": b"{2}", "chat_template.json": b"{2}"})
+    hub.troubles += [Trouble("/resolve/", status=500, turns=99)]
+    assert fetch(hub, MODEL, "--revision", "main", "--tries", "1").returncode == 1
+    hub.troubles.clear()
+    changed = {"config.json": b"{3}", "chat_template.json": b"{3}", ".gitattributes": b"3"}
+    repo.commit(FILES | changed)
+    done = fetch(hub, MODEL, "--revision", "main")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "what was there stays as config.json.changed-1" in done.stdout
+    holds(folder, WANTED | changed | {"config.json.changed-1": b'{"edited": "for a day"}'})
+    assert "earlier" not in (folder / RECORD).read_text()
 
 
 def test_a_damaged_record_is_one_line(hub, space):
@@ -380,10 +451,10 @@ def test_two_downloads_into_one_folder_do_not_meet(hub, space):
     holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED)
 
 
-def fetch_changed(hub: Hub, code: str) -> Done:
+def fetch_changed(hub: Hub, code: str, *arguments: str) -> Done:
     """Fetch the model in a process in which `code` was run first: for a disk that is not as ours."""
     script = str(REPOSITORY / "scripts" / MODEL)
-    code += f"import runpy, sys\nsys.argv = [{script!r}]\nrunpy.run_path({script!r}, run_name='__main__')"
+    code += f"import runpy, sys\nsys.argv = {[script, *arguments]!r}\nrunpy.run_path({script!r}, run_name='__main__')"
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + "/home"}
     environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)

@@ -3,11 +3,13 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
+from leap.archives import place_on_disk_of
 from leap.download_record import Record, read_record
 from leap.downloads import NoSpace, RemoteFile
 from leap.picture_archives import contents_file, forget_lost_pictures, room_for_pictures, unpack_pictures
@@ -99,3 +101,50 @@ def test_an_archive_without_pictures_is_an_error(folder):
     write_archive(folder / ARCHIVE, [file("notes.txt", b"x")])
     with pytest.raises(UserError, match="holds no picture"):
         unpack_pictures(folder, keep_archive=True)
+
+
+@pytest.fixture
+def other_disk():
+    """A folder on another disk than the tests'."""
+    disk = Path("/dev/shm")
+    if not disk.is_dir() or not os.access(disk, os.W_OK):
+        pytest.skip("no /dev/shm to write to")
+    with tempfile.TemporaryDirectory(dir=disk) as name:
+        if os.stat(name).st_dev == os.stat(tempfile.gettempdir()).st_dev:
+            pytest.skip("/dev/shm is on the disk of the other files")
+        yield Path(name) / "pictures"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_may_be_a_link_to_another_disk(folder, other_disk, there):
+    if there:
+        other_disk.mkdir()
+    (folder / "images").symlink_to(other_disk)
+    unpack_pictures(folder, keep_archive=True)
+    assert {path.name: path.read_bytes() for path in other_disk.iterdir()} == PICTURES
+    (other_disk / "7-1.png").unlink()
+    assert mend(folder)
+    assert {path.name: path.read_bytes() for path in other_disk.iterdir()} == PICTURES
+    assert os.listdir(other_disk.parent) == [other_disk.name]
+
+
+def test_the_disk_that_images_leads_to_is_measured(folder, other_disk, monkeypatch):
+    (folder / "images").symlink_to(other_disk)
+    files = list(read_record(folder).files.values())
+    assert room_for_pictures(files, folder) == 0, "of the disk of the folder itself"
+
+    def full(path):
+        free = 10 if Path(path).is_relative_to(other_disk.parent) else 10**9
+        return shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    with pytest.raises(NoSpace, match="Nothing was fetched"):
+        room_for_pictures(files, folder)
+    with pytest.raises(NoSpace, match="Nothing was unpacked"):
+        unpack_pictures(folder, keep_archive=True)
+
+
+def test_files_are_made_in_a_folder_that_is_a_disk_of_its_own_and_beside_any_other(tmp_path, other_disk):
+    assert place_on_disk_of(tmp_path / "images") == tmp_path
+    assert place_on_disk_of(other_disk) == other_disk.parent
+    assert place_on_disk_of(Path("/dev/shm")) == Path("/dev/shm")

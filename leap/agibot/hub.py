@@ -38,7 +38,8 @@ def jobs_of_listing(listing: Listing, repo_id: str, data: Path, keep: bool = Fal
 def fetch_annotations(listing: Listing, repo_id: str, tasks: set[str], data: Path) -> list[Path]:
     """The annotations json/output_<id>.json of these tasks, as far as there are any, in data/agibot/json/.
 
-    What is there and right is not fetched again. UserError if one cannot be fetched.
+    What is there and right is not fetched again; what is there and another text stays as `<name>.changed-1`. UserError
+    if one cannot be fetched.
     """
     from leap.downloads import DownloadFailed, content_problem, download_file, place_of
 

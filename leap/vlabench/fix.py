@@ -70,7 +70,7 @@ def _listed(record: Record, folder: Path, defect: Defect) -> list[RemoteFile]:
 
 def _why_in_vain(defect: Defect, below: list[RemoteFile], commit: str) -> str:
     if not below:
-        return f"{defect.path} {defect.reason}: the download of commit {commit} does not list it either"
+        return f"{defect.path} {defect.reason}: it is not among what was fetched of commit {commit}"
     if defect.path.is_dir():
         return (
             f"{defect.path} {defect.reason}: all {len(below):,} files that commit {commit} lists there are as the Hub "

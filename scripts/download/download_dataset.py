@@ -47,9 +47,9 @@ def main() -> int:
         return 1
     unpack_pictures(folder, options.keep_archive)
     record = read_record(folder)
-    rows = sorted(path for path in record.files if "train" in path and path.endswith(".jsonl")) if record else []
-    chosen = f" --train_file {shlex.quote(str(folder / rows[0]))}" if rows else ""
-    print(f"next: python scripts/training/validate_data.py{chosen}")
+    rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
+    for path in sorted(rows, key=lambda path: "train" not in path)[:1]:
+        print(f"next: python scripts/training/validate_data.py --train_file {shlex.quote(str(folder / path))}")
     return 0
 
 

@@ -13,10 +13,11 @@ is not as it should be. The 22,500 files need some 36,000 requests: a token (`hf
 from __future__ import annotations
 
 import glob
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import dimensions_named
+from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
 from leap.download_record import Selection
 from leap.download_run import DownloadOptions, download
@@ -41,11 +42,15 @@ def main() -> int:
     outcome = download(checked_repo_id(options.repo_id), "dataset", options.local_dir, Selection(patterns), options)
     found = verify(options.local_dir, dimensions, workers=options.workers)
     print(verification_table(found))
+    these = ["--dimension", *(dimensions if len(dimensions) < len(DIMENSIONS) else ["all"])]
+    if options.local_dir != WorkspaceConfig.from_environment().benchmark:
+        these += ["--data_path", str(options.local_dir)]
     if outcome.failed or found.defects:
         if outcome.failed or can_mend(found):
-            print("mend with: python scripts/utils/verify_dataset.py --fix")
+            mirror = ["--mirror"] if options.mirror else []
+            print(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*these, *mirror])}")
         return 1
-    print("next: python scripts/evaluation/run_vlm_evaluation.py --dimension all")
+    print(f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}")
     return 0
 
 

@@ -14,7 +14,9 @@ Where the folder is a download of VLABench's data set, or with --expected vlaben
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class Options(FetchOptions):
     expected: str = knob("auto", "which tasks and counts there must be", choices=("auto", "vlabench", "none"))
     hash: bool = knob(False, "also compare every file with the hash that its download recorded")
     fix: bool = knob(False, "fetch what is missing or broken again")
-    json: str | None = knob(None, "also write what was found to this JSON file; - prints it, and nothing else")
+    json: str | None = knob(None, "also write what was found to this JSON file; - prints it alone, progress to stderr")
 
 
 def main() -> int:
@@ -46,8 +48,9 @@ def main() -> int:
     if options.fix and found.defects:
         if not quiet:
             print(verification_table(found))
-        choose_host(options.mirror)
-        fix(found, options)
+        with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+            choose_host(options.mirror)
+            fix(found, options)
         found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
     if not quiet:
         print(verification_table(found))
