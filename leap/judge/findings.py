@@ -35,7 +35,12 @@ def in_words(summary: Summary, adjusted: Mapping[str, Mapping[str, float]]) -> l
         words += _better_or_worse(name, judge, summary["base"], adjusted.get(name, {}))
         words += _in_pairs(name, judge, summary["base"])
     for name, judge in judges.items():
-        words += _coverage(name, judge) + _repeats(name, judge) + _flips(name, judge) + _unseen_controls(name, judge)
+        words += (
+            _coverage(name, judge, summary["outputs"])
+            + _repeats(name, judge)
+            + _flips(name, judge)
+            + _unseen_controls(name, judge)
+        )
     words += _between(summary)
     if "reference" in (judge["kind"] for judge in judges.values()):
         words.append(
@@ -165,8 +170,8 @@ def _in_pairs(name: str, judge: Summary, base: str | None) -> list[str]:
     return [f"In pairs, by {title(name, judge)}, {said} (win rate, a tie counts half; interval without 50 %)."]
 
 
-def _coverage(name: str, judge: Summary) -> list[str]:
-    items = {model: of["items"] for model, of in judge["models"].items()}
+def _coverage(name: str, judge: Summary, outputs: Mapping[str, Mapping[str, int]]) -> list[str]:
+    items = {model: of["items"] for model, of in judge["models"].items() if outputs[model]["answered"]}
     most = max(items.values(), default=0)
     fewer = [f"{model} {number}" for model, number in items.items() if number < most]
     if not fewer:

@@ -110,6 +110,13 @@ def test_outputs_are_counted_by_what_became_of_them():
     assert any("never judged: m 1" in words for words in found["words"])
 
 
+def test_a_model_without_any_plan_is_not_missed_by_its_judges():
+    failed = [Output("gone", s, [], "/", "p", "r", None, failure={"kind": "model", "reason": "x"}) for s in range(10)]
+    words = summarise([*outputs_of(), *failed], ratings())["words"]
+    assert any("never judged: gone 10" in said for said in words)
+    assert not any("do not cover the same items" in said for said in words)
+
+
 def test_a_mean_is_that_of_items_whose_repeats_are_averaged_first():
     judged = [rating("llm", "baseline", 0, value, repeat) for repeat, value in enumerate([1, 1, 1, 5])]
     judged += [rating("llm", "baseline", 1, 4)]
