@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ from matplotlib.figure import Figure
 
 from leap import plots
 from leap.blind.outputs import Output
-from leap.files import Journal, write_json
+from leap.files import write_json
 from leap.judge.judgements import CONTROLS, FINAL, PAIRWISE, REFERENCE_JUDGE, RUBRIC, SCALES, Judgement
 from leap.judge.summary import summarise
 from tests.conftest import assert_one_line_error, run_script
@@ -56,7 +55,7 @@ def pairs(judge, models, items=10) -> list[Judgement]:
 
 
 def drawn(models, judgements, items=10) -> dict[str, Figure]:
-    figures = plots.review_figures(summarise(outputs_of(models, items), judgements), judgements)
+    figures = plots.review_figures(summarise(outputs_of(models, items), judgements))
     assert figures.keys() == ALL
     return {name.removeprefix("blind10_"): make() for name, make in figures.items() if make}
 
@@ -81,13 +80,6 @@ def marks(axes) -> np.ndarray:
     """The points of a panel, (points, 2)."""
     found = [line.get_xydata() for line in axes.lines if line.get_marker() in set("osD^vP*X")]
     return np.concatenate(found)
-
-
-def write_review(folder: Path, models, judgements) -> None:
-    write_json(folder / "summary.json", summarise(outputs_of(models), judgements))
-    for judge in {one.judge for one in judgements}:
-        with Journal(folder / "judges" / judge / "judgements.jsonl") as journal:
-            journal.append([one.record() for one in judgements if one.judge == judge])
 
 
 def test_a_panel_a_judge_a_line_a_model_and_the_whole_scale():
@@ -171,6 +163,18 @@ def test_each_plan_is_a_point_beside_the_reference_judge_with_the_correlation():
         assert len(marks(axes)) == plans
 
 
+def test_points_are_the_plans_that_the_summary_counts_and_the_others_are_noted():
+    judged = [*ratings("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
+    kept = [one for one in judged if (one.model, one.sample) != (MODELS[1], 0)]
+    summary = summarise(outputs_of(MODELS), kept, left_out=len(judged) - len(kept))
+    for name, make in plots.review_figures(summary).items():
+        if make:
+            figure = make()
+            assert "2 judgements of other rows, models, bases, plans or pictures are left out." in notes(figure)
+            if name == "blind10_judge_vs_reference":
+                assert len(marks(figure.axes[0])) == 29
+
+
 def test_a_judge_not_to_be_trusted_is_named_in_every_figure():
     judged = [*ratings("fooled", MODELS, control=5), *pairs("fooled", MODELS), *ratings(REFERENCE_JUDGE, MODELS)]
     figures = drawn(MODELS, judged)
@@ -200,14 +204,13 @@ def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
 
 def test_the_script_draws_png_and_svg_and_removes_what_is_no_longer_true(tmp_path):
     judged = [*ratings("llm", MODELS), *pairs("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
-    write_review(tmp_path, MODELS, judged)
+    write_json(tmp_path / "summary.json", summarise(outputs_of(MODELS), judged))
     done = run_script(DRAW, "--review_dir", tmp_path)
     assert done.returncode == 0, done.stderr
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figures == {f"{name}.{kind}" for name in ALL for kind in ("png", "svg")}
     assert sorted(done.stdout.split()) == sorted(str(tmp_path / "figures" / name) for name in figures)
 
-    (tmp_path / "judges/reference/judgements.jsonl").unlink()
     write_json(tmp_path / "summary.json", summarise(outputs_of(MODELS), ratings("llm", MODELS)))
     assert run_script(DRAW, "--review_dir", tmp_path).returncode == 0
     left = {path.stem for path in (tmp_path / "figures").iterdir()}

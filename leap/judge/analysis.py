@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, read_outputs
+from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
 from leap.endpoint import Endpoint, endpoint_named
 from leap.files import read_json, write_json, write_text
 from leap.judge.client import LanguageModelJudge
-from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE, Judgement, plan_hash, read_judgements
+from leap.judge.judged import Row, read_up_to_date
+from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE
 from leap.judge.ledger import Price, Tokens, most_tokens, read_prices, total, usual_tokens
-from leap.judge.options import PROTOCOLS, JudgeOptions
+from leap.judge.options import PRICES, JudgeOptions
 from leap.judge.prompts import scene_of
 from leap.judge.ratings import KEY_FILE, read_ratings
 from leap.judge.run import (
     Ask,
     asks_of,
+    base_named,
     judge_folder,
     judgements_of,
     reference_judgements,
-    up_to_date,
     write_judgements,
 )
 from leap.judge.summary import summarise, summary_table, write_judgements_csv
@@ -45,15 +46,19 @@ def analyse(options: JudgeOptions) -> int:
     """
     judges = language_models(options) if options.judge == "llm" else {}
     path = options.outputs or options.review_dir / OUTPUTS_FILE
-    outputs = read_outputs(path)
-    items = items_of(outputs, path)[: options.max_items]
+    every_item = items_of(read_outputs(path), path)
+    items = every_item[: options.max_items]
     models = models_to_judge(items, options)
+    options = replace(options, base=base_named(models, options.base), prices=options.prices or PRICES)
+    workspace = WorkspaceConfig.from_environment()
+    scenes = [scene_of(item, options.image_root, workspace.root) for item in items]
+    people = []
+    if options.human:  # before anything is paid for
+        people = read_ratings(options.human, options.human_key or options.review_dir / KEY_FILE, every_item)
     if judges:
-        workspace = WorkspaceConfig.from_environment()
-        scenes = [scene_of(item, options.image_root, workspace.root) for item in items]
         for scene in scenes:
             for note in scene.notes:
-                say(f"warning: row {scene.item.sample}: {note}; judges are told so")
+                say(encodable(f"warning: row {scene.item.sample}: {note}; judges are told so", sys.stdout.encoding))
         asks = asks_of(scenes, models, options)
         prices = read_prices(options.prices)
         check_budget(options, prices)
@@ -64,17 +69,11 @@ def analyse(options: JudgeOptions) -> int:
     elif options.dry_run:
         print("the reference judge asks nobody and costs nothing")
         return 0
-    write_judgements(options.review_dir, REFERENCE_JUDGE, reference_judgements(items, models), PROTOCOLS)
-    if options.human:
-        write_judgements(options.review_dir, PEOPLE, ratings(options.human, options, outputs), PROTOCOLS)
-    return report(options, items, models)
-
-
-def ratings(path: Path, options: JudgeOptions, outputs: Sequence[Output]) -> list[Judgement]:
-    """What people said of the plans, as judgements."""
-    texts = {(output.model, output.sample): output.text for output in outputs}
-    found = read_ratings(path, options.review_dir / KEY_FILE, outputs)
-    return [replace(said, plan=plan_hash(texts[said.model, said.sample])) for said in found]
+    by_reference = reference_judgements(items, models)
+    write_judgements(options.review_dir, REFERENCE_JUDGE, by_reference, by_reference)
+    if people:
+        write_judgements(options.review_dir, PEOPLE, people, None)
+    return report(options, [Row(scene.item, scene.hashes) for scene in scenes], models, judges)
 
 
 def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
@@ -167,43 +166,52 @@ def ask_all(judges: dict[str, Endpoint], asks: Sequence[Ask], prices: dict[str, 
                 judge.ask([ask.request for ask in asks], options.budget, elsewhere)
             finally:
                 folder, judgements = judge_folder(options.review_dir, judge.name), judgements_of(judge, asks)
-                write_judgements(options.review_dir, judge.name, judgements, options.protocol)
+                write_judgements(options.review_dir, judge.name, judgements, asks)
                 write_json(folder / USAGE_FILE, judge.usage() | {"not_asked": len(asks) - len(judgements)})
 
 
-def report(options: JudgeOptions, items: Sequence[Item], models: Sequence[str]) -> int:
+def report(options: JudgeOptions, rows: Sequence[Row], models: Sequence[str], judges: Mapping[str, Endpoint]) -> int:
     """Write the summary of all judges there are; 1 if a judgement of this run's judges failed or was not asked for."""
     review = options.review_dir
-    outputs = [item.outputs[model] for item in items for model in models if model in item.outputs]
-    everything = read_judgements(review)
-    judgements = up_to_date(everything, items, models)
-    if len(judgements) < len(everything):
-        say(f"{len(everything) - len(judgements)} judgements are of other rows, models or plans and do not count")
-    summary = summarise(outputs, judgements, options.base if options.base in models else None)
-    for name, found in summary["judges"].items():
+    outputs = [row.item.outputs[model] for row in rows for model in models if model in row.item.outputs]
+    judgements, others = read_up_to_date(review, rows, models)
+    summary = summarise(outputs, judgements, options.base, others)
+    usages = {}
+    for name in dict.fromkeys([*summary["judges"], *judges]):
         path = judge_folder(review, name) / USAGE_FILE
-        found["usage"] = read_json(path) if path.is_file() else None
-    usages = {name: found["usage"] for name, found in summary["judges"].items() if found["usage"]}
-    summary["made"] = {"time": utc_now(), "code_revision": code_revision(), "settings": as_plain(options)}
+        if path.is_file():
+            usages[name] = read_json(path)
+    for name, found in summary["judges"].items():
+        found["usage"] = usages.get(name)
+    # That of an Endpoint, as the one that the user gave may hold a password.
+    address = next((endpoint.address for endpoint in judges.values()), "")
+    settings = as_plain(options) | {"base_url": address}
+    summary["made"] = {"time": utc_now(), "code_revision": code_revision(), "settings": settings}
     write_json(review / SUMMARY_FILE, summary)
     text = "\n".join([*summary["words"], "", summary_table(summary), "", *map(usage_line, usages, usages.values())])
-    write_text(review / TABLE_FILE, text.rstrip() + "\n")
+    write_text(review / TABLE_FILE, encodable(text.rstrip() + "\n"))
     write_judgements_csv(review / CSV_FILE, judgements)
-    print("\n" + text.rstrip())
 
-    names = [*(options.judge_model if options.judge == "llm" else []), REFERENCE_JUDGE]
-    failed = [said for said in judgements if said.failure and said.judge in names]
-    print(f"\n{len(judgements)} judgements in all -> {review / SUMMARY_FILE}")
+    lines = ["", text.rstrip(), "", f"{len(judgements)} judgements in all -> {review / SUMMARY_FILE}"]
+    failed = [said for said in judgements if said.failure and said.judge in (*judges, REFERENCE_JUDGE)]
     if failed:
-        print(f"{len(failed)} failed; the same command asks for them again:")
+        lines.append(f"{len(failed)} failed; the same command asks for them again:")
     for said in failed[:_MOST_LISTED]:
-        print(f"  {said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}: {said.failure}")
+        place = f"{said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}"
+        lines.append(f"  {place}: {said.failure}")
     if len(failed) > _MOST_LISTED:
-        print(f"  ... and {len(failed) - _MOST_LISTED} more, in {CSV_FILE}")
-    not_asked = sum(usages[name]["not_asked"] for name in names if name in usages)
+        lines.append(f"  ... and {len(failed) - _MOST_LISTED} more, in {CSV_FILE}")
+    not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)
     if not_asked:
-        print(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
+        lines.append(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
+    print(encodable("\n".join(lines), sys.stdout.encoding))
     return 1 if failed or not_asked else 0
+
+
+def encodable(text: str, encoding: str | None = None) -> str:
+    """`text` as `encoding` (default: UTF-8) can carry it: replies and names may hold lone surrogates."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def usage_line(name: str, usage: Mapping[str, Any]) -> str:
@@ -214,4 +222,6 @@ def usage_line(name: str, usage: Mapping[str, Any]) -> str:
         most = usage["unreported_cost_at_most"]
         line += f" Of {usage['unreported_requests']} that were sent, the endpoint's count never came"
         line += "." if most is None else f"; they cost {most:.4f} at most."
+    if usage["not_asked"]:
+        line += f" Its last run ended before {usage['not_asked']} judgements were asked for."
     return line

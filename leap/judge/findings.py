@@ -13,28 +13,34 @@ SIGNIFICANT = 0.05
 MANY_FLIPS = 0.25  # of the pairs; a judge who tosses a coin in each order has a half
 
 _MOST_NAMES = 6
+_NO_WIDTH = 0.005  # points; half an interval that is shown as 0.00
 _TITLES = {"reference": "the reference judge", "people": "people"}
 
 Summary = Mapping[str, Any]
 
 
-def in_words(summary: Summary, adjusted: Mapping[str, Mapping[str, float]], left_out: int = 0) -> list[str]:
+def in_words(summary: Summary, adjusted: Mapping[str, Mapping[str, float]]) -> list[str]:
     """The sentences of a summary. `adjusted` are the corrected p-values of the models' differences from the base, by
-    judge; `left_out` judgements were of models without outputs or of pairs with another base."""
+    judge."""
     judges = summary["judges"]
     words = [sentence for name, judge in judges.items() for sentence in _untrusted(name, judge, summary["base"])]
     words += _scope(summary)
-    if left_out:
+    if left_out := summary["left_out"]:
         words.append(
-            f"{count(left_out, 'judgement')} of models without outputs, or of pairs with another base, "
-            f"{_were(left_out)} left out."
+            f"{count(left_out, 'judgement')} of other rows, models or bases, or of plans, references or pictures that "
+            f"changed since, {_were(left_out)} left out."
         )
     words += _few_items(summary)
     for name, judge in judges.items():
         words += _better_or_worse(name, judge, summary["base"], adjusted.get(name, {}))
         words += _in_pairs(name, judge, summary["base"])
     for name, judge in judges.items():
-        words += _coverage(name, judge) + _repeats(name, judge) + _flips(name, judge) + _unseen_controls(name, judge)
+        words += (
+            _coverage(name, judge, summary["outputs"])
+            + _repeats(name, judge)
+            + _flips(name, judge)
+            + _unseen_controls(name, judge)
+        )
     words += _between(summary)
     if "reference" in (judge["kind"] for judge in judges.values()):
         words.append(
@@ -93,16 +99,26 @@ def _few_items(summary: Summary) -> list[str]:
         return []
     if items == 1:
         return ["A single item gives no interval: those shown span all that is possible."]
-    widths = []
+    widths, without = [], []
     for name, judge in summary["judges"].items():
-        halves = [(of[FINAL]["high"] - of[FINAL]["low"]) / 2 for of in _over_base(judge).values()]
+        every = [(of[FINAL]["high"] - of[FINAL]["low"]) / 2 for of in _over_base(judge).values()]
+        halves = [half for half in every if half >= _NO_WIDTH]
         if halves:
             span = f"{min(halves):.2f}" + (f" to {max(halves):.2f}" if max(halves) - min(halves) >= 0.005 else "")
             widths.append(f"{span} points by {name}")
-    words = f"{count(items, 'item')} are few, and the intervals are wide"
+        if len(halves) < len(every):
+            without.append(title(name, judge))
+    words = f"{count(items, 'item')} are few"
     if widths:
-        words += f": a difference from the base is known to plus or minus {_named(widths)}"
+        words += f", and the intervals are wide: a difference from the base is known to plus or minus {_named(widths)}"
         words += "; smaller ones cannot be told from chance"
+    elif not without:
+        words += ", and the intervals are wide"
+    if without:
+        words += (
+            f". An interval without width (by {_named(without)}) says that these items differ alike, not that others "
+            "would"
+        )
     return [f"{words}."]
 
 
@@ -154,8 +170,8 @@ def _in_pairs(name: str, judge: Summary, base: str | None) -> list[str]:
     return [f"In pairs, by {title(name, judge)}, {said} (win rate, a tie counts half; interval without 50 %)."]
 
 
-def _coverage(name: str, judge: Summary) -> list[str]:
-    items = {model: of["items"] for model, of in judge["models"].items() if of["items"]}
+def _coverage(name: str, judge: Summary, outputs: Mapping[str, Mapping[str, int]]) -> list[str]:
+    items = {model: of["items"] for model, of in judge["models"].items() if outputs[model]["answered"]}
     most = max(items.values(), default=0)
     fewer = [f"{model} {number}" for model, number in items.items() if number < most]
     if not fewer:
@@ -208,12 +224,18 @@ def _unseen_controls(name: str, judge: Summary) -> list[str]:
 def _between(summary: Summary) -> list[str]:
     words = []
     for pair in summary["between"]:
+        names = [title(name, summary["judges"][name]) for name in pair["judges"]]
         if pair["spearman"]:
-            names = [title(name, summary["judges"][name]) for name in pair["judges"]]
             ranks = pair["spearman"]
             words.append(
                 f"{_capital(names[0])} and {names[1]} rank {count(pair['plans'], 'plan')} with a Spearman correlation "
                 f"of {ranks['mean']:.2f} ({ranks['low']:.2f} to {ranks['high']:.2f})."
+            )
+        if pairs := pair["pairs"]:
+            alpha = "" if pairs["alpha"] is None else f" (Krippendorff's alpha {pairs['alpha']:.2f})"
+            words.append(
+                f"{_capital(names[0])} and {names[1]} give the same verdict on {pairs['same']} of "
+                f"{count(pairs['plans'], 'plan')} beside the base's{alpha}."
             )
     return words
 

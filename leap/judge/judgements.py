@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import numbered_jsonl, sha256_json
+from leap.files import numbered_jsonl
 
 # The four scales of the original LEAP, 1 (worst) to 5 (best); the final score is their mean.
 SCALES = ("completeness", "logical_sequence", "hallucination_redundancy", "granularity")
@@ -44,9 +44,10 @@ JUDGES_FOLDER = "judges"  # eva_results/blind_10/judges/<judge>/
 class Judgement:
     """One judge's word on one plan (rubric) or on one plan beside the base's (pairwise).
 
-    `scores` by scale, 1 to 5 (fractions from the reference judge); `verdict` is one of VERDICTS. `plan` is the hash of
-    what was judged (`plan_hash`), `request` names the request that brought it in the journal of requests, `asks` counts
-    the replies to it, `notes` say what the judge could not be shown.
+    `scores` by scale, 1 to 5 (fractions from the reference judge); `verdict` is one of VERDICTS. `judged` is the hash
+    of row and plan (leap/judge/judged.py), `pictures` are those of the pictures shown (None: the judge looks at none).
+    `request` names the request that brought it in the journal of requests, `asks` counts the replies to it, `notes` say
+    what the judge could not be shown.
     """
 
     judge: str
@@ -60,7 +61,8 @@ class Judgement:
     verdict: str | None = None
     reasoning: str = ""
     failure: str | None = None
-    plan: str | None = None
+    judged: str | None = None
+    pictures: list[str] | None = None
     request: str | None = None
     asks: int = 0
     notes: list[str] | None = None
@@ -89,15 +91,13 @@ def read_judgements_of(path: Path) -> list[Judgement]:
         try:
             found.append(Judgement(**record))
         except TypeError as error:
-            raise UserError(f"{path}:{number}: not a judgement ({error})") from None
+            raise UserError(
+                f"{path}:{number}: not a judgement ({error}). Remove the file and judge again; replies that are there "
+                "already are not asked for again"
+            ) from None
         if defect := _defect(found[-1]):
             raise UserError(f"{path}:{number}: {defect}")
     return found
-
-
-def plan_hash(text: str, base_text: str | None = None) -> str:
-    """Names a plan, or a plan beside the base's, by its text."""
-    return sha256_json([text] if base_text is None else [text, base_text])[:16]
 
 
 def _defect(judgement: Judgement) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.config import REPOSITORY
 from leap.cli import knob
 from leap.judge.judgements import PAIRWISE, RUBRIC
 from leap.judge.plan_text import SHOWN_CHARACTERS
@@ -21,7 +22,7 @@ class JudgeOptions:
     image_root: Path | None = knob(None, "folder in which the pictures of the rows are looked for")
     models: list[str] = knob([], "only these models", flags=("--only-models",))
     max_items: int | None = knob(None, "only the first so many rows", flags=("--max-samples",), check="> 0")
-    base: str = knob("baseline", "the model that others are compared with")
+    base: str | None = knob(None, "the model that others are compared with (default: the one that is called baseline)")
 
     judge: str = knob(
         "llm",
@@ -49,7 +50,7 @@ class JudgeOptions:
     budget: float | None = knob(
         None, "stop before this much is spent, in the currency of the price table", check=">= 0"
     )
-    prices: Path = knob(Path("configs/judge/prices.yaml"), "price table")
+    prices: Path | None = knob(None, "price table (default: configs/judge/prices.yaml of the repository)")
     concurrency: int = knob(8, "requests in flight", check="> 0", free=True)
     request_timeout_s: float = knob(120.0, "longest wait for a reply in seconds", check="> 0", free=True)
     backoff_s: float = knob(
@@ -58,6 +59,8 @@ class JudgeOptions:
     max_retries: int = knob(6, "tries of a request after the first where the endpoint fails", check=">= 0", free=True)
 
     human: Path | None = knob(None, "ratings by people: a CSV exported from the rating sheet, or a folder of them")
+    human_key: Path | None = knob(None, "the key to these ratings (default: rating_key.json of the review)")
 
 
 PROTOCOLS = (RUBRIC, PAIRWISE)
+PRICES = REPOSITORY / "configs" / "judge" / "prices.yaml"

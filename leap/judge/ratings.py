@@ -5,12 +5,13 @@ models wrote in a shuffled order, in one form, each under an id. It holds no mod
 its pictures are encoded anew without metadata. A plan that several models wrote alike for a row is shown once, and its
 rating counts for each of them.
 
-An id is made of the seed, the row and the plan: it tells nothing about the model, and stays when other models are
-added, so that earlier ratings stay valid.
+An id is made of the seed, of all that the row shows and of the plan: it tells nothing about the model, and stays when
+other models are added, so that earlier ratings stay valid.
 
 rating_key.json, which raters should not see:
 
-    {"seed": 0, "plans": {"<id>": {"sample": 0, "models": ["baseline", "checkpoint-200"], "text_sha256": "..."}}}
+    {"seed": 0, "plans": {"<id>": {"sample": 0, "models": ["baseline", "checkpoint-200"], "text_sha256": "..."}},
+     "rows": {"0": {"shows": "<hash of the task and the reference>", "pictures": ["<SHA-256 of each that is shown>"]}}}
 
 ratings.csv, which the sheet exports and spreadsheet programs may have saved anew (semicolons or tabs, a byte order
 mark, other line ends), has the columns of CSV_COLUMNS, one line a rater and plan, scores 1 to 5. Raters' exports may be
@@ -23,7 +24,7 @@ import csv
 import hashlib
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from typing import Any
 from PIL import Image
 
 from configs.errors import UserError
-from leap.blind.outputs import Item, Output, picture_files
+from leap.blind.outputs import Item, picture_files
 from leap.files import read_json, sha256_json, write_json
 from leap.images import decode_image
+from leap.judge.judged import Row, judged_hash, row_hash, row_of
 from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES
@@ -73,14 +75,15 @@ def write_sheet(
 
     Pictures are looked for as leap.chat does, in `image_root` alone if it is given. UserError if there is no plan.
     """
-    shown = [(item, plans) for item in items if (plans := _plans_of(item, models, seed))]
+    rows = [row_of(item, image_root, workspace) for item in items]
+    shown = [(row, plans) for row in rows if (plans := _plans_of(row, models, seed))]
     if not shown:
         raise UserError("there is no plan to rate: every output failed. See the reasons in outputs.jsonl")
     numbers: dict[Path, int] = {}
     pictures: list[bytes] = []
     entries, key, missing = [], {}, 0
-    for item, plans in shown:
-        found = []
+    for row, plans in shown:
+        item, found = row.item, []
         for source in picture_files(item, image_root, workspace):
             if source is not None and source not in numbers:
                 numbers[source] = len(pictures)
@@ -111,20 +114,22 @@ def write_sheet(
         "pictures": {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND},
     }
     # The key first: a sheet without its key would be work for nothing.
-    write_json(path.with_name(KEY_FILE), {"seed": seed, "plans": key})
+    of_rows = {str(row.item.sample): {"shows": row_hash(row.item), "pictures": row.pictures} for row, _ in shown}
+    write_json(path.with_name(KEY_FILE), {"seed": seed, "plans": key, "rows": of_rows})
     write_page(path, page_parts(_TITLE, {"sheet": packed(sheet)}, {}, pictures, assets=_SHEET))
     failed = sum(item.outputs[name].text is None for item in items for name in models if name in item.outputs)
     return Sheet(len(shown), len(key), missing, failed)
 
 
-def read_ratings(csv_path: Path, key_path: Path, outputs: Sequence[Output]) -> list[Judgement]:
+def read_ratings(csv_path: Path, key_path: Path, items: Sequence[Item]) -> list[Judgement]:
     """The ratings of a CSV file, or of all *.csv in a folder, as judgements of PEOPLE; `repeat` numbers the raters by
     sorted name, `reasoning` is the comment.
 
     UserError names file and line of an unknown id, a score that is none, or a plan that a rater rated twice; the file
-    that lacks a column; and a key that does not belong to `outputs`.
+    that lacks a column; and a key that does not belong to `items`.
     """
-    key = _read_key(key_path, outputs)
+    by_sample = {item.sample: item for item in items}
+    key, pictures = _read_key(key_path, by_sample)
     files = sorted(csv_path.glob("*.csv")) if csv_path.is_dir() else [csv_path]
     if not files:
         raise UserError(f"no ratings: {csv_path} has no *.csv. Export them from {SHEET_FILE}")
@@ -138,7 +143,7 @@ def read_ratings(csv_path: Path, key_path: Path, outputs: Sequence[Output]) -> l
             if plan not in key:
                 raise UserError(
                     f"{where}: {key_path} knows no plan {plan!r}. Ratings belong to the key that was written with "
-                    "their sheet; name that one, or remove the line"
+                    "their sheet; name that one with --human_key, or remove the line"
                 )
             if (rater, plan) in seen:
                 raise UserError(
@@ -151,15 +156,26 @@ def read_ratings(csv_path: Path, key_path: Path, outputs: Sequence[Output]) -> l
     raters = sorted({rater for rater, *_ in read})
     return [
         Judgement(
-            PEOPLE, RUBRIC, model, key[plan]["sample"], raters.index(rater), scores=scores, reasoning=comment.strip()
+            PEOPLE,
+            RUBRIC,
+            model,
+            sample,
+            raters.index(rater),
+            scores=scores,
+            reasoning=comment.strip(),
+            judged=judged_hash(by_sample[sample], model),
+            pictures=pictures[sample],
         )
         for rater, plan, scores, comment in read
+        for sample in (key[plan]["sample"],)
         for model in key[plan]["models"]
     ]
 
 
-def _plans_of(item: Item, models: Sequence[str], seed: int) -> dict[str, tuple[str, list[str]]]:
+def _plans_of(row: Row, models: Sequence[str], seed: int) -> dict[str, tuple[str, list[str]]]:
     """The different plans for a row in a shuffled order: {id: (text, models that wrote it)}."""
+    item = row.item
+    shows = "\n".join([row_hash(item), *row.pictures])
     wrote: dict[str, list[str]] = {}
     for name in models:
         output = item.outputs.get(name)
@@ -167,7 +183,7 @@ def _plans_of(item: Item, models: Sequence[str], seed: int) -> dict[str, tuple[s
             wrote.setdefault(normalised(output.text), []).append(name)
     # Sorted first, so that neither the order of the models nor that of the file decides.
     # The "p" keeps spreadsheet programs from taking an id for a number.
-    plans = sorted(("p" + _sha256(f"{seed}\n{item.sample}\n{text}")[:10], text) for text in wrote)
+    plans = sorted(("p" + _sha256(f"{seed}\n{item.sample}\n{shows}\n{text}")[:10], text) for text in wrote)
     random.Random(f"{seed} {item.sample}").shuffle(plans)
     return {plan: (text, wrote[text]) for plan, text in plans}
 
@@ -186,26 +202,34 @@ def _encoded_anew(path: Path) -> bytes:
     return out.getvalue()
 
 
-def _read_key(path: Path, outputs: Sequence[Output]) -> dict[str, dict[str, Any]]:
+def _read_key(path: Path, items: Mapping[int, Item]) -> tuple[dict[str, dict[str, Any]], dict[int, list[str]]]:
+    """The plans by id, and the hashes of the pictures that each row of the sheet shows."""
     if not path.is_file():
         raise UserError(
-            f"no key to the ratings: {path} is not there. It is written with the sheet by "
-            "scripts/evaluation/make_rating_sheet.py"
+            f"no key to the ratings: {path} is not there. It is written beside the sheet by "
+            "scripts/evaluation/make_rating_sheet.py; name one that lies elsewhere with --human_key"
         )
     key = read_json(path)
-    texts = {(output.model, output.sample): output.text for output in outputs}
+
+    def refused(why: str) -> UserError:
+        return UserError(
+            f"{path} belongs to other outputs: {why}. Name the outputs of its sheet, or make the sheet and the key "
+            "anew with: python scripts/evaluation/make_rating_sheet.py"
+        )
+
     try:
         for plan, entry in key["plans"].items():
+            sample = entry["sample"]
+            shows = key["rows"][str(sample)]["shows"]
             for model in entry["models"]:
-                text = texts.get((model, entry["sample"]))
+                output = items[sample].outputs.get(model) if sample in items else None
+                text = output.text if output else None
                 if text is None or _sha256(normalised(text)) != entry["text_sha256"]:
-                    raise UserError(
-                        f"{path} belongs to other outputs: plan {plan} is not what {model} wrote for row "
-                        f"{entry['sample']}. Name the outputs of its sheet, or make the sheet and the key anew with: "
-                        "python scripts/evaluation/make_rating_sheet.py"
-                    )
-        return key["plans"]
-    except (KeyError, TypeError, AttributeError) as error:
+                    raise refused(f"plan {plan} is not what {model} wrote for row {sample}")
+            if row_hash(items[sample]) != shows:
+                raise refused(f"row {sample} has another task or reference than on the sheet")
+        return key["plans"], {int(sample): row["pictures"] for sample, row in key["rows"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no key of a rating sheet ({type(error).__name__}: {error})") from error
 
 

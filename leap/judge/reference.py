@@ -1,13 +1,15 @@
 """The reference judge: a plan's steps matched with those of the reference, on the four scales. No model, no endpoint.
 
-With the one-to-one matching of steps of leap/plan_metrics.py, whose overlaps are F1 of words, and
+With the one-to-one matching of steps of leap/plan_metrics.py, whose overlaps are F1 of words (a step is firmly matched
+from an overlap of 1/2 on), and
 
-    recall, precision   summed overlap of the matched steps over the steps of the reference, of the plan
-    order               share of pairs of firmly matched steps (overlap >= 1/2) that stand in the reference's order;
-                        with fewer than two such steps 0, unless the reference has one step alone: then whether it is
-                        firmly matched
-    repetition          share of the plan's steps that repeat an earlier one, beyond that share in the reference
-    steps, length       the smaller over the larger number of steps, and of words a step, of plan and reference
+    recall        summed overlap of the matched steps over the steps of the reference
+    order         share of pairs of firmly matched steps that stand in the reference's order; with fewer than two such
+                  steps 0, unless the reference has one step alone: then whether it is firmly matched
+    precision     summed overlap of the firmly matched steps over the steps of the plan
+    repetition    share of the plan's steps that repeat an earlier one, beyond that share in the reference
+    steps         number of firmly matched steps over the larger number of steps, of plan or reference
+    length        the smaller over the larger number of words a step, of plan and reference
 
 the scales, 1 to 5 in fractions, are
 
@@ -16,8 +18,10 @@ the scales, 1 to 5 in fractions, are
     hallucination_redundancy  1 + 4 * precision * (1 - repetition)
     granularity               1 + 4 * steps * length
 
-A plan without steps is at 1 on all four. The judge compares wording: it knows neither the scene nor what a step does.
-It stands beside an LLM judge's numbers, never under their name.
+A plan without steps is at 1 on all four. One without a firmly matched step is so on all but completeness, and below 1.5
+in the mean: a text that shares a few common words with the reference, and happens to be as long, is no plan for the
+task. The judge compares wording: it knows neither the scene nor what a step does. It stands beside an LLM judge's
+numbers, never under their name.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from collections.abc import Sequence
 
 from leap.judge.judgements import SCALES
 from leap.judge.plan_text import steps_of_text
-from leap.plan_metrics import MATCH_THRESHOLD, PlanScores, alignment, compare_steps, repeated_share
+from leap.plan_metrics import MATCH_THRESHOLD, alignment, compare_steps, repeated_share
 
 
 def reference_scores(plan: str, reference: str) -> dict[str, float]:
@@ -41,20 +45,15 @@ def _parts(plan: str, reference: str) -> tuple[float, float, float, float]:
     if not steps:
         return 0.0, 0.0, 0.0, 0.0
     scores = compare_steps(steps, wanted)
+    firm = [overlap for _, _, overlap in alignment(steps, wanted) if overlap >= MATCH_THRESHOLD]
+    tau = scores.order_agreement
     repetition = max(0.0, repeated_share(steps) - repeated_share(wanted))
     return (
         scores.step_recall,
-        _order(scores, steps, wanted),
-        scores.step_precision * (1 - repetition),
-        _ratio(len(steps), len(wanted)) * _ratio(_words_a_step(steps), _words_a_step(wanted)),
+        float(len(firm) == len(wanted) == 1) if tau is None else (tau + 1) / 2,
+        sum(firm) / len(steps) * (1 - repetition),
+        len(firm) / max(len(steps), len(wanted)) * _ratio(_words_a_step(steps), _words_a_step(wanted)),
     )
-
-
-def _order(scores: PlanScores, steps: Sequence[str], wanted: Sequence[str]) -> float:
-    if scores.order_agreement is not None:
-        return (scores.order_agreement + 1) / 2
-    firm = any(overlap >= MATCH_THRESHOLD for _, _, overlap in alignment(steps, wanted))
-    return float(firm and len(wanted) == 1)
 
 
 def _words_a_step(steps: Sequence[str]) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from configs.errors import UserError
 from leap.blind.outputs import Item
 from leap.files import write_text
 from leap.judge.client import LanguageModelJudge, content_of
+from leap.judge.judged import judged_hash
 from leap.judge.judgements import (
     CONTROLS,
     JUDGEMENTS_FILE,
@@ -21,7 +23,6 @@ from leap.judge.judgements import (
     REFERENCE_JUDGE,
     RUBRIC,
     Judgement,
-    plan_hash,
     read_judgements_of,
 )
 from leap.judge.options import PROTOCOLS, JudgeOptions
@@ -29,26 +30,34 @@ from leap.judge.plan_text import steps_of_text
 from leap.judge.prompts import CONTROL_PLANS, Request, Scene, pair_request, rubric_request
 from leap.judge.reference import reference_scores
 from leap.judge.rubric import read_pair, read_rubric
+from leap.judge.summary import base_in
+
+_LONGEST_NAME = 100  # characters of a judge's name in that of its folder
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One judgement to be had, and the request that brings it. `plan` is the hash of what is judged; `base` and
-    `model_first` are those of a pair."""
+    """One judgement to be had, and the request that brings it. `judged` is the hash of what is judged, `pictures` are
+    those of the pictures shown; `base` and `model_first` are those of a pair."""
 
     protocol: str
     model: str
     sample: int
     repeat: int
     request: Request
-    plan: str
+    judged: str | None
+    pictures: list[str]
     base: str | None = None
     model_first: bool | None = None
 
 
 def judge_folder(review: Path, judge: str) -> Path:
-    """Where a judge's files are; a name that is no folder's name, such as org/model, is made one."""
-    return review / JUDGES_FOLDER / (re.sub(r"[^\w.@+-]+", "_", judge).strip(".") or "_")
+    """Where a judge's files are. A name that is no folder's name, such as org/model, is made one, with a hash that
+    tells it from that of org_model."""
+    name = re.sub(r"[^\w.@+-]+", "_", judge).strip(".")[:_LONGEST_NAME]
+    if name != judge:
+        name += "-" + hashlib.sha256(judge.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return review / JUDGES_FOLDER / name
 
 
 def plans_of(item: Item, models: Sequence[str]) -> dict[str, str]:
@@ -57,23 +66,42 @@ def plans_of(item: Item, models: Sequence[str]) -> dict[str, str]:
     return {model: text for model, text in found.items() if text is not None} | CONTROL_PLANS
 
 
+def base_named(models: Sequence[str], name: str | None) -> str | None:
+    """The base among `models`: the one of this name, whatever its case, or without a name the one called baseline, if
+    there is one. UserError for a name that none has."""
+    if name is None:
+        return base_in(models)
+    alike = [model for model in models if model.lower() == name.lower()]
+    if not alike:
+        raise UserError(f"the base {name} is not among the models to judge: {', '.join(models)}")
+    return name if name in alike else alike[0]
+
+
 def asks_of(scenes: Sequence[Scene], models: Sequence[str], options: JudgeOptions) -> list[Ask]:
     """All judgements of a review, in an order shuffled by the seed. Controls are judged once a row, each in the
-    protocols of the review. UserError for a pairwise review without outputs of the base."""
+    protocols of the review. UserError where there is no plan of a model to be judged."""
     unknown = [protocol for protocol in options.protocol if protocol not in PROTOCOLS]
     if unknown:
         raise UserError(f"unknown protocol {unknown[0]!r}; choose from {', '.join(PROTOCOLS)}")
-    if PAIRWISE in options.protocol and not any(options.base in scene.item.outputs for scene in scenes):
+    base = base_named(models, options.base)
+    if PAIRWISE in options.protocol and base is None:
         raise UserError(
-            f"pairwise compares with {options.base}, which has no outputs here. Make them, or name another with --base"
+            f"pairwise compares with the base, and none of the models to judge ({', '.join(models)}) is called "
+            "baseline. Name the base with --base"
         )
-    asks = []
+    asks: list[Ask] = []
     for scene in scenes:
         plans = plans_of(scene.item, models)
         if RUBRIC in options.protocol:
             asks += _scored(scene, plans, options)
-        if PAIRWISE in options.protocol and options.base in plans:
-            asks += _paired(scene, plans, options)
+        if PAIRWISE in options.protocol and base in plans:
+            asks += _paired(scene, plans, base, options)
+    if all(ask.model in CONTROLS for ask in asks):  # without a model's plan they are not worth their price
+        beside = "" if RUBRIC in options.protocol else f" beside one of the base {base}"
+        raise UserError(
+            f"nothing to judge: no row has a plan of a model{beside}. Ask again for outputs that failed with: python "
+            "scripts/evaluation/run_vlm_output.py --retry_failed"
+        )
     random.Random(options.seed).shuffle(asks)
     return asks
 
@@ -82,17 +110,17 @@ def _scored(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> It
     for model, plan in plans.items():
         for repeat in range(1 if model in CONTROLS else options.repeats):
             request = rubric_request(scene, plan, repeat, options.seed, options.plan_characters)
-            yield Ask(RUBRIC, model, scene.item.sample, repeat, request, plan_hash(plan))
+            judged = judged_hash(scene.item, model)
+            yield Ask(RUBRIC, model, scene.item.sample, repeat, request, judged, scene.hashes)
 
 
-def _paired(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> Iterator[Ask]:
-    base = plans[options.base]
+def _paired(scene: Scene, plans: Mapping[str, str], base: str, options: JudgeOptions) -> Iterator[Ask]:
     for model, plan in plans.items():
-        if model == options.base:
+        if model == base:
             continue
         for repeat in range(1 if model in CONTROLS else options.pair_repeats):
             for model_first in (True, False):
-                shown = (plan, base) if model_first else (base, plan)
+                shown = (plan, plans[base]) if model_first else (plans[base], plan)
                 request = pair_request(scene, *shown, repeat, options.seed, options.plan_characters)
                 yield Ask(
                     PAIRWISE,
@@ -100,8 +128,9 @@ def _paired(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> It
                     scene.item.sample,
                     repeat,
                     request,
-                    plan_hash(plan, base),
-                    options.base,
+                    judged_hash(scene.item, model, base),
+                    scene.hashes,
+                    base,
                     model_first,
                 )
 
@@ -122,7 +151,8 @@ def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement | None:
         "repeat": ask.repeat,
         "base": ask.base,
         "model_first": ask.model_first,
-        "plan": ask.plan,
+        "judged": ask.judged,
+        "pictures": ask.pictures,
         "request": key,
         "asks": judge.history.replies.get(key, 0),
         "notes": ask.request.notes,
@@ -147,7 +177,7 @@ def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[J
         wanted = steps_of_text(item.reference)
         for model, text in plans_of(item, models).items():
             known = {"judge": REFERENCE_JUDGE, "protocol": RUBRIC, "model": model, "sample": item.sample}
-            known["plan"] = plan_hash(text)
+            known["judged"] = judged_hash(item, model)
             if not wanted:
                 found.append(Judgement(**known, failure="the reference plan has no step"))
                 continue
@@ -157,26 +187,21 @@ def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[J
     return sorted(found, key=_place)
 
 
-def write_judgements(review: Path, judge: str, judgements: Sequence[Judgement], protocols: Collection[str]) -> None:
-    """Replace a judge's judgements of these protocols in one step; those of others stay."""
+def write_judgements(
+    review: Path, judge: str, judgements: Sequence[Judgement], asks: Collection[Judgement | Ask] | None
+) -> None:
+    """Put a judge's judgements in the place of all that it has, or, of those of other plans than `asks` are of, leave
+    the others: in one step."""
     path = judge_folder(review, judge) / JUDGEMENTS_FILE
-    kept = [said for said in read_judgements_of(path) if said.protocol not in protocols]
+    replaced = {_of_plan(ask) for ask in asks or ()}
+    kept = [] if asks is None else [said for said in read_judgements_of(path) if _of_plan(said) not in replaced]
     lines = (json.dumps(said.record()) + "\n" for said in sorted([*kept, *judgements], key=_place))
     write_text(path, "".join(lines))
 
 
-def up_to_date(judgements: Iterable[Judgement], items: Sequence[Item], models: Sequence[str]) -> list[Judgement]:
-    """Those that judge the plans of these rows and models as they are now, or a control of a row."""
-    plans = {item.sample: plans_of(item, models) for item in items}
-
-    def judged(said: Judgement) -> str | None:
-        """The hash of what would be judged today."""
-        of_row = plans.get(said.sample, {})
-        if said.model not in of_row or (said.base and said.base not in of_row):
-            return None
-        return plan_hash(of_row[said.model], of_row[said.base] if said.base else None)
-
-    return [said for said in judgements if judged(said) == said.plan is not None]
+def _of_plan(one: Judgement | Ask) -> tuple:
+    """What all repeats and orders of a judgement have in common."""
+    return one.protocol, one.model, one.sample, one.base
 
 
 def _place(judgement: Judgement) -> tuple:

@@ -1,25 +1,28 @@
 """What a blind review comes to: summary.json, from what models wrote and judges said.
 
     {"items": 10, "models": ["baseline", "checkpoint-200"], "base": "baseline", "words": ["...", ...],
-     "outputs": {MODEL: {"answered": 10, "failed": 0, "cut_by_length": 1}},
+     "left_out": 0, "outputs": {MODEL: {"answered": 10, "failed": 0, "cut_by_length": 1}},
      "judges": {JUDGE: {
         "kind": "llm" | "reference" | "people",
         "models": {MODEL: {"items": 10, "judgements": 30, "failed": 0,
                            "scores": {"final_score": MEAN, "completeness": MEAN, ...} | null,
-                           "over_base": {"items": 10, "final_score": MEAN, ...} | null}},
+                           "over_base": {"items": 10, "final_score": MEAN, ...} | null,
+                           "final_by_row": {"0": 3.25, ...}}},
         "controls": {CONTROL: {"items", "judgements", "failed", "final_score": MEAN | null,
                                "pairs", "wins", "win_rate": MEAN | null, "at_bottom": true | false | null}},
         "pairwise": {MODEL: {"items", "pairs", "failed", "wins", "losses", "ties", "flips",
                              "win_rate": MEAN | null, "flip_rate": 0.1 | null}} | null,
-        "repeats": {"most": 3, "alpha": {"final_score": 0.8 | null, "completeness": ...}},
+        "repeats": {"most": 3, "alpha": {"final_score": 0.8 | null, "completeness": ...}},  # of ratings
         "with": {"reference": {"spearman": 0.4 | null, "low", "high", "plans": 20}, "people": {...}}}},
      "between": [{"judges": ["a", "b"], "plans": 20, "alpha": {"final_score": 0.7 | null, ...}, "kappa": {...},
-                  "spearman": MEAN | null}]}
+                  "spearman": MEAN | null, "pairs": {"plans": 10, "same": 7, "alpha": 0.6 | null} | null}]}
 
 MEAN is {"mean", "low", "high"}: the mean over items of each item's mean over repeats, with a 95 % bootstrap interval
 that resamples items. `over_base` is over the items that model and base share. Failed judgements are counted (`failed`)
 and never a number. `pairs` were judged in both orders; in `win_rate` a tie counts half. The controls count for no
-model, alpha, kappa or correlation. `with` and `between` have judges that rated the same plans.
+model, alpha, kappa or correlation. `with` has judges that rated the same plans, `between` those too that judged the
+same pairs: `same` of their verdicts (win, tie or loss over all repeats). `left_out` judgements are of other rows,
+models, bases, plans or pictures than these.
 """
 
 from __future__ import annotations
@@ -68,12 +71,14 @@ Key = TypeVar("Key")
 ByItem = dict[int, float]
 
 
-def summarise(outputs: Sequence[Output], judgements: Sequence[Judgement], base: str | None = None) -> dict[str, Any]:
+def summarise(
+    outputs: Sequence[Output], judgements: Sequence[Judgement], base: str | None = None, left_out: int = 0
+) -> dict[str, Any]:
     """The summary of a review, as this module describes it, whatever the order of the lines.
 
     `base` names the model that the others are compared with (UserError if it has no outputs); without, it is the one
     that pairs were judged against, or else the one that is called so. Judgements of models without outputs, and pairs
-    with another base, are left out, and "words" says so.
+    with another base, are left out, and "words" says so; so it does of `left_out` that the caller did not hand over.
     """
     written: dict[str, list[Output]] = {}
     for output in outputs:
@@ -95,19 +100,28 @@ def summarise(outputs: Sequence[Output], judgements: Sequence[Judgement], base: 
         "models": models,
         "base": base,
         "words": [],
+        "left_out": left_out + len(judgements) - len(known),
         "outputs": {name: _counts(written[name]) for name in models},
         "judges": {judge: _judge(judge, of, models, base, between) for judge, of in said.items()},
         "between": between,
     }
     tests = {judge: _adjusted_p_values(of, models, base) for judge, of in said.items()}
-    summary["words"] = in_words(summary, tests, left_out=len(judgements) - len(known))
+    summary["words"] = in_words(summary, tests)
     return summary
 
 
 def _base(written: Iterable[str], judgements: Iterable[Judgement]) -> str | None:
     named = {judgement.base for judgement in judgements if judgement.protocol == PAIRWISE}
-    found = [name for name in written if name in named] or [name for name in written if base_suffix(name) is not None]
-    return min(found, default=None)
+    return min((name for name in written if name in named), default=None) or base_in(written)
+
+
+def base_in(models: Iterable[str]) -> str | None:
+    """The model that is called baseline, as "Baseline" too; None if there is none."""
+    return min(
+        (name for name in models if base_suffix(name.lower()) is not None),
+        key=lambda name: (name.lower(), name != name.lower(), name),
+        default=None,
+    )
 
 
 def _place(name: str, base: str | None) -> tuple:
@@ -151,6 +165,7 @@ def _judge(
         if (name, FINAL) in over_base:
             common = {"items": len(differences[name, FINAL])}
             ratings["over_base"] = common | {s: asdict(over_base[name, s]) for s in SCORES}
+        ratings["final_by_row"] = {str(sample): round(of, 6) for sample, of in sorted(columns[name, FINAL].items())}
         rated[name] = ratings
     lowest = min((scores[name, FINAL].mean for name in models if (name, FINAL) in scores), default=None)
     seen = {plan[0] for plan in said.ratings} | {plan[0] for plan in said.pairs}
@@ -172,7 +187,7 @@ def _judge(
             other: _with(pair)
             for pair in between
             for other in pair["judges"]
-            if judge in pair["judges"] and other != judge and other in (REFERENCE_JUDGE, PEOPLE)
+            if pair["plans"] and judge in pair["judges"] and other != judge and other in (REFERENCE_JUDGE, PEOPLE)
         },
     }
 
@@ -233,18 +248,19 @@ def _repeats(said: Said, models: Sequence[str]) -> dict[str, Any]:
     for score in SCORES:
         ratings = [[of[n][score] if n in of else np.nan for of in plans] for n in numbers]  # (raters, plans)
         alpha[score] = _alpha(np.array(ratings), score) if plans else None
-    pairs = [repeats for (model, _), repeats in said.pairs.items() if model in models]
-    return {"most": max(map(len, [*plans, *pairs]), default=0), "alpha": alpha}
+    return {"most": max(map(len, plans), default=0), "alpha": alpha}
 
 
 def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any] | None:
-    """How far two judges agree on the plans of models that both rated, by their means over repeats; None without."""
+    """How far two judges agree on the plans of models that both rated, by their means over repeats, and on the pairs
+    that both judged; None without either."""
     a, b = (said[judge].means for judge in judges)
     plans: list[Plan] = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
-    if not plans:
+    pairs = _between_pairs(*(said[judge].pairs for judge in judges), models)
+    if not plans and pairs is None:
         return None
-    alpha, kappa = {}, {}
-    for score in SCORES:
+    alpha, kappa = dict.fromkeys(SCORES), dict.fromkeys(SCORES)
+    for score in SCORES if plans else ():
         sides = np.array([[of[plan][score] for plan in plans] for of in (a, b)])  # (2, plans)
         alpha[score] = _alpha(sides, score)
         kappa[score] = quadratic_kappa(*sides)
@@ -255,7 +271,24 @@ def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence
         "alpha": alpha,
         "kappa": kappa,
         "spearman": asdict(ranks) if ranks else None,
+        "pairs": pairs,
     }
+
+
+def _between_pairs(
+    a: Mapping[Plan, Mapping[int, tuple[str, str]]],
+    b: Mapping[Plan, Mapping[int, tuple[str, str]]],
+    models: Sequence[str],
+) -> dict[str, Any] | None:
+    """How far two judges give the same verdicts on the plans of models beside the base's, each a loss, a tie or a win
+    by what it is worth over all repeats."""
+    plans = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
+    if not plans:
+        return None
+    worth = [[fmean(points(of[plan].values())) for plan in plans] for of in (a, b)]
+    verdicts = np.sign(np.array(worth) - 0.5)  # (2, plans)
+    same = int(np.sum(verdicts[0] == verdicts[1]))
+    return {"plans": len(plans), "same": same, "alpha": krippendorff_alpha(verdicts, "ordinal")}
 
 
 def _alpha(ratings: np.ndarray, score: str) -> float | None:
@@ -302,12 +335,21 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     """The judges' tables, and how far they agree, as Markdown."""
     judges = summary["judges"]
     parts = [f"### {name} ({_described(of)})\n\n{_table(of, summary['base'])}" for name, of in judges.items()]
-    if summary["between"]:
+    if any(pair["plans"] for pair in summary["between"]):
         rows = [["judges", "plans", "Spearman", "alpha", "kappa"]]
         for pair in summary["between"]:
+            if not pair["plans"]:
+                continue
             agreed = [f"{x:.2f}" if x is not None else "n/a" for x in (pair["alpha"][FINAL], pair["kappa"][FINAL])]
             rows.append([" and ".join(pair["judges"]), str(pair["plans"]), _shown(pair["spearman"]), *agreed])
         parts.append(f"### Agreement in the final score\n\n{_markdown(rows)}")
+    paired = [(pair["judges"], pair["pairs"]) for pair in summary["between"] if pair["pairs"]]
+    if paired:
+        rows = [["judges", "plans beside the base's", "same verdict", "alpha"]]
+        for judges_of_pair, of in paired:
+            alpha = f"{of['alpha']:.2f}" if of["alpha"] is not None else "n/a"
+            rows.append([" and ".join(judges_of_pair), str(of["plans"]), str(of["same"]), alpha])
+        parts.append(f"### Agreement in pairs\n\n{_markdown(rows)}")
     return "\n\n".join(parts)
 
 

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES, Judgement
-from leap.judge.scores import said_by
+from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES
 from leap.plots.curves import STEP_0, step_curves
 from leap.plots.labels import short_names
 from leap.plots.marks import (
@@ -45,7 +44,7 @@ _WIDEST_NAME = 40  # characters of a judge's name
 _PANELS_A_LINE = 3
 
 
-def review_figures(summary: Summary, judgements: Sequence[Judgement]) -> dict[str, Callable[[], Figure] | None]:
+def review_figures(summary: Summary) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a review, by file name; None where the judgements do not allow it."""
     judges = summary["judges"].values()
     scored = any(of["scores"] for judge in judges for of in judge["models"].values())
@@ -58,7 +57,7 @@ def review_figures(summary: Summary, judgements: Sequence[Judgement]) -> dict[st
         "models_final_score_by_step": (lambda: models_final_score_by_step(summary), scored and has_curve),
         "models_dimension_scores": (lambda: models_dimension_scores(summary), scored),
         "models_improvement_vs_baseline": (lambda: models_improvement_vs_baseline(summary), compared),
-        "judge_vs_reference": (lambda: judge_vs_reference(summary, judgements), beside),
+        "judge_vs_reference": (lambda: judge_vs_reference(summary), beside),
         "win_rates": (lambda: win_rates(summary), paired),
     }
     return {f"blind10_{name}": make if allowed else None for name, (make, allowed) in possible.items()}
@@ -150,9 +149,8 @@ def win_rates(summary: Summary) -> Figure:
     return _finish(figure, title, {}, [" ".join(notes), *_notes(summary, rows, columns)])
 
 
-def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Figure:
+def judge_vs_reference(summary: Summary) -> Figure:
     """The final score of each plan by each judge over that by the reference judge, with their rank correlation."""
-    reference = said_by(judgements, REFERENCE_JUDGE).means
     judges = [name for name, of in summary["judges"].items() if of["with"].get(REFERENCE_JUDGE, {}).get("plans")]
     titles, models = _titles(judges), summary["models"]
     groups = {name: name if len(models) <= MOST_LOOKS else family(name) for name in models}
@@ -164,13 +162,13 @@ def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Fig
     figure, grid = plt.subplots(lines, per_line, figsize=size, squeeze=False, layout="constrained")
     entries: dict[str, Artist] = {}
     for axes, judge in zip(grid.flat, judges, strict=False):
-        means = said_by(judgements, judge).means
         points: dict[str, list[tuple[float, float]]] = {}
-        for plan in means.keys() & reference.keys():
-            if plan[0] in groups:
-                points.setdefault(groups[plan[0]], []).append((reference[plan][FINAL], means[plan][FINAL]))
+        for model, group in groups.items():
+            by_reference, by_judge = (_final_by_row(summary, name, model) for name in (REFERENCE_JUDGE, judge))
+            both = [row for row in by_judge if row in by_reference]
+            points.setdefault(group, []).extend((by_reference[row], by_judge[row]) for row in both)
         for group in dict.fromkeys(groups.values()):
-            if group in points:
+            if points[group]:
                 look = styles[group]
                 xs, ys = zip(*points[group], strict=True)
                 axes.plot(xs, ys, look.marker, color=look.color, mec="black", mew=0.4, ms=5, alpha=0.65, ls="none")
@@ -190,6 +188,10 @@ def judge_vs_reference(summary: Summary, judgements: Sequence[Judgement]) -> Fig
         axes.set_xlabel("by the reference judge", fontsize=9)
     title = f"Final scores of plans by judge and by the reference judge, {_of_items(summary)}"
     return _finish(figure, title, entries, _warnings(summary))
+
+
+def _final_by_row(summary: Summary, judge: str, model: str) -> Mapping[str, float]:
+    return summary["judges"][judge]["models"][model]["final_by_row"]
 
 
 def _finish(figure: Figure, title: str, entries: Mapping[str, Artist], notes: Sequence[str]) -> Figure:
@@ -292,13 +294,15 @@ def _words(scale: str) -> str:
 
 
 def _warnings(summary: Summary) -> list[str]:
-    """Which judges a reader must not trust."""
-    judges = summary["judges"].items()
+    """Which judges a reader must not trust, and how many judgements are of something else."""
+    judges, said = summary["judges"].items(), []
     names = [name for name, judge in judges if any(of["at_bottom"] is False for of in judge["controls"].values())]
-    if not names:
-        return []
-    listed = ", ".join(short_names(names, _WIDEST_NAME).values())
-    return [f"Not to be trusted, as plans that no model wrote are not at the bottom: {listed}."]
+    if names:
+        listed = ", ".join(short_names(names, _WIDEST_NAME).values())
+        said.append(f"Not to be trusted, as plans that no model wrote are not at the bottom: {listed}.")
+    if summary["left_out"]:
+        said.append(f"{summary['left_out']} judgements of other rows, models, bases, plans or pictures are left out.")
+    return said
 
 
 def _notes(summary: Summary, rows: Rows, columns: Sequence[str]) -> list[str]:

@@ -23,13 +23,15 @@ from typing import Any
 
 from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, picture_files, read_outputs
 from leap.files import read_json
-from leap.judge.judgements import CONTROLS, PAIRWISE, RUBRIC, Judgement, judges_of, read_judgements
+from leap.judge.judged import read_up_to_date, row_of
+from leap.judge.judgements import CONTROLS, PAIRWISE, RUBRIC, Judgement, judges_of
 from leap.report.examples import MOST_CHARACTERS
 
 SUMMARY_FILE = "summary.json"
 
 MOST_REASON = 4_000  # characters of one judge's reasons
 
+_ANALYZE = "python scripts/evaluation/analyze_output_results.py"
 _Said = Mapping[tuple[str, int], Sequence[Judgement]]  # by model and row
 
 
@@ -58,10 +60,12 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
     Pictures are looked for as leap.chat does, in `image_root` alone if it is given.
     """
     items = items_of(read_outputs(folder / OUTPUTS_FILE), folder / OUTPUTS_FILE)
-    judgements = _last_of_each(read_judgements(folder))
+    rows = [row_of(item, image_root, workspace) for item in items]
+    names = list(dict.fromkeys(name for item in items for name in item.outputs))
+    judgements, others = read_up_to_date(folder, rows, names)
+    judgements = _last_of_each(judgements)
     judges = judges_of(judgements)
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else None
-    names = list(dict.fromkeys(name for item in items for name in item.outputs))
     if summary is not None:  # its order says which model is the base and which came later
         names.sort(key=lambda name: summary["models"].index(name) if name in summary["models"] else len(names))
     said: defaultdict[tuple[str, int], list[Judgement]] = defaultdict(list)
@@ -70,7 +74,7 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
     value = {
         "models": _numbered(names, models),
         "judges": judges,
-        "notes": _notes(folder, items, judgements, summary),
+        "notes": _notes(folder, summary, others),
         "summary": summary,
         "items": [_item(item, names, judges, said) for item in items],
     }
@@ -90,17 +94,17 @@ def _last_of_each(judgements: Iterable[Judgement]) -> list[Judgement]:
     return list(found.values())
 
 
-def _notes(folder: Path, items: Sequence[Item], judgements: Sequence[Judgement], summary: dict | None) -> list[str]:
+def _notes(folder: Path, summary: dict | None, others: int) -> list[str]:
     notes = []
     if summary is None:
         notes.append(
-            f"{folder / SUMMARY_FILE} is not there, so this page has no means of the judges. Make it with: "
-            "python scripts/evaluation/analyze_output_results.py"
+            f"{folder / SUMMARY_FILE} is not there, so this page has no means of the judges. Make it with: {_ANALYZE}"
         )
-    shown = {(name, item.sample) for item in items for name in (*item.outputs, *CONTROLS)}
-    stray = sum((one.model, one.sample) not in shown for one in judgements)
-    if stray:
-        notes.append(f"{stray} judgements are of plans that {OUTPUTS_FILE} does not hold; they are not shown.")
+    if others:
+        notes.append(
+            f"{others} judgements are of rows, models or plans that {OUTPUTS_FILE} does not hold, or of references or "
+            f"pictures that changed since; they are not shown. Judge again with: {_ANALYZE}"
+        )
     return notes
 
 

@@ -5,8 +5,8 @@
     python scripts/evaluation/draw_blind10_scores.py --review_dir eva_results/blind_10 --output_dir figures
 
 Mean final scores and the four scales by model, the difference from the base over the same items, each judge beside the
-reference judge plan by plan, win rates of pairs, curves over checkpoint steps. Reads summary.json and the judges'
-judgements.jsonl, writes blind10_*.png and .svg into figures/ and removes those that these judgements do not allow.
+reference judge plan by plan, win rates of pairs, curves over checkpoint steps. Reads summary.json, writes blind10_*.png
+and .svg into figures/ and removes those that these judgements do not allow.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ def main() -> None:
 
     from leap import plots
     from leap.files import read_json
-    from leap.judge.judgements import read_judgements
 
     path = options.review_dir / "summary.json"
     if not path.is_file():
         raise UserError(f"no summary to draw: {path} is not there. Make it with: {ANALYZE}")
     summary = read_json(path)
-    if not isinstance(summary, dict) or "judges" not in summary:
+    if not isinstance(summary, dict) or not {"judges", "left_out"} <= summary.keys():
         raise UserError(f"{path} is no summary of a review. Make it with: {ANALYZE}")
-    figures = plots.review_figures(summary, read_judgements(options.review_dir))
+    figures = plots.review_figures(summary)
     if not any(figures.values()):
         raise UserError(f"{path} holds no judgement that could be drawn. Judge the outputs with: {ANALYZE}")
     folder = options.output_dir or options.review_dir / "figures"

@@ -59,7 +59,10 @@ def main() -> None:
     if made.failed:
         print(f"note: {made.failed} outputs failed and hold no plan to rate")
     print(f"{target}: {made.plans} plans of {len(models)} models, {made.items} rows. Send raters this file")
-    print(f"{target.with_name(KEY_FILE)}: which model wrote which plan. Keep it from raters")
+    key = target.with_name(KEY_FILE)
+    print(f"{key}: which model wrote which plan. Keep it from raters")
+    if target.parent != options.review_dir:
+        print(f"note: name the key when the ratings are read: --human ratings.csv --human_key {key}")
 
 
 if __name__ == "__main__":

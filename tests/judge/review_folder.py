@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, read_outputs
 from leap.demo.tabletop import KINDS, draw, random_scene
 from leap.files import write_json, write_text
+from leap.judge.judged import judged_hash
 from leap.judge.judgements import (
     CONTROLS,
     FINAL,
@@ -192,7 +193,9 @@ def _write_judgements(review: Review, models: tuple[str, ...], rng: random.Rando
         for control in CONTROLS:
             scores = dict.fromkeys(SCALES, 1)
             by_judge[LLM_JUDGE].append(Judgement(LLM_JUDGE, RUBRIC, control, item.sample, scores=scores))
+    items = {item.sample: item for item in review.items()}
     for judge, found in by_judge.items():
+        found = [replace(said, judged=judged_hash(items[said.sample], said.model, said.base)) for said in found]
         lines = "".join(json.dumps(judgement.record()) + "\n" for judgement in found)
         write_text(review.folder / JUDGES_FOLDER / judge / JUDGEMENTS_FILE, lines)
 
@@ -221,6 +224,7 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
                 "over_base": None
                 if at == 0
                 else {"items": rows, **{name: _mean(0.3 * at - 0.35) for name in (FINAL, *SCALES)}},
+                "final_by_row": {str(row): means[model] for row in range(rows)},
             }
             for at, model in enumerate(models)
         }
@@ -270,6 +274,7 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
             "checkpoint-400 is better than baseline by 0.25 (-0.15 to 0.65) according to gpt-4o-mini.",
             f"With {rows} rows the intervals are wide; a difference under half a point cannot be told from chance.",
         ],
+        "left_out": 0,
         "outputs": {
             model: {"answered": rows - (model == models[-1]), "failed": int(model == models[-1]), "cut_by_length": 0}
             for model in models
@@ -282,6 +287,7 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
                 "alpha": dict.fromkeys((FINAL, *SCALES), 0.42),
                 "kappa": {name: 0.39 if name != FINAL else None for name in (FINAL, *SCALES)},
                 "spearman": _mean(0.51, 0.2),
+                "pairs": None,
             },
             {
                 "judges": [LLM_JUDGE, REFERENCE_JUDGE],
@@ -289,6 +295,7 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
                 "alpha": dict.fromkeys((FINAL, *SCALES), 0.2),
                 "kappa": dict.fromkeys((FINAL, *SCALES)),
                 "spearman": _mean(0.48, 0.2),
+                "pairs": {"plans": 4 * rows, "same": 31, "alpha": 0.66},
             },
         ],
     }

@@ -17,8 +17,9 @@ from leap.judge import analysis
 from leap.judge.client import History
 from leap.judge.ledger import Tokens, total
 from leap.judge.options import JudgeOptions
+from tests.conftest import run_script
 from tests.endpoint_server import Reply, serving
-from tests.judge.judge_server import FAULTS, Judge
+from tests.judge.judge_server import FAULTS, Judge, reply
 from tests.judge.review import MODELS, write_review
 
 SCRIPT = REPOSITORY / "scripts" / "evaluation" / "analyze_output_results.py"
@@ -119,7 +120,7 @@ def test_the_same_review_gives_the_same_judgements(analyse, review):
         (
             ["--judge_model", "m", "--protocol", "pairwise", "--base", "nobody"],
             "http://127.0.0.1:9/v1",
-            "no outputs here",
+            "the base nobody is not among the models to judge: baseline, ",
         ),
         (["--judge", "reference", "--models", "nobody"], "", "no outputs of nobody"),
         (["--judge", "reference", "--outputs", "absent.csv"], "", r"run_vlm_output\.py"),
@@ -177,7 +178,9 @@ def test_two_judges_and_pairs_are_summarised_side_by_side(analyse, review, serve
     assert set(summary["judges"]) == {"judge-1", "org/judge-2", "reference"}
     assert summary["judges"]["judge-1"]["pairwise"]["checkpoint-100"]["wins"] == 10
     assert summary["judges"]["org/judge-2"]["usage"]["cost"] is None
-    assert {tuple(pair["judges"]) for pair in summary["between"]} >= {("judge-1", "org/judge-2")}
+    between = {tuple(pair["judges"]): pair for pair in summary["between"]}
+    assert between["judge-1", "org/judge-2"]["pairs"] == {"plans": 50, "same": 50, "alpha": 1}
+    assert between["judge-1", "reference"]["pairs"] is None
     # One protocol again leaves the other's judgements alone, and asks nothing.
     asked = len(server.requests)
     analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
@@ -188,9 +191,9 @@ def test_two_judges_and_pairs_are_summarised_side_by_side(analyse, review, serve
 def test_judgements_of_plans_that_changed_since_do_not_count(analyse, review, server):
     analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
     path = review / "outputs.jsonl"
-    path.write_text(path.read_text().replace("Pick up the red cup 0", "Throw the red cup 0"))
+    path.write_text(path.read_text().replace("1. Pick up the red cup 0", "1. Throw the red cup 0"))
     _, printed = analyse("--judge", "reference")
-    assert "are of other rows, models or plans and do not count" in printed
+    assert "1 judgement of other rows, models or bases, or of plans, references or pictures that changed" in printed
     summary = json.loads((review / "summary.json").read_text())
     assert summary["judges"]["judge-1"]["models"]["checkpoint-100"]["items"] == 9
 
@@ -205,6 +208,153 @@ def test_the_csv_of_the_original_is_judged_too(analyse, review):
     assert status == 0, printed
     summary = json.loads((review / "summary.json").read_text())
     assert summary["judges"]["reference"]["models"]["checkpoint-5"]["scores"]["final_score"]["mean"] == 5
+    assert (summary["base"], summary["models"]) == ("Baseline", ["Baseline", "checkpoint-5"])
+    assert summary["judges"]["reference"]["models"]["checkpoint-5"]["over_base"]["items"] == 1
+    analyse("--judge", "reference", "--input-csv", path.name, "--base", "baseline")
+    assert json.loads((review / "summary.json").read_text())["base"] == "Baseline"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"reference": "1) Pick up the red cup 0.', '"reference": "1) Paint the red cup 0.'),
+        ('"prompt": "Task name: Clear cup 0.', '"prompt": "Task name: Paint cup 0.'),
+        ('"task_name": "Clear cup 0"', '"task_name": "Paint cup 0"'),
+        ("images/0-0.png", "images/1-0.png"),
+    ],
+)
+def test_judgements_beside_another_reference_task_or_picture_do_not_count_nor_do_those_of_controls(
+    analyse, review, server, old, new
+):
+    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
+    path = review / "outputs.jsonl"
+    assert path.read_text().count(old) == len(MODELS)
+    path.write_text(path.read_text().replace(old, new))
+    _, printed = analyse("--judge", "reference")
+    found = json.loads((review / "summary.json").read_text())
+    judge = found["judges"]["judge-1"]
+    assert {of["items"] for of in judge["models"].values()} == {9}
+    assert {of["items"] for of in judge["controls"].values()} == {9}
+    assert found["left_out"] == len(MODELS) + 2
+    assert "8 judgements of other rows" in printed
+
+
+def test_a_picture_that_cannot_be_found_any_more_shows_no_change_and_one_that_turns_up_does(analyse, review, server):
+    picture = review / "images" / "0-0.png"
+    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
+    content = picture.read_bytes()
+    picture.unlink()
+    analyse("--judge", "reference")
+    assert json.loads((review / "summary.json").read_text())["left_out"] == 0
+    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)  # sees no picture in row 0
+    picture.write_bytes(content)
+    analyse("--judge", "reference")
+    assert json.loads((review / "summary.json").read_text())["left_out"] == len(MODELS) + 2
+
+
+def test_a_run_of_some_models_and_rows_leaves_the_other_judgements(analyse, review, server):
+    arguments = ("--judge_model", "judge-1", "--repeats", "1")
+    analyse(*arguments, url=server.url)
+    before = judgements(review)
+    _, printed = analyse(*arguments, "--only-models", "checkpoint-100", "--max_items", "1", url=server.url)
+    assert judgements(review) == before
+    assert "left out" in printed
+    analyse("--judge", "reference")
+    summary = json.loads((review / "summary.json").read_text())
+    assert {of["items"] for of in summary["judges"]["judge-1"]["models"].values()} == {10}
+    # What is judged anew takes the place of all repeats that were there.
+    analyse("--judge_model", "judge-1", "--repeats", "2", "--max_items", "1", url=server.url)
+    analyse(*arguments, "--only-models", "checkpoint-100", "--max_items", "1", url=server.url)
+    repeats = Counter((line["model"], line["repeat"]) for line in judgements(review) if line["sample"] == 0)
+    assert (repeats["baseline", 1], repeats["checkpoint-100", 1]) == (1, 0)
+
+
+def test_a_model_that_a_judge_has_not_seen_is_said(analyse, server):
+    arguments = ("--judge_model", "judge-1", "--repeats", "1", "--only-models", "baseline", "checkpoint-100")
+    analyse(*arguments, url=server.url)
+    _, printed = analyse("--judge", "reference")
+    assert "The means by judge-1 do not cover the same items: checkpoint-200 0, checkpoint-300 0" in printed
+
+
+def test_judges_whose_names_differ_in_a_slash_alone_have_a_folder_each(analyse, review, server):
+    for name in ("org/j", "org_j"):
+        analyse("--judge_model", name, "--repeats", "1", url=server.url)
+    summary = json.loads((review / "summary.json").read_text())
+    assert set(summary["judges"]) == {"org/j", "org_j", "reference"}
+    assert len(list((review / "judges").iterdir())) == 3
+
+
+def test_the_price_table_is_that_of_the_repository_in_any_workspace(review, monkeypatch, capsys):
+    monkeypatch.setenv("LEAP_WORKSPACE", str(review))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    options = ["--review_dir", str(review), "--judge_model", "gpt-4o-mini", "--dry-run"]
+    assert analysis.analyse(parse_knobs(JudgeOptions, options, "Judge.")) == 0
+    assert "cost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("judge", [["--judge_model", "judge-1", "--repeats", "1"], ["--judge", "reference"]])
+def test_a_password_in_the_address_is_in_no_file(analyse, review, server, judge):
+    address = server.url.replace("http://", "http://me:s3cr3t@")
+    status, printed = analyse(*judge, "--base_url", address)
+    assert status == 0, printed
+    assert [path.name for path in review.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()] == []
+    named = json.loads((review / "summary.json").read_text())["made"]["settings"]["base_url"]
+    assert named == (server.url if "--judge_model" in judge else "")
+
+
+def test_a_budget_too_small_for_a_single_request_is_said_and_no_success(analyse, review, server):
+    status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", "--budget", "0.0001", url=server.url)
+    assert (status, server.requests) == (1, [])
+    assert "80 were not asked for: the budget of 0.0001 is reached" in printed
+    assert "Its last run ended before 80 judgements were asked for." in (review / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("failed", [("baseline",), MODELS])
+def test_where_there_is_no_plan_to_judge_nobody_is_asked(analyse, review, server, failed):
+    path = review / "outputs.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["model"] in failed:
+            line |= {"text": None, "failure": {"kind": "machine", "reason": "out of memory"}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    protocol = "pairwise" if failed == ("baseline",) else "rubric"
+    with pytest.raises(UserError, match=r"nothing to judge.*--retry_failed"):
+        analyse("--judge_model", "judge-1", "--protocol", protocol, url=server.url)
+    assert server.requests == []
+
+
+def test_a_base_that_is_not_there_is_an_error_only_where_it_is_named(analyse, review):
+    for judge in (["--judge", "reference"], ["--judge_model", "m", "--base_url", "http://127.0.0.1:9/v1"]):
+        with pytest.raises(UserError, match="the base checkpoint-99 is not among the models to judge: baseline, "):
+            analyse(*judge, "--base", "checkpoint-99")
+    analyse("--judge", "reference", "--only-models", "checkpoint-100", "checkpoint-200")
+    assert json.loads((review / "summary.json").read_text())["base"] is None
+
+
+def test_ratings_are_checked_before_anything_is_paid_for(analyse, review, server):
+    run_script("evaluation/make_rating_sheet.py", "--review_dir", review)
+    (review / "r.csv").write_text("rater,plan_id\n")
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(UserError, match=r"r\.csv has no column completeness"):
+            analyse("--judge_model", "judge-1", "--human", "r.csv", *dry, url=server.url)
+    assert server.requests == []
+
+
+def test_a_reason_that_no_terminal_can_print_stops_nothing(analyse, review, server):
+    server.reply = lambda n, body: Reply(reply(None, body, refusal="no \ud83d"))
+    status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", "--max_items", "1", url=server.url)
+    assert status == 1
+    assert "8 failed" in printed
+    assert (review / "summary.md").is_file()
+
+
+def test_names_that_no_terminal_can_print_stop_nothing(analyse, review):
+    path = review / "outputs.jsonl"
+    path.write_text(path.read_text().replace('"checkpoint-100"', '"checkpoint-\\ud83d"'))
+    status, printed = analyse("--judge", "reference")
+    assert status == 0
+    assert "checkpoint-\\ud83d" in printed
+    assert "checkpoint-\\ud83d" in (review / "summary.md").read_text()
 
 
 @pytest.mark.timeout(400)

@@ -18,6 +18,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.blind.outputs import items_of, read_outputs
 from leap.files import read_json, write_json, write_text
+from leap.judge.judged import row_of, up_to_date
 from leap.judge.judgements import PEOPLE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
 from leap.judge.ratings import CSV_COLUMNS, KEY_FILE, RATINGS_FILE, SHEET_FILE, read_ratings, write_sheet
@@ -31,6 +32,7 @@ from tests.judge.review_folder import (
     MISSING_PICTURE_ROW,
     MODELS,
     Review,
+    write_outputs,
     write_review,
 )
 from tests.report.chromium import CHROMIUM, Browser
@@ -120,7 +122,7 @@ def test_a_plan_that_two_models_wrote_is_shown_once_and_counts_for_both(review):
     assert key_of(review.folder)[plan]["models"] == list(MODELS[:2])
     path = review.folder / "alike.csv"
     write_text(path, f"{HEADER}\nAnn,{plan},1,2,3,4,\n")
-    found = read_ratings(path, review.folder / KEY_FILE, read_outputs(review.outputs))
+    found = read_ratings(path, review.folder / KEY_FILE, review.items())
     assert [judgement.model for judgement in found] == list(MODELS[:2])
     assert found[0].scores == found[1].scores
 
@@ -161,7 +163,7 @@ def test_without_any_plan_there_is_no_sheet(review, tmp_path):
 def read(review: Review, text: str, tmp_path: Path, encoding: str = "utf-8"):
     path = tmp_path / RATINGS_FILE
     path.write_bytes(text.encode(encoding))
-    return read_ratings(path, review.folder / KEY_FILE, read_outputs(review.outputs))
+    return read_ratings(path, review.folder / KEY_FILE, review.items())
 
 
 def test_ratings_become_judgements_of_people(review, tmp_path):
@@ -193,11 +195,10 @@ def test_a_folder_of_exports_is_read_as_one(review, tmp_path):
     plan = plan_of(review.folder, 0, MODELS[0])
     for rater in ("ann", "bob"):
         write_text(tmp_path / f"{rater}.csv", f"{HEADER}\n{rater},{plan},1,2,3,4,\n")
-    outputs = read_outputs(review.outputs)
-    assert [j.repeat for j in read_ratings(tmp_path, review.folder / KEY_FILE, outputs)] == [0, 1]
+    assert [j.repeat for j in read_ratings(tmp_path, review.folder / KEY_FILE, review.items())] == [0, 1]
     write_text(tmp_path / "c.csv", f"{HEADER}\nann,{plan},1,2,3,4,\n")
     with pytest.raises(UserError, match=r"c.csv:2: ann rated plan .* in .*ann.csv:2 already"):
-        read_ratings(tmp_path, review.folder / KEY_FILE, outputs)
+        read_ratings(tmp_path, review.folder / KEY_FILE, review.items())
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_file_that_holds_no_ratings_says_why(review, tmp_path):
     with pytest.raises(UserError, match="not UTF-8"):
         read(review, "J\u00f6rg", tmp_path, "latin-1")
     with pytest.raises(UserError, match="cannot read"):
-        read_ratings(tmp_path / "none.csv", review.folder / KEY_FILE, read_outputs(review.outputs))
+        read_ratings(tmp_path / "none.csv", review.folder / KEY_FILE, review.items())
 
 
 def test_a_key_of_other_outputs_is_refused(review, tmp_path):
@@ -239,17 +240,72 @@ def test_a_key_of_other_outputs_is_refused(review, tmp_path):
     key = review.folder / KEY_FILE
     others = [replace(o, text="1) Wait.") if (o.model, o.sample) == (MODELS[2], 0) else o for o in outputs]
     with pytest.raises(UserError, match=f"belongs to other outputs: plan .* is not what {MODELS[2]} wrote for row 0"):
-        read_ratings(tmp_path / RATINGS_FILE, key, others)
+        read_ratings(tmp_path / RATINGS_FILE, key, items_of(others, tmp_path))
     with pytest.raises(UserError, match="belongs to other outputs"):
-        read_ratings(tmp_path / RATINGS_FILE, key, [o for o in outputs if o.sample != 1])
+        read_ratings(tmp_path / RATINGS_FILE, key, [item for item in review.items() if item.sample != 1])
     write_json(tmp_path / "key.json", {"plans": {"p": {"sample": 0}}})
     with pytest.raises(UserError, match="is no key of a rating sheet"):
-        read_ratings(tmp_path / RATINGS_FILE, tmp_path / "key.json", outputs)
+        read_ratings(tmp_path / RATINGS_FILE, tmp_path / "key.json", review.items())
     with pytest.raises(UserError, match=r"no key.*make_rating_sheet.py"):
-        read_ratings(tmp_path / RATINGS_FILE, tmp_path / "none.json", outputs)
+        read_ratings(tmp_path / RATINGS_FILE, tmp_path / "none.json", review.items())
+
+
+def test_ratings_beside_another_task_or_reference_are_refused_and_those_of_other_pictures_carry_theirs(
+    review, tmp_path
+):
+    plan = plan_of(review.folder, 0, MODELS[0])
+    write_text(tmp_path / RATINGS_FILE, f"{HEADER}\nAnn,{plan},1,2,3,4,\n")
+    key = review.folder / KEY_FILE
+    (found,) = read_ratings(tmp_path / RATINGS_FILE, key, review.items())
+    rows = [row_of(item, None, review.data.parent) for item in review.items()]
+    assert up_to_date([found], rows, MODELS) == [found]
+    assert up_to_date([found], [replace(rows[0], pictures=[])], MODELS) == [found]  # not to be found today
+    assert up_to_date([found], [replace(rows[0], pictures=["other"])], MODELS) == []
+    for change in ({"reference": "1) Wave."}, {"prompt": "Wave."}, {"task_name": "Wave"}, {"images": []}):
+        items = [replace(item, **change) if item.sample == 0 else item for item in review.items()]
+        with pytest.raises(UserError, match=r"belongs to other outputs: row 0 has another task or reference"):
+            read_ratings(tmp_path / RATINGS_FILE, key, items)
+
+
+def test_ids_are_others_where_the_row_shows_something_else(review, tmp_path):
+    items = [replace(item, reference="1) Wave.") if item.sample == 0 else item for item in review.items()]
+    write_sheet(tmp_path / SHEET_FILE, items, MODELS, 0, None, review.data.parent)
+    known = {plan for plan, entry in key_of(review.folder).items() if entry["sample"] == 0}
+    assert not known & key_of(tmp_path).keys()
+    assert len(key_of(tmp_path).keys() & key_of(review.folder).keys()) == len(key_of(review.folder)) - len(known)
+    write_sheet(tmp_path / SHEET_FILE, review.items(), MODELS, 0, tmp_path / "none", tmp_path)  # without pictures
+    shared = key_of(tmp_path).keys() & key_of(review.folder).keys()
+    assert {key_of(review.folder)[plan]["sample"] for plan in shared} == {MISSING_PICTURE_ROW}
 
 
 # ---- the script
+
+
+def test_ratings_of_a_sheet_that_lies_elsewhere_are_read_with_its_key(tmp_path):
+    review = write_review(tmp_path, judged=False)
+    made = ("evaluation/make_rating_sheet.py", "--review_dir", review.folder, "--output", tmp_path / "send" / "s.html")
+    done = run_script(*made)
+    assert done.returncode == 0, done.stderr
+    key = tmp_path / "send" / KEY_FILE
+    assert f"--human ratings.csv --human_key {key}" in done.stdout
+    plans = read_json(key)["plans"]
+    write_text(tmp_path / RATINGS_FILE, f"{HEADER}\n" + "".join(f"Ann,{plan},3,3,3,3,\n" for plan in plans))
+    judge = (
+        *("evaluation/analyze_output_results.py", "--review_dir", review.folder, "--judge", "reference"),
+        *("--human", tmp_path / RATINGS_FILE),
+    )
+    assert_one_line_error(run_script(*judge), "no key to the ratings", "--human_key")
+    done = run_script(*judge, "--human_key", key)
+    assert done.returncode == 0, done.stderr
+    models = read_json(review.folder / "summary.json")["judges"]["people"]["models"]
+    assert [of["items"] for of in models.values()] == [10, 10, 10, 10, 9]
+    # Ratings of a plan that was written anew since do not count, and are not read again.
+    outputs = read_outputs(review.outputs)
+    write_outputs(review.folder, [replace(o, text="1) Wait.") if o.model == MODELS[1] else o for o in outputs])
+    assert_one_line_error(run_script(*judge, "--human_key", key), "belongs to other outputs")
+    done = run_script(*judge[:-2])
+    assert "10 judgements of other rows, models or bases" in done.stdout
+    assert read_json(review.folder / "summary.json")["judges"]["people"]["models"][MODELS[1]]["items"] == 0
 
 
 def test_the_script_writes_sheet_and_key_and_says_what_is_missing(review, tmp_path):
@@ -345,7 +401,7 @@ def test_ratings_by_keyboard_outlive_the_page_and_come_out_as_csv(at, review, tm
     rate(at, "222")
     path = export(at, tmp_path)
     assert at.run(SAID) == "ratings.csv holds 2 plans. 46 plans without all four scores left out."
-    found = read_ratings(path, review.folder / KEY_FILE, read_outputs(review.outputs))
+    found = read_ratings(path, review.folder / KEY_FILE, review.items())
     scores = {(j.model, j.sample): list(j.scores.values()) for j in found}
     key = key_of(review.folder)
     assert scores == {(key[first]["models"][0], 0): [4, 3, 2, 1], (key[second]["models"][0], 0): [5, 2, 2, 2]}
@@ -375,7 +431,7 @@ def test_an_earlier_export_is_taken_over_and_newer_ratings_stay(at, review, tmp_
     assert at.run("document.querySelector('input[name=rater]').value") == "Ann"
     assert at.run(STATE) == "1 of 48 plans rated"
     path = export(at, tmp_path)
-    (found,) = read_ratings(path, review.folder / KEY_FILE, read_outputs(review.outputs))
+    (found,) = read_ratings(path, review.folder / KEY_FILE, review.items())
     assert (found.final_score, found.reasoning) == (2, 'a;\r\n"b"')
 
 
@@ -388,7 +444,7 @@ def test_a_browser_that_keeps_nothing_says_so_and_still_exports(at, review, tmp_
     rate(at, "n3333")
     at.click("input[name=rater]")
     rate(at, "Bo")
-    found = read_ratings(export(at, tmp_path), review.folder / KEY_FILE, read_outputs(review.outputs))
+    found = read_ratings(export(at, tmp_path), review.folder / KEY_FILE, review.items())
     assert {judgement.final_score for judgement in found} == {3}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from leap.judge.judgements import SCALES
+from leap.judge.judgements import INSTRUCTIONS_CONTROL, SCALES
 from leap.judge.prompts import CONTROL_PLANS
 from leap.judge.reference import reference_scores
 
@@ -23,6 +23,33 @@ def test_a_plan_without_steps_is_at_the_bottom_of_every_scale():
 def test_the_controls_are_at_the_bottom():
     for plan in CONTROL_PLANS.values():
         assert sum(scores(plan)) / len(SCALES) < 1.5
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "Walk to the shelf, take the bottle with your left arm, hold it above the cup, tilt it until half of the water "
+        "is poured, then set the bottle back and close the lid.",
+        # Made of the control's own common words.
+        "1) Pick up this plate from the rack, rinse it, scrub all the steps of its rim on every side, dry it beside "
+        "the sink, and give it back to the one before the next plate is found and checked with the right arm and "
+        "placed on the perfect spot of the table.",
+    ],
+)
+def test_a_text_as_long_as_the_reference_that_matches_no_step_is_at_the_bottom(reference):
+    for plan in (*CONTROL_PLANS.values(), "word " * 32):
+        found = scores(plan, reference)
+        assert sum(found) / len(SCALES) < 1.5
+        assert found[1:] == [1, 1, 1]
+    near = reference.replace("Walk to the shelf", "Go there").replace("Pick up this plate", "Take it")
+    assert 4 < sum(scores(near, reference)) / len(SCALES) < 5
+
+
+def test_a_good_plan_is_above_a_fair_one_and_that_above_a_poor_one():
+    fair, poor = "1) Pick up the cup. 2) Put it on the tray.", "1) Close the drawer. 2) Close the drawer. 3) Wave."
+    finals = [sum(scores(plan)) for plan in (REFERENCE, fair, poor, CONTROL_PLANS[INSTRUCTIONS_CONTROL])]
+    assert finals == sorted(finals, reverse=True)
+    assert len(set(finals)) == len(finals)
 
 
 def test_completeness_follows_the_recall_of_steps():
@@ -54,6 +81,16 @@ def test_redundancy_counts_precision_and_repetitions_beyond_those_of_the_referen
 def test_granularity_compares_numbers_of_steps_and_their_lengths():
     # One step of three, five words beside 14 / 3 a step.
     assert scores("1) Pick up the red cup.")[3] == pytest.approx(1 + 4 * (1 / 3) * (14 / 3) / 5)
+    # Three steps of three, of which one is in the reference; 11 / 3 words a step beside 14 / 3.
+    assert scores("1) Pick up the red cup. 2) Fly away now. 3) Sing some songs.")[3] == pytest.approx(
+        1 + 4 * (1 / 3) * (11 / 3) / (14 / 3)
+    )
+
+
+def test_a_step_that_is_only_remotely_in_the_reference_counts_as_made_up():
+    # "cup" of four words each, articles aside: an overlap of 1/4, which is recall and no precision.
+    found = scores("1) Fill the blue cup quickly.", "1) Wash the red cup twice.")
+    assert found == [pytest.approx(1 + 4 / 4), 1, 1, 1]
 
 
 def test_every_score_lies_on_the_scale():

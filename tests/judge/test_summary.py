@@ -11,6 +11,7 @@ import pytest
 from configs.errors import UserError
 from leap.blind.outputs import Output
 from leap.files import Journal
+from leap.judge.agreement import krippendorff_alpha
 from leap.judge.judgements import (
     CONTROLS,
     EMPTY_CONTROL,
@@ -109,6 +110,13 @@ def test_outputs_are_counted_by_what_became_of_them():
     assert any("never judged: m 1" in words for words in found["words"])
 
 
+def test_a_model_without_any_plan_is_not_missed_by_its_judges():
+    failed = [Output("gone", s, [], "/", "p", "r", None, failure={"kind": "model", "reason": "x"}) for s in range(10)]
+    words = summarise([*outputs_of(), *failed], ratings())["words"]
+    assert any("never judged: gone 10" in said for said in words)
+    assert not any("do not cover the same items" in said for said in words)
+
+
 def test_a_mean_is_that_of_items_whose_repeats_are_averaged_first():
     judged = [rating("llm", "baseline", 0, value, repeat) for repeat, value in enumerate([1, 1, 1, 5])]
     judged += [rating("llm", "baseline", 1, 4)]
@@ -143,7 +151,7 @@ def test_scores_beside_a_failure_do_not_count():
 def test_a_model_without_a_judgement_has_no_number_at_all():
     failed = [rating("llm", "checkpoint-1000", sample, None) for sample in range(10)]
     found = of_llm([*ratings(models=MODELS[:2]), *failed])["models"]["checkpoint-1000"]
-    assert found == {"items": 0, "judgements": 0, "failed": 10, "scores": None, "over_base": None}
+    assert found == {"items": 0, "judgements": 0, "failed": 10, "scores": None, "over_base": None, "final_by_row": {}}
 
 
 def test_a_judgement_made_again_counts_once_and_a_failure_is_made_good():
@@ -164,7 +172,10 @@ def test_the_difference_is_over_common_items_and_paired():
     assert over[FINAL] == {"mean": 1, "low": 1, "high": 1}
     assert width(found["checkpoint-200"]["scores"][FINAL]) > 1
     words = summarise(outputs_of(), judged)["words"]
-    assert any("do not cover the same items: checkpoint-200 6, others 8" in sentence for sentence in words)
+    assert any(
+        "do not cover the same items: checkpoint-200 6 and checkpoint-1000 0, others 8" in sentence
+        for sentence in words
+    )
 
 
 def test_repeats_do_not_stand_in_for_items():
@@ -247,6 +258,19 @@ def test_wide_intervals_are_said_with_their_width_for_few_items_only():
     assert "smaller ones cannot be told from chance" in said
     many = summarise(outputs_of(items=30), ratings(items=30))
     assert not any("intervals are wide" in words for words in many["words"])
+
+
+def test_intervals_without_width_are_not_called_wide_and_prove_nothing():
+    judged = [rating("llm", name, s, 3 + (name != "baseline")) for name in MODELS for s in range(2)]
+    for by in (
+        [],
+        [rating(REFERENCE_JUDGE, name, s, 1 + (1 + s) * (name != "baseline")) for name in MODELS for s in (0, 1)],
+    ):
+        words = summarise(outputs_of(items=2), [*judged, *by])["words"]
+        (said,) = [sentence for sentence in words if "2 items are few" in sentence]
+        assert "0.00" not in said
+        assert ("intervals are wide" in said) == ("points by reference" in said) == bool(by)
+        assert "An interval without width (by llm) says that these items differ alike, not that others would." in said
 
 
 def test_without_a_base_nothing_is_compared():
@@ -360,7 +384,9 @@ def test_judgements_of_unknown_models_and_bases_are_left_out_and_that_is_said():
     stray = [rating("llm", "gone", 0, 5), *pair("checkpoint-200", 0, "model", "model", base="gone")]
     known = pair("checkpoint-200", 1, "base", "base")
     assert of_llm([*judged, *stray, *known]) == of_llm([*judged, *known])
-    assert any("3 judgements" in words for words in summarise(outputs_of(), [*judged, *stray, *known])["words"])
+    found = summarise(outputs_of(), [*judged, *stray, *known], left_out=2)  # and two that were not handed over
+    assert found["left_out"] == 5
+    assert any(words.startswith("5 judgements of other rows, models or bases") for words in found["words"])
 
 
 def test_repeats_that_agree_have_a_high_alpha_and_one_repeat_has_none():
@@ -382,6 +408,58 @@ def test_agreement_is_put_into_words_by_krippendorffs_thresholds(noise, word):
     ]
     words = summarise(outputs_of(), judged)["words"]
     assert any(f"Over 2 repeats, llm agrees with itself {word} (Krippendorff's alpha" in said for said in words)
+
+
+def test_repeats_of_pairs_are_no_repeats_of_ratings():
+    judged = ratings(repeats=2)
+    judged += [one for s in range(10) for n in range(4) for one in pair("checkpoint-200", s, "model", "model", n)]
+    found = summarise(outputs_of(), judged)
+    assert found["judges"]["llm"]["repeats"]["most"] == 2
+    assert any(words.startswith("Over 2 repeats, llm agrees with itself") for words in found["words"])
+    assert "(a language model, 2 repeats)" in summary_table(found)
+
+
+def test_judges_of_pairs_alone_are_compared_by_their_verdicts():
+    # Wins, losses and ties of ten rows; the other judge takes one win and one loss for ties.
+    verdicts = ["model"] * 4 + ["base"] * 4 + ["tie"] * 2
+    judged = [one for s, said in enumerate(verdicts) for one in pair("checkpoint-200", s, said, said)]
+    others = ["tie", *verdicts[1:7], "tie", *verdicts[8:]]
+    judged += [one for s, said in enumerate(others) for one in pair("checkpoint-200", s, said, said, judge="other")]
+    judged += [one for s in range(10) for one in pair(EMPTY_CONTROL, s, "base", "base", judge=("llm", "other")[s % 2])]
+    found = summarise(outputs_of(), judged)
+    (between,) = found["between"]
+    assert (between["plans"], between["spearman"], set(between["alpha"].values())) == (0, None, {None})
+    values = [[{"model": 1, "tie": 0, "base": -1}[one] for one in of] for of in (verdicts, others)]
+    alpha = krippendorff_alpha(np.array(values, dtype=float))
+    assert between["pairs"] == {"plans": 10, "same": 8, "alpha": pytest.approx(alpha)}
+    assert 0.7 < alpha < 1
+    said = f"llm and other give the same verdict on 8 of 10 plans beside the base's (Krippendorff's alpha {alpha:.2f})."
+    assert said in found["words"]
+    table = summary_table(found)
+    assert f"| llm and other | 10 | 8 | {alpha:.2f} |" in " ".join(table.split("### Agreement in pairs")[1].split())
+    assert "Agreement in the final score" not in table
+
+
+def test_judges_who_always_say_the_same_of_pairs_have_no_alpha():
+    judged = [
+        one for j in ("llm", "other") for s in range(3) for one in pair("checkpoint-200", s, "tie", "tie", judge=j)
+    ]
+    found = summarise(outputs_of(), judged)
+    assert found["between"][0]["pairs"] == {"plans": 3, "same": 3, "alpha": None}
+    assert "llm and other give the same verdict on 3 of 3 plans beside the base's." in found["words"]
+
+
+@pytest.mark.parametrize(
+    ("models", "base"),
+    [
+        (["Baseline", "checkpoint-1"], "Baseline"),
+        (["Baseline", "baseline"], "baseline"),
+        (["baseline_1shot", "baseline"], "baseline"),
+        (["baselines", "base"], None),
+    ],
+)
+def test_the_model_called_baseline_is_the_base_whatever_its_case(models, base):
+    assert summarise(outputs_of(models), [])["base"] == base
 
 
 def test_people_are_a_judge_whose_repeats_are_raters():

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from configs.errors import UserError
 from leap.blind.outputs import read_outputs
 from leap.files import write_json, write_text
+from leap.judge.judged import row_of
 from leap.judge.judgements import CONTROLS, JUDGEMENTS_FILE, JUDGES_FOLDER, PEOPLE, REFERENCE_JUDGE, RUBRIC, Judgement
 from leap.report.build import build_report
 from leap.report.review import collect_review, has_review
@@ -117,8 +119,47 @@ def test_judgements_of_plans_that_are_gone_are_counted(review, tmp_path):
     path = fewer.folder / JUDGES_FOLDER / PEOPLE / JUDGEMENTS_FILE
     write_text(path, json.dumps(Judgement(PEOPLE, RUBRIC, "gone", 0, failure="x").record()) + "\n")
     (note,) = collect(fewer)["notes"]
-    # The base's of two rows by the language model (three times) and by the reference judge, and the one added.
-    assert note.startswith("9 judgements are of plans that outputs.jsonl does not hold")
+    # The base's of two rows by the language model (three times, once failed) and by the reference judge, all pairs with
+    # it, and the one added.
+    stray = 2 * 3 + 2 + 2 * 2 * (len(MODELS) - 1) + 1
+    assert note.startswith(f"{stray} judgements are of rows, models or plans that outputs.jsonl does not hold")
+
+
+def test_no_judgement_of_an_earlier_plan_or_reference_stands_beside_the_plan_of_today(tmp_path):
+    changed = write_review(tmp_path, rows=2)
+    outputs = read_outputs(changed.outputs)
+    again = [replace(o, text="1) Wait.") if (o.model, o.sample) == (MODELS[1], 0) else o for o in outputs]
+    again = [replace(o, reference="1) Wave.") if o.sample == 1 else o for o in again]
+    write_outputs(changed.folder, again)
+    found = collect(changed)
+    said = {
+        (item["sample"], found["models"][plan["model"]][0]): plan["said"]["rubric"]
+        for item in found["items"]
+        for plan in item["plans"]
+    }
+    assert {key for key, of in said.items() if of} == {(0, model) for model in MODELS if model != MODELS[1]}
+    assert found["items"][0]["controls"] != []
+    assert found["items"][1]["controls"] == []
+    (note,) = found["notes"]
+    assert "or of references or pictures that changed since; they are not shown" in note
+
+
+def test_judgements_stay_where_the_pictures_are_not_to_be_found_and_go_where_others_are(tmp_path):
+    judged = write_review(tmp_path, rows=1)
+    path = judged.folder / JUDGES_FOLDER / REFERENCE_JUDGE / JUDGEMENTS_FILE
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    hashes = row_of(judged.items()[0], None, tmp_path).pictures
+    write_text(path, "".join(json.dumps(line | {"pictures": hashes}) + "\n" for line in lines))
+    assert collect(judged)["notes"] == []
+    (picture,) = (judged.data / "images").iterdir()
+    content = picture.read_bytes()
+    picture.unlink()
+    assert collect(judged)["notes"] == []
+    picture.write_bytes(content[:40])  # broken
+    assert collect(judged)["notes"] == []
+    Image.new("RGB", (8, 8)).save(picture)
+    (note,) = collect(judged)["notes"]
+    assert note.startswith(f"{len(MODELS)} judgements are of")
 
 
 def test_a_review_that_nobody_judged_yet_is_shown_without_means(tmp_path):
@@ -262,7 +303,7 @@ def test_names_are_hidden_until_they_are_asked_for(at, page):
 @needs_browser
 def test_a_failed_control_is_the_first_thing_said(at, page):
     visit(at, page)
-    warning = at.run("document.querySelector('.review .warning').textContent")
+    warning = at.run("document.querySelector('.review').firstElementChild.textContent")
     assert warning.startswith(f"Warning: {LLM_JUDGE} put control:instructions at 3.10")
     assert at.run("document.querySelectorAll('.findings')[0].children.length") == 2
     rows = at.run("[...document.querySelectorAll('.judged')[0].rows].map((row) => row.textContent)")
@@ -272,6 +313,15 @@ def test_a_failed_control_is_the_first_thing_said(at, page):
     assert at.run("[...document.querySelectorAll('.judged .worse')].map((n) => n.textContent)") == ["1", "\u2717 no"]
     at.wait("document.querySelectorAll('.review .plot svg').length === 3")
     assert at.run("document.querySelectorAll('.review .plot')[0].querySelectorAll('.mark').length") == 5 * len(MODELS)
+
+
+@needs_browser
+def test_agreement_in_pairs_and_what_a_flip_is_are_shown(at, page):
+    visit(at, page)
+    rows = at.run("[...document.querySelectorAll('.verdicts tbody tr')].map((row) => row.textContent)")
+    assert rows == [f"{LLM_JUDGE} and reference310.6640"]
+    titles = at.run("[...document.querySelectorAll('th[title]')].map((head) => head.title)")
+    assert "pairs of which one order named the model and the other the base; they count as ties" in titles
 
 
 @needs_browser

@@ -57,6 +57,9 @@ function reviewSummary() {
   const failed = summary ? Object.values(summary.judges).flatMap((of) => failedControls(of.controls)).length : 0;
   const said = summary ? summary.words : [];
   return [
+    said
+      .slice(0, failed)
+      .map((sentence) => el("p", { class: "note warning", role: "alert" }, el("strong", null, "Warning: "), sentence)),
     el(
       "div",
       { class: "facts" },
@@ -70,9 +73,6 @@ function reviewSummary() {
       ),
     ),
     notes.map((note) => el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note)),
-    said
-      .slice(0, failed)
-      .map((sentence) => el("p", { class: "note warning", role: "alert" }, el("strong", null, "Warning: "), sentence)),
     summary ? [findings(said.slice(failed)), scoresSection(), controlsSection(), pairsSection()] : null,
     summary ? agreementSection() : null,
   ]
@@ -292,7 +292,7 @@ function pairsSection() {
     ["Wins"],
     ["Losses"],
     ["Ties"],
-    ["Flips", "pairs whose verdict changed with the order of the plans"],
+    ["Flips", "pairs of which one order named the model and the other the base; they count as ties"],
     ["Pairs"],
     ["Failed"],
   ];
@@ -338,11 +338,13 @@ function agreementSection() {
     if (repeats && repeats.most > 1) add(again, "alpha", repeats.alpha, null, null);
   }
   for (const { judges: pair, plans, alpha, kappa, spearman } of between || []) {
+    if (!plans) continue; // of pairs alone
     const who = pair.join(" and ");
     add(who, "alpha", alpha, spearman, plans);
     if (kappa && Object.values(kappa).some((value) => typeof value === "number")) add(who, "kappa", kappa, null, plans);
   }
-  if (!rows.length) return null;
+  const verdicts = verdictsTable(between || []);
+  if (!rows.length && !verdicts) return null;
   return el(
     "section",
     null,
@@ -353,20 +355,59 @@ function agreementSection() {
       "1 is full agreement, 0 is chance: Krippendorff's alpha, Cohen's weighted kappa, and Spearman's rank correlation ",
       "of the final scores.",
     ),
+    rows.length ? scoresTable(rows) : null,
+    verdicts,
+  );
+}
+
+function scoresTable(rows) {
+  return el(
+    "div",
+    { class: "scroll" },
     el(
-      "div",
-      { class: "scroll" },
+      "table",
+      { class: "results judged agreement" },
+      heads([
+        ["Judges"],
+        ["Measure"],
+        ...SCALES.map(([, title, meaning]) => [title, meaning]),
+        ["Spearman"],
+        ["Plans"],
+      ]),
+      el("tbody", null, rows),
+    ),
+  );
+}
+
+function verdictsTable(between) {
+  const found = between.filter(({ pairs }) => pairs);
+  if (!found.length) return null;
+  const titles = [
+    ["Verdicts in pairs"],
+    ["Same", "plans that both judges call better than the base's, as good, or worse"],
+    ["Alpha", "Krippendorff's alpha of loss, tie and win"],
+    ["Plans", "plans that both judges have seen beside the base's"],
+  ];
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "results judged verdicts" },
+      heads(titles),
       el(
-        "table",
-        { class: "results judged agreement" },
-        heads([
-          ["Judges"],
-          ["Measure"],
-          ...SCALES.map(([, title, meaning]) => [title, meaning]),
-          ["Spearman"],
-          ["Plans"],
-        ]),
-        el("tbody", null, rows),
+        "tbody",
+        null,
+        found.map(({ judges, pairs }) =>
+          el(
+            "tr",
+            null,
+            el("th", { scope: "row" }, judges.join(" and ")),
+            el("td", null, thousands(pairs.same)),
+            coefficient(pairs.alpha),
+            el("td", { class: "count" }, thousands(pairs.plans)),
+          ),
+        ),
       ),
     ),
   );
