@@ -190,8 +190,7 @@ def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[J
 def write_judgements(
     review: Path, judge: str, judgements: Sequence[Judgement], asks: Collection[Judgement | Ask] | None
 ) -> None:
-    """Put a judge's judgements in the place of all that it has, or, of those of other plans than `asks` are of, leave
-    the others: in one step."""
+    """Write a judge's judgements, in one step, in place of those that it has of what `asks` are about (None: of all)."""
     path = judge_folder(review, judge) / JUDGEMENTS_FILE
     replaced = {_of_plan(ask) for ask in asks or ()}
     kept = [] if asks is None else [said for said in read_judgements_of(path) if _of_plan(said) not in replaced]
