@@ -190,7 +190,7 @@ def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[J
 def write_judgements(
     review: Path, judge: str, judgements: Sequence[Judgement], asks: Collection[Judgement | Ask] | None
 ) -> None:
-    """Write a judge's judgements, in one step, in place of those that it has of what `asks` are about (None: of all)."""
+    """Write a judge's judgements, in one step, in place of those it has of what `asks` are about (None: of all)."""
     path = judge_folder(review, judge) / JUDGEMENTS_FILE
     replaced = {_of_plan(ask) for ask in asks or ()}
     kept = [] if asks is None else [said for said in read_judgements_of(path) if _of_plan(said) not in replaced]
