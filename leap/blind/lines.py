@@ -152,7 +152,7 @@ def refuse_other_rows(path: Path, before: Sequence[Output], rows: Sequence[Blind
     if gone:
         count = len({_row_hash(output) for output in gone})
         models = ", ".join(sorted({output.model for output in gone}, key=order_of))
-        first = f"row {gone[0].sample}, {gone[0].task_name or gone[0].prompt:.80}"
+        first = f"row {gone[0].sample}, {gone[0].task_name or gone[0].prompt!r:.80}"
         raise UserError(
             f"{path} holds outputs of {models} for {count} {'rows' if count > 1 else 'row'} not asked now (the first: "
             f"{first}). Give --overwrite to drop them, or another --save_dir"

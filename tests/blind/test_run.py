@@ -102,6 +102,10 @@ def missing_picture(record, data):
     record["messages"][0]["content"][0]["image"] = "images/nowhere.png"
 
 
+def unprintable_picture(record, data):
+    record["messages"][0]["content"][0]["image"] = "images/\ud83d.png"
+
+
 def cut_picture(record, data):
     picture = data.parent / record["messages"][0]["content"][0]["image"]
     picture.write_bytes(picture.read_bytes()[:-40])
@@ -119,6 +123,7 @@ def torn_words(record, data):
     ("spoil", "reason"),
     [
         (missing_picture, "blind_10.jsonl:6: image not found: images/nowhere.png"),
+        (unprintable_picture, r"image not found: images/\ud83d.png"),
         (cut_picture, "blind-000005-plain.png is no intact picture"),
         (video, "a review shows no videos"),
         (torn_words, "its words are no Unicode text"),
@@ -132,6 +137,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(asking, data, spoil, reason):
         assert (output.failure is None) == (output.sample != 5)
     assert outputs[5].failure["kind"] == "data"
     assert reason in outputs[5].failure["reason"]
+    assert outputs[5].failure["reason"].encode()
 
 
 def test_a_model_that_cannot_be_opened_fails_each_of_its_rows_and_the_next_goes_on(asking):
