@@ -245,11 +245,9 @@ class LanguageModelJudge:
             self._left_out.add(refused)
         return refused is not None
 
-    def record(self, *events: dict[str, Any]) -> None:
-        now = utc_now()
-        self._journal.append([event | {"time": now} for event in events])
-        for event in events:
-            self.history.add(event)
+    def record(self, event: dict[str, Any]) -> None:
+        self._journal.append([event | {"time": utc_now()}])
+        self.history.add(event)
 
 
 class _Recorded(Attempts):
