@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import ipaddress
 import itertools
@@ -33,7 +34,10 @@ Job = TypeVar("Job")
 LONGEST_WAIT_S = 120.0  # between two tries, whatever Retry-After asks for
 CONNECT_TIMEOUT_S = 10.0
 STARTING_REQUESTS = 3  # times `concurrency`: so many fail without a single answer before a run stops
+LAST_REPLIES_S = 30.0  # what is in flight when a run must stop may still come: it is paid for
 
+_SHORTEST_SECRET = 8  # characters; a shorter key is a placeholder of a local server, such as "1", and no secret
+_MOST_TOKENS = 10**8  # no request takes so many: a larger count is none
 _USAGE = ("prompt_tokens", "completion_tokens")
 _BUSY = (429, 503)  # the endpoint works and asks for patience
 # By name: the client's HTTP library is httpx or its successor.
@@ -43,9 +47,9 @@ _PASSING = (408, 409, 425, *_BUSY)  # besides all from 500
 
 class NoAnswer(Exception):
     """A request that brought no answer: whether to try `again`, whether the endpoint is only `busy`, and for how many
-    seconds it asks to wait. `status` is that of an HTTP error, else None; `body` is what came instead of an answer. The
-    endpoint `may_cost` unless it answered with an error or was never reached: it may have done, and charged for, the
-    work."""
+    seconds it asks to wait. It is `hopeless` if every other request would be refused alike. `status` is that of an HTTP
+    error, else None; `body` is what came instead of an answer. The endpoint `may_cost` unless it answered with an error
+    or was never reached: it may have done, and charged for, the work."""
 
     def __init__(
         self,
@@ -56,10 +60,11 @@ class NoAnswer(Exception):
         status: int | None = None,
         body: str = "",
         may_cost: bool = False,
+        hopeless: bool = False,
     ) -> None:
         super().__init__(reason)
         self.again, self.busy, self.wait_s, self.status, self.body = again, busy, wait_s, status, body
-        self.may_cost = may_cost
+        self.may_cost, self.hopeless = may_cost, hopeless
 
 
 class Attempts:
@@ -74,7 +79,8 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a chat completion says. `finish` is its finish_reason; token counts are None where none are reported."""
+    """What a chat completion says. `finish` is its finish_reason; token counts are None where none are reported that
+    could be true."""
 
     text: str
     finish: str | None
@@ -90,16 +96,20 @@ def read_completion(body: bytes) -> Completion:
         reply = json.loads(body)
         choice = reply["choices"][0]
         message = choice["message"]
-        content, finish = message.get("content"), choice.get("finish_reason")
-        used = reply.get("usage") or {}
-        counts = [count if isinstance(count, int) else None for count in map(used.get, _USAGE)]
+        content, finish, refusal = message.get("content"), choice.get("finish_reason"), message.get("refusal") or None
         if isinstance(content, list):
             content = "".join(part["text"] for part in content if part["type"] == "text")
-        if not isinstance(content, str | None) or not isinstance(finish, str | None):
-            raise TypeError(f"content of type {type(content).__name__}")
-        return Completion(content or "", finish, message.get("refusal"), bool(message.get("tool_calls")), *counts)
+        if not all(isinstance(words, str | None) for words in (content, finish, refusal)):
+            raise TypeError("content, finish_reason and refusal are texts")
+        used = reply.get("usage")
+        counts = [_tokens(used.get(name)) if isinstance(used, dict) else None for name in _USAGE]
+        return Completion(content or "", finish, refusal, bool(message.get("tool_calls")), *counts)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError(body[:1000].decode("utf-8", "replace") or "nothing") from None
+
+
+def _tokens(count: object) -> int | None:
+    return count if type(count) is int and 0 <= count < _MOST_TOKENS else None
 
 
 class Endpoint:
@@ -129,14 +139,16 @@ class Endpoint:
         self.request_timeout_s, self.max_retries, self.backoff_s = request_timeout_s, max_retries, backoff_s
         self._api_key, self._model_flag = api_key, model_flag
         self._answered, self._failures, self._last_kind = False, 0, ""
+        self._stopping, self._why_stopped = asyncio.Event(), ""
 
     def work(self, jobs: Iterable[Job], do: Callable[[openai.AsyncOpenAI, Job], Awaitable[T]]) -> Iterator[list[T]]:
         """What `do` makes of each job, up to `concurrency` at once, in any order; a job is taken when it can begin.
 
-        An exception of one job comes out after the results that were there with it. Closing the generator, or Ctrl-C,
-        drops what is in flight.
+        An exception of one job comes out after the results that were there with it, those of requests that were in
+        flight when `ask` raised UserError among them. Closing the generator, or Ctrl-C, drops what is in flight.
         """
         jobs = iter(jobs)
+        self._stopping, self._why_stopped = asyncio.Event(), ""
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
             client = self._client()
@@ -147,7 +159,7 @@ class Endpoint:
                         doing.add(loop.create_task(do(client, job)))
                     if not doing:
                         return
-                    done, doing = runner.run(asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED))
+                    done, doing = runner.run(self._some_of(doing))
                     errors = [error for task in done if (error := task.exception())]
                     results = [task.result() for task in done if not task.exception()]
                     if results:
@@ -168,10 +180,12 @@ class Endpoint:
         ValueError if that is none.
 
         NoAnswer if the last try brought none either. UserError if the endpoint refuses key, model or address, or gives
-        no answer to many requests in a row.
+        no answer to many requests in a row; then no request is sent any more.
         """
         attempts = attempts or Attempts()
         for tries in itertools.count(1):
+            if self._stopping.is_set():
+                raise UserError(self._why_stopped)
             headers = await attempts.before()
             try:
                 answer = await self._try(client, {**request, "extra_headers": headers}, read)
@@ -182,19 +196,41 @@ class Endpoint:
                     if tries > 1:
                         failure.args = (f"{failure}; tried {tries} times",)
                     raise
-                await asyncio.sleep(self._pause_s(tries, failure.wait_s))
+                await self._pause(self._pause_s(tries, failure.wait_s))
             else:
                 self._answered, self._failures = True, 0
                 return answer
         raise AssertionError("unreachable")
 
     def shown(self, text: str) -> str:
-        """`text` as one short line that can be stored: without the key, which some endpoints send back."""
-        return self.redacted(" ".join(text.split()))[:400]
+        """`text` as one short line that can be printed and stored: without the key, which some endpoints send back."""
+        line = " ".join(text.encode("utf-8", "replace").decode().split())
+        return self.redacted(line)[:400]
 
     def redacted(self, text: str) -> str:
-        """`text` without the key."""
-        return text.replace(self._api_key, "***") if self._api_key else text
+        """`text` without the key, if that is long enough to be a secret."""
+        secret = self._api_key and len(self._api_key) >= _SHORTEST_SECRET
+        return text.replace(self._api_key, "***") if secret else text
+
+    async def _some_of(self, doing: set[asyncio.Task]) -> tuple[set[asyncio.Task], set[asyncio.Task]]:
+        """(done, not done) as soon as one is done; if the run must stop, as soon as all are, or none comes any more."""
+        done, doing = await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
+        if doing and self._stopping.is_set():
+            late, doing = await asyncio.wait(doing, timeout=LAST_REPLIES_S)
+            done |= late
+        return done, doing
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, unless the run must stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _stop(self, why: str) -> None:
+        """Raise UserError here, and wherever a request was about to be sent."""
+        self._why_stopped = why
+        self._stopping.set()
+        raise UserError(why)
 
     def _client(self) -> openai.AsyncOpenAI:
         here = _is_this_machine(self.address)
@@ -230,29 +266,37 @@ class Endpoint:
             raise NoAnswer(reason, body=body.decode("utf-8", "replace"), may_cost=True) from None
 
     def _refusal(self, error: openai.APIStatusError) -> NoAnswer:
-        """What an HTTP error means for this request; UserError if it would be the same for every other."""
-        status, headers = error.status_code, error.response.headers
+        """What an HTTP error means for this request, and for every other."""
+        status, body = error.status_code, error.response.text
         said = self.shown(f"{self.address} answered {status}: {_words(error)}")
-        if status < 400:
-            raise UserError(f"{said}. It redirects, which is not followed; give the final address as --base_url")
-        if status in (401, 403):
-            raise UserError(f"{said}. Check OPENAI_API_KEY")
-        if status == 404:
-            raise UserError(f"{said}. Check --base_url (most end in /v1) and --model {self.model}")
-        if error.code == "insufficient_quota":
-            raise UserError(f"{said}. More tries cannot help; mend that, and the same command goes on where it was")
+        if mend := self._how_to_mend(error):
+            return NoAnswer(f"{said}. {mend}", again=False, status=status, body=body, hopeless=True)
         busy = status in _BUSY
-        wait_s = retry_after_s(headers.get("retry-after")) if busy else None
+        wait_s = retry_after_s(error.response.headers.get("retry-after")) if busy else None
         again = status in _PASSING or status >= 500
-        return NoAnswer(said, again, busy, wait_s, status, error.response.text)
+        return NoAnswer(said, again, busy, wait_s, status, body)
+
+    def _how_to_mend(self, error: openai.APIStatusError) -> str | None:
+        """What to do about an error that every other request would meet too; None for another error."""
+        if error.status_code < 400:
+            return "It redirects, which is not followed; give the final address as --base_url"
+        if error.status_code in (401, 403):
+            return "Check OPENAI_API_KEY"
+        if error.status_code == 404:
+            return f"Check --base_url (most end in /v1) and {self._model_flag} {self.model}"
+        if error.code == "insufficient_quota":
+            return "More tries cannot help; mend that, and the same command goes on where it was"
+        return None
 
     def _note(self, failure: NoAnswer) -> None:
-        """Count failures in a row; UserError when there is no hope of an answer.
+        """Count failures in a row; UserError when there is no hope of an answer, at once if this one says so.
 
         An endpoint that never answered gets few requests, one that did, or that is busy, gets more. A prompt may be
         refused as too long where others are answered, so before the first answer only refusals in the same words count,
         and after it none.
         """
+        if failure.hopeless:
+            self._stop(str(failure))
         if self._answered and not failure.again:
             return
         kind = "" if failure.again else str(failure)
@@ -260,7 +304,7 @@ class Endpoint:
         self._last_kind = kind
         patience = 1 + self.max_retries if self._answered or failure.busy else 1
         if self._failures >= STARTING_REQUESTS * self.concurrency * patience:
-            raise UserError(
+            self._stop(
                 f"{self._failures} requests in a row brought no answer, the last: {failure}. Check that the endpoint "
                 f"runs, --base_url and {self._model_flag} {self.model}; the same command goes on where it was"
             )

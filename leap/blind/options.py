@@ -38,9 +38,12 @@ class OutputOptions(AnsweringOptions):
 
 
 def drawing(options: OutputOptions) -> dict[str, Any] | None:
-    """How tokens are drawn, or None for greedy decoding; UserError for a probability above 1."""
+    """How tokens are drawn, or None for greedy decoding; UserError for a probability above 1, or one that would be
+    ignored."""
     if options.top_p > 1:
         raise UserError(f"--top_p is a probability, at most 1, found {options.top_p:g}")
+    if not options.temperature and options.top_p < 1:
+        raise UserError(f"--top_p {options.top_p:g} draws nothing without --temperature, such as 0.7; give both")
     if not options.temperature:
         return None
     return {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}

@@ -68,7 +68,8 @@ def _blind_row(sample: int, row: PlanningRow, image_root: Path | None, workspace
             for turn in chat_messages(row)
         ]
     except UserError as error:
-        return BlindRow(sample, row, [], sha256_json([row.messages, str(error)]), folder, str(error))
+        problem = str(error).encode("utf-8", "backslashreplace").decode()  # a path may hold what no terminal can show
+        return BlindRow(sample, row, [], sha256_json([row.messages, str(error)]), folder, problem)
     roles = [[turn["role"], len(turn["content"])] for turn in messages]
     return BlindRow(sample, row, messages, sha256_json([roles, shown]), folder)
 

@@ -1,55 +1,48 @@
 """Ask models for the rows of a blind review, into one journal: outputs.jsonl.
 
 Each line is on disk before the next is asked, so a killed run goes on with the same command and ends with the very file
-of an undisturbed one: sorted by model (the base first, then by run and step) and row, one line each. A line counts for
-its row and its model as long as its key says so, which is
-
-    <hash of the words and pictures that the model was shown>-<hash of the model's weights and how it decodes>
-
-Lines of models that are not asked this time stay if their row is still there; those of changed rows go.
+of an undisturbed one: sorted by model (the base first, then by run and step) and row, one line each. Which lines count
+is said in leap/blind/lines.py: those of models not asked this time stay, those of changed rows go, with a word.
 settings.json holds the settings and provenance of each model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
+from leap.blind.lines import (
+    Asked,
+    lines_that_count,
+    output_of,
+    refuse_other_rows,
+    refuse_other_settings,
+    replaced,
+    standing,
+)
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, Output, read_outputs, write_csv
 from leap.blind.rows import BlindRow
-from leap.files import Journal, read_json, sha256_json, write_json
+from leap.files import Journal, read_json, write_json
 from leap.models import UnusableModel, free_memory
 from leap.planners import Answer, Answered, MachineFailure, Planner, Query
 from leap.planners.candidates import Candidate
 from leap.progress import Progress, say
-from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
+from leap.provenance import code_revision, hardware, library_versions, utc_now
 from leap.status import Status
-from leap.vlabench.names import order_of
 
 Opener = Callable[[Path | None], Planner]  # UnusableModel for one that cannot be loaded
 
 SETTINGS_FILE = "settings.json"
-_HASH_LENGTH = 32  # letters of each half of a key
 
 
-@dataclass
-class Asked:
-    """What one model comes to: by key a query, and the rows that it answers (equal ones are asked once); or the
-    `problem` because of which it cannot be asked at all."""
+class Written(NamedTuple):
+    """What the models of a run wrote, failures among it; `standing` names in words those outputs that are of earlier
+    runs because their model or row cannot be asked now."""
 
-    model: Candidate
-    settings: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    problem: str | None = None
-    queries: dict[str, Query] = field(default_factory=dict)
-    rows: dict[str, list[BlindRow]] = field(default_factory=dict)
-
-    def key(self, row: BlindRow) -> str:
-        of_model = "" if self.settings is None else sha256_json(self.settings)[:_HASH_LENGTH]
-        return f"{row.sha256[:_HASH_LENGTH]}-{of_model}"
+    outputs: list[Output]
+    standing: list[str]
 
 
 def write_outputs(
@@ -61,13 +54,13 @@ def write_outputs(
     at_once: int = 1,
     overwrite: bool = False,
     retry_failed: bool = False,
-) -> list[Output]:
-    """Have each model answer each row into `folder`, and return what they wrote, failures among it.
+) -> Written:
+    """Have each model answer each row into `folder`.
 
     `drawing` holds temperature, top_p and seed, None for greedy decoding. `at_once` models are in memory together and
     answer batch by batch in turn. `retry_failed` asks again where a machine or a model failed in an earlier run.
-    UserError if the folder holds outputs of these models under other settings, or of other rows only, which `overwrite`
-    throws away. Other weights under the same name, and changed rows, are asked again.
+    UserError if the folder holds outputs of these models under other settings, or of rows that are not there any more,
+    which `overwrite` throws away. Other weights under the same name, and changed rows, are asked again.
     """
     asked = [_look_at(model, rows, open_model, drawing) for model in models]
     with Journal(folder / OUTPUTS_FILE) as journal:
@@ -75,11 +68,11 @@ def write_outputs(
             print(f"{journal.path}: cut off a torn last line of {journal.repaired_bytes} bytes")
         _claim(journal, asked, rows, overwrite, retry_failed)
         _answer(journal, asked, len(asked) * len(rows), open_model, at_once)
-        outputs = _lines(_outputs_in(journal), asked, rows)
+        outputs = lines_that_count(_outputs_in(journal), asked, rows)
         journal.rewrite([output.record() for output in outputs])
         write_csv(folder / CSV_FILE, outputs)
     mine = {model.name for model in models}
-    return [output for output in outputs if output.model in mine]
+    return Written([output for output in outputs if output.model in mine], standing(outputs, asked, rows))
 
 
 def _look_at(model: Candidate, rows: Sequence[BlindRow], open_model: Opener, drawing: dict[str, Any] | None) -> Asked:
@@ -113,13 +106,14 @@ def _claim(
     before = _outputs_in(journal)
     path = journal.path.parent / SETTINGS_FILE
     known = read_json(path) if path.is_file() else {}
-    if before and not overwrite:
-        _refuse_other_rows(journal.path, before, rows)
-        for one in asked:
-            _refuse_other_settings(journal.path, one, known, before)
+    if not overwrite:
+        refuse_other_rows(journal.path, before, rows)
+    refuse_other_settings(journal.path, asked, known, before, overwrite)
     mine = {one.model.name for one in asked}
     again = [output for output in before if retry_failed and output.model in mine and output.failure]
-    kept = _lines([output for output in before if output not in again], asked, rows)
+    kept = lines_that_count([output for output in before if output not in again], asked, rows)
+    for words in replaced(before, kept):
+        say(words)
     settled = {(output.model, output.key) for output in kept}
     for one in asked:
         if one.model.name not in known or any((one.model.name, key) not in settled for key in one.queries):
@@ -142,92 +136,6 @@ def _described(one: Asked) -> dict[str, Any]:
             "time": utc_now(),
         },
     }
-
-
-def _refuse_other_rows(path: Path, before: Sequence[Output], rows: Sequence[BlindRow]) -> None:
-    if {output.key.partition("-")[0] for output in before} & {row.sha256[:_HASH_LENGTH] for row in rows}:
-        return
-    problems = [row.problem for row in rows if row.problem]
-    why = f" ({len(problems)} rows cannot be asked, the first: {problems[0]})" if problems else ""
-    raise UserError(
-        f"{path} holds outputs for none of the rows asked now{why}. "
-        "Give --overwrite to replace them, or another --save_dir"
-    )
-
-
-def _refuse_other_settings(path: Path, one: Asked, known: dict[str, Any], before: Sequence[Output]) -> None:
-    """A hash that differs is another model under the name, which is asked again; anything else may be a slip."""
-    earlier = known.get(one.model.name, {}).get("settings")
-    answered = any(output.model == one.model.name and output.text is not None for output in before)
-    if not (one.settings and earlier and answered):
-        return
-    changes = [
-        change for change in differences(earlier, one.settings) if not change.partition(":")[0].endswith("sha256")
-    ]
-    if changes:
-        raise UserError(
-            f"{path} holds outputs of {one.model.name} under other settings ({'; '.join(changes)}). "
-            "Give --overwrite to replace them, --suffix to name these apart, or another --save_dir"
-        )
-
-
-def _lines(found: Sequence[Output], asked: Sequence[Asked], rows: Sequence[BlindRow]) -> list[Output]:
-    """The lines that count, sorted, with numbers and words of the rows as they are now: of each model asked those under
-    its keys, and failures where row or model cannot be asked; of other models those of the same rows."""
-    by_key = {(output.model, output.key): output for output in found}
-    by_row = {(output.model, output.key.partition("-")[0]): output for output in found}
-    mine = {one.model.name: one for one in asked}
-    others = {output.model for output in found} - mine.keys()
-    lines: list[Output] = []
-    for name in sorted(mine.keys() | others, key=order_of):
-        for row in rows:
-            if name in others:
-                output = by_row.get((name, row.sha256[:_HASH_LENGTH]))
-            else:
-                one = mine[name]
-                output = _unaskable(one, row) or by_key.get((name, one.key(row)))
-            if output is not None:
-                lines.append(_placed(output, row))
-    return lines
-
-
-def _unaskable(one: Asked, row: BlindRow) -> Output | None:
-    if row.problem:
-        return _output(one, row, failure={"kind": "data", "reason": row.problem})
-    if one.problem:
-        return _output(one, row, failure={"kind": "model", "reason": one.problem})
-    return None
-
-
-def _output(one: Asked, row: BlindRow, result: Answer | None = None, failure: dict[str, str] | None = None) -> Output:
-    said = {"text": result.text, "new_tokens": result.new_tokens, "stop": result.stop} if result else {"text": None}
-    return Output(
-        one.model.name,
-        row.sample,
-        row.images,
-        str(row.folder),
-        row.prompt,
-        row.row.steps,
-        id=row.row.id,
-        task_name=row.task_name,
-        key=one.key(row),
-        failure=failure,
-        **said,
-    )
-
-
-def _placed(output: Output, row: BlindRow) -> Output:
-    """An output as that of a row of the same content."""
-    return replace(
-        output,
-        sample=row.sample,
-        images=row.images,
-        folder=str(row.folder),
-        prompt=row.prompt,
-        reference=row.row.steps,
-        id=row.row.id,
-        task_name=row.task_name,
-    )
 
 
 def _answer(journal: Journal, asked: Sequence[Asked], total: int, open_model: Opener, at_once: int) -> None:
@@ -263,10 +171,10 @@ def _answer(journal: Journal, asked: Sequence[Asked], total: int, open_model: Op
                 still_open[one.model.name].remove(key)
                 for row in one.rows[key]:
                     if isinstance(result, Answer):
-                        lines.append(_output(one, row, result))
+                        lines.append(output_of(one, row, result))
                     else:
                         kind = "model" if isinstance(result, str) else result.kind
-                        lines.append(_output(one, row, failure={"kind": kind, "reason": str(result)}))
+                        lines.append(output_of(one, row, failure={"kind": kind, "reason": str(result)}))
             journal.append([line.record() for line in lines])
             failed += sum(line.text is None for line in lines)
             progress.advance(len(lines))

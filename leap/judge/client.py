@@ -2,27 +2,33 @@
 
 requests.jsonl holds, line by line as it happens,
 
-    {"event": "sent", "id": 7, "request": "<hash>", "most": [2100, 1024]}
+    {"event": "prompt", "prompt": "<hash>", "system": "...", "before": "...", "after": "...", "pictures": ["<sha256>"]}
+    {"event": "sent", "id": 7, "request": "<hash>", "prompt": "<hash>", "left_out": ["seed"], "most": [2100, 1024]}
     {"event": "reply", "id": 7, "request": "<hash>", "outcome": "valid", "reason": "", "tokens": [812, 96], "body": ""}
     {"event": "failed", "id": 7, "request": "<hash>", "reason": "...", "status": 429, "may_cost": false, "body": "..."}
+    {"event": "refused", "id": 7, "request": "<hash>", "reason": "...", "status": 401, "body": "..."}
 
-each with its time. `request` is the hash of the judge and of all it was shown, `most` the input and output tokens that
-were set aside. A request without a second line was cut off by the end of the process. A valid reply is never asked for
-again; an invalid one is, a bounded number of times a run.
+each with its time. `request` is the hash of the judge and of all it was shown and how often it was asked; a prompt is
+written once, its pictures by the hashes of their files. `left_out` are parameters that the endpoint does not take,
+`most` the input and output tokens that were set aside. An endpoint that refuses one request as it would any other (a
+wrong key or model) ends the run, and says nothing of that request. A request without a second line was cut off by the
+end of the process. A valid reply is never asked for again; an invalid one is, a bounded number of times a run, as is
+one that cannot be read here any more.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import openai
 
+from configs.errors import UserError
 from leap.endpoint import Attempts, Completion, Endpoint, NoAnswer, read_completion
-from leap.files import Journal, sha256_json
+from leap.files import Journal, numbered_jsonl, sha256_json
 from leap.judge.judgements import RUBRIC
 from leap.judge.ledger import Budget, BudgetReached, Price, Tokens, most_tokens, total
 from leap.judge.prompts import Request
@@ -46,21 +52,34 @@ _DIALECT = {
 
 @dataclass
 class History:
-    """What the journal holds: of each request its valid reply, why the last try brought none, and how many replies
-    came."""
+    """What the journal holds: of each request its valid reply, the parameters that this was asked for without, why the
+    last try brought none, and how many replies came."""
 
     valid: dict[str, str] = field(default_factory=dict)
+    without: dict[str, list[str]] = field(default_factory=dict)
     reason: dict[str, str] = field(default_factory=dict)
     replies: dict[str, int] = field(default_factory=dict)
     spent: Tokens = Tokens()
     unreported: dict[int, Tokens] = field(default_factory=dict)  # by id: the most that each can have taken
     sent: int = 0
+    prompts: set[str] = field(default_factory=set)  # those that were written down
+    last_id: int = -1
+    _left_out: dict[int, list[str]] = field(default_factory=dict)  # by id
 
     def add(self, event: dict[str, Any]) -> None:
+        """Take in a line of the journal; KeyError or TypeError if it is none."""
+        if event["event"] == "prompt":
+            self.prompts.add(event["prompt"])
+            return
         request, number = event["request"], event["id"]
+        self.last_id = max(self.last_id, number)
         if event["event"] == "sent":
             self.sent += 1
             self.unreported[number] = Tokens(*event["most"])
+            self._left_out[number] = event.get("left_out", [])
+            return
+        if event["event"] == "refused":
+            self.unreported.pop(number, None)
             return
         self.reason[request] = event["reason"]
         if event["event"] == "failed":
@@ -71,8 +90,12 @@ class History:
         if event["tokens"] is not None:
             self.unreported.pop(number, None)
             self.spent += Tokens(*event["tokens"])
-        if event["outcome"] == VALID:
-            self.valid.setdefault(request, event["body"])
+        if event["outcome"] != VALID:
+            return
+        if not any(_judgement(read, event["body"]) for read in (read_rubric, read_pair)):
+            self.reason[request] = "the reply in the journal cannot be read"
+        elif request not in self.valid:
+            self.valid[request], self.without[request] = event["body"], self._left_out.get(number, [])
 
     @property
     def most_unreported(self) -> Tokens:
@@ -99,11 +122,16 @@ class LanguageModelJudge:
         self._identity = [endpoint.address, endpoint.model, temperature, reply_tokens]
         self._journal = Journal(folder / REQUESTS_FILE)
         self.history = History()
-        self._last_id = -1
-        for event in self._journal.read():
-            self.history.add(event)
-            self._last_id = max(self._last_id, event["id"])
+        for number, event in numbered_jsonl(self._journal.path):
+            try:
+                self.history.add(event)
+            except (KeyError, TypeError) as error:
+                self._journal.close()
+                raise UserError(
+                    f"{self._journal.path}:{number}: not a line of a journal of requests ({error!r}). Mend or remove it"
+                ) from None
         self._left_out: set[str] = set()
+        self._wanted: set[str] = set()
         self._failed_now: dict[str, str] = {}
 
     def close(self) -> None:
@@ -126,10 +154,12 @@ class LanguageModelJudge:
         self._failed_now = {}
         limit = Budget(budget, spent_elsewhere + self.spent_at_most())
         by_key = {self.key(request): request for request in requests}
+        self._wanted = set(by_key)
         todo = {key: request for key, request in by_key.items() if key not in self.history.valid}
         with Progress(f"judge {self.name}", len(by_key), "request", len(by_key) - len(todo)) as progress:
             for done in self.endpoint.work(todo.items(), lambda client, job: self._one(client, *job, limit)):
-                progress.advance(len(done))
+                if settled := sum(done):
+                    progress.advance(settled)
 
     def why_failed(self, request: Request) -> str | None:
         """Why a request has no valid reply; None if it has one, or was never asked."""
@@ -139,14 +169,16 @@ class LanguageModelJudge:
         return self._failed_now.get(key) or self.history.reason.get(key)
 
     def usage(self) -> dict[str, Any]:
-        """What judging took so far, over all runs, and under which settings; costs in the currency of the table."""
+        """What judging took so far, over all runs, and under which settings; costs in the currency of the table. The
+        parameters left out are those of the replies that the last `ask` wanted, whenever they came."""
         history = self.history
+        left_out = self._left_out.union(*(history.without.get(key, ()) for key in self._wanted))
         return {
             "model": self.endpoint.model,
             "endpoint": self.endpoint.address,
             "temperature": self.temperature,
             "reply_tokens": self.reply_tokens,
-            "parameters_left_out": sorted(self._left_out),
+            "parameters_left_out": sorted(left_out),
             "requests": history.sent,
             "replies": sum(history.replies.values()),
             "valid_replies": len(history.valid),
@@ -157,33 +189,35 @@ class LanguageModelJudge:
             "unreported_cost_at_most": history.most_unreported.cost(self.price),
         }
 
-    async def _one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> None:
+    async def _one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> bool:
+        """Whether the request came to an end, good or bad: False if the budget stops it."""
         try:
             messages = request.messages()
         except ValueError as error:
             self._failed_now[key] = f"a picture cannot be read any more: {error}"
-            return
+            return True
         asks = itertools.count(1)
         while True:
             left_out = frozenset(self._left_out)
-            attempts = _Recorded(self, key, most_tokens(request, self.price, self.reply_tokens), budget)
+            attempts = _Recorded(self, key, request, left_out, budget)
             try:
                 parameters = self._parameters(request, messages, left_out)
                 said, body = await self.endpoint.ask(client, parameters, _read, attempts)
             except BudgetReached:
-                return
+                return False
             except NoAnswer as failure:
                 if self._adapts(failure, left_out):
                     continue
                 self._failed_now[key] = str(failure)
-                return
+                return True
             outcome, reason = _judged(request.protocol, said)
+            reason = self.endpoint.shown(reason)[:200]
             await attempts.replied(outcome, reason, said, body)
             if outcome == VALID:
-                return
+                return True
             if next(asks) >= self.max_asks:
                 self._failed_now[key] = f"{outcome} ({reason}); asked {self.max_asks} times"
-                return
+                return True
 
     def _parameters(self, request: Request, messages: list[dict], left_out: frozenset[str]) -> dict[str, Any]:
         wanted = {
@@ -215,36 +249,46 @@ class LanguageModelJudge:
         self._journal.append([event | {"time": utc_now()}])
         self.history.add(event)
 
-    def next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
 
 class _Recorded(Attempts):
     """Writes down each try of one request and sets aside what it may cost."""
 
-    def __init__(self, judge: LanguageModelJudge, key: str, most: Tokens, budget: Budget) -> None:
-        self._judge, self._key, self._most, self._budget = judge, key, most, budget
-        self._held = most.cost(judge.price) or 0.0
+    def __init__(
+        self, judge: LanguageModelJudge, key: str, request: Request, left_out: Collection[str], budget: Budget
+    ) -> None:
+        self._judge, self._key, self._request, self._budget = judge, key, request, budget
+        self._left_out = sorted(left_out)
+        self._most = most_tokens(request, judge.price, judge.reply_tokens)
+        self._held = self._most.cost(judge.price) or 0.0
         self._id = -1
 
     async def before(self) -> dict[str, str]:
         await self._budget.hold(self._held)
-        self._id = self._judge.next_id()
-        self._record("sent", most=[self._most.prompt, self._most.completion])
+        self._id = self._judge.history.last_id + 1
+        prompt, most = self._request.prompt(), [self._most.prompt, self._most.completion]
+        name = sha256_json(prompt)[:32]
+        if name not in self._judge.history.prompts:
+            self._judge.record({"event": "prompt", "prompt": name, **prompt})
+        self._record("sent", prompt=name, left_out=self._left_out, most=most)
         # A request whose reply never came can be looked up by it where the endpoint keeps a log.
         return {"X-Client-Request-Id": f"{self._key[:16]}-{self._id}"}
 
     async def failed(self, failure: NoAnswer) -> None:
         body = self._judge.endpoint.redacted(failure.body)[:_LONGEST_BODY]
-        self._record("failed", reason=str(failure), status=failure.status, may_cost=failure.may_cost, body=body)
+        known = {"reason": str(failure), "status": failure.status, "body": body}
+        if failure.hopeless:
+            self._record("refused", **known)
+        else:
+            self._record("failed", **known, may_cost=failure.may_cost)
         await self._budget.settle(self._held, self._held if failure.may_cost else 0.0)
 
     async def replied(self, outcome: str, reason: str, said: Completion, body: str) -> None:
         tokens = None
         if said.prompt_tokens is not None and said.completion_tokens is not None:
             tokens = Tokens(said.prompt_tokens, said.completion_tokens)
-        shown = self._judge.endpoint.redacted(body)
+        shown, read = self._judge.endpoint.redacted(body), _reader(self._request.protocol)
+        if outcome == VALID and _judgement(read, shown) != _judgement(read, body):
+            shown = body  # a key that is a word of the reply's own form is no secret
         counts = [tokens.prompt, tokens.completion] if tokens else None
         self._record("reply", outcome=outcome, reason=reason, tokens=counts, body=shown)
         cost = tokens.cost(self._judge.price) if tokens else None
@@ -260,17 +304,31 @@ def content_of(body: str) -> str:
 
 
 def _read(body: bytes) -> tuple[Completion, str]:
-    return read_completion(body), body.decode("utf-8", "replace")
+    """A reply as it will be read from the journal, and its text there."""
+    text = body.decode("utf-8", "replace")
+    return read_completion(text.encode()), text
+
+
+def _reader(protocol: str) -> Callable[[str], tuple[Any, str]]:
+    return read_rubric if protocol == RUBRIC else read_pair
+
+
+def _judgement(read: Callable[[str], tuple[Any, str]], body: Any) -> Any:
+    """The scores or the verdict in a raw reply; None if it holds none."""
+    try:
+        return read(content_of(body))[0]
+    except (ValueError, AttributeError):
+        return None
 
 
 def _judged(protocol: str, said: Completion) -> tuple[str, str]:
     """What a reply is worth, and why it is not valid."""
     if said.refusal or said.finish == "content_filter":
-        return "refused", " ".join((said.refusal or "content filter").split())[:200]
+        return "refused", said.refusal or "content filter"
     if said.finish == "length":
         return "cut off", "the longest reply was reached"
     try:
-        (read_rubric if protocol == RUBRIC else read_pair)(said.text)
+        _reader(protocol)(said.text)
     except InvalidReply as error:
-        return "invalid", " ".join(str(error).split())[:200]
+        return "invalid", str(error)
     return VALID, ""

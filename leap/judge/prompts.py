@@ -51,7 +51,7 @@ _PAIR_SHAPE = '{"reasoning": "...", "better": "A" or "B" or "tie"}'
 @dataclass(frozen=True)
 class Request:
     """One question to a judge. `key` is the hash of all that decides its answer besides the judge; `pictures` are files
-    shown between the texts `before` and `after`; `notes` say what could not be shown."""
+    shown between the texts `before` and `after`, `hashes` those of their bytes; `notes` say what could not be shown."""
 
     key: str
     protocol: str
@@ -60,6 +60,7 @@ class Request:
     after: str
     pictures: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
 
     def messages(self) -> list[dict[str, Any]]:
         """Chat turns with the pictures as data URLs. ValueError if one became unreadable since."""
@@ -69,6 +70,10 @@ class Request:
 
     def response_format(self) -> dict[str, Any]:
         return response_format(RubricReply if self.protocol == RUBRIC else PairReply)
+
+    def prompt(self) -> dict[str, Any]:
+        """All that the judge is shown, pictures by their hashes: the same for every repeat."""
+        return {"system": self.system, "before": self.before, "after": self.after, "pictures": self.hashes}
 
     @property
     def text_bytes(self) -> int:
@@ -175,7 +180,7 @@ def _request(protocol: str, scene: Scene, system: str, fences: _Fences, after: s
     )
     system = system.replace("NONCE", fences.nonce)
     key = sha256_json([WORDING, protocol, system, before, after, scene.hashes, repeat])
-    return Request(key, protocol, system, before, after, scene.pictures, scene.notes)
+    return Request(key, protocol, system, before, after, scene.pictures, scene.notes, scene.hashes)
 
 
 def _one_line(text: str, most_characters: int = 2_000) -> str:

@@ -6,7 +6,6 @@ The scales are those of the original LEAP; the mean of the four is computed by u
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -43,7 +42,7 @@ ANCHORS: dict[str, dict[int, str]] = {
 }
 
 _Score = Annotated[int, Field(ge=LOWEST, le=HIGHEST, strict=True)]
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(?P<inside>.*?)\n?\s*```\s*", re.DOTALL)
+_FENCE = "```"
 _LONGEST_REASONING = 4_000  # characters kept
 
 
@@ -77,13 +76,13 @@ class InvalidReply(ValueError):
 def read_rubric(content: str) -> tuple[dict[str, int], str]:
     """(scores by scale, reasoning) of a reply. Raises InvalidReply."""
     reply = _read(content, RubricReply)
-    return {scale: getattr(reply.scores, scale) for scale in SCALES}, reply.reasoning[:_LONGEST_REASONING]
+    return {scale: getattr(reply.scores, scale) for scale in SCALES}, _kept(reply.reasoning)
 
 
 def read_pair(content: str) -> tuple[Literal["A", "B", "tie"], str]:
     """(the better plan, reasoning) of a reply. Raises InvalidReply."""
     reply = _read(content, PairReply)
-    return reply.better, reply.reasoning[:_LONGEST_REASONING]
+    return reply.better, _kept(reply.reasoning)
 
 
 def response_format(model: type[BaseModel]) -> dict[str, Any]:
@@ -95,9 +94,11 @@ def response_format(model: type[BaseModel]) -> dict[str, Any]:
 
 def _read(content: str, model: type[BaseModel]) -> Any:
     """The one JSON object of a reply, alone or in a fence."""
-    fenced = _FENCED.fullmatch(content)
+    text = content.strip()
+    if text.startswith(_FENCE) and text.endswith(_FENCE):
+        text = text.removeprefix(_FENCE).removesuffix(_FENCE).removeprefix("json")
     try:
-        value = json.loads(fenced["inside"] if fenced else content)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         raise InvalidReply(f"no JSON: {content[:80]!r}") from None
     try:
@@ -106,6 +107,11 @@ def _read(content: str, model: type[BaseModel]) -> Any:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the reply"
         raise InvalidReply(f"{where}: {first['msg']}, found {first['input']!r:.80}") from None
+
+
+def _kept(reasoning: str) -> str:
+    """What is kept of a reasoning: text that UTF-8 can carry, which half an emoji is not."""
+    return reasoning[:_LONGEST_REASONING].encode("utf-8", "replace").decode()
 
 
 def _strict(schema: dict) -> dict:

@@ -8,8 +8,8 @@
 
 Answers are journaled as they come in eva_results/blind_10/outputs.jsonl: a killed run continues with the same command,
 and only changed rows and models are asked again. blind10_outputs.csv holds the plans in the original's columns. One
-model is in memory at a time unless --max_models says otherwise. Exit status 1, and a list, if rows or models failed;
-these hold a reason and no plan (--retry_failed asks again).
+model is in memory at a time unless --max_models says otherwise. Exit status 1, and a list, if rows or models failed or
+could not be asked: an earlier plan of theirs stands, else they hold a reason and no plan (--retry_failed asks again).
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def main() -> int:
     def open_model(folder: Path | None) -> Planner:
         return open_planner(options.planner, options, folder)
 
-    outputs = write_outputs(
+    written = write_outputs(
         models, rows, open_model, options.save_dir, how, options.max_models, options.overwrite, options.retry_failed
     )
-    return report(outputs, options.save_dir)
+    return report(written.outputs, written.standing, options.save_dir)
 
 
 def models_to_ask(options: OutputOptions, workspace: WorkspaceConfig) -> list[Candidate]:
@@ -92,13 +92,16 @@ def suffix(options: OutputOptions) -> str:
     return f"_{options.suffix}" if options.suffix else ""
 
 
-def report(outputs: Sequence[Output], folder: Path) -> int:
-    """Print a line a model and what failed; the exit status."""
+def report(outputs: Sequence[Output], standing: Sequence[str], folder: Path) -> int:
+    """Print a line a model, what stands from earlier runs and what failed; the exit status."""
     for name in dict.fromkeys(output.model for output in outputs):
         mine = [output for output in outputs if output.model == name]
         written, cut = sum(o.text is not None for o in mine), sum(o.stop == "length" for o in mine)
         print(f"{name}: {written} of {len(mine)} rows answered, {cut} cut by --max_new_tokens")
     print(f"-> {folder / OUTPUTS_FILE}")
+    if standing:
+        print()
+        print_some(standing, OUTPUTS_FILE)
     failed: dict[tuple[str, str], list[str]] = {}
     for output in outputs:
         if output.failure:
@@ -107,7 +110,7 @@ def report(outputs: Sequence[Output], folder: Path) -> int:
         print(f"\n{sum(map(len, failed.values()))} outputs failed and hold no plan (--retry_failed asks again):")
         lines = [f"  {name}, row {', '.join(rows)}: {reason}" for (name, reason), rows in failed.items()]
         print_some(lines, OUTPUTS_FILE)
-    return 1 if failed else 0
+    return 1 if failed or standing else 0
 
 
 if __name__ == "__main__":

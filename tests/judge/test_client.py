@@ -6,11 +6,12 @@ import pytest
 from configs.errors import UserError
 from leap.blind.outputs import items_of, read_outputs
 from leap.endpoint import Endpoint
-from leap.judge.client import LanguageModelJudge
+from leap.judge.client import LanguageModelJudge, content_of
 from leap.judge.judgements import CONTROLS, SCALES
-from leap.judge.ledger import Price, most_tokens
+from leap.judge.ledger import Price, Tokens, most_tokens
 from leap.judge.options import JudgeOptions
 from leap.judge.prompts import rubric_request, scene_of
+from leap.judge.rubric import read_rubric
 from leap.judge.run import asks_of, judgements_of
 from tests.endpoint_server import Reply, serving
 from tests.judge.judge_server import FAULTS, Judge, honest, plans_in, reply, scores
@@ -36,9 +37,14 @@ def scenes_of(path):
     return [scene_of(item, None, path.parent) for item in items_of(read_outputs(path), path)]
 
 
-def judge_of(server, folder, price=PRICE, max_asks=3, **options) -> LanguageModelJudge:
+def judge_of(server, folder, price=PRICE, max_asks=3, key=SECRET, **options) -> LanguageModelJudge:
     options = {"concurrency": 2, "backoff_s": 0.01, "max_retries": 2, "request_timeout_s": 5.0} | options
-    return LanguageModelJudge("j", Endpoint(server.url, "judge", SECRET, **options), folder, price, max_asks=max_asks)
+    return LanguageModelJudge("j", Endpoint(server.url, "judge", key, **options), folder, price, max_asks=max_asks)
+
+
+def events_in(folder, *kinds):
+    lines = (folder / "requests.jsonl").read_text().splitlines()
+    return [event for line in lines if (event := json.loads(line))["event"] in kinds or not kinds]
 
 
 def ask(judge, asks, budget=None):
@@ -48,6 +54,12 @@ def ask(judge, asks, budget=None):
 
 def one(scenes, plan="1. Pick up the cup."):
     return [rubric_request(scenes[0], plan, 0, 1, 8000)]
+
+
+def rubric_asks(scenes):
+    """One judgement."""
+    asks = asks_of(scenes[:1], MODELS[:1], JudgeOptions(repeats=1))
+    return [ask for ask in asks if ask.model == MODELS[0]]
 
 
 def test_every_plan_and_control_is_judged_as_often_as_wanted(server, scenes, tmp_path):
@@ -134,6 +146,140 @@ def test_a_wrong_key_stops_at_once_and_is_not_tried_again(server, scenes, tmp_pa
     assert SECRET not in str(error.value) + (tmp_path / "j" / "requests.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply({"error": {"message": f"bad key {SECRET}"}}, 401),
+        Reply({"detail": "not you"}, 403),
+        Reply(b"<html>no such page</html>", 404),
+        Reply({}, 307, headers={"Location": "http://127.0.0.1:9/v1"}),
+        Reply({"error": {"message": "pay first", "code": "insufficient_quota"}}, 429),
+    ],
+    ids=lambda reply: str(reply.status),
+)
+def test_refusals_that_stop_the_run_are_kept_raw_and_cost_nothing(server, scenes, tmp_path, refusal):
+    refusal.delay_s = 0.1  # so that several are in flight
+    server.reply = lambda n, body: refusal
+    requests = [rubric_request(scenes[0], f"1. Pick {i}", 0, 1, 8000) for i in range(12)]
+    for run in (1, 2):
+        judge = judge_of(server, tmp_path / "j", concurrency=4)
+        with pytest.raises(UserError):
+            judge.ask(requests, 1.0)
+        assert len(server.requests) == 4 * run
+        judge.close()
+    assert len(events_in(tmp_path / "j", "sent")) == 8
+    for event in events_in(tmp_path / "j", "refused"):
+        assert event["status"] == refusal.status
+        said = refusal.body.decode() if isinstance(refusal.body, bytes) else json.dumps(refusal.body)
+        assert event["body"] == said.replace(SECRET, "***")
+    judge = judge_of(server, tmp_path / "j")
+    assert (judge.usage()["unreported_requests"], judge.spent_at_most()) == (0, 0.0)
+    assert judge.why_failed(requests[0]) is None  # it says nothing of the request
+    server.reply = Judge(server)
+    judge.ask(requests, 1.0)
+    assert len(judge.history.valid) == 12
+
+
+def test_replies_in_flight_when_the_key_is_refused_are_kept(server, scenes, tmp_path):
+    good = Judge(server)
+
+    def reply_to(n, body):
+        answer = good(n, body)
+        answer.delay_s = 0.5
+        return Reply({"error": {"message": "expired"}}, 401, delay_s=0.1) if n == 1 else answer
+
+    server.reply = reply_to
+    judge = judge_of(server, tmp_path / "j", concurrency=3)
+    with pytest.raises(UserError, match="expired"):
+        judge.ask([rubric_request(scenes[0], f"1. Pick {i}", 0, 1, 8000) for i in range(9)], None)
+    assert (len(server.requests), len(judge.history.valid), len(judge.history.unreported)) == (3, 2, 0)
+
+
+@pytest.mark.parametrize("key", ["1", "0", "a", "null", "completeness", "reasoning", "EMPTY-KEY"])
+def test_a_key_that_stands_in_replies_by_chance_does_not_change_them(server, scenes, tmp_path, key):
+    request = one(scenes)[0]
+    judge = judge_of(server, tmp_path / "j", key=key)
+    judge.ask([request], None)
+    judge.close()
+    [event] = events_in(tmp_path / "j", "reply")
+    assert json.loads(event["body"]) == json.loads(json.dumps(reply(honest(server.requests[0]), server.requests[0])))
+    again = judge_of(server, tmp_path / "j")
+    assert read_rubric(content_of(again.history.valid[again.key(request)]))[0] == scores(2)
+
+
+def test_a_key_that_the_judge_sends_back_is_not_kept(server, scenes, tmp_path):
+    said = json.dumps({"reasoning": f"I was called with {SECRET}.", "scores": scores(3)})
+    server.reply = lambda n, body: Reply(reply(said, body))
+    judge = judge_of(server, tmp_path / "j")
+    judge.ask(one(scenes), None)
+    assert len(judge.history.valid) == 1
+    server.reply = lambda n, body: Reply(reply(None, body, refusal=f"I cannot help {SECRET}"))
+    other = one(scenes, "1. Other")[0]
+    judge.ask([other], None)
+    assert "I cannot help ***" in judge.why_failed(other)
+    assert SECRET not in (tmp_path / "j" / "requests.jsonl").read_text()
+
+
+def test_a_reply_that_cannot_be_read_from_the_journal_any_more_is_asked_again(server, scenes, tmp_path):
+    request = one(scenes)[0]
+    first = judge_of(server, tmp_path / "j")
+    first.ask([request], None)
+    first.close()
+    path = tmp_path / "j" / "requests.jsonl"
+    path.write_text(path.read_text().replace(": 2,", ": ***,"))
+    judge = judge_of(server, tmp_path / "j")
+    assert judge.why_failed(request) == "the reply in the journal cannot be read"
+    judge.ask([request], None)
+    judge.close()
+    assert (len(server.requests), len(judge_of(server, tmp_path / "j").history.valid)) == (2, 1)
+
+
+@pytest.mark.parametrize("line", ["{}", '{"event": "reply", "id": 0}', '{"event": "sent", "id": "x", "request": "y"}'])
+def test_a_line_that_is_none_of_the_journals_is_named(server, tmp_path, line):
+    (tmp_path / "requests.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"requests\.jsonl:1: not a line"):
+        judge_of(server, tmp_path)
+
+
+@pytest.mark.parametrize("refusal", [True, {"text": "no"}, ["no"], 3])
+def test_a_reply_of_odd_types_is_no_completion_and_kept_raw(server, scenes, tmp_path, refusal):
+    server.reply = lambda n, body: Reply(reply(None, body, refusal=refusal))
+    judge = judge_of(server, tmp_path / "j", max_retries=1)
+    request = one(scenes)[0]
+    judge.ask([request], None)
+    assert "the endpoint sent no chat completion" in judge.why_failed(request)
+    events = events_in(tmp_path / "j", "failed")
+    assert [(json.dumps({"refusal": refusal})[1:-1] in e["body"], e["may_cost"]) for e in events] == [(True, True)] * 2
+
+
+@pytest.mark.parametrize(
+    "counts", [[1, 2], "12", {"prompt_tokens": -5, "completion_tokens": 7}, {"prompt_tokens": True}]
+)
+def test_usage_that_cannot_be_true_counts_as_not_reported(server, scenes, tmp_path, counts):
+    server.reply = lambda n, body: Reply(reply(honest(body), body) | {"usage": counts})
+    judge = judge_of(server, tmp_path / "j")
+    judge.ask(one(scenes), 1.0)
+    assert (len(judge.history.valid), judge.history.spent, len(judge.history.unreported)) == (1, Tokens(), 1)
+
+
+def test_half_an_emoji_can_be_printed_and_stored(server, scenes, tmp_path):
+    said = json.dumps({"reasoning": "good \ud83d", "scores": scores(3)})
+    server.reply = lambda n, body: Reply(reply(said, body))
+    [judgement] = ask(judge_of(server, tmp_path / "a"), rubric_asks(scenes))
+    assert judgement.reasoning == "good ?"
+    server.reply = lambda n, body: Reply(reply(None, body, refusal="no \ud83d"))
+    [judgement] = ask(judge_of(server, tmp_path / "b"), rubric_asks(scenes))
+    assert judgement.failure == "refused (no ?); asked 3 times"
+
+
+def test_a_reply_in_another_encoding_is_no_completion(server, scenes, tmp_path):
+    server.reply = lambda n, body: Reply(json.dumps(reply(honest(body), body)).encode("utf-16"))
+    judge = judge_of(server, tmp_path / "j", max_retries=0)
+    judge.ask(one(scenes), None)
+    assert not judge.history.valid
+    assert events_in(tmp_path / "j", "failed")
+
+
 def test_a_request_that_the_endpoint_finds_wrong_is_not_tried_again(server, scenes, tmp_path):
     server.reply = lambda n, body: Reply({"error": {"message": "the image is too large"}}, 400)
     judge = judge_of(server, tmp_path / "j")
@@ -181,7 +327,13 @@ def test_parameters_that_the_endpoint_does_not_take_are_left_out_for_good(server
     assert len(judge.history.valid) == 2
     assert len(server.requests) == 3 + 2
     assert server.requests[-1]["max_completion_tokens"] == 1024
-    assert judge.usage()["parameters_left_out"] == ["max_tokens", "response_format", "temperature"]
+    left_out = ["max_tokens", "response_format", "temperature"]
+    assert judge.usage()["parameters_left_out"] == left_out
+    assert [event["left_out"] for event in events_in(tmp_path / "j", "sent")][-1] == left_out
+    judge.close()
+    cached = judge_of(server, tmp_path / "j")
+    cached.ask(one(scenes), None)
+    assert (len(server.requests), cached.usage()["parameters_left_out"]) == (3 + 2, left_out)
 
 
 def test_the_schema_is_asked_for_strictly(server, scenes, tmp_path):
@@ -198,11 +350,12 @@ def test_repeats_are_asked_with_different_seeds(server, scenes, tmp_path):
     assert len({body["seed"] for body in server.requests}) == 3
 
 
-def test_the_budget_is_never_passed_and_the_rest_goes_on_with_a_larger_one(server, scenes, tmp_path):
+def test_the_budget_is_never_passed_and_the_rest_goes_on_with_a_larger_one(server, scenes, tmp_path, capsys):
     asks = asks_of(scenes, MODELS[:3], JudgeOptions(repeats=3))
     one_at_most = max(most_tokens(a.request, PRICE, 1024).cost(PRICE) for a in asks)
     judge = judge_of(server, tmp_path / "j")
     said = ask(judge, asks, budget=3.5 * one_at_most)
+    assert f"{len(asks)}/{len(asks)}" not in capsys.readouterr().out  # what was not asked is no progress
     assert 0 < len(said) < len(asks)  # what was not asked is no failure
     assert not [each for each in said if each.failure]
     assert judge.spent_at_most() <= 3.5 * one_at_most
@@ -234,9 +387,23 @@ def test_raw_replies_are_kept_also_the_bad_ones(server, scenes, tmp_path):
     good = Judge(server)
     server.reply = lambda n, body: bad(body) if n == 0 else good(n, body)
     judge_of(server, tmp_path / "j").ask(one(scenes), None)
-    events = [json.loads(line) for line in (tmp_path / "j" / "requests.jsonl").read_text().splitlines()]
+    events = events_in(tmp_path / "j", "sent", "reply")
     assert [event.get("outcome") for event in events] == [None, "invalid", None, "valid"]
     assert "completeness" in events[1]["body"]
+
+
+def test_what_the_judge_was_shown_is_written_once_pictures_by_their_hashes(server, scenes, tmp_path):
+    judge = judge_of(server, tmp_path / "j")
+    judge.ask([rubric_request(scenes[0], "1. Pick", repeat, 1, 8000) for repeat in range(3)], None)
+    judge.close()
+    again = judge_of(server, tmp_path / "j")
+    again.ask([rubric_request(scenes[0], "1. Pick", 3, 1, 8000)], None)
+    [prompt] = events_in(tmp_path / "j", "prompt")
+    shown = server.requests[0]["messages"]
+    assert prompt["system"] == shown[0]["content"]
+    assert [prompt["before"], prompt["after"]] == [p["text"] for p in shown[1]["content"] if p["type"] == "text"]
+    assert prompt["pictures"] == scenes[0].hashes
+    assert [event["prompt"] for event in events_in(tmp_path / "j", "sent")] == [prompt["prompt"]] * 4
 
 
 def test_two_processes_cannot_write_one_journal(server, scenes, tmp_path):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from leap.judge.plan_text import normalised, steps_of_text
@@ -57,3 +59,10 @@ def test_what_is_not_read_any_more_is_said_to_be_cut():
     assert "[cut here" in normalised(loop, 10 * MOST_CHARACTERS)
     many = " ".join(f"{i}) Go." for i in range(1, 400))
     assert "[cut here" in normalised(many, 10 * MOST_CHARACTERS)
+
+
+def test_a_plan_of_line_breaks_takes_no_time():
+    for text in ("\n" * MOST_CHARACTERS, "1) Go." + "\n" * MOST_CHARACTERS, "- Go\n" + "\n\r" * MOST_CHARACTERS):
+        began = time.process_time()
+        normalised(text)
+        assert time.process_time() - began < 0.5

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -24,6 +25,19 @@ def test_a_reply_gives_the_four_scores_and_its_reasons():
 
 def test_a_fence_around_the_reply_and_a_mean_of_its_own_do_no_harm():
     assert read_rubric(f"```json\n{json.dumps(GOOD | {'final_score': 5})}\n```")[0] == GOOD["scores"]
+
+
+@pytest.mark.parametrize("form", ["```\n{}\n```", "\n ```json {}``` \n", "```json\n\n\n{}\n\n```\n", "  {}\n"])
+def test_a_fence_is_known_by_its_ends(form):
+    assert read_rubric(form.replace("{}", json.dumps(GOOD)))[0] == GOOD["scores"]
+
+
+def test_a_reply_of_line_breaks_takes_no_time():
+    for text in ("```json\n" + "\n" * 100_000 + "x", "```" * 50_000, " " * 200_000, "```json\n" + "`\n" * 50_000):
+        began = time.process_time()
+        with pytest.raises(InvalidReply):
+            read_rubric(text)
+        assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("value", [0, 6, -3, 4.5, 4.0, "4", None, True, [4]])

@@ -161,6 +161,8 @@ def test_ctrl_c_ends_a_wait_at_once(server):
         Reply(completion(finish="abort")),
         Reply(completion(finish=["stop"])),
         Reply(completion(content={"text": "no"})),
+        Reply(completion(refusal=True)),
+        Reply(completion(refusal={"text": "no"})),
         Reply(drop=True),
     ],
     ids=lambda reply: f"{reply.status} {str(reply.body)[:30]}{' cut' * reply.cut}{' drop' * reply.drop}",
@@ -225,6 +227,40 @@ def test_answers_that_came_before_a_refusal_are_handed_over(server):
     assert [answer.text for _, answer in next(stream)] == ["first"]
     with pytest.raises(UserError, match="who are you"):
         next(stream)
+
+
+def test_answers_in_flight_at_a_refusal_are_handed_over_and_no_more_is_asked(server):
+    def reply(n, body):
+        return Reply({"detail": "expired"}, 401, delay_s=0.1) if n == 1 else Reply(completion(f"{n}"), delay_s=0.4)
+
+    server.reply = reply
+    planner, found = planner_of(server, concurrency=3), []
+    with pytest.raises(UserError, match="expired"):
+        for answered in planner.answer(planner.batches([query(f"{i}") for i in range(9)])):
+            found += [answer.text for _, answer in answered]
+    assert (sorted(found), len(server.requests)) == (["0", "2"], 3)
+
+
+def test_a_refusal_does_not_wait_for_pauses_or_for_ever(server, monkeypatch):
+    monkeypatch.setattr(endpoint, "LAST_REPLIES_S", 0.3)
+    replies = [
+        Reply({"error": {"message": "busy"}}, 429, headers={"Retry-After": "60"}),
+        Reply({"detail": "expired"}, 401, delay_s=0.3),
+        Reply(completion(), delay_s=30),
+    ]
+    server.reply_in_turn(*replies)
+    began = time.monotonic()
+    with pytest.raises(UserError, match="expired"):
+        ask(planner_of(server, concurrency=3, request_timeout_s=60.0), *[query(f"{i}") for i in range(9)])
+    assert time.monotonic() - began < 5
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("key", ["0", "1", "none", "EMPTY"])
+def test_a_placeholder_of_a_key_is_no_secret_and_leaves_messages_as_they_are(server, key):
+    server.reply_in_turn(*[Reply({"error": {"message": "EMPTY none 10"}}, 500)] * 2)
+    planner = EndpointPlanner(Endpoint(server.url, "m", key, max_retries=0))
+    assert str(ask(planner, query())["plan"]) == f"{server.url} answered 500: EMPTY none 10"
 
 
 def test_a_redirect_is_not_followed(server):
@@ -294,6 +330,10 @@ def test_a_server_that_does_not_come_to_an_end_is_a_failure(server, reply):
         (completion("no count", used=None), Answer("no count", None, "end")),
         (completion("no reason", finish=None), Answer("no reason", 3, "end")),
         (completion("\ud800 lone"), Answer("\ud800 lone", 3, "end")),
+        (completion("no refusal", refusal=""), Answer("no refusal", 3, "end")),
+        (completion("no tool", tool_calls={}), Answer("no tool", 3, "end")),
+        (completion("odd usage") | {"usage": [3]}, Answer("odd usage", None, "end")),
+        *((completion(str(used), used=used), Answer(str(used), None, "end")) for used in (-1, True, "3", 10**30, {})),
     ],
 )
 def test_what_the_model_said_is_its_answer(server, body, answer):
@@ -305,6 +345,7 @@ def test_what_the_model_said_is_its_answer(server, body, answer):
     ("body", "words"),
     [
         (completion(None, refusal=f"I cannot\n help {SECRET}"), "refused: I cannot help ***"),
+        (completion(None, refusal="no \ud83d"), "refused: no ?"),
         (completion("half", "content_filter"), "content filter"),
         (completion(None, "tool_calls", tool_calls=[{"id": "1"}]), "tool call"),
     ],
