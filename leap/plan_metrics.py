@@ -87,6 +87,16 @@ def is_numbered_plan(text: str) -> bool:
     return _read(text)[1]
 
 
+def leading_number(step: str) -> tuple[int | None, str]:
+    """The number that a step begins with, in any of the styles of `numbered_steps`, and what follows; None and the step
+    if there is none."""
+    plain = step[:MOST_CHARACTERS].translate(_PLAIN)
+    first = next(iter(_markers(plain)), None)
+    if first is None or plain[: first.start].strip():
+        return None, step
+    return first.number, step[first.end :].strip()
+
+
 def compare_plans(answer: str, reference: str) -> PlanScores:
     """Compare two numbered plans. An answer without steps scores 0; UserError for such a reference."""
     wanted = numbered_steps(reference)

@@ -13,7 +13,6 @@ hashes of the pictures that are ours.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -27,7 +26,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.archives import BrokenArchive, tar_stream, work_folder
 from leap.files import read_json, replacing, sha256_file, write_json
-from leap.images import decode_image
+from leap.images import intact_problem
 
 # What a frame and an archive may come to at most, so that a worker's memory and disk stay small whatever it is given.
 MOST_FRAME_BYTES = 32 * 1024**2
@@ -243,14 +242,15 @@ def _whole_picture(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as picture:
             size, kind = picture.size, picture.format
-        if size[0] * size[1] <= MOST_PIXELS and path.stat().st_size <= MOST_FRAME_BYTES:
-            content = path.read_bytes()
-            decode_image(content)
-            if kind == "PNG" and _PNG_END not in content[-_LONGEST_TAIL:]:  # Pillow does not miss it
-                return None
+            if size[0] * size[1] > MOST_PIXELS or path.stat().st_size > MOST_FRAME_BYTES:
+                return size
+            picture.load()
+        content = path.read_bytes()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    return size
+    # Pillow does not miss the end of a PNG.
+    cut_off = kind == "PNG" and _PNG_END not in content[-_LONGEST_TAIL:]
+    return None if cut_off or intact_problem(content) else size
 
 
 def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[tuple[str, str], _Episode]:
@@ -329,21 +329,21 @@ def _finish(path: Path, number: int) -> Frame:
         raise ValueError("is no PNG or JPEG" if content else "is empty") from error
     if width * height > MOST_PIXELS:
         raise ValueError(f"has {width} x {height} pixels, {MOST_PIXELS:,} are allowed")
+    if problem := intact_problem(content):
+        raise ValueError(f"is broken ({problem})")
     try:
-        decoded = decode_image(content)
-    except ValueError as error:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()  # no more: laying transparency over white would take four times the memory
+        if kind != "PNG":
+            picture = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"is broken ({error})") from error
     if kind != "PNG":
-        buffer = io.BytesIO()
-        decoded.save(buffer, "PNG")
-        content = buffer.getvalue()
-    with open(path, "r+b") as file:
-        if kind != "PNG":
-            file.write(content)
-            file.truncate()
+        picture.save(path, "PNG")
+    with open(path, "rb") as file:
         os.fsync(file.fileno())
     name = f"{path.name}.png"
-    return Frame(number, name, len(content), hashlib.sha256(content).hexdigest(), width, height)
+    return Frame(number, name, path.stat().st_size, sha256_file(path), width, height)
 
 
 def _order(task: str, episode: str) -> tuple[int, int, str, str]:

@@ -52,7 +52,7 @@ class Preparation:
         None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
     )
     keep_archives: bool = knob(False, "keep what was fetched, in data/agibot/archives")
-    verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what differs")
+    verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what is damaged")
     annotations: list[Path] = knob([], "JSON or JSONL files, or folders of them, to make planning rows of")
     output: Path | None = knob(None, "planning file to write (default: data/agibot_all.jsonl)")
     split: bool = knob(False, "split the rows; the flags of split_dataset.py tell how")

@@ -1,8 +1,12 @@
 """First frames of AgiBot archives: the lowest of each episode, whole or not at all."""
 
+import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -31,6 +35,7 @@ from tests.agibot.archives import (
     with_flipped_byte,
     write_archive,
 )
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -226,6 +231,33 @@ def test_first_frames_that_take_more_than_their_archive_are_refused(tmp_path, da
     with pytest.raises(BrokenArchive, match="first frames take more"):
         take_first_frames(write_archive(tmp_path / "task_1.tar.gz", members), data, "1")
     assert in_place(data) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures memory as Linux tells it")
+def test_as_many_episodes_as_an_archive_may_have_take_little_memory_and_one_more_is_refused(tmp_path, data):
+    archive = tmp_path / "task_327.tar.gz"
+    with gzip.open(archive, "wb", 1) as zipped:
+        for episode in range(module.MOST_EPISODES - 1):
+            zipped.write(tarfile.TarInfo(f"327/{10**19 + episode}/0.txt").tobuf(tarfile.GNU_FORMAT))
+        info, content = file("327/7/0.png", picture(7))
+        zipped.write(info.tobuf() + content + bytes(-len(content) % 512))
+        small = zipped.tell()
+        zipped.write(bytes(1024))
+    code = (
+        "import sys; from pathlib import Path; from leap.agibot.frames import take_first_frames\n"
+        "print(len(take_first_frames(Path(sys.argv[1]), Path(sys.argv[2]), '327').quarantined))\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", code, archive, data]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    quarantined, most_kilobytes = map(int, done.stdout.split())
+    assert quarantined == module.MOST_EPISODES - 1
+    assert most_kilobytes < 150_000
+    content = gzip.decompress(archive.read_bytes())[:small]
+    more = tarfile.TarInfo("327/8/0.txt").tobuf(tarfile.GNU_FORMAT)
+    archive.write_bytes(gzip.compress(content + more + bytes(1024), 1))
+    with pytest.raises(BrokenArchive, match="more than 100,000 episodes"):
+        take_first_frames(archive, data, "327")
 
 
 def test_a_task_is_done_while_its_frames_are_as_they_were_written(tmp_path, data):
