@@ -21,6 +21,7 @@ import numpy as np
 
 from configs.errors import UserError
 from leap.chat import first_file, image_candidates, image_items, task_name_of
+from leap.files import json_object
 from leap.image_checks import KINDS, MISSING, PICTURES, Limits, Look
 from leap.near_duplicates import Looks, near_duplicates
 from leap.progress import Progress
@@ -124,7 +125,7 @@ def read_file(
             row = CheckedRow(number)
             found.rows.append(row)
             try:
-                planning = row_from_record(_record(line, f"{path}:{number}"), f"{path}:{number}", path.parent)
+                planning = row_from_record(json_object(line, f"{path}:{number}"), f"{path}:{number}", path.parent)
             except UserError as error:
                 row.reasons.append(Reason(MALFORMED, str(error)))
                 if len(found.rows) == 1:
@@ -193,13 +194,14 @@ def drop_near(files: Iterable[PlanningFile], near: Iterable[dict]) -> None:
 
 
 def orphans(files: Sequence[PlanningFile], folders: Sequence[Path]) -> list[Path]:
-    """Pictures beside the named ones whose file names occur nowhere in `files` nor in any JSONL file of `folders`.
+    """Pictures beside the named ones whose file names occur nowhere in `files` nor in any JSONL file in or below
+    `folders`, hidden folders left out.
 
     Looks into the folders of named pictures that lie in `folders`, not into folders below. What a named link leads to
     is no orphan.
     """
-    texts = {file.path for file in files} | {path for folder in folders for path in folder.glob("*.jsonl")}
-    names = {name for path in texts if not path.name.startswith(".") for name in _picture_names(path)}
+    texts = {file.path for file in files} | {path for folder in folders for path in _jsonl_below(folder)}
+    names = {name for path in texts for name in _picture_names(path)}
     places = sorted({Path(os.path.normpath(path)).parent for path in _named(files)})
     lone, meant = [], set()
     for place in places:
@@ -337,20 +339,10 @@ def _opens_with_a_row(path: Path) -> bool:
     try:
         with open(path, "rb") as lines:
             line = next((line for line in lines if line.strip()), b"")
-        row_from_record(_record(line, str(path)), str(path), path.parent)
+        row_from_record(json_object(line, str(path)), str(path), path.parent)
     except (OSError, UserError):
         return False
     return True
-
-
-def _record(line: bytes, where: str) -> dict:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    return record
 
 
 def _look_up(
@@ -383,6 +375,17 @@ def _looks(paths: Sequence[Path], looks: Mapping[Path, Look]) -> Looks:
     hashes = np.array([int(looks[path].hash or "0", 16) for path in paths], dtype=np.uint64)
     thumbnails = np.array([np.frombuffer(bytes.fromhex(looks[path].thumbnail or ""), np.uint8) for path in paths])
     return Looks(hashes, thumbnails)
+
+
+def _jsonl_below(folder: Path) -> Iterator[Path]:
+    """The JSONL files in a folder and below, also through links, without hidden files and folders, as the trash is."""
+    seen = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        seen.add(real)
+        paths = (Path(place, name) for name in names if name.endswith(".jsonl") and not name.startswith("."))
+        yield from filter(Path.is_file, paths)
 
 
 def _picture_names(path: Path) -> Iterator[str]:

@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 WORKERS = 4  # without a number
 MOST_TRIES = 4  # of an item whose workers die
 _SECONDS_TO_STOP = 10.0
+# What decides which host is asked, and what it is told, on all machines. No token: Ray shows these to everybody.
+_SHARED = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,25 @@ def _stop(workers: Iterable[_Worker]) -> None:
 def _work(function: Callable, connection: Connection) -> None:
     """The life of a worker. Ctrl-C is the parent's to handle; SIGTERM ends it in order, the parent's death at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGALRM, _exit)
+    sys.unraisablehook = _exit_again
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send(_answer(function, connection.recv()))
+
+
+def _exit(number: int, _: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _exit_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while it finalises an object; if that was the end of the worker, raise it again."""
+    if isinstance(lost.exc_value, SystemExit):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _end_with_parent() -> None:
@@ -159,7 +175,7 @@ def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluste
     import ray
 
     _refuse_deaf(cluster)
-    environment = {name: os.environ[name] for name in ("HF_ENDPOINT", "HF_HUB_DISABLE_XET") if name in os.environ}
+    environment = {name: os.environ[name] for name in _SHARED if name in os.environ}
     local = {"num_cpus": workers, "include_dashboard": False} if cluster == "local" else {}
     try:
         ray.init(address=cluster, runtime_env={"env_vars": environment}, log_to_driver=False, **local)

@@ -227,10 +227,13 @@ def _pictures(rows: Sequence[SplitRow], files: Sequence[Path], threads: int) -> 
         hash_images(list(rows), threads)
         return sizes, True
     by_content = bool(paths) and all(map(digests.get, paths))
+    if not by_content:
+        folder_of = functools.cache(os.path.realpath)  # asks of each folder on the way but once
+        for path in paths:
+            in_folder = os.path.join(folder_of(path.parent), path.name)
+            digests[path] = os.path.realpath(path) if os.path.islink(in_folder) else in_folder
     for row in rows:
-        row.digests = [
-            None if image is None else digests[image] if by_content else os.path.realpath(image) for image in row.images
-        ]
+        row.digests = [digests[image] if image else None for image in row.images]
     return sizes, by_content
 
 

@@ -141,22 +141,27 @@ def read_jsonl(path: Path) -> list[dict]:
 def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     """(line number from 1, object) of a JSONL file, empty lines skipped; UserError with file:line otherwise."""
     try:
-        # Only \n ends a line here, so that the numbers are those of the file read as bytes.
-        with open(path, encoding="utf-8", newline="\n") as lines:
+        with open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}:{number}: not valid JSON ({error}). Mend or remove the line") from error
-                if not isinstance(record, dict):
-                    raise UserError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}")
-                yield number, record
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from error
+                if line.strip():
+                    yield number, json_object(line, f"{path}:{number}")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def json_object(line: bytes, where: str) -> dict:
+    """The JSON object in a line of UTF-8, which may begin with the byte order mark that some editors write; UserError
+    that begins with `where` if it is none."""
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise UserError(f"{where}: not valid JSON ({reason}). Mend or remove the line") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    return record
 
 
 def sha256_file(path: Path) -> str:

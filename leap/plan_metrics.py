@@ -37,9 +37,10 @@ _PLAIN = {0xFF10 + i: 0x30 + i for i in range(10)} | {0xFF08: "(", 0xFF09: ")", 
 # An aside such as "(slot 2)", which is skipped, or the number of a step: 1)  1.  1:  (1)  Step 1:  and the Chinese
 # forms with an enumeration comma (U+3001) or "step" (U+6B65 U+9AA4). No 1.5, no 10:30.
 _MARKER = re.compile(
+    r"(?=[(0-9s\u6b65])(?:"  # what it can begin with: the rest is tried there only
     r"\((?![0-9]{1,3}\))[^()\n]{0,80}\)"
     r"|(?<![A-Za-z0-9_])(?<![0-9][.,:])(?P<word>(?:step|\u6b65\u9aa4)\s{0,3})?"
-    r"(?P<open>\()?(?P<number>[0-9]{1,3})\s?(?P<close>\)|[.:\u3001](?![0-9]))",
+    r"(?P<open>\()?(?P<number>[0-9]{1,3})\s?(?P<close>\)|[.:\u3001](?![0-9])))",
     re.IGNORECASE,
 )
 _SENTENCE_ENDS = ".:;!?\n\u3002\uff1b\uff01\uff1f"
@@ -85,6 +86,16 @@ def is_numbered_plan(text: str) -> bool:
     """Whether the text is a numbered plan and nothing else: steps 1, 2, 3, ..., none empty or out of turn, and in front
     of them at most `steps:`."""
     return _read(text)[1]
+
+
+def leading_number(step: str) -> tuple[int | None, str]:
+    """The number that a step begins with, in any of the styles of `numbered_steps`, and what follows; None and the step
+    if there is none."""
+    plain = step[:MOST_CHARACTERS].translate(_PLAIN)
+    first = next(iter(_markers(plain)), None)
+    if first is None or plain[: first.start].strip():
+        return None, step
+    return first.number, step[first.end :].strip()
 
 
 def compare_plans(answer: str, reference: str) -> PlanScores:
@@ -221,12 +232,13 @@ def _read(text: str) -> tuple[list[str], bool]:
         if all(map(_tokens, _between(text, loose))):
             chain, steps = loose, _between(text, loose)
     in_turn = set(chain)
+    told = [step for step in steps if _tokens(step)]
     valid = (
-        all(map(_tokens, steps))
+        len(told) == len(steps)
         and "".join(plain[: chain[0].start].lower().split()) in _FRONTS
         and all(marker in in_turn for marker in markers if marker.firm and marker.style == chain[0].style)
     )
-    return [step for step in steps if _tokens(step)][:MOST_STEPS], valid
+    return told[:MOST_STEPS], valid
 
 
 def _markers(plain: str) -> list[_Marker]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.chat import task_name_of
-from leap.files import sha256_json, write_text
+from leap.files import json_object, sha256_json, write_text
 from leap.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
 from leap.plans import FormatError, read_tolerant
 from leap.progress import Progress
@@ -119,7 +119,7 @@ def check_file(
             if verdict.length is None or verdict.known is None:
                 report.rejected.append(Rejected(number, line.decode("utf-8", "replace").rstrip("\n"), verdict.defect))
                 continue
-            row = row_from_record(json.loads(line), f"{path}:{number}", path.parent)
+            row = row_from_record(json_object(line, f"{path}:{number}"), f"{path}:{number}", path.parent)
             report.rows.append(replace(row, image_tokens=verdict.image_tokens))
             report.lengths.append(verdict.length)
             report.shrunk += verdict.image_tokens is not None
@@ -192,13 +192,7 @@ def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[Verdict]:
 def _check_line(number: int, line: bytes, job: _Job) -> Verdict:
     where = f"{job.path}:{number}"
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Verdict(defect=f"{where}: not valid JSON ({error}). Mend or remove the line")
-    if not isinstance(record, dict):
-        return Verdict(defect=f"{where}: expected a JSON object, found {type(record).__name__}")
-    try:
-        row = row_from_record(record, where, job.path.parent)
+        row = row_from_record(json_object(line, where), where, job.path.parent)
         stamp = stamp_of(job.collator.media_paths(row))
         known = job.known.get(number)
         if known is None or known.stamp != stamp:

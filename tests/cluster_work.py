@@ -43,3 +43,25 @@ def note_and_sleep(folder):
 
 def note_and_sleep_or_answer(folder):
     return "done" if folder is None else note_and_sleep(folder)
+
+
+def variable(name):
+    return os.environ.get(name)
+
+
+class Stubborn:
+    """Takes its time to go; Python drops what is raised meanwhile."""
+
+    def __init__(self, folder):
+        self.note = Path(folder, str(os.getpid()))
+
+    def __del__(self):
+        self.note.touch()
+        time.sleep(3)
+
+
+def finalise_and_sleep(folder):
+    if folder is None:
+        return "done"
+    Stubborn(folder)
+    time.sleep(60)

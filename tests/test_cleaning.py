@@ -21,6 +21,7 @@ from leap.files import read_json, read_jsonl
 from leap.image_checks import Limits, look_at, look_at_all
 from leap.models import load_processor
 from leap.preflight import check_file
+from leap.records import read_rows
 from leap.supervision import PlanningCollator
 from leap.trash import move_to_trash, trashed, undo
 from tests.conftest import assert_one_line_error, run_script, start_script
@@ -230,6 +231,42 @@ def test_orphans_are_listed_and_moved_only_when_asked_for(data):
     assert kept.exists()
     assert (data / "images/notes.txt").exists()
     assert len(list((data / "images").glob("327-*.png"))) == 12
+
+
+def test_a_picture_that_rows_in_a_subfolder_name_is_no_orphan(data, tmp_path):
+    for number in (1, 2, 3):
+        (data / f"images/900-{number}.png").write_bytes(png(picture(70 + number)))
+    for folder in (data / "rows" / "old", data / ".hidden", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(data)
+    write_rows(data / "rows" / "old" / "mine.jsonl", [row("images/900-1.png")])
+    write_rows(tmp_path / "elsewhere" / "more.jsonl", [row("images/900-2.png")])
+    write_rows(data / ".hidden" / "left.jsonl", [row("images/900-3.png")])
+    done = run_script(CLEAN, "--delete", "--orphans")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (data / "images").glob("900-*.png")} == {"900-1.png", "900-2.png"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "suffix", "kept"),
+    [
+        (b"\xef\xbb\xbf", b"", 2),  # a byte order mark
+        (b"", b"\xff\n", 2),
+        (b"", json.dumps(row("images/327-1.png")).encode().replace(b"wipe", b"\xed\xa0\x80") + b"\n", 2),
+        (b"", json.dumps(row("images/327-1.png")).encode("utf-16-be") + b"\n", 2),
+    ],
+    ids=["mark", "no text", "surrogate", "UTF-16"],
+)
+def test_every_reader_takes_what_a_cleaned_file_holds(data, demo, prefix, suffix, kept):
+    original = write_rows(data / "train.jsonl", [prefix, row("images/327-1.png"), row("images/327-2.png"), suffix])
+    run_script(CLEAN, "--files", original)
+    cleaned = data / "train.cleaned.jsonl"
+    collator = PlanningCollator(load_processor(demo / "models/tiny-planner"), None, data.parent)
+    assert len(read_rows(cleaned)) == kept
+    assert len(check_file(cleaned, collator, 4096, workers=1).rows) == kept
+    assert len(check_file(original, collator, 4096, workers=1).rows) == kept
+    assert run_script("utils/describe_data.py", "--files", cleaned, "--no-figure").returncode == 0
 
 
 def test_what_lies_outside_or_is_no_picture_file_is_never_moved(data, tmp_path):

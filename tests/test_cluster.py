@@ -12,7 +12,15 @@ import pytest
 
 from configs.errors import UserError
 from leap.cluster import MOST_TRIES, Failure, run_tasks
-from tests.cluster_work import die_always, die_once, double, fail_on_three, note_and_sleep_or_answer
+from tests.cluster_work import (
+    die_always,
+    die_once,
+    double,
+    fail_on_three,
+    finalise_and_sleep,
+    note_and_sleep_or_answer,
+    variable,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -62,6 +70,20 @@ def test_workers_that_are_stopped_tidy_up(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_a_worker_that_is_stopped_while_an_object_is_finalised_ends_and_says_nothing(tmp_path, capfd):
+    with contextlib.closing(run_tasks(finalise_and_sleep, [None, str(tmp_path)], workers=2)) as results:
+        assert next(results) == (None, "done")
+        seen(tmp_path, 1)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    assert capfd.readouterr().err == ""
+
+
+def test_workers_have_the_environment_of_the_run(monkeypatch):
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "of the run")
+    assert dict(run_tasks(variable, ["HF_HUB_DISABLE_TELEMETRY"])) == {"HF_HUB_DISABLE_TELEMETRY": "of the run"}
+
+
 def test_workers_go_when_their_parent_is_killed(tmp_path):
     code = (
         "import sys; from leap.cluster import run_tasks; from tests.cluster_work import note_and_sleep\n"
@@ -88,6 +110,15 @@ def test_workers_go_when_their_parent_is_killed(tmp_path):
 def test_a_cluster_without_ray_is_an_error_with_the_command():
     with pytest.raises(UserError, match=r'pip install -e "\.\[cluster\]"'):
         list(run_tasks(double, [1], cluster="auto"))
+
+
+@pytest.mark.skipif(not WITH_RAY, reason="needs Ray")
+def test_workers_on_a_cluster_are_told_which_host_to_ask_and_no_token(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    told = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert dict(run_tasks(variable, list(told), workers=1, cluster="local")) == told
 
 
 @pytest.mark.skipif(not WITH_RAY, reason="needs Ray")

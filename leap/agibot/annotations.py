@@ -11,7 +11,8 @@
 
 LOVE-Agibot's json/output_<id>.json has no published form: any of these is taken, as a list, as an object by episode id,
 inside one object, or as JSONL. An id may stand in a field, a path, a key or the file's name; where two of these
-disagree, or steps cannot be told, the entry is rejected with a reason.
+disagree, or steps cannot be told, the entry is rejected with a reason. Steps lose the bullets and numbers of a list
+("- ", "1)", "Step 1:"); numbers that are not those of their places are a reason, too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.chat import task_name_in
-from leap.plan_metrics import is_numbered_plan, numbered_steps
+from leap.plan_metrics import is_numbered_plan, leading_number, numbered_steps
 
 AGIBOT_LICENCE = "CC BY-NC-SA 4.0"
 
@@ -34,6 +35,7 @@ _FILE_TASK = re.compile(r"(?:task|output)_([0-9]{1,20})", re.IGNORECASE)
 _EPISODE_FOLDER = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/?$")
 _FRAME = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/[^/]+\.(?:png|jpe?g)$", re.IGNORECASE)
 _PICTURE = re.compile(r"(?:^|/)([0-9]{1,20})-([0-9]{1,20})\.(?:png|jpe?g)$", re.IGNORECASE)
+_BULLETS = re.compile(r"^[ \t]*(?:[-*+](?:[ \t]+|$)|\u2022[ \t]*)+", re.MULTILINE)
 # What an object may hold its entries under.
 _WRAPPERS = ("data", "episodes", "annotations", "items", "rows", "results")
 _NAMES = ("task_name", "task_general")
@@ -293,6 +295,8 @@ def _actions(config: list) -> list[tuple[int, int, str, str | None]]:
             behind = f", and another step begins at {last}" if last >= 0 else ""
             raise _Unusable(f"frames do not increase: a step goes from {start} to {end}{behind}")
         last = start
+    texts = _without_numbers([text for _, _, text, _ in actions])
+    actions = [(start, end, text, skill) for (start, end, _, skill), text in zip(actions, texts, strict=True) if text]
     kept: list[tuple[int, int, str, str | None]] = []
     for action in actions:
         if kept and kept[-1][2] == action[2]:
@@ -312,7 +316,10 @@ def _told_steps(entry: dict) -> list[str]:
     if not told:
         raise _Unusable("has no steps")
     value = told[0]
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and is_numbered_plan(value[0]):
+        value = value[0]
     if isinstance(value, str):
+        value = _BULLETS.sub("", value)
         if is_numbered_plan(value):
             value = numbered_steps(value)
         elif numbered_steps(value):
@@ -321,11 +328,22 @@ def _told_steps(entry: dict) -> list[str]:
             value = value.split("\n")
     if not isinstance(value, list) or not all(isinstance(step, str) for step in value):
         raise _Unusable("its steps are no texts")
-    steps = [step for text in value if (step := _one_line(text))]
+    steps = list(filter(None, _without_numbers(list(filter(None, map(_one_line, value))))))
     steps = [step for index, step in enumerate(steps) if index == 0 or step != steps[index - 1]]
     if not steps:
         raise _Unusable("has no steps")
     return steps
+
+
+def _without_numbers(steps: Sequence[str]) -> list[str]:
+    """The steps without the bullets and numbers that they begin with."""
+    found = []
+    for place, step in enumerate(steps, 1):
+        number, rest = leading_number(_BULLETS.sub("", step))
+        if number not in (None, place):
+            raise _Unusable(f"its steps are not numbered 1, 2, 3: step {place} is {step!r:.80}")
+        found.append(rest)
+    return found
 
 
 def _one_line(text: str) -> str:

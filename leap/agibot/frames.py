@@ -1,14 +1,20 @@
 """The first frame of every episode of an AgiBot archive, taken out of the stream without unpacking it.
 
 `task_<task>.tar.gz` holds `<task>/<episode>/<number>.png`, in any order, perhaps below one more folder. The first frame
-is that with the lowest number. It lies in data/images/<task>-<episode>.png once the whole archive has proved intact;
-data/agibot/task_<task>.json, written last, says which are there and which episodes are left out, with reasons.
+is that with the lowest number. A number may have something in front, as in frame_00000.png, if that is the same all
+over the episode; where there are plain numbers, only they count.
+
+The first frame lies in data/images/<task>-<episode>.png once the whole archive has proved intact, unless there is a
+whole picture already that was not written here: that stays. data/agibot/task_<task>.json, written last, says which are
+there and which episodes are left out, with reasons. Until it is written, data/images/.task_<task>.own.json lists the
+hashes of the pictures that are ours.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
+import json
 import os
 import re
 import tarfile
@@ -19,25 +25,33 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.archives import BrokenArchive, tar_stream, work_folder
-from leap.files import read_json, sha256_file, write_json
-from leap.images import decode_image
+from leap.files import read_json, replacing, sha256_file, write_json
+from leap.images import intact_problem
 
 # What a frame and an archive may come to at most, so that a worker's memory and disk stay small whatever it is given.
 MOST_FRAME_BYTES = 32 * 1024**2
 MOST_PIXELS = 4096 * 4096
-MOST_EPISODES = 1_000_000
+MOST_EPISODES = 100_000
 SPARE_BYTES = 64 * 1024**2  # first frames may take as much as their archive and this
 
 ARCHIVE_NAME = re.compile(r"(?:task_)?([0-9]{1,20})\.(?:tar\.gz|tgz)")
 _ID = re.compile(r"[0-9]{1,20}")
-_FRAME = re.compile(r"([0-9]{1,20})\.(?:png|jpe?g)", re.IGNORECASE)
+_FRAME = re.compile(r"(?P<front>(?:[^.].{0,63}(?<![0-9]))?)(?P<number>[0-9]{1,20})\.(?:png|jpe?g)", re.I | re.DOTALL)
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_LONGEST_TAIL = 1024  # bytes that may follow it
+_SEVERAL = "\0"  # in place of what stands in front of the number, where that differs
+
+
+class NoFrames(BrokenArchive):
+    """An intact archive that gives no first frame, most likely as its files are named in a way not known here."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A first frame in place: its number in the episode, its file in data/images and what that holds."""
+    """A first frame in place: its number in the episode, its file in data/images and what that holds. Without a number
+    it is another picture, which was there before and stayed."""
 
-    number: int
+    number: int | None
     file: str
     bytes: int
     sha256: str
@@ -60,10 +74,12 @@ class Manifest:
     ignored: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Episode:
-    """What the stream has shown of an episode so far: its lowest frame, or why that is none."""
+    """What the stream has shown of an episode so far: its lowest frame, or why that is none. `front` stands before the
+    number in the frames' names."""
 
+    front: str | None = None
     number: int | None = None
     problem: str | None = "has no frame"
     bytes: int = 0
@@ -80,6 +96,11 @@ def frame_path(data: Path, task_id: str, episode_id: str) -> Path:
 def work_path(data: Path, task_id: str) -> Path:
     """Where the frames of a task wait until its archive is read; on the disk of the images."""
     return data / "images" / f".task_{task_id}.part"
+
+
+def own_path(data: Path, task_id: str) -> Path:
+    """The hashes of a task's own pictures while there is no manifest that tells them."""
+    return data / "images" / f".task_{task_id}.own.json"
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -99,7 +120,8 @@ def why_not_done(
 ) -> str | None:
     """Why the frames of a task must be taken from its archive (of such size and hash), or None if all are in place.
 
-    Compares the frames' sizes; with `verify` their hashes.
+    Compares the frames' sizes; with `verify` their hashes. A whole picture in a frame's place that is another one is
+    somebody's choice.
     """
     path = manifest_path(data, task_id)
     if not path.is_file():
@@ -114,9 +136,18 @@ def why_not_done(
         place = frame_path(data, task_id, episode)
         if not place.is_file():
             return f"{place} is missing"
-        if place.stat().st_size != frame.bytes or (verify and sha256_file(place) != frame.sha256):
+        same = place.stat().st_size == frame.bytes and not (verify and sha256_file(place) != frame.sha256)
+        if not same and _whole_picture(place) is None:
             return f"{place} is not what was written"
     return None
+
+
+def forget(data: Path, task_id: str) -> None:
+    """Take back that a task is done, unless another process works on it; which pictures are its own stays known."""
+    if manifest_path(data, task_id).exists():
+        with contextlib.suppress(UserError), work_folder(work_path(data, task_id)) as work:
+            _note_own(work, data, task_id, _own(data, task_id))
+            manifest_path(data, task_id).unlink(missing_ok=True)
 
 
 def take_first_frames(
@@ -125,19 +156,22 @@ def take_first_frames(
     """Put the first frames of `archive` into data/images and write the task's manifest.
 
     A kill at any moment leaves whole frames of an intact archive, or nothing; the next call does the rest. Episodes
-    whose first frame is missing, damaged, too large or of another task are quarantined.
+    whose first frame is missing, damaged, too large or of another task are quarantined. A whole picture that lies in a
+    frame's place, and is not one that was written here, stays.
 
-    BrokenArchive if the archive is damaged or holds no episode; UserError if another process works on the task.
+    BrokenArchive if the archive is damaged, NoFrames if it is not but has no first frame; UserError if another process
+    works on the task.
     """
     size = archive.stat().st_size
     with work_folder(work_path(data, task_id)) as work:
         manifest = Manifest(task_id, archive.name, size, sha256, revision)
         seen = _collect(archive, work, size, manifest)
         if not seen:
-            raise BrokenArchive(f"{archive}: holds no <task>/<episode>/<number>.png")
+            raise NoFrames(f"{archive}: holds no <task>/<episode>/<number>.png")
         if not any(task == task_id for task, _ in seen):
-            raise BrokenArchive(f"{archive}: holds no episode of task {task_id}, but of task {min(seen)[0]}")
-        for (task, episode), found in sorted(seen.items(), key=lambda item: _order(*item[0])):
+            raise NoFrames(f"{archive}: holds no episode of task {task_id}, but of task {min(seen)[0]}")
+        for task, episode in sorted(seen, key=lambda key: _order(*key)):
+            found = seen.pop((task, episode))
             problem = found.problem or (f"is of task {task}" if task != task_id else None)
             if problem is None:
                 try:
@@ -146,11 +180,77 @@ def take_first_frames(
                     problem = f"frame {found.number} {error}"
             if problem:
                 manifest.quarantined.append({"task_id": task, "episode_id": episode, "reason": problem})
-        for episode in manifest.episodes:
-            (work / f"{task_id}-{episode}").replace(frame_path(data, task_id, episode))
-        _sync(data / "images")
-        write_json(manifest_path(data, task_id), asdict(manifest))
+        if not manifest.episodes:
+            first, count = manifest.quarantined[0], len(manifest.quarantined)
+            raise NoFrames(
+                f"{archive}: none of its {count:,} episodes gives a first frame; episode {first['episode_id']} "
+                f"{first['reason']}. A frame is named as in 00000.png or frame_00000.png"
+            )
+        _publish(manifest, work, data)
     return manifest
+
+
+def _publish(manifest: Manifest, work: Path, data: Path) -> None:
+    """Move the frames from `work` to their places and write the manifest, which is told of pictures that stay there."""
+    task_id = manifest.task_id
+    own = _own(data, task_id) | {frame.sha256 for frame in manifest.episodes.values()}
+    _note_own(work, data, task_id, own)
+    manifest_path(data, task_id).unlink(missing_ok=True)
+    for episode in manifest.episodes:
+        place = frame_path(data, task_id, episode)
+        stays = _foreign(place, own)
+        if stays:
+            manifest.episodes[episode] = stays
+        else:
+            (work / f"{task_id}-{episode}").replace(place)
+    _sync(data / "images")
+    with replacing(manifest_path(data, task_id)) as file:  # in pieces: it may be long
+        pieces = json.JSONEncoder(indent=2, default=asdict).iterencode(vars(manifest))
+        file.writelines(piece.encode() for piece in pieces)
+        file.write(b"\n")
+    own_path(data, task_id).unlink(missing_ok=True)
+
+
+def _own(data: Path, task_id: str) -> set[str]:
+    """The SHA-256 of the pictures that were written here for a task, or were about to be when a run was killed."""
+    own: set[str] = set()
+    with contextlib.suppress(UserError):
+        frames = read_manifest(manifest_path(data, task_id)).episodes.values()
+        own |= {frame.sha256 for frame in frames if frame.number is not None}
+    with contextlib.suppress(UserError, TypeError):
+        own |= set(read_json(own_path(data, task_id)))
+    return own
+
+
+def _note_own(work: Path, data: Path, task_id: str, own: set[str]) -> None:
+    if own:
+        write_json(work / "own", sorted(own))
+        (work / "own").replace(own_path(data, task_id))
+
+
+def _foreign(place: Path, own: set[str]) -> Frame | None:
+    """What lies in a frame's place if it is a whole picture that is not ours."""
+    if not place.exists():
+        return None
+    digest = sha256_file(place)
+    size = None if digest in own else _whole_picture(place)
+    return Frame(None, place.name, place.stat().st_size, digest, *size) if size else None
+
+
+def _whole_picture(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture file, None if it is damaged or none. One too large for us is not decoded."""
+    try:
+        with Image.open(path) as picture:
+            size, kind = picture.size, picture.format
+            if size[0] * size[1] > MOST_PIXELS or path.stat().st_size > MOST_FRAME_BYTES:
+                return size
+            picture.load()
+        content = path.read_bytes()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    # Pillow does not miss the end of a PNG.
+    cut_off = kind == "PNG" and _PNG_END not in content[-_LONGEST_TAIL:]
+    return None if cut_off or intact_problem(content) else size
 
 
 def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[tuple[str, str], _Episode]:
@@ -163,17 +263,22 @@ def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[t
             if place is None:
                 manifest.ignored += not member.isdir()
                 continue
-            task, episode, number = place
+            task, episode, front, number = place
             found = seen.setdefault((task, episode), _Episode())
             if len(seen) > MOST_EPISODES:
                 raise BrokenArchive(f"{archive}: more than {MOST_EPISODES:,} episodes")
-            if number is None or (found.number is not None and number > found.number):
+            if number is None or (front and found.front in ("", _SEVERAL)):
                 continue
-            if number == found.number:
-                found.problem = f"has frame {number} twice"
-                continue
+            if front == found.front:
+                if number > found.number:
+                    continue
+                if number == found.number:
+                    found.problem = f"has frame {number} twice"
+                    continue
+            several = bool(front) and found.front is not None and front != found.front
             held -= found.bytes
-            found.number, found.bytes, found.problem = number, 0, _why_unusable(member)
+            found.front, found.number, found.bytes = _SEVERAL if several else front, number, 0
+            found.problem = f"names frames in several ways, as {_name(member)}" if several else _why_unusable(member)
             if found.problem or task != manifest.task_id:
                 (work / f"{task}-{episode}").unlink(missing_ok=True)
                 continue
@@ -185,8 +290,9 @@ def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[t
     return seen
 
 
-def _place(member: tarfile.TarInfo) -> tuple[str, str, int | None] | None:
-    """(task, episode, number of the frame) that a member's name says; no number for what is no picture."""
+def _place(member: tarfile.TarInfo) -> tuple[str, str, str, int | None] | None:
+    """(task, episode, what stands before the number, number of the frame) that a member's name says; no number for what
+    is no picture."""
     parts = member.name.split("/")
     if member.name.startswith("/") or ".." in parts:
         return None
@@ -198,14 +304,18 @@ def _place(member: tarfile.TarInfo) -> tuple[str, str, int | None] | None:
     if len(parts) == 2 and not member.isdir():
         return None
     frame = _FRAME.fullmatch(parts[2]) if len(parts) == 3 else None
-    return parts[0], parts[1], int(frame[1]) if frame else None
+    return parts[0], parts[1], frame["front"] if frame else "", int(frame["number"]) if frame else None
+
+
+def _name(member: tarfile.TarInfo) -> str:
+    return member.name.rpartition("/")[2]
 
 
 def _why_unusable(member: tarfile.TarInfo) -> str | None:
     if not member.isreg():
-        return f"{member.name.rpartition('/')[2]} is no regular file"
+        return f"{_name(member)} is no regular file"
     if member.size > MOST_FRAME_BYTES:
-        return f"{member.name.rpartition('/')[2]} has {member.size:,} bytes, {MOST_FRAME_BYTES:,} are allowed"
+        return f"{_name(member)} has {member.size:,} bytes, {MOST_FRAME_BYTES:,} are allowed"
     return None
 
 
@@ -219,21 +329,21 @@ def _finish(path: Path, number: int) -> Frame:
         raise ValueError("is no PNG or JPEG" if content else "is empty") from error
     if width * height > MOST_PIXELS:
         raise ValueError(f"has {width} x {height} pixels, {MOST_PIXELS:,} are allowed")
+    if problem := intact_problem(content):
+        raise ValueError(f"is broken ({problem})")
     try:
-        decoded = decode_image(content)
-    except ValueError as error:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()  # no more: laying transparency over white would take four times the memory
+        if kind != "PNG":
+            picture = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"is broken ({error})") from error
     if kind != "PNG":
-        buffer = io.BytesIO()
-        decoded.save(buffer, "PNG")
-        content = buffer.getvalue()
-    with open(path, "r+b") as file:
-        if kind != "PNG":
-            file.write(content)
-            file.truncate()
+        picture.save(path, "PNG")
+    with open(path, "rb") as file:
         os.fsync(file.fileno())
     name = f"{path.name}.png"
-    return Frame(number, name, len(content), hashlib.sha256(content).hexdigest(), width, height)
+    return Frame(number, name, path.stat().st_size, sha256_file(path), width, height)
 
 
 def _order(task: str, episode: str) -> tuple[int, int, str, str]:

@@ -11,13 +11,23 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.agibot.frames import ARCHIVE_NAME, manifest_path, read_manifest, take_first_frames, why_not_done, work_path
+from leap.agibot.frames import (
+    ARCHIVE_NAME,
+    NoFrames,
+    forget,
+    manifest_path,
+    own_path,
+    read_manifest,
+    take_first_frames,
+    why_not_done,
+    work_path,
+)
 from leap.archives import BrokenArchive, work_folder
 from leap.cluster import WORKERS, Failure, run_tasks
 from leap.progress import Progress, say
@@ -43,11 +53,13 @@ class ArchiveJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `problem` is None if its frames are in place; then `frames` and `quarantined` count episodes."""
+    """How a job ended: `problem` is None if its frames are in place; then `frames` and `quarantined` count episodes,
+    `others` those of `frames` in whose place another picture was, which stays."""
 
     task_id: str
     frames: int = 0
     quarantined: int = 0
+    others: int = 0
     problem: str | None = None
     disk_full: bool = False
 
@@ -87,15 +99,22 @@ def chosen(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -
 
 def prepare_task(job: ArchiveJob) -> Outcome:
     """Do one job; a task that is done already is left alone. An archive that was fetched is gone afterwards, unless it
-    is to be kept or the disk was full."""
+    is to be kept, gives no frame or the disk was full."""
     if not job.data.is_dir():
         return Outcome(
             job.task_id, problem=f"{job.data} is not there on {socket.gethostname()}; all machines must see it"
         )
     try:
-        if why_not_done(job.data, job.task_id, job.bytes, job.sha256) is not None:
-            archive = Path(job.path) if job.repo_id is None else _fetch(job)
-            take_first_frames(archive, job.data, job.task_id, job.sha256, job.revision)
+        with _archives_lock(job.data, alone=False) if job.repo_id else contextlib.nullcontext():
+            if why_not_done(job.data, job.task_id, job.bytes, job.sha256) is None:
+                manifest = read_manifest(manifest_path(job.data, job.task_id))
+            else:
+                if job.repo_id is not None:
+                    _fetch(job)
+                manifest = take_first_frames(_archive(job), job.data, job.task_id, job.sha256, job.revision)
+            _discard(job)
+    except NoFrames as error:
+        return Outcome(job.task_id, problem=f"{error}. The archive is left where it is, to be looked into")
     except BrokenArchive as error:
         _discard(job)
         return Outcome(job.task_id, problem=str(error))
@@ -103,51 +122,95 @@ def prepare_task(job: ArchiveJob) -> Outcome:
         return Outcome(job.task_id, problem=str(error))
     except OSError as error:
         return Outcome(job.task_id, problem=str(error), disk_full=error.errno in _FULL)
-    _discard(job)
-    manifest = read_manifest(manifest_path(job.data, job.task_id))
-    return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined))
+    others = sum(frame.number is None for frame in manifest.episodes.values())
+    return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
 
 
-def _fetch(job: ArchiveJob) -> Path:
-    """The archive on this disk; what a killed run fetched whole is not fetched again."""
+def _archive(job: ArchiveJob) -> Path:
+    return Path(job.path) if job.repo_id is None else archives_folder(job.data) / job.path
+
+
+@contextlib.contextmanager
+def _archives_lock(data: Path, alone: bool) -> Iterator[bool]:
+    """Hold the lock of the fetched archives, `alone` or with others who fetch. False if `alone` it cannot be had."""
+    import fcntl
+
+    folder = archives_folder(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            held = True
+        except OSError:  # another run has it, or this file system has no locks: then nobody is sure to be alone
+            held = False
+        yield held
+
+
+def _fetch(job: ArchiveJob) -> None:
+    """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
     from leap.downloads import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
 
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
     try:
-        if content_problem(place_of(file, folder), file) is None:
-            return place_of(file, folder)
-        return download_file(job.repo_id, "dataset", file, job.revision, folder)
+        if content_problem(place_of(file, folder), file) is not None:
+            download_file(job.repo_id, "dataset", file, job.revision, folder)
     except NoSpace as error:
         raise OSError(errno.ENOSPC, str(error)) from error
     except DownloadFailed as error:
         raise UserError(str(error)) from error
 
 
-def _discard(job: ArchiveJob) -> None:
-    if job.repo_id is not None and not job.keep:
-        (archives_folder(job.data) / job.path).unlink(missing_ok=True)
+def _discard(job: ArchiveJob) -> bool:
+    """Delete the archive of a job if it was fetched and is not to be kept; whether there was one."""
+    if job.repo_id is None or job.keep or not _archive(job).is_file():
+        return False
+    _archive(job).unlink(missing_ok=True)
+    return True
 
 
-def remove_leftovers(data: Path) -> None:
-    """Remove what killed runs left of frames and manifests; what another run is using stays."""
-    parts = [*(data / "images").glob(".task_*.part"), *(data / "agibot").glob(".task_*.json.*.part")]
+def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
+    """Remove what killed runs left of frames, manifests and of archives that are not those of `jobs`, which go on with
+    theirs. What another run is using stays."""
+    parts = [*(data / "images").glob(".task_*"), *(data / "agibot").glob(".task_*.json.*.part")]
     for part in parts:
         task_id = re.match(r"\.task_([0-9]+)\.", part.name)
         if task_id:
             with contextlib.suppress(UserError), work_folder(work_path(data, task_id[1])):
-                if part.parent.name == "agibot":
+                done = part == own_path(data, task_id[1]) and manifest_path(data, task_id[1]).is_file()
+                if done or part.parent.name == "agibot":
                     part.unlink(missing_ok=True)
+    if not jobs or any(job.repo_id for job in jobs):
+        _remove_parts(data, jobs)
+
+
+def _remove_parts(data: Path, jobs: Sequence[ArchiveJob]) -> None:
+    """Remove what came of archives that are not those of `jobs`, unless a run is fetching."""
+    from leap.downloads import STAGING, RemoteFile, staging_of
+
+    folder = archives_folder(data)
+    if (folder / STAGING).is_dir():
+        wanted = {staging_of(RemoteFile(job.path, job.bytes), folder) for job in jobs if job.repo_id is not None}
+        with _archives_lock(data, alone=True) as alone:
+            for part in set((folder / STAGING).iterdir()) - wanted if alone else ():
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[ArchiveJob]:
-    """The jobs whose frames are not all in place; with `verify` every frame is read and compared with its hash."""
-    left = []
+    """The jobs whose frames are not all in place; with `verify` every frame is read and compared with its hash.
+
+    Deletes what was fetched for the others, as a run does that was killed before it could, but for jobs that keep it.
+    """
+    left, deleted = [], 0
     with Progress("checking what is there", len(jobs), "task") as progress:
         for job in jobs:
             if why_not_done(job.data, job.task_id, job.bytes, job.sha256, verify):
-                manifest_path(job.data, job.task_id).unlink(missing_ok=True)
+                forget(job.data, job.task_id)
                 left.append(job)
+            else:
+                deleted += _discard(job)
             progress.advance()
+    if deleted:
+        say(f"deleted {deleted} fetched archives of tasks that are done; --keep_archives keeps them")
     return left
 
 
@@ -155,9 +218,10 @@ def prepare_all(
     jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
 ) -> list[Outcome]:
     """Do the jobs by `leap.cluster.run_tasks` and say how each ended. OSError if the disk is full: then all workers
-    have stopped and what they had begun is removed."""
+    have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
     outcomes = []
+    full = None
     try:
         with (
             contextlib.closing(run_tasks(prepare_task, jobs, workers, cluster)) as results,
@@ -168,22 +232,37 @@ def prepare_all(
                     print(result.details, file=sys.stderr, end="")
                     result = Outcome(job.task_id, problem=result.reason)
                 if result.disk_full:
-                    raise OSError(errno.ENOSPC, _space_advice(job, jobs, workers), str(data))
+                    full = job
+                    break
                 outcomes.append(result)
-                say(
-                    f"task {job.task_id}: "
-                    + (result.problem or f"{result.frames} first frames, {result.quarantined} quarantined")
-                )
+                say(f"task {job.task_id}: {result.problem or _counts(result)}")
                 progress.advance()
     finally:
-        remove_leftovers(data)
+        remove_leftovers(data, () if full else jobs)
+    if full:
+        _discard_all(data, jobs)
+        raise OSError(errno.ENOSPC, _space_advice(full, jobs, workers), str(data))
     return outcomes
 
 
+def _counts(outcome: Outcome) -> str:
+    others = f", {outcome.others} of them other pictures that were there" if outcome.others else ""
+    return f"{outcome.frames} first frames{others}, {outcome.quarantined} quarantined"
+
+
+def _discard_all(data: Path, jobs: Sequence[ArchiveJob]) -> None:
+    """Delete what was fetched for these jobs, unless a run is fetching."""
+    if archives_folder(data).is_dir():
+        with _archives_lock(data, alone=True) as alone:
+            for job in jobs if alone else ():
+                _discard(job)
+
+
 def _space_advice(job: ArchiveJob, jobs: Sequence[ArchiveJob], workers: int | None) -> str:
+    workers = workers or WORKERS
     return (
-        f"task {job.task_id} takes up to {disk_need([job], 1):,} bytes while it is done, all workers at once up to "
-        f"{disk_need(jobs, workers or WORKERS):,}, and {free_bytes(job.data):,} are free now"
+        f"task {job.task_id} takes up to {disk_need([job], 1):,} bytes while it is done, {workers} at once up to "
+        f"{disk_need(jobs, workers):,}, and {free_bytes(job.data):,} are free now"
     )
 
 

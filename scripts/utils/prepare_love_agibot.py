@@ -14,6 +14,7 @@ being AgiBotWorld's task_info/*.json, LOVE-Agibot's json/output_<id>.json or row
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from leap.agibot.jobs import (
 )
 from leap.cli import knob, parse_knobs, run
 from leap.cluster import WORKERS
+from leap.hub_access import choose_host
 from leap.split_files import SplitKnobs, split_files
 
 
@@ -50,7 +52,7 @@ class Preparation:
         None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
     )
     keep_archives: bool = knob(False, "keep what was fetched, in data/agibot/archives")
-    verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what differs")
+    verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what is damaged")
     annotations: list[Path] = knob([], "JSON or JSONL files, or folders of them, to make planning rows of")
     output: Path | None = knob(None, "planning file to write (default: data/agibot_all.jsonl)")
     split: bool = knob(False, "split the rows; the flags of split_dataset.py tell how")
@@ -69,13 +71,15 @@ def main() -> int:
     status = prepare_frames(options, data) if options.source or not options.annotations else 0
     if options.annotations:
         make_rows(options, data)
+    elif status == 0:
+        say_next(options, data)
     return status
 
 
 def prepare_frames(options: Options, data: Path) -> int:
     """Take the first frames of the chosen tasks; 1 if one failed."""
     jobs = chosen_of_folder(options, data) if options.source else chosen_of_hub(options, data)
-    remove_leftovers(data)
+    remove_leftovers(data, jobs)
     left = still_to_do(jobs, options.verify)
     print(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
     if not left:
@@ -105,6 +109,21 @@ def make_rows(options: Options, data: Path) -> None:
     if options.split:
         name = output.stem.removesuffix("_all")
         split_files(options, [output], output.parent, name, blind_name=f"{name}_blind")
+        train = output.parent / f"{name}_train.jsonl"
+        print(f"next: python scripts/training/validate_data.py --train_file {shlex.quote(str(train))}")
+    else:
+        print(f"next: python scripts/utils/split_dataset.py --source {shlex.quote(str(output))}")
+
+
+def say_next(options: Options, data: Path) -> None:
+    """The command that makes rows, if there are annotations where they are fetched to or beside the archives."""
+    source = options.source
+    folders = [source / "json", source / "task_info"] if source else [data / "agibot" / "json"]
+    folder = next((folder for folder in folders if any(folder.glob("*.json*"))), None)
+    if folder:
+        tasks = f" --tasks {shlex.join(options.tasks)}" if options.tasks else ""
+        command = f"--annotations {shlex.quote(str(folder))}{tasks} --split"
+        print(f"next: python scripts/utils/prepare_love_agibot.py {command}")
 
 
 def chosen_of_folder(options: Options, data: Path) -> list[ArchiveJob]:
@@ -115,6 +134,7 @@ def chosen_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
     """The jobs of the chosen tasks, whose annotations are fetched at once: they are small."""
     from leap.agibot.hub import fetch_annotations, jobs_of_listing, list_repository
 
+    choose_host(False)
     listing = list_repository(options.repo_id, options.revision)
     jobs = jobs_of_listing(listing, options.repo_id, data, options.keep_archives)
     jobs = chosen(jobs, options.tasks, options.max_tasks)
@@ -128,6 +148,8 @@ def report(outcomes: list[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
     frames, quarantined = (sum(getattr(one, name) for one in outcomes) for name in ("frames", "quarantined"))
     print(f"tasks done: {len(outcomes) - len(failed)}, first frames: {frames}, episodes quarantined: {quarantined}")
+    if others := sum(outcome.others for outcome in outcomes):
+        print(f"{others} of the frames' places held another picture, which stays; delete one to get its frame")
     for outcome in failed:
         print(f"failed: task {outcome.task_id}: {outcome.problem}", file=sys.stderr)
     if failed:

@@ -80,6 +80,13 @@ STEPS = ["Pick up the cup.", "Pour water into it.", "Put it down."]
         "1. Pick up the cup.\n2. Pour water into it.\n3. Put it down.",
         "Pick up the cup.\n\nPour water into it.\nPut it down.\n",
         [*TEXTS, TEXTS[2], " "],
+        [ROW["task_detail"]],
+        ["1) Pick up the cup.", "", "2) Pour water into it.", "3) Pour water into it.", "4) Put it down."],
+        ["Step 1: Pick up the cup.", "step 2: Pour water into it.", "(3) Put it down."],
+        ["- Pick up the cup.", "* Pour water into it.", "\u2022Put it down.", "-  "],
+        "- Pick up the cup.\n- Pour water into it.\n - Put it down.",
+        "* 1. Pick up the cup.\n* 2. Pour water into it.\n* 3. Put it down.",
+        ["\u6b65\u9aa41\uff1aPick up the cup.", "2\u3001Pour water into it.", "Put it down."],
     ],
 )
 def test_first_frame_rows_tell_their_steps_as_text_or_list(tmp_path, detail):
@@ -87,6 +94,22 @@ def test_first_frame_rows_tell_their_steps_as_text_or_list(tmp_path, detail):
     assert (episode.task_id, episode.episode_id, episode.task_name) == ("327", "648642", "Serving water")
     assert episode.steps == STEPS
     assert episode.licence is None
+
+
+def test_a_number_that_begins_no_list_stays(tmp_path):
+    texts = ["1.5 litres: pour them.", "2 cups: fill them.", "Put (3) on shelf 3.", "10:30 is the time.", "-5 degrees."]
+    (episode,) = read(tmp_path, [ROW | {"task_detail": texts}])
+    assert episode.steps == texts
+
+
+@pytest.mark.parametrize(
+    "texts", [["1) {}", "2) {}", "3) {}"], ["Step 1: {}", "Step 2: {}", "Step 3: {}"], ["- {}", "- {}", "- {}"]]
+)
+def test_the_texts_of_actions_lose_the_numbers_that_steps_get_anyway(tmp_path, texts):
+    config = actions(*((i, {"action_text": text.format(TEXTS[i])}) for i, text in enumerate(texts)))
+    (episode,) = read(tmp_path, [entry(config=config)])
+    assert episode.steps == STEPS
+    assert episode.skills == ["Pick", "Pour", "Place"]
 
 
 WITHOUT_PATHS = {"task_name": "Serving water", "steps": list(TEXTS)}
@@ -152,6 +175,10 @@ def test_entries_may_be_a_list_an_object_or_lines(tmp_path, content, name):
         (["text"], "is no object but str"),
         ([ROW | {"episode_dir": "x/327/1"}], "episode id is 1 by episode_dir, 648642 by first_frame_path"),
         ([ROW | {"task_detail": "1) Pick it up. 3) Put it down."}], "not numbered 1, 2, 3"),
+        ([ROW | {"task_detail": ["1) Pick it up.", "3) Put it down."]}], "not numbered 1, 2, 3: step 2 is '3) Put it"),
+        ([ROW | {"task_detail": ["0) Pick it up.", "1) Put it down."]}], "not numbered 1, 2, 3"),
+        ([entry(config=actions((0, {"action_text": "2) Pick"}), (1, {"action_text": "1) Pour"})))], "not numbered"),
+        ([ROW | {"task_detail": ["1)", "-"]}], "has no steps"),
         ([ROW | {"task_detail": ""}], "has no steps"),
         ([ROW | {"task_detail": [1, 2]}], "no texts"),
         ({"648642": "1) Go."}, "is no object"),

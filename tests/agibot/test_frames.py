@@ -1,15 +1,28 @@
 """First frames of AgiBot archives: the lowest of each episode, whole or not at all."""
 
+import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from configs.errors import UserError
 from leap.agibot import frames as module
-from leap.agibot.frames import frame_path, manifest_path, read_manifest, take_first_frames, why_not_done
+from leap.agibot.frames import (
+    NoFrames,
+    forget,
+    frame_path,
+    manifest_path,
+    own_path,
+    read_manifest,
+    take_first_frames,
+    why_not_done,
+)
 from leap.archives import BrokenArchive, work_folder
 from tests.agibot.archives import (
     cut_off,
@@ -22,6 +35,7 @@ from tests.agibot.archives import (
     with_flipped_byte,
     write_archive,
 )
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -65,6 +79,56 @@ def test_a_number_is_compared_as_a_number(tmp_path, data):
     members = [file(f"1/2/{name}.png", picture(index)) for index, name in enumerate(("10", "9", "0100"))]
     take_first_frames(write_archive(tmp_path / "task_1.tar.gz", members), data, "1")
     assert frame_path(data, "1", "2").read_bytes() == picture(1)
+
+
+def named(*names, episode="2"):
+    """Frames of these names in an episode of task 1, each another picture."""
+    return [file(f"1/{episode}/{name}", picture(index)) for index, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["frame_00002.png", "frame_00010.png", "frame_00001.png"], 2),
+        (["cam 1/0.png", "a1b3.PNG", "a1b2.jpeg"], 2),
+        (["frame_0.png", "7.png", "depth_0.png", "8.png"], 1),  # plain numbers count before all others
+        (["._0.png", "._frame_1.png", "frame_1.png"], 2),  # what macOS puts beside a file
+    ],
+)
+def test_a_frame_may_have_a_name_before_its_number(tmp_path, data, names, first):
+    take_first_frames(write_archive(tmp_path / "task_1.tar.gz", named(*names)), data, "1")
+    assert frame_path(data, "1", "2").read_bytes() == picture(first)
+
+
+def test_frames_under_several_names_are_not_mixed(tmp_path, data):
+    members = [
+        *named("head_2.png", "wrist_1.png", "head_0.png"),
+        *named("frame_1.png", "frame_01.png", episode="3"),
+        *named("0.png", episode="4"),
+    ]
+    manifest = take_first_frames(write_archive(tmp_path / "task_1.tar.gz", members), data, "1")
+    assert in_place(data) == ["1-4.png"]
+    assert reasons(manifest) == {
+        ("1", "2"): "names frames in several ways, as wrist_1.png",
+        ("1", "3"): "has frame 1 twice",
+    }
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        named("first.png", "last.png"),
+        [file("1/2/0.png", b"bad"), file("1/3/0.txt", b"x")],
+        [file("1/2/cam/0.png", picture(1))],
+        [file("episode/0.png", picture(1))],
+        frames("2", {"1": [0]}),
+    ],
+)
+def test_an_archive_without_any_first_frame_is_no_success(tmp_path, data, members):
+    with pytest.raises(NoFrames, match=r"task_1.tar.gz: (none of its|holds no)"):
+        take_first_frames(write_archive(tmp_path / "task_1.tar.gz", members), data, "1")
+    assert in_place(data) == []
+    assert not manifest_path(data, "1").exists()
 
 
 def test_a_jpeg_frame_becomes_a_png(tmp_path, data):
@@ -169,6 +233,33 @@ def test_first_frames_that_take_more_than_their_archive_are_refused(tmp_path, da
     assert in_place(data) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures memory as Linux tells it")
+def test_as_many_episodes_as_an_archive_may_have_take_little_memory_and_one_more_is_refused(tmp_path, data):
+    archive = tmp_path / "task_327.tar.gz"
+    with gzip.open(archive, "wb", 1) as zipped:
+        for episode in range(module.MOST_EPISODES - 1):
+            zipped.write(tarfile.TarInfo(f"327/{10**19 + episode}/0.txt").tobuf(tarfile.GNU_FORMAT))
+        info, content = file("327/7/0.png", picture(7))
+        zipped.write(info.tobuf() + content + bytes(-len(content) % 512))
+        small = zipped.tell()
+        zipped.write(bytes(1024))
+    code = (
+        "import sys; from pathlib import Path; from leap.agibot.frames import take_first_frames\n"
+        "print(len(take_first_frames(Path(sys.argv[1]), Path(sys.argv[2]), '327').quarantined))\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", code, archive, data]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    quarantined, most_kilobytes = map(int, done.stdout.split())
+    assert quarantined == module.MOST_EPISODES - 1
+    assert most_kilobytes < 150_000
+    content = gzip.decompress(archive.read_bytes())[:small]
+    more = tarfile.TarInfo("327/8/0.txt").tobuf(tarfile.GNU_FORMAT)
+    archive.write_bytes(gzip.compress(content + more + bytes(1024), 1))
+    with pytest.raises(BrokenArchive, match="more than 100,000 episodes"):
+        take_first_frames(archive, data, "327")
+
+
 def test_a_task_is_done_while_its_frames_are_as_they_were_written(tmp_path, data):
     archive = task_archive(tmp_path, "1", {"2": [0], "3": [0]})
     size = archive.stat().st_size
@@ -199,3 +290,64 @@ def test_what_a_killed_run_left_is_removed_and_another_run_is_respected(tmp_path
         take_first_frames(archive, data, "1")
     take_first_frames(archive, data, "1")
     assert in_place(data) == ["1-2.png"]
+
+
+def test_another_picture_that_was_there_stays_and_the_manifest_tells_of_it(tmp_path, data):
+    place = frame_path(data, "1", "2")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(picture(77, (30, 20)))
+    frame_path(data, "1", "3").write_bytes(picture(78)[:-40])
+    archive = task_archive(tmp_path, "1", {"2": [0], "3": [0], "4": [0]})
+    size = archive.stat().st_size
+    for _ in range(2):
+        episodes = take_first_frames(archive, data, "1").episodes
+        assert place.read_bytes() == picture(77, (30, 20))
+        assert frame_path(data, "1", "3").read_bytes() == frame("1", "3", 0)
+        stays = episodes["2"]
+        assert (stays.number, stays.width, stays.height) == (None, 30, 20)
+        assert stays.sha256 == hashlib.sha256(picture(77, (30, 20))).hexdigest()
+        assert [episodes[name].number for name in ("3", "4")] == [0, 0]
+        assert read_manifest(manifest_path(data, "1")).episodes == episodes
+        assert why_not_done(data, "1", size, verify=True) is None
+    # Another one that is put there later is no reason to read the archive again; a damaged or lost one is.
+    place.write_bytes(picture(79))
+    frame_path(data, "1", "4").write_bytes(picture(80))
+    assert why_not_done(data, "1", size, verify=True) is None
+    place.write_bytes(picture(79)[:-40])
+    assert "not what was written" in why_not_done(data, "1", size)
+    place.unlink()
+    assert "missing" in why_not_done(data, "1", size)
+    assert take_first_frames(archive, data, "1").episodes["4"].number is None
+    assert place.read_bytes() == frame("1", "2", 0)
+    assert frame_path(data, "1", "4").read_bytes() == picture(80)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_pictures_of_a_killed_run_are_ours_also_when_the_archive_is_another_one_by_then(tmp_path, data, monkeypatch):
+    def archive(*seeds):
+        members = [file(f"1/{episode}/0.png", picture(seed)) for episode, seed in enumerate(seeds)]
+        return write_archive(tmp_path / "task_1.tar.gz", members)
+
+    def killed(*arguments):
+        raise Killed
+
+    def pictures():
+        return [frame_path(data, "1", str(episode)).read_bytes() for episode in range(2)]
+
+    take_first_frames(archive(1, 2), data, "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sync", killed)  # as its frames are in place, and the manifest is not
+        with pytest.raises(Killed):
+            take_first_frames(archive(3, 4), data, "1")
+    assert pictures() == [picture(3), picture(4)]
+    assert not manifest_path(data, "1").exists()
+    take_first_frames(archive(5, 6), data, "1")
+    assert pictures() == [picture(5), picture(6)]
+    forget(data, "1")
+    assert not manifest_path(data, "1").exists()
+    take_first_frames(archive(7, 6), data, "1")
+    assert pictures() == [picture(7), picture(6)]
+    assert not own_path(data, "1").exists()

@@ -3,12 +3,16 @@
 import json
 import os
 import random
+import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
-from leap.files import read_jsonl
-from tests.agibot.archives import frame, task_archive
+from leap.agibot.jobs import ArchiveJob, archives_folder, prepare_task, remove_leftovers, still_to_do
+from leap.downloads import RemoteFile, staging_of
+from leap.files import locked, read_jsonl
+from tests.agibot.archives import file, frame, picture, task_archive, write_archive
 from tests.conftest import run_script, start_script
 from tests.hub_download_server import Hub, Trouble, serving
 
@@ -43,11 +47,12 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "work space"
 
 
-def start(hub: Hub, *arguments):
-    """Start the script with the real client, which reads its address when it is imported."""
+def start(hub: Hub | str, *arguments, script=SCRIPT):
+    """Start a script with the real client, which reads its address when it is imported."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "ALL"))}
-    kept |= {"HF_ENDPOINT": hub.url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + " home", "NO_PROXY": "127.0.0.1"}
-    return start_script(SCRIPT, *arguments, env=kept)
+    url = hub if isinstance(hub, str) else hub.url
+    kept |= {"HF_ENDPOINT": url, "HF_HOME": os.environ["LEAP_WORKSPACE"] + " home", "NO_PROXY": "127.0.0.1"}
+    return start_script(script, *arguments, env=kept)
 
 
 def ended(process):
@@ -56,8 +61,9 @@ def ended(process):
 
 
 def in_place(root):
-    """The files of the workspace that stay."""
-    return {path.relative_to(root / "data").as_posix() for path in (root / "data").rglob("*") if path.is_file()}
+    """The files of the workspace that stay, but for the lock of the archives."""
+    files = {path.relative_to(root / "data").as_posix() for path in (root / "data").rglob("*") if path.is_file()}
+    return files - {"agibot/archives/.lock"}
 
 
 def wanted(tasks=TASKS):
@@ -73,6 +79,8 @@ def test_frames_and_annotations_come_from_the_hub_and_give_rows(hub, root):
     manifest = json.loads((root / "data" / "agibot" / "task_352.json").read_text())
     assert manifest["revision"] == hub.repos["dataset", REPO].head
     assert len(manifest["sha256"]) == 64
+    command = f"{SCRIPT} --annotations '{root}/data/agibot/json' --split"
+    assert out.splitlines()[-1] == f"next: python scripts/{command}"
     asked = len([request for request in hub.requests if "resolve" in request])
     assert ended(start(hub))[0] == 0
     assert len([request for request in hub.requests if "resolve" in request]) == asked
@@ -128,3 +136,109 @@ def test_kills_fetch_nothing_twice_that_was_done(hub, root):
     assert status == 0, out + err
     assert {task: hub.fetched(f"image/task_{task}.tar.gz") for task in done} == before
     assert in_place(root) == wanted()
+
+
+def test_an_archive_that_gives_no_frame_is_a_failure_and_is_not_deleted(hub, root, tmp_path):
+    archive = write_archive(tmp_path / "odd.tar.gz", [file("327/1/first.png", picture(1))])
+    hub.add("dataset", "me/odd", {"image/task_327.tar.gz": archive.read_bytes()})
+    for _ in range(2):
+        status, out, err = ended(start(hub, "--repo_id", "me/odd"))
+        assert status == 1, out + err
+        assert "failed: task 327" in err
+        assert "episode 1 has no frame" in err
+        assert in_place(root) == {"agibot/archives/image/task_327.tar.gz"}
+    assert hub.sent["image/task_327.tar.gz"] == archive.stat().st_size
+
+
+def job_of(root, task, **fields):
+    """The job of an archive that is in its place, as a killed run fetched it."""
+    path = task_archive(root / "data" / "agibot" / "archives", task, {"1": [0]})
+    job = ArchiveJob(task, f"image/task_{task}.tar.gz", path.stat().st_size, root / "data", REPO, "main")
+    return path, replace(job, **fields)
+
+
+def test_what_was_fetched_of_a_task_that_is_done_is_deleted_at_the_next_start(root):
+    path, job = job_of(root, "327")
+    content = path.read_bytes()
+    jobs = [replace(job, path=str(path), repo_id=None), job]
+    assert prepare_task(jobs[0]).frames == 1
+    assert still_to_do([replace(job, keep=True)]) == []
+    assert still_to_do(jobs[:1]) == []
+    assert path.exists()
+    assert still_to_do([job]) == []  # killed between the manifest and the deletion
+    assert not path.exists()
+    path.write_bytes(content)
+    (root / "data" / "images" / "327-1.png").unlink()
+    assert still_to_do([job]) == [job]
+    assert path.exists()
+
+
+def test_parts_of_other_archives_are_removed_unless_a_run_is_fetching(root):
+    data = root / "data"
+    jobs = [ArchiveJob(task, f"image/task_{task}.tar.gz", 9, data, REPO, "main") for task in ("1", "2")]
+    parts = [staging_of(RemoteFile(job.path, 9), archives_folder(data)) / "part" for job in jobs]
+    for part in parts:
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"half")
+    with open(archives_folder(data) / ".lock", "ab") as another_run:
+        assert locked(another_run)
+        remove_leftovers(data, jobs[:1])
+        assert all(part.exists() for part in parts)
+    remove_leftovers(data, [replace(job, repo_id=None) for job in jobs])  # of a folder: nothing is fetched
+    assert all(part.exists() for part in parts)
+    remove_leftovers(data, jobs[:1])
+    assert [part.exists() for part in parts] == [True, False]
+    remove_leftovers(data)
+    assert not parts[0].exists()
+
+
+def test_a_full_disk_leaves_nothing_that_was_fetched_and_a_run_that_fits_goes_through(hub, tmp_path, monkeypatch):
+    noise = random.Random(0).randbytes(3_000_000)
+    made = {}
+    for task in "1234":
+        members = [file(f"{task}/1/0.png", picture(1)), file(f"{task}/1/noise.bin", noise)]
+        made[f"image/task_{task}.tar.gz"] = write_archive(tmp_path / "made.tar.gz", members).read_bytes()
+    hub.add("dataset", "me/large", made)
+    disk = tmp_path / "small disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, timeout=20).returncode != 0:
+        pytest.skip("may not mount a small disk here")
+    monkeypatch.setenv("LEAP_WORKSPACE", str(disk))
+    try:
+        status, out, err = ended(start(hub, "--repo_id", "me/large"))
+        assert status == 1, out + err
+        assert "error: no space left on the disk" in err
+        assert "Traceback" not in err
+        assert not {name for name in in_place(disk) if "archives" in name}
+        status, out, err = ended(start(hub, "--repo_id", "me/large", "--workers", "1", "--tasks", "4"))
+        assert status == 0, out + err
+        assert "images/4-1.png" in in_place(disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True, timeout=20)
+
+
+def test_pictures_of_the_published_rows_and_first_frames_stay_beside_each_other(hub, root, tmp_path):
+    other = picture(77, (41, 30))
+    rows = write_archive(tmp_path / "images.tar.gz", [file("images/327-1.png", other)])
+    hub.add("dataset", "me/rows", {"train_1.jsonl": b"{}\n", "images.tar.gz": rows.read_bytes()})
+    for _ in range(2):
+        fetched = start(hub, "--repo_id", "me/rows", script="download/download_dataset.py")
+        assert ended(fetched)[0] == 0
+        status, out, err = ended(start(hub, "--tasks", "327"))
+        assert status == 0, out + err
+        assert (root / "data" / "images" / "327-1.png").read_bytes() == other
+        assert (root / "data" / "images" / "327-2.png").read_bytes() == frame("327", "2", 0)
+    first_frames = tmp_path / "made" / "image" / "task_327.tar.gz"
+    archives = {"images.tar.gz": rows, "image/task_327.tar.gz": first_frames}
+    assert {name: hub.sent[name] for name in archives} == {name: path.stat().st_size for name, path in archives.items()}
+    done = run_script(SCRIPT, "--annotations", root / "data" / "agibot" / "json", "--tasks", "327")
+    assert "40 rows, 0 entries quarantined" in done.stdout
+
+
+def test_an_address_that_is_none_is_one_line_at_once(root):
+    started = time.monotonic()
+    status, _, err = ended(start("hf-mirror.invalid", "--tasks", "1"))
+    assert (status, len(err.splitlines())) == (2, 1), err
+    assert "HF_ENDPOINT is 'hf-mirror.invalid'" in err
+    assert time.monotonic() - started < 20

@@ -68,6 +68,8 @@ def test_from_archives_and_annotations_to_rows_that_training_accepts(workspace, 
     assert "36 rows, 0 entries quarantined" in done.stdout
     rows = read_rows(data / "agibot_all.jsonl")
     assert [row.id for row in rows[:2]] == ["327-1", "327-2"]
+    command = f"validate_data.py --train_file '{workspace}/data/agibot_train.jsonl'"
+    assert done.stdout.splitlines()[-1] == f"next: python scripts/training/{command}"
     assert rows[0].steps == "1) Pick up the cup. 2) Put it down."
     assert (rows[0].task_id, rows[0].episode_id, rows[0].task_name) == ("327", "1", "Task 327")
     assert rows[0].messages[0]["content"][0] == {"type": "image", "image": "images/327-1.png"}
@@ -93,12 +95,14 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_is_done_twice(root, sou
     first = files_of(root)
     again = run_script(SCRIPT, *arguments)
     assert "3 tasks, 3 done" in again.stdout
+    assert f"next: python scripts/utils/split_dataset.py --source '{root}/data/agibot_all.jsonl'" in again.stdout
     assert files_of(root) == first
 
 
 def test_tasks_are_chosen_and_only_what_is_missing_or_changed_is_done(root, source):
     done = run_script(SCRIPT, "--source", source, "--tasks", 352, 1001, "--max_tasks", 1, "--num-workers", 1)
     assert "tasks done: 1, first frames: 12" in done.stdout
+    assert f"--annotations {source}/task_info --tasks 352 1001 --split" in done.stdout.splitlines()[-1]
     images = root / "data" / "images"
     assert {path.name.split("-")[0] for path in images.iterdir()} == {"352"}
     picture = images / "352-3.png"
@@ -178,7 +182,7 @@ def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tm
         process.kill()
         process.communicate(timeout=60)
         for name, content in files_of(killed).items() if killed.exists() else ():
-            assert ".part/" in name or name.endswith(".part") or wanted[name] == content
+            assert ".part/" in name or name.endswith((".part", ".own.json")) or wanted[name] == content
     process = start_script(SCRIPT, "--source", source, "--workers", 2, env=environment)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
@@ -193,6 +197,7 @@ def test_what_kills_left_of_frames_and_manifests_is_removed_at_the_next_start(ro
     (frames / "9999-1").write_bytes(b"half")
     for name in (".task_327.json.abc.part", ".task_9999.json.abc.part"):
         (root / "data" / "agibot" / name).write_bytes(b"{")
+    (root / "data" / "images" / ".task_327.own.json").write_bytes(b"[]")
     assert "3 tasks, 3 done" in run_script(SCRIPT, "--source", source).stdout
     assert files_of(root) == wanted
     assert not frames.exists()
@@ -213,7 +218,7 @@ def test_a_full_disk_stops_the_run_and_leaves_no_part(source, tmp_path):
         left = files_of(disk)
         assert not [name for name in left if ".part" in name]
         for name, content in left.items():
-            if name.startswith("data/images/"):
+            if name.startswith("data/images/") and "/." not in name:
                 task, episode = name.removeprefix("data/images/").removesuffix(".png").split("-")
                 assert content == frame(task, episode, 1)
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True, timeout=20)
