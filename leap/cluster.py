@@ -133,9 +133,11 @@ def _work(function: Callable, connection: Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send(_answer(function, connection.recv()))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent has gone or closes down: nothing is left to be cut short
 
 
-def _exit(number: int, _: object) -> None:
+def _exit(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     sys.exit(128 + signal.SIGTERM)
 
 

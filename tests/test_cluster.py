@@ -19,6 +19,7 @@ from tests.cluster_work import (
     fail_on_three,
     finalise_and_sleep,
     note_and_sleep_or_answer,
+    tidy_up_at_the_end,
     variable,
 )
 
@@ -76,6 +77,12 @@ def test_a_worker_that_is_stopped_while_an_object_is_finalised_ends_and_says_not
         seen(tmp_path, 1)
         started = time.monotonic()
     assert time.monotonic() - started < 5
+    assert capfd.readouterr().err == ""
+
+
+def test_workers_that_have_nothing_left_to_do_end_in_order(tmp_path, capfd):
+    assert list(run_tasks(tidy_up_at_the_end, [str(tmp_path / "tidy")])) == [(str(tmp_path / "tidy"), "done")]
+    assert (tmp_path / "tidy").exists()
     assert capfd.readouterr().err == ""
 
 
