@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import runpy
@@ -23,6 +24,11 @@ from tests.hub_download_server import Hub, serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def pytest_collection_finish() -> None:
+    """Modules stay: no collection needs to look at them again, and every training ends with one."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,6 +52,10 @@ elif "$VENV/bin/python" -m pip install -q uv 2>/dev/null; then
 else
     uv=()
 fi
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+    # Else every start would compile torch and transformers anew. pip does so by itself.
+    export UV_COMPILE_BYTECODE=1
+fi
 if [ ${#uv[@]} -gt 0 ]; then
     "${uv[@]}" pip install --python "$VENV/bin/python" -r "$ROOT/requirements.lock"
     "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps -e "$ROOT"
