@@ -14,6 +14,7 @@ MANY_FLIPS = 0.25  # of the pairs; a judge who tosses a coin in each order has a
 
 _MOST_NAMES = 6
 _NO_WIDTH = 0.005  # points; half an interval that is shown as 0.00
+_WIDE = 0.25  # points; half an interval that is called wide
 _TITLES = {"reference": "the reference judge", "people": "people"}
 
 Summary = Mapping[str, Any]
@@ -99,21 +100,22 @@ def _few_items(summary: Summary) -> list[str]:
         return []
     if items == 1:
         return ["A single item gives no interval: those shown span all that is possible."]
-    widths, without = [], []
+    widths, without, widest = [], [], 0.0
     for name, judge in summary["judges"].items():
         every = [(of[FINAL]["high"] - of[FINAL]["low"]) / 2 for of in _over_base(judge).values()]
         halves = [half for half in every if half >= _NO_WIDTH]
         if halves:
+            widest = max(widest, *halves)
             span = f"{min(halves):.2f}" + (f" to {max(halves):.2f}" if max(halves) - min(halves) >= 0.005 else "")
             widths.append(f"{span} points by {name}")
         if len(halves) < len(every):
             without.append(title(name, judge))
     words = f"{count(items, 'item')} are few"
-    if widths:
-        words += f", and the intervals are wide: a difference from the base is known to plus or minus {_named(widths)}"
-        words += "; smaller ones cannot be told from chance"
-    elif not without:
+    if widest >= _WIDE or not (widths or without):
         words += ", and the intervals are wide"
+    if widths:
+        words += f": a difference from the base is known to plus or minus {_named(widths)}"
+        words += "; smaller ones cannot be told from chance"
     if without:
         words += (
             f". An interval without width (by {_named(without)}) says that these items differ alike, not that others "

@@ -260,6 +260,14 @@ def test_wide_intervals_are_said_with_their_width_for_few_items_only():
     assert not any("intervals are wide" in words for words in many["words"])
 
 
+def test_narrow_intervals_are_not_called_wide_and_their_width_is_said():
+    judged = [rating("llm", name, s, 3 + (name != "baseline") + 0.05 * (s % 2)) for name in MODELS for s in range(10)]
+    judged += [rating("llm", MODELS[1], s, 4.1, repeat=1) for s in range(3)]
+    (said,) = [words for words in summarise(outputs_of(), judged)["words"] if "10 items are few" in words]
+    assert "wide" not in said
+    assert "10 items are few: a difference from the base is known to plus or minus 0.0" in said
+
+
 def test_intervals_without_width_are_not_called_wide_and_prove_nothing():
     judged = [rating("llm", name, s, 3 + (name != "baseline")) for name in MODELS for s in range(2)]
     for by in (
