@@ -15,6 +15,7 @@ from leap.overlap import overlap_report, report_text
 from leap.splits import (
     SplitRow,
     blind_sample,
+    check_fractions,
     check_images_from,
     hash_images,
     raw_lines,
@@ -43,8 +44,7 @@ def split_files(
 ) -> None:
     """Split the rows of `files` into <name>_train.jsonl, <name>_test.jsonl, ... and <blind_name>_<count>.jsonl in
     `folder` and say what came of it."""
-    if not knobs.val_fraction and (folder / f"{name}_val.jsonl").exists():
-        raise UserError(f"{folder / f'{name}_val.jsonl'} is of another split; remove it or ask for --val_fraction")
+    check_split(knobs, folder, name)
     rows = [row for of_file in read_files(knobs, files, threads) for row in of_file]
     sides = split(rows, knobs.by, knobs.test_fraction, knobs.val_fraction, knobs.seed)
     pairs = [("train", "val"), ("train", "test"), ("val", "test"), ("train", "blind")]
@@ -63,6 +63,13 @@ def split_files(
         if asked:
             print(f"{side}: {len(sides[side]) / len(rows):.1%} of the rows, asked {asked:.1%}")
     print(report_text(report))
+
+
+def check_split(knobs: SplitKnobs, folder: Path, name: str) -> None:
+    """UserError for what can be told before any row is read."""
+    check_fractions(knobs.test_fraction, knobs.val_fraction)
+    if not knobs.val_fraction and (folder / f"{name}_val.jsonl").exists():
+        raise UserError(f"{folder / f'{name}_val.jsonl'} is of another split; remove it or ask for --val_fraction")
 
 
 def read_files(knobs: SplitKnobs, files: Sequence[Path], threads: int, hashed: bool = True) -> list[list[SplitRow]]:

@@ -92,8 +92,7 @@ def split(rows: list[SplitRow], by: str, test: float, val: float, seed: int) -> 
     the rows, met as nearly as whole groups allow. Neither `seed` nor groups depend on the order of `rows`.
     Raises UserError if a side would be empty.
     """
-    if test + val >= 1:
-        raise UserError(f"test_fraction {test} and val_fraction {val} leave nothing to train on; lower them")
+    check_fractions(test, val)
     groups = _groups(rows, by)
     sizes = Counter(groups)
     side_of: dict[str, str] = {}
@@ -111,6 +110,12 @@ def split(rows: list[SplitRow], by: str, test: float, val: float, seed: int) -> 
     for row, group in zip(rows, groups, strict=True):
         sides[side_of.get(group, "train")].append(row)
     return sides
+
+
+def check_fractions(test: float, val: float) -> None:
+    """UserError if these sides leave nothing to train on."""
+    if test + val >= 1:
+        raise UserError(f"test_fraction {test} and val_fraction {val} leave nothing to train on; lower them")
 
 
 def task_labels(rows: list[SplitRow]) -> list[str | None]:

@@ -202,6 +202,17 @@ def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
     assert len(figures["models_final_score_by_step"].axes) == 4
 
 
+def test_steps_are_written_below_every_lowest_panel():
+    judged = [one for judge in (*"abcd", REFERENCE_JUDGE) for one in ratings(judge, MODELS)]
+    figure = drawn(MODELS, judged)["models_final_score_by_step"]
+    figure.draw_without_rendering()
+    written = {
+        axes.title.get_text(): any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+        for axes in figure.axes
+    }
+    assert written == {"a": False, "b": False, "c": True, "d": True, REFERENCE_JUDGE: True}
+
+
 def test_the_script_draws_png_and_svg_and_removes_what_is_no_longer_true(tmp_path):
     judged = [*ratings("llm", MODELS), *pairs("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
     write_json(tmp_path / "summary.json", summarise(outputs_of(MODELS), judged))

@@ -68,12 +68,11 @@ def prepare_rows(paths: Sequence[Path], data: Path, tasks: Sequence[str] = (), w
 
 
 def write_rows(prepared: Prepared, data: Path, output: Path) -> list[Path]:
-    """Write the three files, the rows last; the paths written. The same input gives the same bytes."""
-    written = {
-        data / "agibot" / "metadata.jsonl": prepared.metadata,
-        data / "agibot" / "quarantine.jsonl": prepared.quarantined,
-        output: prepared.rows,
-    }
+    """Write the three files, the rows last; the paths written. The same input gives the same bytes. Without rows only
+    the quarantine is written: those of earlier runs stay."""
+    written = {data / "agibot" / "quarantine.jsonl": prepared.quarantined}
+    if prepared.rows:
+        written |= {data / "agibot" / "metadata.jsonl": prepared.metadata, output: prepared.rows}
     for path, records in written.items():
         with replacing(path) as file:
             file.writelines((json.dumps(record) + "\n").encode() for record in records)
@@ -124,7 +123,7 @@ class _Pictures:
         path = frame_path(self.data, episode.task_id, episode.episode_id)
         refused = self.refused.get((episode.task_id, episode.episode_id))
         if refused:
-            return None, f"no image: in its archive it {refused}"
+            return None, f"no image taken from its archive: {refused}"
         if not path.is_file():
             return None, f"missing image: images/{path.name}"
         manifest = self.manifests.get(episode.task_id)

@@ -197,7 +197,8 @@ def report(options: JudgeOptions, rows: Sequence[Row], models: Sequence[str], ju
     if failed:
         lines.append(f"{len(failed)} failed; the same command asks for them again:")
     for said in failed[:_MOST_LISTED]:
-        place = f"{said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}"
+        order = {None: "", True: ", the model first", False: ", the base first"}[said.model_first]
+        place = f"{said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}{order}"
         lines.append(f"  {place}: {said.failure}")
     if len(failed) > _MOST_LISTED:
         lines.append(f"  ... and {len(failed) - _MOST_LISTED} more, in {CSV_FILE}")

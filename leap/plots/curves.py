@@ -195,12 +195,14 @@ def _grid(columns: Sequence[str]) -> tuple[Figure, dict[str, plt.Axes]]:
         padded = [*columns, *["."] * (-len(columns) % per_line)]
         mosaic = [padded[i : i + per_line] for i in range(0, len(padded), per_line)]
         size = (max(7.0, 2.8 * per_line + 1), 2.6 * len(mosaic) + 1.6)
+    lowest = {[name for name in stack if name != "."][-1] for stack in zip(*mosaic, strict=True)}
     figure, panels = plt.subplot_mosaic(mosaic, figsize=size, sharex=True, sharey=True, layout="constrained")
     for column, axes in panels.items():
         large = column == MACRO
         axes.set_title("macro (mean of dimensions)" if large else column, fontsize=10 if large else 9)
         axes.tick_params(labelsize=8, labelleft=large or column in [line[0] for line in mosaic])
-        if column in mosaic[-1]:
+        if column in lowest:
+            axes.tick_params(labelbottom=True)
             axes.set_xlabel("optimiser step", fontsize=8.5)
         clean(axes, "both")
     return figure, panels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from configs.errors import UserError
@@ -22,8 +23,9 @@ def fix(found: Verification, options: FetchOptions) -> Outcome:
         record = read_record(folder)
         if record is None:
             raise UserError(
-                f"{folder} has no {RECORD}, so nobody knows what belongs there. Run: python "
-                "scripts/download/download_vlabench_with_retry.py. It keeps what is right and fetches the rest"
+                f"{folder} has no {RECORD}, so nobody knows what belongs there. If it is of VLABench, this keeps what "
+                "is right and fetches the rest: python scripts/download/download_vlabench_with_retry.py --local_dir "
+                f"{shlex.quote(str(folder))}"
             )
         broken: dict[str, RemoteFile] = {}
         in_vain = []

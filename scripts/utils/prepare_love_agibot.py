@@ -35,7 +35,7 @@ from leap.agibot.jobs import (
 from leap.cli import knob, parse_knobs, run
 from leap.cluster import WORKERS
 from leap.hub_access import choose_host
-from leap.split_files import SplitKnobs, split_files
+from leap.split_files import SplitKnobs, check_split, split_files
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def main() -> int:
     data = WorkspaceConfig.from_environment().data
     if options.split and not options.annotations:
         raise UserError("--split needs rows: name their --annotations, or split a file with split_dataset.py")
+    if options.split:
+        check_split(options, *split_place(options, data))
     status = prepare_frames(options, data) if options.source or not options.annotations else 0
     if options.annotations:
         make_rows(options, data)
@@ -95,8 +97,11 @@ def make_rows(options: Options, data: Path) -> None:
     """Planning rows of the annotated episodes whose first frames are there, and the files of their split."""
     from leap.agibot.rows import prepare_rows, write_rows
 
-    output = options.output or data / "agibot_all.jsonl"
+    output = planning_file(options, data)
     prepared = prepare_rows(options.annotations, data, options.tasks, options.workers or WORKERS)
+    if not (prepared.rows or prepared.quarantined):
+        of_tasks = f" of the tasks {' '.join(options.tasks)}" if options.tasks else ""
+        raise UserError(f"no entry{of_tasks} in {' '.join(map(str, options.annotations))}")
     for path in write_rows(prepared, data, output):
         print(f"written: {path}")
     print(f"{len(prepared.rows)} rows, {len(prepared.quarantined)} entries quarantined")
@@ -105,14 +110,24 @@ def make_rows(options: Options, data: Path) -> None:
     if prepared.unannotated:
         print(f"{prepared.unannotated} first frames have no usable annotation")
     if not prepared.rows:
-        raise UserError(f"no rows; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
+        raise UserError(f"no rows, so none are written; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
     if options.split:
-        name = output.stem.removesuffix("_all")
-        split_files(options, [output], output.parent, name, blind_name=f"{name}_blind")
-        train = output.parent / f"{name}_train.jsonl"
+        folder, name = split_place(options, data)
+        split_files(options, [output], folder, name, blind_name=f"{name}_blind")
+        train = folder / f"{name}_train.jsonl"
         print(f"next: python scripts/training/validate_data.py --train_file {shlex.quote(str(train))}")
     else:
         print(f"next: python scripts/utils/split_dataset.py --source {shlex.quote(str(output))}")
+
+
+def planning_file(options: Options, data: Path) -> Path:
+    return options.output or data / "agibot_all.jsonl"
+
+
+def split_place(options: Options, data: Path) -> tuple[Path, str]:
+    """The folder of the split's files, and what their names begin with."""
+    output = planning_file(options, data)
+    return output.parent, output.stem.removesuffix("_all")
 
 
 def say_next(options: Options, data: Path) -> None:

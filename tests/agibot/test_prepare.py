@@ -162,8 +162,21 @@ def test_entries_that_make_no_row_are_listed_with_their_reasons(root, source):
     assert "another plan" in reasons["source/task_327.json[5]"]
     assert "the same plan" in reasons["source/task_327.json[2]"]
     assert "9 first frames have no usable annotation" in done.stdout
+    # What gives no rows takes none away.
+    before = files_of(root)
     notes.write_text("[]")
+    assert_one_line_error(run_script(SCRIPT, "--annotations", notes), f"no entry in {notes}")
+    assert files_of(root) == before
+    notes.write_text(json.dumps([annotation(327, 1, label_info={"action_config": []})]))
     assert_one_line_error(run_script(SCRIPT, "--annotations", notes), "no rows", "quarantine.jsonl")
+    after = files_of(root)
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {"data/agibot/quarantine.jsonl"}
+
+
+def test_a_split_that_cannot_be_is_refused_before_any_archive_is_read(root, source):
+    arguments = ("--source", source, "--annotations", source / "task_info", "--split", "--test_fraction", 1.5)
+    assert_one_line_error(run_script(SCRIPT, *arguments), "test_fraction 1.5", "nothing to train on")
+    assert not root.exists()
 
 
 def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tmp_path):

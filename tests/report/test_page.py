@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.report.chromium import CHROMIUM, Browser
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS
 
@@ -53,6 +54,15 @@ def example(browser: Browser, name: str) -> None:
 
 def texts(browser: Browser, selector: str) -> list[str]:
     return browser.run(f"[...document.querySelectorAll({json.dumps(selector)})].map((node) => node.textContent)")
+
+
+def test_numbers_are_rounded_as_in_tables_and_figures(at, page):
+    visit(at, page)
+    tools = (REPOSITORY / "leap/report/assets/dom.js").read_text()
+    numbers = [30.25, 30.75, -30.25, 0.25, 3.125, 0.35, 2.675, 62.5, 63.5, -0.04, 1e-9, 0.0, 100.0]
+    for digits in (0, 1, 2):
+        shown = at.run(f"(() => {{ {tools} return {json.dumps(numbers)}.map((one) => fixed(one, {digits})); }})()")
+        assert shown == [f"{number:.{digits}f}" for number in numbers]
 
 
 def test_the_overview_shows_every_model_and_what_is_missing(at, page):

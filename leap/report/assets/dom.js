@@ -31,7 +31,13 @@ function choice(label, name, choices, selected, onchange) {
 }
 
 const words = (name) => name.replaceAll("_", " ");
-const fixed = (value, digits = 1) => value.toFixed(digits);
+// Rounds as Python does, so that the page shows the digits of tables and figures: what lies halfway goes to the even one.
+function fixed(value, digits = 1) {
+  const exact = Math.abs(value).toFixed(digits + 50);
+  const [kept, rest] = [exact.slice(0, -50), exact.slice(-50)];
+  const halfway = /^50*$/.test(rest) && "02468".includes(kept.replace(".", "").at(-1));
+  return halfway ? (value < 0 ? "-" : "") + kept.replace(/\.$/, "") : value.toFixed(digits);
+}
 const thousands = (value) => value.toLocaleString("en");
 const plural = (count, one) => `${thousands(count)} ${one}${count === 1 ? "" : "s"}`;
 

@@ -114,7 +114,7 @@ function badge(model, at) {
   const without = NO_SCORE.find(([flag]) => flags & flagBit(flag));
   const right = flags & flagBit("right");
   const noPlan = flags & flagBit("format_error");
-  const text = without ? without[1] : score === null ? "?" : right ? "\u2713" : noPlan ? "\u2205" : score.toFixed(0);
+  const text = without ? without[1] : score === null ? "?" : right ? "\u2713" : noPlan ? "\u2205" : fixed(score, 0);
   const meaning = without
     ? words(without[0])
     : score === null
@@ -225,7 +225,7 @@ class ExampleList {
           "div",
           { class: "badges" },
           this.shown.map((model) => badge(model, at)),
-          delta === null ? null : el("span", { class: "delta" }, `\u0394 ${delta > 0 ? "+" : ""}${delta.toFixed(0)}`),
+          delta === null ? null : el("span", { class: "delta" }, `\u0394 ${delta > 0 ? "+" : ""}${fixed(delta, 0)}`),
         ),
       ),
     );

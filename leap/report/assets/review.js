@@ -156,7 +156,7 @@ function scoresSection() {
     ["Model"],
     ...SCALES.map(([, title, meaning]) => [title, meaning]),
     ...(summary.base ? [["Over base", `final score over ${summary.base} on the rows that both have`]] : []),
-    ["n", "judgements"],
+    ["Judged", "judgements, of all repeats"],
     ["Failed", "judgements that failed; they are in no mean"],
   ];
   const rowsOf = ({ models }) =>
@@ -242,7 +242,7 @@ function controlsSection() {
     ["Final", "mean of the four scales"],
     ["Win rate", "against the base, in pairs"],
     ["At the bottom"],
-    ["n", "judgements"],
+    ["Judged", "judgements, of all repeats"],
     ["Failed"],
   ];
   const rowsOf = ({ controls }) =>
@@ -352,8 +352,8 @@ function agreementSection() {
     el(
       "p",
       { class: "lead" },
-      "1 is full agreement, 0 is chance: Krippendorff's alpha, Cohen's weighted kappa, and Spearman's rank correlation ",
-      "of the final scores.",
+      "1 is full agreement, 0 is chance: Krippendorff's alpha, Cohen's weighted kappa of the means rounded to whole ",
+      "points, and Spearman's rank correlation of the final scores.",
     ),
     rows.length ? scoresTable(rows) : null,
     verdicts,

@@ -289,7 +289,7 @@ function confusionRow(skill, found, columns) {
       return el(
         "td",
         { class: name === skill ? "same" : "other", style: { "--heat": `${share}%` } },
-        count ? [el("b", null, `${share.toFixed(0)} %`), el("small", null, thousands(count))] : "\u00b7",
+        count ? [el("b", null, `${fixed(share, 0)} %`), el("small", null, thousands(count))] : "\u00b7",
       );
     }),
   );
