@@ -193,6 +193,7 @@ def _check_line(number: int, line: bytes, job: _Job) -> Verdict:
     where = f"{job.path}:{number}"
     try:
         row = row_from_record(json_object(line, where), where, job.path.parent)
+        _refuse_half_characters(row)
         stamp = stamp_of(job.collator.media_paths(row))
         known = job.known.get(number)
         if known is None or known.stamp != stamp:
@@ -202,6 +203,18 @@ def _check_line(number: int, line: bytes, job: _Job) -> Verdict:
         return _fitted(row, known, job)
     except UserError as error:
         return Verdict(defect=str(error))
+
+
+def _refuse_half_characters(row: PlanningRow) -> None:
+    """UserError for a text that no tokenizer takes: JSON can escape one half of a surrogate pair."""
+    try:
+        _as_text([row.messages, row.steps]).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise UserError(f"{row.where}: malformed text, half a character ({half!a}). Mend or remove the row") from error
+
+
+_as_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _fitted(row: PlanningRow, known: KnownLength, job: _Job) -> Verdict:

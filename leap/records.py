@@ -10,7 +10,6 @@ are allowed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from configs.errors import UserError
 from leap.files import numbered_jsonl
 
 ROLES = ("system", "user", "assistant")
-_as_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,6 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
     steps = target.get("steps") if isinstance(target, dict) else None
     if not isinstance(steps, str) or not steps.strip():
         raise UserError(f"{where}: 'target.steps' must be the plan as text")
-    try:
-        _as_text([messages, target]).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise UserError(
-            f"{where}: holds half a character ({half!a}), which no tokenizer takes. Mend or remove it"
-        ) from error
     turns = [_turn(message, where) for message in messages]
     if turns[-1]["role"] != "user":
         raise UserError(

@@ -31,6 +31,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_test_writes_into_the_repository(tmp_path_factory: pytest.TempPathFactory):
     """Whoever names no workspace gets a throw-away one."""

@@ -93,6 +93,7 @@ GOOD = {"messages": [{"role": "user", "content": "Plan."}], "target": {"steps": 
         ('{"messages": [', ["rows.jsonl:2", "not valid JSON"]),
         (json.dumps({"target": GOOD["target"]}), ["rows.jsonl:2", "'messages'"]),
         (json.dumps({"messages": GOOD["messages"]}), ["rows.jsonl:2", "'target.steps'"]),
+        (json.dumps(GOOD | {"target": {"steps": "1) Go \ud83d."}}), ["rows.jsonl:2", r"half a character ('\ud83d')"]),
         (
             json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}),
             ["rows.jsonl:2", "image not found: x.png", "--image_root"],
