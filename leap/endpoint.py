@@ -227,10 +227,10 @@ class Endpoint:
                 await self._stopping.wait()
 
     def _stop(self, why: str) -> None:
-        """Raise UserError here, and wherever a request was about to be sent."""
-        self._why_stopped = why
+        """Raise UserError here, and wherever a request was about to be sent; the first reason stands."""
+        self._why_stopped = self._why_stopped or why
         self._stopping.set()
-        raise UserError(why)
+        raise UserError(self._why_stopped)
 
     def _client(self) -> openai.AsyncOpenAI:
         here = _is_this_machine(self.address)

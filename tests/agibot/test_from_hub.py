@@ -193,10 +193,10 @@ def test_parts_of_other_archives_are_removed_unless_a_run_is_fetching(root):
 
 
 def test_a_full_disk_leaves_nothing_that_was_fetched_and_a_run_that_fits_goes_through(hub, tmp_path, monkeypatch):
-    noise = random.Random(0).randbytes(3_000_000)
+    noise = random.Random(0).randbytes(6_000_000)  # more than the disk has
     made = {}
     for task in "1234":
-        members = [file(f"{task}/1/0.png", picture(1)), file(f"{task}/1/noise.bin", noise)]
+        members = [file(f"{task}/1/0.png", picture(1)), file(f"{task}/1/noise.bin", noise[: 6_000_000 // int(task)])]
         made[f"image/task_{task}.tar.gz"] = write_archive(tmp_path / "made.tar.gz", members).read_bytes()
     hub.add("dataset", "me/large", made)
     disk = tmp_path / "small disk"
