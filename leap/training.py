@@ -49,7 +49,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
-from leap.resume import check_inputs, checkpoint_to_resume, made_from
+from leap.resume import checkpoint_to_resume, made_from
 from leap.status import Status
 from leap.supervision import PlanningCollator
 from leap.trainer import PlanningTrainer, Rows
@@ -62,9 +62,9 @@ _LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one ch
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
 
-    Under torchrun or `accelerate launch` every process calls this. UserError for anything the user can mend.
+    Under torchrun or `accelerate launch` every process calls this. The recipe has passed leap.resume.check_inputs.
+    UserError for anything else that the user can mend.
     """
-    check_inputs(recipe, workspace)
     recipe = _fit_to_device(recipe)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     sources = _from_first_process(lambda: made_from(recipe), processes)

@@ -127,21 +127,33 @@ def test_light_modules_load_neither_torch_nor_transformers():
     assert done.stdout.strip() == "[]"
 
 
-def test_every_script_explains_itself_without_loading_torch():
+def lines_of_runs(scripts, arguments, stream, words, **environment):
+    """Of each script, all run in one fresh process: path, status, is torch loaded by then, are words in `stream`."""
     code = (
         "import contextlib, io, runpy, sys\n"
-        "for path in sys.argv[1:]:\n"
-        "    sys.argv, out = [path, '--help'], io.StringIO()\n"
-        "    with contextlib.redirect_stdout(out):\n"
+        f"for path in {list(map(str, scripts))}:\n"
+        f"    sys.argv, shown = [path, *{arguments}], io.StringIO()\n"
+        f"    with contextlib.redirect_{stream}(shown):\n"
         "        try: runpy.run_path(path, run_name='__main__')\n"
         "        except SystemExit as stop: status = stop.code\n"
-        "    print(path, status, 'torch' in sys.modules, 'python scripts/' in out.getvalue())"
+        f"    print(path, status, 'torch' in sys.modules, {words!r} in shown.getvalue())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, SCRIPTS)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
+    return done.stdout.splitlines()
+
+
+def test_every_script_explains_itself_without_loading_torch():
     # A script opens with a command to paste, and answers --help before anything heavy loads.
-    assert done.stdout.splitlines() == [f"{path} 0 False True" for path in SCRIPTS]
+    assert lines_of_runs(SCRIPTS, ["--help"], "stdout", "python scripts/") == [
+        f"{path} 0 False True" for path in SCRIPTS
+    ]
 
 
 def test_a_missing_input_is_said_without_loading_torch(tmp_path):
@@ -149,21 +161,9 @@ def test_a_missing_input_is_said_without_loading_torch(tmp_path):
         *("training/run-finetuning.py", "ablation/run-lora-finetuning.py", "ablation/run-ablation.py"),
         *("evaluation/run_vlm_evaluation.py", "evaluation/run_vlm_output.py"),
     ]
-    code = (
-        "import contextlib, io, runpy, sys\n"
-        "for path in sys.argv[1:]:\n"
-        "    sys.argv, err = [path], io.StringIO()\n"
-        "    with contextlib.redirect_stderr(err):\n"
-        "        try: runpy.run_path(path, run_name='__main__')\n"
-        "        except SystemExit as stop: status = stop.code\n"
-        "    print(path, status, 'torch' in sys.modules, ' not found' in err.getvalue())"
-    )
-    paths = [str(REPOSITORY / "scripts" / script) for script in scripts]
-    environment = os.environ | {"LEAP_WORKSPACE": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *paths], env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.splitlines() == [f"{path} 2 False True" for path in paths]
+    paths = [REPOSITORY / "scripts" / script for script in scripts]
+    lines = lines_of_runs(paths, [], "stderr", " not found", LEAP_WORKSPACE=str(tmp_path))
+    assert lines == [f"{path} 2 False True" for path in paths]
 
 
 @pytest.mark.parametrize("path", [*CONFIGS, *LEAP, *SCRIPTS], ids=lambda path: str(path.relative_to(REPOSITORY)))
