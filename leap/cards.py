@@ -16,11 +16,11 @@ import yaml
 
 from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
-from leap.chat import planning_prompt
 from leap.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
 from leap.files import read_json, write_text
-from leap.records import iter_rows
 from leap.resume import data_sha256
+from leap.rows.chat import planning_prompt
+from leap.rows.records import iter_rows
 from leap.vlabench.results import METRICS, models_in, overall, results_table, summaries_of
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cards import card_text, table
-from leap.chat import image_items, task_name_of
 from leap.files import sha256_file
-from leap.records import PlanningRow, iter_rows
+from leap.rows.chat import image_items, task_name_of
+from leap.rows.records import PlanningRow, iter_rows
 
 AGIBOT_LICENCE = "cc-by-nc-sa-4.0"
 

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.chat import image_items
 from leap.cleaning import naming_the_check
 from leap.files import sha256_json
 from leap.image_checks import kept_looks
-from leap.images import image_size
 from leap.lengths import stamp_of
 from leap.overlap import overlap_report
 from leap.plan_words import plan_words, words_of
 from leap.progress import Progress
-from leap.records import iter_rows
+from leap.rows.chat import image_items
+from leap.rows.images import image_size
+from leap.rows.records import iter_rows
 from leap.splits import SplitRow, hash_images, read_split_rows, task_labels
 
 Description = dict[str, Any]

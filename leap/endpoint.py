@@ -25,8 +25,8 @@ import openai
 from PIL import Image
 
 from configs.errors import UserError
-from leap.images import intact_bytes
 from leap.retry_after import retry_after_s
+from leap.rows.images import intact_bytes
 
 T = TypeVar("T")
 Job = TypeVar("Job")

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cards import base_name, loss_curve, portable
-from leap.chat import image_items, resolve_image
 from leap.checkpoints import CARD, MANIFEST, is_run_state, manifest_text, read_manifest, why_incomplete
 from leap.files import read_json
-from leap.records import PlanningRow, iter_rows
-from leap.videos import video_items
+from leap.rows.chat import image_items, resolve_image
+from leap.rows.records import PlanningRow, iter_rows
+from leap.rows.videos import video_items
 
 # Files that the libraries write paths of this machine into.
 _WITH_PATHS = ("config.json", "adapter_config.json", "trainer_state.json")

@@ -22,10 +22,10 @@ from PIL import Image
 from configs.errors import UserError
 from leap.cluster import Failure, run_tasks
 from leap.files import Journal, read_jsonl
-from leap.images import decode_image
 from leap.lengths import stamp_of
 from leap.near_duplicates import perceptual_hash, thumbnail
 from leap.progress import Progress, say
+from leap.rows.images import decode_image
 
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 

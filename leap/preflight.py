@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.chat import task_name_of
 from leap.files import json_object, sha256_json, write_text
 from leap.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
 from leap.plans import FormatError, read_tolerant
 from leap.progress import Progress
-from leap.records import PlanningRow, no_rows, row_from_record
+from leap.rows.chat import task_name_of
+from leap.rows.records import PlanningRow, no_rows, row_from_record
 from leap.supervision import PlanningCollator, RowLength
 
 _CHUNK = 200  # lines a worker takes at once

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError
-from leap.chat import first_file, image_candidates, image_items, task_name_of
 from leap.files import numbered_jsonl, replacing, sha256_file
 from leap.progress import Progress
-from leap.records import PlanningRow, no_rows, row_from_record
+from leap.rows.chat import first_file, image_candidates, image_items, task_name_of
+from leap.rows.records import PlanningRow, no_rows, row_from_record
 
 _TASK_AND_EPISODE = re.compile(r"(\d+)-(\d+)")  # stem of a published picture: 327-648642
 _BATCH = 4096  # pictures handed to the threads at once

@@ -24,7 +24,7 @@ from leap.batching import PackBatches, RowBatches
 from leap.models import is_out_of_memory
 from leap.progress import say
 from leap.recipes import TrainingRecipe
-from leap.records import PlanningRow
+from leap.rows.records import PlanningRow
 from leap.supervision import PlanningCollator
 from leap.trainer import for_loss, supervised_loss, supervised_tokens
 

@@ -42,8 +42,8 @@ from leap.models import restore_weights
 from leap.parts import parameter_groups
 from leap.plan_metrics import score_answers
 from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.records import PlanningRow
 from leap.resources import DiskNeed, peak_memory_bytes
+from leap.rows.records import PlanningRow
 from leap.supervision import IGNORED, render
 
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"

@@ -27,7 +27,7 @@ from leap.files import read_jsonl
 from leap.models import load_processor, load_weights
 from leap.parts import PARTS, freeze, part_of
 from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.records import row_from_record
+from leap.rows.records import row_from_record
 from leap.supervision import PlanningCollator
 from leap.trainer import supervised_loss, supervised_positions
 from tests.conftest import assert_one_line_error, run_script

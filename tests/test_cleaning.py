@@ -21,7 +21,7 @@ from leap.files import read_json, read_jsonl
 from leap.image_checks import Limits, look_at, look_at_all
 from leap.models import load_processor
 from leap.preflight import check_file
-from leap.records import read_rows
+from leap.rows.records import read_rows
 from leap.supervision import PlanningCollator
 from leap.trash import move_to_trash, trashed, undo
 from tests.conftest import assert_one_line_error, run_script, start_script

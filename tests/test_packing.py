@@ -8,7 +8,7 @@ import torch
 from configs.errors import UserError
 from leap.models import load_processor, load_weights
 from leap.packing import ISOLATED_SDPA, Packer
-from leap.records import row_from_record
+from leap.rows.records import row_from_record
 from leap.supervision import PlanningCollator
 from leap.trainer import for_loss, supervised_loss
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script

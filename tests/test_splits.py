@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from leap.chat import task_name_of
 from leap.files import numbered_jsonl, read_json, read_jsonl
 from leap.overlap import overlap_report
-from leap.records import row_from_record
+from leap.rows.chat import task_name_of
+from leap.rows.records import row_from_record
 from leap.splits import blind_sample, hash_images, read_split_rows, split, task_labels
 from tests.conftest import assert_one_line_error, run_script
 

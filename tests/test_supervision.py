@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.chat import chat_messages, image_items
 from leap.image_budget import set_pixel_budget, visual_tokens
-from leap.images import load_image
 from leap.models import load_processor
-from leap.records import row_from_record
+from leap.rows.chat import chat_messages, image_items
+from leap.rows.images import load_image
+from leap.rows.records import row_from_record
 from leap.supervision import IGNORED, PlanningCollator, render
 
 STEPS = "1) Pick up the assistant's cup.\n2) Place it on the plate."

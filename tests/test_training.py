@@ -7,7 +7,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from leap.checkpoints import read_manifest
 from leap.models import load_processor, load_weights
-from leap.records import read_rows
+from leap.rows.records import read_rows
 from leap.status import read_status
 from leap.supervision import IGNORED, PlanningCollator
 from leap.trainer import supervised_loss, supervised_positions

@@ -7,7 +7,7 @@
                         (some releases write "lable_info")
     first-frame rows    {"episode_dir": ".../487/<episode>", "first_frame_path": ".../487/<episode>/00000.png",
                          "task_general": "...", "task_detail": "1) ... 2) ..."}
-    planning rows       leap/records.py
+    planning rows       leap/rows/records.py
 
 LOVE-Agibot's json/output_<id>.json has no published form: any of these is taken, as a list, as an object by episode id,
 inside one object, or as JSONL. An id may stand in a field, a path, a key or the file's name; where two of these
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.chat import task_name_in
 from leap.plan_metrics import is_numbered_plan, leading_number, numbered_steps
+from leap.rows.chat import task_name_in
 
 AGIBOT_LICENCE = "CC BY-NC-SA 4.0"
 

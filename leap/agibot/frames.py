@@ -26,7 +26,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.archives import BrokenArchive, tar_stream, work_folder
 from leap.files import read_json, replacing, sha256_file, write_json
-from leap.images import intact_problem
+from leap.rows.images import intact_problem
 
 # What a frame and an archive may come to at most, so that a worker's memory and disk stay small whatever it is given.
 MOST_FRAME_BYTES = 32 * 1024**2

@@ -1,6 +1,6 @@
 """Planning rows out of annotated episodes and their first frames; what cannot be one is listed with its reason.
 
-data/agibot_all.jsonl           rows of leap/records.py, by task and episode
+data/agibot_all.jsonl           rows of leap/rows/records.py, by task and episode
 data/agibot/metadata.jsonl      of each row: {"id", "task_id", "episode_id", "task_name", "scene", "skills", "frames",
                                 "image", "image_sha256", "licence", "source"}; skills and frames are those of the
                                 steps, [] where the annotation has none
@@ -20,10 +20,10 @@ from typing import Any
 
 from leap.agibot.annotations import Episode, Rejected, annotation_files, read_annotations
 from leap.agibot.frames import Manifest, frame_path, manifest_path, read_manifest
-from leap.chat import planning_prompt
 from leap.files import replacing
-from leap.images import intact_bytes
 from leap.progress import Progress
+from leap.rows.chat import planning_prompt
+from leap.rows.images import intact_bytes
 
 
 @dataclass

@@ -20,8 +20,8 @@ from typing import Any
 
 from configs.errors import UserError
 from leap import files
-from leap.chat import first_file, image_candidates, task_name_in
 from leap.files import numbered_jsonl
+from leap.rows.chat import first_file, image_candidates, task_name_in
 
 OUTPUTS_FILE, CSV_FILE = "outputs.jsonl", "blind10_outputs.csv"
 CSV_COLUMNS = ("model_name", "sample_idx", "image_paths", "prompt_text", "model_output", "reference_steps")
@@ -101,7 +101,7 @@ def items_of(outputs: Iterable[Output], where: Path) -> list[Item]:
 
 
 def picture_files(item: Item, image_root: Path | None, workspace: Path) -> list[Path | None]:
-    """The file of each picture of a row, found as leap.chat does; None for one that is missing."""
+    """The file of each picture of a row, found as leap.rows.chat does; None for one that is missing."""
     folder = Path(item.folder)
     return [first_file(image_candidates(written, folder, image_root, workspace)) for written in item.images]
 

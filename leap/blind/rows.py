@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.chat import chat_messages, image_items, resolve_image, task_name_of
 from leap.files import sha256_json
-from leap.images import intact_bytes
-from leap.records import PlanningRow, read_rows
-from leap.videos import video_items
+from leap.rows.chat import chat_messages, image_items, resolve_image, task_name_of
+from leap.rows.images import intact_bytes
+from leap.rows.records import PlanningRow, read_rows
+from leap.rows.videos import video_items
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from leap.chat import planning_prompt
 from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, Episode, Task, random_episode
 from leap.files import replacing, write_json, write_text
 from leap.plans import fenced
 from leap.progress import Progress
+from leap.rows.chat import planning_prompt
 from leap.vlabench.prompts import builtin_texts
 
 # Shares of the kinds of rows. Rows that list every tag by name train the step from a name to its tag densely, so that

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from leap.chat import planning_prompt
 from leap.demo.tabletop import CELL_PIXELS, KINDS, draw, random_scene
 from leap.files import replacing
+from leap.rows.chat import planning_prompt
 
 _PLACES = ("on the left", "on the right", "at the front", "at the back", "near the edge", "in the middle")
 _VERBS = ("Take", "Move", "Turn", "Lift", "Push", "Check")

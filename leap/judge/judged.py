@@ -13,8 +13,8 @@ from pathlib import Path
 
 from leap.blind.outputs import Item, picture_files
 from leap.files import sha256_json
-from leap.images import intact_bytes
 from leap.judge.judgements import CONTROLS, Judgement, read_judgements
+from leap.rows.images import intact_bytes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Row:
 
 
 def row_of(item: Item, image_root: Path | None, workspace: Path) -> Row:
-    """The row with its pictures, looked for as leap.chat does, in `image_root` alone if it is given."""
+    """The row with its pictures, looked for as leap.rows.chat does, in `image_root` alone if it is given."""
     return Row(item, [found for path in picture_files(item, image_root, workspace) if (found := _sha256(path))])
 
 

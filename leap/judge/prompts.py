@@ -15,10 +15,10 @@ from typing import Any
 from leap.blind.outputs import Item, picture_files
 from leap.endpoint import file_url
 from leap.files import sha256_json
-from leap.images import intact_bytes
 from leap.judge.judgements import EMPTY_CONTROL, INSTRUCTIONS_CONTROL, PAIRWISE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES, PairReply, RubricReply, response_format
+from leap.rows.images import intact_bytes
 
 # Raise it when a change of wording makes old replies answers to another question.
 WORDING = 1

@@ -34,13 +34,13 @@ from PIL import Image
 from configs.errors import UserError
 from leap.blind.outputs import Item, picture_files
 from leap.files import read_json, sha256_json, write_json
-from leap.images import decode_image
 from leap.judge.judged import Row, judged_hash, row_hash, row_of
 from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES
 from leap.report.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
 from leap.report.pictures import FORMAT
+from leap.rows.images import decode_image
 
 SHEET_FILE, KEY_FILE, RATINGS_FILE = "rating_sheet.html", "rating_key.json", "ratings.csv"
 CSV_COLUMNS = ("rater", "plan_id", *SCALES, "comment")
@@ -73,7 +73,7 @@ def write_sheet(
 ) -> Sheet:
     """Write the sheet of what `models` wrote for `items` to `path`, and the key beside it.
 
-    Pictures are looked for as leap.chat does, in `image_root` alone if it is given. UserError if there is no plan.
+    Pictures are looked for as leap.rows.chat does, in `image_root` alone if it is given. UserError if there is no plan.
     """
     rows = [row_of(item, image_root, workspace) for item in items]
     shown = [(row, plans) for row in rows if (plans := _plans_of(row, models, seed))]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from leap.images import decode_image
+from leap.rows.images import decode_image
 
 # Name of --planner -> module. Each has `open_planner(options, folder) -> Planner`, where `options` are
 # leap.planners.options.AnsweringOptions and `folder` is the model's, or None for a planner that has none.

@@ -18,8 +18,8 @@ from typing import TypeVar
 from PIL import Image, features
 
 from leap.files import sha256_file
-from leap.images import decode_image
 from leap.progress import Progress
+from leap.rows.images import decode_image
 
 T = TypeVar("T")
 

@@ -57,7 +57,7 @@ def has_review(folder: Path) -> bool:
 def collect_review(folder: Path, models: Sequence[str], image_root: Path | None, workspace: Path) -> Review:
     """The review in `folder`. A model that is one of the page's `models` keeps its letter and colour.
 
-    Pictures are looked for as leap.chat does, in `image_root` alone if it is given.
+    Pictures are looked for as leap.rows.chat does, in `image_root` alone if it is given.
     """
     items = items_of(read_outputs(folder / OUTPUTS_FILE), folder / OUTPUTS_FILE)
     rows = [row_of(item, image_root, workspace) for item in items]

@@ -12,7 +12,7 @@ import pytest
 from leap.agibot import frames as frames_module
 from leap.agibot.jobs import ArchiveJob, jobs_of_folder, prepare_task
 from leap.files import read_jsonl
-from leap.records import read_rows
+from leap.rows.records import read_rows
 from tests.agibot.archives import cut_off, frame, task_archive
 from tests.conftest import assert_one_line_error, run_script, start_script
 

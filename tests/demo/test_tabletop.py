@@ -3,14 +3,14 @@ import random
 
 import pytest
 
-from leap.chat import task_name_in
 from leap.demo.build import ROW_SHARES, episode_of_split
 from leap.demo.tabletop import CELL_PIXELS, GRID, KINDS, MOST_TAG, PICTURE_PIXELS, draw, random_scene, split_of
 from leap.demo.tasks import TASKS, random_episode
 from leap.files import read_jsonl, sha256_json
-from leap.images import load_image
 from leap.plans import read_official, subtasks
-from leap.records import read_rows
+from leap.rows.chat import task_name_in
+from leap.rows.images import load_image
+from leap.rows.records import read_rows
 from leap.vlabench.examples import find_examples, plan_problem
 
 BENCHMARK_DIMENSIONS = ["M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex"]

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.images import decode_image, image_size, intact_problem, load_image
+from leap.rows.images import decode_image, image_size, intact_problem, load_image
 
 
 def png(mode="RGB", color=0, size=(20, 10)) -> bytes:

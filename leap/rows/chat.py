@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.records import PlanningRow
+from leap.rows.records import PlanningRow
 
 # The prompt of rows that this project writes.
 PLANNING_PROMPT = "Task name: {name}.\nPlan it from this picture of the start, as numbered steps."

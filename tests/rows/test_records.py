@@ -3,7 +3,7 @@ import json
 import pytest
 
 from configs.errors import UserError
-from leap.records import read_rows, row_from_record
+from leap.rows.records import read_rows, row_from_record
 
 GOOD = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Plan."}]}], "target": {"steps": " 1) Go. "}}
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.chat import planning_prompt, resolve_image, task_name_in
-from leap.records import PlanningRow
+from leap.rows.chat import planning_prompt, resolve_image, task_name_in
+from leap.rows.records import PlanningRow
 
 
 def row_in(folder: Path) -> PlanningRow:

@@ -4,8 +4,8 @@
                                                {"type": "text", "text": "..."}]}],
      "target": {"steps": "1) ... 2) ..."}}
 
-Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos (leap/videos.py)
-are allowed.
+Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos
+(leap/rows/videos.py) are allowed.
 """
 
 from __future__ import annotations

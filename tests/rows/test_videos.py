@@ -9,7 +9,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.models import load_processor, load_weights
 from leap.packing import ISOLATED_SDPA, Packer
-from leap.records import row_from_record
+from leap.rows.records import row_from_record
 from leap.supervision import IGNORED, PlanningCollator
 from leap.trainer import for_loss, supervised_loss
 

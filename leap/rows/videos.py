@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 
 from configs.errors import UserError
-from leap.images import load_image
-from leap.records import PlanningRow
+from leap.rows.images import load_image
+from leap.rows.records import PlanningRow
 
 _FEWEST_FRAME_TOKENS = 128  # of a pair of frames, qwen-vl-utils' own default
 
