@@ -18,7 +18,9 @@ from typing import Any
 
 from configs.config import REPOSITORY, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
-from leap.checkpoints import (
+from leap.cli import as_plain, parse_knobs
+from leap.files import read_json, sha256_file, sha256_json, write_json
+from leap.models.checkpoints import (
     best_checkpoint,
     kind_of,
     last_complete_checkpoint,
@@ -26,8 +28,6 @@ from leap.checkpoints import (
     result_name,
     weights_sha256,
 )
-from leap.cli import as_plain, parse_knobs
-from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.planners.options import image_tokens
 from leap.progress import Progress
 from leap.recipes import LoraRecipe, TrainingRecipe

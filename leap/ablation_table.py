@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.config import DIMENSIONS
-from leap.checkpoints import last_complete_checkpoint, read_manifest
 from leap.files import read_json
+from leap.models.checkpoints import last_complete_checkpoint, read_manifest
+from leap.plans.scoring import TOPS
 from leap.statistics import Estimate, over_seeds
 from leap.vlabench.results import markdown_table, overall, summaries_of
-from leap.vlabench.scoring import TOPS
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")

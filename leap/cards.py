@@ -16,8 +16,8 @@ import yaml
 
 from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
 from leap.files import read_json, write_text
+from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
 from leap.resume import data_sha256
 from leap.rows.chat import planning_prompt
 from leap.rows.records import iter_rows

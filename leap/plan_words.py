@@ -12,8 +12,8 @@ import functools
 import re
 from dataclasses import dataclass
 
-from leap.plan_metrics import ARTICLES, CJK, numbered_steps
-from leap.plans import FormatError, read_tolerant
+from leap.plans.metrics import ARTICLES, CJK, numbered_steps
+from leap.plans.reading import FormatError, read_tolerant
 
 NUMBERED, SKILLS, OTHER = "numbered steps", "skill list", "other text"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from configs.errors import UserError
 from leap.files import json_object, sha256_json, write_text
 from leap.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
-from leap.plans import FormatError, read_tolerant
+from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
 from leap.rows.records import PlanningRow, no_rows, row_from_record

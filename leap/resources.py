@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import UserError
 from leap.accounting import Batch, Geometry, Peak, checkpoint_bytes, estimate_memory, peak_flops, training_flops
-from leap.checkpoints import find_checkpoints
+from leap.models.checkpoints import find_checkpoints
 from leap.recipes import TrainingRecipe
 from leap.supervision import RowLength
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import (
+from leap.cli import as_plain
+from leap.files import sha256_file, sha256_json
+from leap.models.checkpoints import (
     Manifest,
     find_checkpoints,
     last_complete_checkpoint,
@@ -18,8 +20,6 @@ from leap.checkpoints import (
     weights_sha256,
     why_incomplete,
 )
-from leap.cli import as_plain
-from leap.files import sha256_file, sha256_json
 from leap.progress import say
 from leap.recipes import LoraRecipe, TrainingRecipe
 

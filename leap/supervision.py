@@ -18,7 +18,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
-from leap.image_budget import pixel_budget, visual_tokens
+from leap.models.image_budget import pixel_budget, visual_tokens
 from leap.packing import Packer
 from leap.rows.chat import chat_messages, image_items, resolve_image
 from leap.rows.images import image_size, load_image

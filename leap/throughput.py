@@ -21,7 +21,7 @@ import torch
 
 from leap.accounting import Batch, Geometry, PartFlops, training_flops
 from leap.batching import PackBatches, RowBatches
-from leap.models import is_out_of_memory
+from leap.models.loading import is_out_of_memory
 from leap.progress import say
 from leap.recipes import TrainingRecipe
 from leap.rows.records import PlanningRow

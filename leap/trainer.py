@@ -25,7 +25,8 @@ from transformers import Trainer, TrainerCallback
 
 from leap.adapters import restore_adapter
 from leap.batching import RankBatches
-from leap.checkpoints import (
+from leap.meter import Meter
+from leap.models.checkpoints import (
     MANIFEST,
     SAVING,
     Manifest,
@@ -36,11 +37,10 @@ from leap.checkpoints import (
     remove,
     write_manifest,
 )
-from leap.generation import answer_batch, encode
-from leap.meter import Meter
-from leap.models import restore_weights
+from leap.models.generation import answer_batch, encode
+from leap.models.loading import restore_weights
 from leap.parts import parameter_groups
-from leap.plan_metrics import score_answers
+from leap.plans.metrics import score_answers
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, peak_memory_bytes
 from leap.rows.records import PlanningRow

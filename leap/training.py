@@ -30,18 +30,18 @@ from leap.adapters import attach, load_base_in_4bit, what_matched
 from leap.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
 from leap.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
 from leap.cards import write_model_card
-from leap.checkpoints import (
+from leap.cli import as_plain
+from leap.files import Journal, sha256_json, write_json, write_text
+from leap.meter import Meter
+from leap.models.checkpoints import (
     Manifest,
     best_checkpoint,
     last_complete_checkpoint,
     read_manifest,
     step_of,
 )
-from leap.cli import as_plain
-from leap.files import Journal, sha256_json, write_json, write_text
-from leap.image_budget import pixel_budget, set_pixel_budget
-from leap.meter import Meter
-from leap.models import load_processor, load_weights
+from leap.models.image_budget import pixel_budget, set_pixel_budget
+from leap.models.loading import load_processor, load_weights
 from leap.packing import Packer, kernel_for_packs
 from leap.parts import freeze
 from leap.preflight import Report, check_file, write_rejected

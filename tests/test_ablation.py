@@ -21,9 +21,9 @@ from leap.ablation_table import (
     measure_scores,
     table_rows,
 )
-from leap.checkpoints import Manifest, begin_saving, find_checkpoints, last_complete_checkpoint, write_manifest
 from leap.cli import as_plain
 from leap.files import read_json, write_json
+from leap.models.checkpoints import Manifest, begin_saving, find_checkpoints, last_complete_checkpoint, write_manifest
 from leap.vlabench.results import METRICS, SCORE_FILES
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 

@@ -24,7 +24,7 @@ from leap.accounting import (
 from leap.accounting.memory import trainable_parameters
 from leap.adapters import attach, what_matched
 from leap.files import read_jsonl
-from leap.models import load_processor, load_weights
+from leap.models.loading import load_processor, load_weights
 from leap.parts import PARTS, freeze, part_of
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.rows.records import row_from_record

@@ -9,9 +9,9 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from configs.errors import UserError
 from leap.adapters import attach, what_matched
-from leap.checkpoints import read_manifest
 from leap.cli import parse_knobs
-from leap.models import load_for_planning, load_weights
+from leap.models.checkpoints import read_manifest
+from leap.models.loading import load_for_planning, load_weights
 from leap.recipes import LoraRecipe
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 

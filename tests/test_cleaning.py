@@ -19,7 +19,7 @@ from configs.errors import UserError
 from leap.cleaning import default_files, is_tested, planning_files, read_file
 from leap.files import read_json, read_jsonl
 from leap.image_checks import Limits, look_at, look_at_all
-from leap.models import load_processor
+from leap.models.loading import load_processor
 from leap.preflight import check_file
 from leap.rows.records import read_rows
 from leap.supervision import PlanningCollator

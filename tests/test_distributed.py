@@ -10,8 +10,8 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from leap.checkpoints import read_manifest
 from leap.files import read_json, read_jsonl
+from leap.models.checkpoints import read_manifest
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script
 
 SHARDED = REPOSITORY / "configs" / "accelerate" / "fsdp2.yaml"

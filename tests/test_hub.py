@@ -14,9 +14,9 @@ import pytest
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import MANIFEST, Manifest, read_manifest, why_incomplete, write_manifest
 from leap.demo.build import build_rows
 from leap.hub import checkpoint_upload, dataset_upload
+from leap.models.checkpoints import MANIFEST, Manifest, read_manifest, why_incomplete, write_manifest
 from tests.conftest import REPOSITORY, Done, assert_one_line_error, run_script
 from tests.hub_server import TOKEN, serving
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from configs.config import DIMENSIONS
 from leap import plots
+from leap.plans.scoring import GROUNDED_METRICS, score_grounded, score_official
 from leap.plots.comparison import MOST_BARS, TERMS
 from leap.plots.labels import short_names
 from leap.plots.profiles import representatives
@@ -15,7 +16,6 @@ from leap.plots.style import looks
 from leap.statistics import Estimate
 from leap.vlabench.paired import Difference
 from leap.vlabench.results import Overall
-from leap.vlabench.scoring import GROUNDED_METRICS, score_grounded, score_official
 from tests.conftest import assert_one_line_error, run_script
 
 DRAW = "evaluation/draw_evaluation_results.py"

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from leap.files import read_jsonl
-from leap.image_budget import set_pixel_budget
-from leap.models import load_processor
+from leap.models.image_budget import set_pixel_budget
+from leap.models.loading import load_processor
 from leap.preflight import check_file
 from leap.supervision import PlanningCollator
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script

@@ -5,8 +5,8 @@ from collections import namedtuple
 
 import pytest
 
-from leap.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
 from leap.files import read_json
+from leap.models.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
 from leap.recipes import TrainingRecipe
 from leap.resources import DiskNeed, geometry_of, in_bytes, largest_step
 from leap.supervision import RowLength

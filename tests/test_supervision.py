@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.image_budget import set_pixel_budget, visual_tokens
-from leap.models import load_processor
+from leap.models.image_budget import set_pixel_budget, visual_tokens
+from leap.models.loading import load_processor
 from leap.rows.chat import chat_messages, image_items
 from leap.rows.images import load_image
 from leap.rows.records import row_from_record

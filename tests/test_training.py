@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from leap.checkpoints import read_manifest
-from leap.models import load_processor, load_weights
+from leap.models.checkpoints import read_manifest
+from leap.models.loading import load_processor, load_weights
 from leap.rows.records import read_rows
 from leap.status import read_status
 from leap.supervision import IGNORED, PlanningCollator

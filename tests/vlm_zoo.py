@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from leap.demo.tiny_planner import build_tiny_planner
-from leap.models import load_weights, quiet_transformers
+from leap.models.loading import load_weights, quiet_transformers
 
 TEXTS = (
     "Put the red cube into the basket. Which skills does the robot need, in which order?",

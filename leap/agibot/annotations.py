@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.plan_metrics import is_numbered_plan, leading_number, numbered_steps
+from leap.plans.metrics import is_numbered_plan, leading_number, numbered_steps
 from leap.rows.chat import task_name_in
 
 AGIBOT_LICENCE = "CC BY-NC-SA 4.0"

@@ -19,10 +19,10 @@ from configs.errors import UserError
 from leap.blind.outputs import Output
 from leap.blind.rows import BlindRow
 from leap.files import sha256_json
+from leap.models.names import order_of
 from leap.planners import Answer, Query
 from leap.planners.candidates import Candidate
 from leap.provenance import differences
-from leap.vlabench.names import order_of
 
 _HASH_LENGTH = 32  # letters of each half of a key
 

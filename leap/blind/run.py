@@ -25,7 +25,7 @@ from leap.blind.lines import (
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, Output, read_outputs, write_csv
 from leap.blind.rows import BlindRow
 from leap.files import Journal, read_json, write_json
-from leap.models import UnusableModel, free_memory
+from leap.models.loading import UnusableModel, free_memory
 from leap.planners import Answer, Answered, MachineFailure, Planner, Query
 from leap.planners.candidates import Candidate
 from leap.progress import Progress, say

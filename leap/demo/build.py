@@ -12,7 +12,7 @@ from PIL import Image
 from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, Episode, Task, random_episode
 from leap.files import replacing, write_json, write_text
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.progress import Progress
 from leap.rows.chat import planning_prompt
 from leap.vlabench.prompts import builtin_texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from leap.models import quiet_transformers
+from leap.models.loading import quiet_transformers
 
 # The control tokens of Qwen's chat format; the processor finds pictures by them.
 SPECIAL_TOKENS = (

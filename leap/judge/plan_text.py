@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from leap.plan_metrics import MOST_CHARACTERS, MOST_STEPS, numbered_steps
-from leap.plans import FormatError, Step, read_tolerant
+from leap.plans.metrics import MOST_CHARACTERS, MOST_STEPS, numbered_steps
+from leap.plans.reading import FormatError, Step, read_tolerant
 
 SHOWN_CHARACTERS = 8_000  # of a plan, to judges
 

@@ -1,6 +1,6 @@
 """The reference judge: a plan's steps matched with those of the reference, on the four scales. No model, no endpoint.
 
-With the one-to-one matching of steps of leap/plan_metrics.py, whose overlaps are F1 of words (a step is firmly matched
+With the one-to-one matching of steps of leap/plans/metrics.py, whose overlaps are F1 of words (a step is firmly matched
 from an overlap of 1/2 on), and
 
     recall        summed overlap of the matched steps over the steps of the reference
@@ -30,7 +30,7 @@ from collections.abc import Sequence
 
 from leap.judge.judgements import SCALES
 from leap.judge.plan_text import steps_of_text
-from leap.plan_metrics import MATCH_THRESHOLD, alignment, compare_steps, repeated_share
+from leap.plans.metrics import MATCH_THRESHOLD, alignment, compare_steps, repeated_share
 
 
 def reference_scores(plan: str, reference: str) -> dict[str, float]:

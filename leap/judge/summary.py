@@ -54,8 +54,8 @@ from leap.judge.judgements import (
     judges_of,
 )
 from leap.judge.scores import SCORES, Plan, Said, columns_of, points, said_by
+from leap.models.names import base_suffix, curve_and_step
 from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, paired_p_value
-from leap.vlabench.names import base_suffix, curve_and_step
 from leap.vlabench.results import markdown_table
 
 _ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
-from leap.checkpoints import find_all_checkpoints, result_name, why_incomplete
+from leap.models.checkpoints import find_all_checkpoints, result_name, why_incomplete
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
 

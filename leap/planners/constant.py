@@ -12,7 +12,7 @@ from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import sha256_json
 from leap.planners import Answer, Answered, Query
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions
 

@@ -14,11 +14,11 @@ import torch
 from jinja2 import TemplateError
 
 from configs.errors import UserError
-from leap.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.files import sha256_json
-from leap.generation import Sampling, answer_batch, encode
-from leap.image_budget import pixel_budget, set_pixel_budget
-from leap.models import (
+from leap.models.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
+from leap.models.generation import Sampling, answer_batch, encode
+from leap.models.image_budget import pixel_budget, set_pixel_budget
+from leap.models.loading import (
     UnusableModel,
     base_of,
     is_out_of_memory,
@@ -29,9 +29,9 @@ from leap.models import (
     processor_folder,
     why_not_quantised,
 )
+from leap.models.prefix_cache import PrefixCache, picture_tokens
 from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
 from leap.planners.options import AnsweringOptions, image_tokens
-from leap.prefix_cache import PrefixCache, picture_tokens
 
 _AHEAD = 2  # batches that are decoded while one is answered
 

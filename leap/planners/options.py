@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.models import QUANTISATIONS
+from leap.models.loading import QUANTISATIONS
 from leap.planners import PLANNERS
 
 

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.files import read_json, sha256_file
-from leap.models import UnusableModel, is_out_of_memory, pick_device, quiet_transformers
+from leap.models.checkpoints import kind_of, weights_sha256, why_incomplete
+from leap.models.loading import UnusableModel, is_out_of_memory, pick_device, quiet_transformers
 from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
 from leap.planners.options import AnsweringOptions
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from configs.config import DIMENSIONS
+from leap.plans.scoring import TOPS, WEIGHTS
 from leap.plots.labels import short_names
 from leap.plots.marks import (
     Rows,
@@ -41,7 +42,6 @@ from leap.plots.style import (
 )
 from leap.vlabench.paired import Difference
 from leap.vlabench.results import Overall
-from leap.vlabench.scoring import TOPS, WEIGHTS
 
 MOST_BARS = 6  # in a group
 
@@ -55,7 +55,7 @@ METRIC_TITLES = {
     "precision": "precision",
 }
 
-# What the total is the sum of, by the rules of leap.vlabench.scoring: the official sum stops after two.
+# What the total is the sum of, by the rules of leap.plans.scoring: the official sum stops after two.
 _TERMS = tuple(WEIGHTS.items())
 TERMS = {"official": _TERMS[:2], "grounded": _TERMS}
 

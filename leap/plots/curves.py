@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from leap.models.names import Curve, base_suffix, curves_in
+from leap.plans.scoring import TOPS
 from leap.plots.labels import short_names
 from leap.plots.marks import Rows, around
 from leap.plots.profiles import rank
@@ -30,9 +32,7 @@ from leap.plots.style import (
     totals,
 )
 from leap.statistics import Estimate
-from leap.vlabench.names import Curve, base_suffix, curves_in
 from leap.vlabench.results import Overall
-from leap.vlabench.scoring import TOPS
 
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints

@@ -9,10 +9,10 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from leap.models.names import base_suffix, curve_and_step
 from leap.plots.labels import short_names
 from leap.plots.style import FAINT, MACRO, Look, Published, clean, hollow, looks, plt, published_markers
 from leap.statistics import Estimate
-from leap.vlabench.names import base_suffix, curve_and_step
 
 # {model: {column: value}}; a missing value has no key.
 Rows = Mapping[str, Mapping[str, Estimate]]

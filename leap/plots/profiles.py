@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from configs.config import DIMENSIONS
+from leap.models.names import base_suffix, curves_in
+from leap.plans.scoring import TOPS
 from leap.plots.labels import short_names
 from leap.plots.marks import by_family, family
 from leap.plots.style import (
@@ -27,9 +29,7 @@ from leap.plots.style import (
     published_markers,
     totals,
 )
-from leap.vlabench.names import base_suffix, curves_in
 from leap.vlabench.results import Overall
-from leap.vlabench.scoring import TOPS
 
 MOST_POLYGONS = 5
 

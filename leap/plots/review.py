@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES
+from leap.models.names import base_suffix, curves_in
 from leap.plots.curves import STEP_0, step_curves
 from leap.plots.labels import short_names
 from leap.plots.marks import (
@@ -31,7 +32,6 @@ from leap.plots.marks import (
 )
 from leap.plots.style import COLORS, SIZE, Look, clean, finish, looks, model_looks, plt
 from leap.statistics import Estimate
-from leap.vlabench.names import base_suffix, curves_in
 
 Summary = Mapping[str, Any]
 

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from configs.config import DIMENSIONS
+from leap.models.names import base_suffix
 from leap.statistics import Estimate
-from leap.vlabench.names import base_suffix
 from leap.vlabench.results import Overall
 
 __all__ = ["plt"]

@@ -13,8 +13,8 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import read_json
+from leap.plans.scoring import Score, score_grounded, score_official, score_official_sequence
 from leap.vlabench.results import METRICS, SCORE_FILES
-from leap.vlabench.scoring import Score, score_grounded, score_official, score_official_sequence
 
 Place = tuple[str, int]  # task, example number
 

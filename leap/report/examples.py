@@ -30,14 +30,14 @@ from typing import Any, TypeVar
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.plans import Step, read_tolerant, steps_of
+from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, diagnose, skill_confusion, skill_pairs
+from leap.plans.reading import Step, read_tolerant, steps_of
+from leap.plans.scoring import ORDER_INDEPENDENT_TASKS
 from leap.progress import Progress
 from leap.report.answers import Answers, Place, read_answers, scored_again, text_of
 from leap.report.steps import MOST_ROWS, as_lists, rows_of
-from leap.vlabench.diagnosis import ERROR_LABELS, Diagnosis, diagnose, skill_confusion, skill_pairs
 from leap.vlabench.examples import Example
 from leap.vlabench.results import METRICS
-from leap.vlabench.scoring import ORDER_INDEPENDENT_TASKS
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from leap.plans.diagnosis import ERROR_LABELS
 from leap.statistics import Estimate
-from leap.vlabench.diagnosis import ERROR_LABELS
 from leap.vlabench.paired import Difference, differences_from
 from leap.vlabench.results import METRICS, Overall, overall, summaries_of
 

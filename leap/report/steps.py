@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leap.plans import Step
-from leap.vlabench.diagnosis import Diagnosis
+from leap.plans.diagnosis import Diagnosis
+from leap.plans.reading import Step
 
 MOST_ROWS = 60  # a model that never stops may write thousands of steps
 

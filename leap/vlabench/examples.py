@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import sha256_json
-from leap.plans import SKILLS, TARGETS, subtasks
+from leap.plans.reading import SKILLS, TARGETS, subtasks
 from leap.rows.images import decode_image, intact_bytes
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ import yaml
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.vlabench.examples import Example
 
 STYLES = ("auto", "official", "builtin")

@@ -21,7 +21,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, sha256_file, sha256_json, write_json, write_text
-from leap.plans import FormatError, check_nesting
+from leap.plans.reading import FormatError, check_nesting
 from leap.provenance import code_revision, utc_now
 from leap.vlabench.examples import Example
 from leap.vlabench.results import write_results

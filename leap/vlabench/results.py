@@ -25,12 +25,12 @@ import numpy as np
 
 from configs.config import DIMENSIONS
 from leap.files import read_json, sha256_json, write_json, write_text
-from leap.plans import FormatError, Plan, plan_of, read_official, read_plan, steps_of
+from leap.plans.diagnosis import ERROR_LABELS, diagnose_plan, skill_confusion, skill_pairs
+from leap.plans.reading import FormatError, Plan, plan_of, read_official, read_plan, steps_of
+from leap.plans.scoring import METRICS, ORDER_INDEPENDENT_TASKS, no_plan, score_official_sequence, score_steps
 from leap.statistics import Estimate, estimates, stratified_means
-from leap.vlabench.diagnosis import ERROR_LABELS, diagnose_plan, skill_confusion, skill_pairs
 from leap.vlabench.examples import Example
 from leap.vlabench.published import Published, published_notes, published_rows
-from leap.vlabench.scoring import METRICS, ORDER_INDEPENDENT_TASKS, no_plan, score_official_sequence, score_steps
 
 SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
 _OTHER_FILES = ("diagnosis.json", "output.json")

@@ -51,7 +51,7 @@ from leap.ablation_table import (
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.files import write_json, write_text
 from leap.jobs import only_one, run_logged
-from leap.vlabench.scoring import TOPS
+from leap.plans.scoring import TOPS
 
 _OF_ENVIRONMENT = ("presets", "max_steps", "seeds")
 _OF_TRAINING = ("model_name_or_path", "train_file", "val_file", "image_root")

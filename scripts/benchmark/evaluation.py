@@ -65,7 +65,7 @@ class Workload:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
 
-    from leap.models import pick_device, quiet_transformers
+    from leap.models.loading import pick_device, quiet_transformers
     from leap.provenance import code_revision, hardware, library_versions, utc_now
 
     quiet_transformers()
@@ -108,7 +108,7 @@ def long_prompts(options: Options, folder: Path) -> Workload:
     """Prompts of VLABench's size: a long text that all share, two pictures, an instruction of its own length."""
     from leap.demo.build import build_benchmark, build_rows, training_texts
     from leap.demo.tasks import TASKS
-    from leap.models import load_processor
+    from leap.models.loading import load_processor
     from leap.planners import Query
     from leap.vlabench.examples import find_examples
 
@@ -205,7 +205,7 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
 
 
 def score(text: str, truth: list[dict]) -> tuple:
-    from leap.vlabench.scoring import score_grounded, score_official
+    from leap.plans.scoring import score_grounded, score_official
 
     return score_official(text, truth, False), score_grounded(text, truth, False)
 

@@ -52,7 +52,7 @@ def main() -> None:
 
     import torch
 
-    from leap.models import pick_device
+    from leap.models.loading import pick_device
     from leap.provenance import code_revision, hardware, library_versions, utc_now
 
     device = pick_device(options.device)
@@ -73,8 +73,8 @@ def main() -> None:
 
 def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
     """Rows, model, batches, rounds; prints as it goes and returns what JSON holds."""
-    from leap.image_budget import set_pixel_budget
-    from leap.models import load_processor
+    from leap.models.image_budget import set_pixel_budget
+    from leap.models.loading import load_processor
     from leap.packing import Packer
     from leap.preflight import check_file
     from leap.supervision import PlanningCollator

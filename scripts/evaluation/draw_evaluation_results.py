@@ -104,7 +104,7 @@ def figures(
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
     from leap import plots
-    from leap.vlabench.names import curves_in
+    from leap.models.names import curves_in
     from leap.vlabench.paired import differences_from
 
     models = {name: found[name] for name in names if name in found}

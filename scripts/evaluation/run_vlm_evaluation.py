@@ -18,9 +18,9 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
-from leap.checkpoints import why_incomplete
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
+from leap.models.checkpoints import why_incomplete
 from leap.planners import open_planner
 from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens

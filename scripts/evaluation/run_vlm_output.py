@@ -23,9 +23,9 @@ from configs.errors import UserError
 from leap.blind.options import OutputOptions, drawing
 from leap.blind.outputs import OUTPUTS_FILE, Output
 from leap.blind.rows import read_blind_rows
-from leap.checkpoints import step_of
 from leap.cli import parse_knobs, run
-from leap.models import pick_device
+from leap.models.checkpoints import step_of
+from leap.models.loading import pick_device
 from leap.planners import Planner, open_planner
 from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens

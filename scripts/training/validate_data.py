@@ -31,8 +31,8 @@ def main() -> int:
     workspace.require_file(options.train_file, "training file")
 
     from leap.batching import describe_plan, plan_batches, total_steps
-    from leap.image_budget import set_pixel_budget
-    from leap.models import load_processor
+    from leap.models.image_budget import set_pixel_budget
+    from leap.models.loading import load_processor
     from leap.preflight import check_file, write_rejected
     from leap.resources import DiskNeed, geometry_of, largest_step
     from leap.supervision import PlanningCollator, render

@@ -94,8 +94,8 @@ def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
 def count_tokens(description: dict, files: list[Path], options: Options, workspace: WorkspaceConfig) -> None:
     """Add the tokens of each file's rows, by the lengths that training's own check computes and keeps."""
     from leap.description import add_token_lengths
-    from leap.image_budget import set_pixel_budget
-    from leap.models import load_processor
+    from leap.models.image_budget import set_pixel_budget
+    from leap.models.loading import load_processor
     from leap.preflight import check_file
     from leap.supervision import PlanningCollator
 

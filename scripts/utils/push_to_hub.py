@@ -19,10 +19,10 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cards import base_name, model_card
-from leap.checkpoints import CARD, read_manifest
 from leap.cli import knob, parse_knobs, run
 from leap.dataset_cards import dataset_card
 from leap.hub import Upload, checked_repo_id, checkpoint_upload, dataset_files, dataset_upload, push
+from leap.models.checkpoints import CARD, read_manifest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from leap.blind.rows import read_blind_rows
 from leap.blind.run import write_outputs
 from leap.files import read_jsonl
-from leap.models import UnusableModel
+from leap.models.loading import UnusableModel
 from leap.planners import Answer, MachineFailure
 from leap.planners.candidates import Candidate
 

@@ -13,8 +13,8 @@ import pytest
 from configs.errors import UserError
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, items_of, read_outputs
 from leap.blind.run import SETTINGS_FILE
-from leap.checkpoints import SAVING
 from leap.files import read_json, read_jsonl
+from leap.models.checkpoints import SAVING
 from leap.planners import MachineFailure, huggingface
 from leap.planners.candidates import Candidate
 from leap.status import read_status

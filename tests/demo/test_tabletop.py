@@ -7,7 +7,7 @@ from leap.demo.build import ROW_SHARES, episode_of_split
 from leap.demo.tabletop import CELL_PIXELS, GRID, KINDS, MOST_TAG, PICTURE_PIXELS, draw, random_scene, split_of
 from leap.demo.tasks import TASKS, random_episode
 from leap.files import read_jsonl, sha256_json
-from leap.plans import read_official, subtasks
+from leap.plans.reading import read_official, subtasks
 from leap.rows.chat import task_name_in
 from leap.rows.images import load_image
 from leap.rows.records import read_rows

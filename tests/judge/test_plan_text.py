@@ -3,7 +3,7 @@ import time
 import pytest
 
 from leap.judge.plan_text import normalised, steps_of_text
-from leap.plan_metrics import MOST_CHARACTERS
+from leap.plans.metrics import MOST_CHARACTERS
 
 
 @pytest.mark.parametrize(

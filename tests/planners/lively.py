@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from leap.models import load_processor, load_weights
+from leap.models.loading import load_processor, load_weights
 
 
 def write_lively(base: Path, folder: Path, **generation: object) -> Path:

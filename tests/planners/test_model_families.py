@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from configs.errors import UserError
-from leap.generation import encode
-from leap.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens
-from leap.models import (
+from leap.models.generation import encode
+from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens
+from leap.models.loading import (
     keeps_order,
     load_for_planning,
     load_processor,

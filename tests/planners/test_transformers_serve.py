@@ -9,7 +9,7 @@ import torch
 
 from configs.config import WorkspaceConfig
 from leap.endpoint import Endpoint
-from leap.models import load_processor, load_weights
+from leap.models.loading import load_processor, load_weights
 from leap.planners import Query
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.examples import find_examples

@@ -12,7 +12,7 @@ import pytest
 from configs.config import DIMENSIONS
 from leap.demo.build import build_benchmark
 from leap.files import write_json, write_text
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.report.build import build_report
 from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.results import write_results

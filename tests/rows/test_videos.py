@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.models import load_processor, load_weights
+from leap.models.loading import load_processor, load_weights
 from leap.packing import ISOLATED_SDPA, Packer
 from leap.rows.records import row_from_record
 from leap.supervision import IGNORED, PlanningCollator

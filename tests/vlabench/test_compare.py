@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, write_json
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.vlabench.compare import compare, comparison_tables, metrics_named, write_comparison
 from leap.vlabench.results import write_results
 from tests.conftest import assert_one_line_error, run_script

@@ -5,7 +5,7 @@ import pytest
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
-from leap.plans import read_official, read_tolerant
+from leap.plans.reading import read_official, read_tolerant
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter, _official_assembly, prompt_text
 

@@ -4,7 +4,7 @@ import pytest
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.vlabench.published import MARK, PublishedScore, load_published
 from leap.vlabench.results import results_table, write_results
 from tests.vlabench.benchmark_tree import make_benchmark

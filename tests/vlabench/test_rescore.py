@@ -11,10 +11,10 @@ import pytest
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, write_json
-from leap.plans import FormatError, fenced, read_official
+from leap.plans.reading import FormatError, fenced, read_official
+from leap.plans.scoring import OFFICIAL_METRICS, ORDER_INDEPENDENT_TASKS, score_official_sequence
 from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
 from leap.vlabench.results import overall, write_results
-from leap.vlabench.scoring import OFFICIAL_METRICS, ORDER_INDEPENDENT_TASKS, score_official_sequence
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.vlabench.benchmark_tree import make_benchmark, pick, place
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from leap.files import read_json
-from leap.plans import MOST_NESTING, fenced
+from leap.plans.reading import MOST_NESTING, fenced
 from leap.vlabench.results import write_results
 from tests.vlabench.benchmark_tree import make_benchmark, pick, place
 

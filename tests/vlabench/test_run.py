@@ -10,7 +10,7 @@ from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, read_jsonl
 from leap.planners import Answer, MachineFailure
-from leap.plans import fenced
+from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
 from leap.vlabench.results import models_in, overall, results_table

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
+from leap.models.prefix_cache import PrefixCache
 from leap.planners import Answer
-from leap.plans import ends_with_a_plan
-from leap.prefix_cache import PrefixCache
+from leap.plans.reading import ends_with_a_plan
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.files import read_json
+from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from leap.files import read_jsonl
-from leap.plans import FormatError, fenced
-from leap.vlabench.scoring import GROUNDED_METRICS, OFFICIAL_METRICS, score_grounded, score_official
+from leap.plans.reading import FormatError, fenced
+from leap.plans.scoring import GROUNDED_METRICS, OFFICIAL_METRICS, score_grounded, score_official
 
-SAMPLE = Path(__file__).parent.parent / "data" / "official_scores.jsonl"
+SAMPLE = Path(__file__).parent / "official_scores.jsonl"
 # All 1,500 vectors, where the folder beside the checkout has them.
 ALL = Path(os.environ.get("LEAP_SCORE_VECTORS", SAMPLE.parents[3] / "shared" / "vlabench" / "score_vectors.jsonl"))
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
-from leap.plans import FormatError, read_tolerant
-from leap.vlabench.scoring import GROUNDED_METRICS, Score, score_against_steps
+from leap.plans.reading import FormatError, read_tolerant
+from leap.plans.scoring import GROUNDED_METRICS, Score, score_against_steps
 
 # A pair below this overlap shares less than half of its words: the matching had nothing better for it, and where it
 # stands says nothing about the order of the plan.

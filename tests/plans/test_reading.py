@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from leap.plans import (
+from leap.plans.reading import (
     FormatError,
     Step,
     canonical_id,
@@ -12,7 +12,7 @@ from leap.plans import (
     read_tolerant,
     subtasks,
 )
-from leap.vlabench.scoring import score_grounded, score_official
+from leap.plans.scoring import score_grounded, score_official
 
 PICK = '{"name": "pick", "params": {"target_entity_name": 3}}'
 PLACE = '{"name": "place", "params": {"target_container_name": "5"}}'

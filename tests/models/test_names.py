@@ -1,6 +1,6 @@
 import pytest
 
-from leap.vlabench.names import Curve, base_suffix, curve_and_step, curves_in, order_of
+from leap.models.names import Curve, base_suffix, curve_and_step, curves_in, order_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from scipy.stats import kendalltau
 
 from configs.errors import UserError
 from leap.demo.build import build_rows
-from leap.plan_metrics import (
+from leap.plans.metrics import (
     MOST_CHARACTERS,
     MOST_STEPS,
     alignment,
@@ -18,8 +18,8 @@ from leap.plan_metrics import (
     score_answers,
     summarise,
 )
-from leap.plans import FormatError, fenced
-from leap.vlabench.scoring import GROUNDED_METRICS, score_grounded
+from leap.plans.reading import FormatError, fenced
+from leap.plans.scoring import GROUNDED_METRICS, score_grounded
 
 REFERENCE = "1) Pick up the cup. 2) Wipe the table. 3) Place the cup."
 SKILLS = [

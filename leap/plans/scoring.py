@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from leap.plans import TARGETS, FormatError, Step, pieces, read_official, read_tolerant, steps_of, subtasks
+from leap.plans.reading import TARGETS, FormatError, Step, pieces, read_official, read_tolerant, steps_of, subtasks
 
 OFFICIAL_METRICS = (
     "skill_match_score",
@@ -49,7 +49,7 @@ class Score:
 def score_official(text: str, ground_truth: list, order_independent: bool) -> Score:
     """Score an answer as VLABench does. Never raises: anything its scorer would trip over gives zeros.
 
-    Differs from VLABench in one thing: JSON nested deeper than leap.plans.MOST_NESTING is a format error.
+    Differs from VLABench in one thing: JSON nested deeper than leap.plans.reading.MOST_NESTING is a format error.
     """
     try:
         predicted = read_official(text)

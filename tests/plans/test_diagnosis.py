@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from leap.plans import FormatError, fenced
-from leap.vlabench.diagnosis import ERROR_LABELS, diagnose, skill_confusion, skill_pairs
-from leap.vlabench.scoring import score_grounded, steps_of
+from leap.plans.diagnosis import ERROR_LABELS, diagnose, skill_confusion, skill_pairs
+from leap.plans.reading import FormatError, fenced
+from leap.plans.scoring import score_grounded, steps_of
 
 
 def pick(entity):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from leap.generation import DrawnTokens, Sampling
+from leap.models.generation import DrawnTokens, Sampling
 
 DRAWS = 4000
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, float("-inf")])

@@ -3,8 +3,8 @@ import struct
 
 import pytest
 
-from leap.checkpoints import MANIFEST as MANIFEST_NAME
-from leap.checkpoints import (
+from leap.models.checkpoints import MANIFEST as MANIFEST_NAME
+from leap.models.checkpoints import (
     SAVING,
     Manifest,
     begin_saving,

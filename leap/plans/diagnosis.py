@@ -20,7 +20,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leap.plans import SKILLS, FormatError, Plan, Step, pieces, read_plan, steps_of
+from leap.plans.reading import SKILLS, FormatError, Plan, Step, pieces, read_plan, steps_of
 
 ERROR_LABELS = (
     "unparsable",
