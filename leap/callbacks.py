@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from leap.files import Journal
 from leap.provenance import utc_now
-from leap.status import Status
+from leap.runs.status import Status
 
 # What a line of progress shows, and how.
 _SHOWN = {

@@ -50,7 +50,7 @@ from leap.provenance import code_revision, hardware, library_versions
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
 from leap.resume import checkpoint_to_resume, made_from
-from leap.status import Status
+from leap.runs.status import Status
 from leap.supervision import PlanningCollator
 from leap.trainer import PlanningTrainer, Rows
 

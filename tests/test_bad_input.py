@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from leap.status import read_status
+from leap.runs.status import read_status
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 EVALUATE = "evaluation/run_vlm_evaluation.py"

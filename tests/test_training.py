@@ -8,7 +8,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_processor, load_weights
 from leap.rows.records import read_rows
-from leap.status import read_status
+from leap.runs.status import read_status
 from leap.supervision import IGNORED, PlanningCollator
 from leap.trainer import supervised_loss, supervised_positions
 from tests.conftest import REPOSITORY, run_script

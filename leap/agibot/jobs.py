@@ -29,8 +29,8 @@ from leap.agibot.frames import (
     work_path,
 )
 from leap.archives import BrokenArchive, work_folder
-from leap.cluster import WORKERS, Failure, run_tasks
 from leap.progress import Progress, say
+from leap.runs.workers import WORKERS, Failure, run_tasks
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -217,7 +217,7 @@ def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[Archiv
 def prepare_all(
     jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
 ) -> list[Outcome]:
-    """Do the jobs by `leap.cluster.run_tasks` and say how each ended. OSError if the disk is full: then all workers
+    """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all workers
     have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
     outcomes = []

@@ -30,7 +30,7 @@ from leap.planners import Answer, Answered, MachineFailure, Planner, Query
 from leap.planners.candidates import Candidate
 from leap.progress import Progress, say
 from leap.provenance import code_revision, hardware, library_versions, utc_now
-from leap.status import Status
+from leap.runs.status import Status
 
 Opener = Callable[[Path | None], Planner]  # UnusableModel for one that cannot be loaded
 

@@ -20,8 +20,8 @@ from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json
 from leap.planners import Answer, MachineFailure, Planner, Query
 from leap.progress import Progress
 from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
-from leap.ranks import ALONE, Ranks
-from leap.status import Status
+from leap.runs.ranks import ALONE, Ranks
+from leap.runs.status import Status
 from leap.vlabench.examples import Example
 from leap.vlabench.prompts import PromptWriter, prompt_text
 from leap.vlabench.results import write_results

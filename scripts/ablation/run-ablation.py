@@ -50,8 +50,8 @@ from leap.ablation_table import (
 )
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.files import write_json, write_text
-from leap.jobs import only_one, run_logged
 from leap.plans.scoring import TOPS
+from leap.runs.jobs import only_one, run_logged
 
 _OF_ENVIRONMENT = ("presets", "max_steps", "seeds")
 _OF_TRAINING = ("model_name_or_path", "train_file", "val_file", "image_root")

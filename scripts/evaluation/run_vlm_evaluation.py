@@ -25,7 +25,7 @@ from leap.planners import open_planner
 from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
 from leap.progress import print_some, say
-from leap.ranks import Ranks
+from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
-from leap.monitor import Monitor, as_json
-from leap.monitor_table import table
+from leap.runs.monitor import Monitor, as_json
+from leap.runs.table import table
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other screen without a cursor, and back
 _TOP, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"  # to the upper left corner; clear from the cursor on

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from leap.jobs import only_one, run_logged
+from leap.runs.jobs import only_one, run_logged
 from tests.conftest import REPOSITORY
 
 # Runs a child, as a sweep does; the child takes a moment to save when it is told to end.
 PARENT = """
 import sys
 from pathlib import Path
-from leap.jobs import only_one, run_logged
+from leap.runs.jobs import only_one, run_logged
 with only_one(Path(sys.argv[1]) / "lock") as lock:
     run_logged([sys.executable, "-u", "-c", sys.argv[2]], Path(sys.argv[1]) / "log", lock)
 """

@@ -13,7 +13,7 @@ import pytest
 
 from configs.errors import UserError
 from leap.files import read_json, write_json
-from leap.status import Status, read_status
+from leap.runs.status import Status, read_status
 from tests.conftest import REPOSITORY
 
 
@@ -30,7 +30,7 @@ def path(tmp_path):
 def child(path):
     """A process of its own that keeps a status file and then sleeps."""
     code = (
-        "import sys, time; from pathlib import Path; from leap.status import Status\n"
+        "import sys, time; from pathlib import Path; from leap.runs.status import Status\n"
         "with Status(Path(sys.argv[1]), 'evaluation', {}, total=10, unit='example') as status:\n"
         "    status.update(3, phase='answering'); time.sleep(100)"
     )

@@ -6,9 +6,9 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from leap.gpus import Gpu
-from leap.monitor import Look, Watched
-from leap.status import DIED, FINISHED, RUNNING, SILENT, RunStatus, is_here
+from leap.runs.gpus import Gpu
+from leap.runs.monitor import Look, Watched
+from leap.runs.status import DIED, FINISHED, RUNNING, SILENT, RunStatus, is_here
 
 _KINDS = {"evaluation": "eval", "training": "train"}
 _COLUMNS = ("kind", "model or run", "dimension", "state", "done", "rate", "left", "failed", "GPU")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from leap import monitor as monitor_module
 from leap.files import read_json, write_json
-from leap.gpus import Gpu, read_gpus
-from leap.monitor import Look, Monitor
-from leap.monitor_table import duration, table
-from leap.status import Status
+from leap.runs import monitor as monitor_module
+from leap.runs.gpus import Gpu, read_gpus
+from leap.runs.monitor import Look, Monitor
+from leap.runs.status import Status
+from leap.runs.table import duration, table
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 SCRIPT = "utils/monitor_evaluation.py"
@@ -33,7 +33,7 @@ def workspace(tmp_path, monkeypatch):
 def start_run(path: Path) -> subprocess.Popen:
     """An evaluation in a process of its own: 3 of 10 answered in its status, then silence."""
     code = (
-        "import sys, time; from pathlib import Path; from leap.status import Status\n"
+        "import sys, time; from pathlib import Path; from leap.runs.status import Status\n"
         "about = {'model': Path(sys.argv[1]).parent.name, 'dimension': Path(sys.argv[1]).parent.parent.name}\n"
         "with Status(Path(sys.argv[1]), 'evaluation', about, total=10, unit='example', done=1) as status:\n"
         "    time.sleep(0.1); status.update(3, phase='answering'); time.sleep(100)"
@@ -283,7 +283,7 @@ def test_gpus_are_shown_and_told_apart_by_their_processes(runs, nvidia_smi):
 
 @pytest.mark.parametrize("script", ["exit 9", "echo 'NVIDIA-SMI has failed'", "printf '\\377'", "exec sleep 60"])
 def test_a_driver_that_does_not_answer_stops_nothing(runs, nvidia_smi, monkeypatch, script):
-    monkeypatch.setattr("leap.gpus._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("leap.runs.gpus._TIMEOUT_S", 0.2)
     nvidia_smi(script)
     before = time.monotonic()
     done = run_script(SCRIPT)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from leap.cluster import MOST_TRIES, Failure, run_tasks
-from tests.cluster_work import (
+from leap.runs.workers import MOST_TRIES, Failure, run_tasks
+from tests.runs.cluster_work import (
     die_always,
     die_once,
     double,
@@ -22,8 +22,6 @@ from tests.cluster_work import (
     tidy_up_at_the_end,
     variable,
 )
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 WITH_RAY = importlib.util.find_spec("ray") is not None
 
@@ -93,7 +91,7 @@ def test_workers_have_the_environment_of_the_run(monkeypatch):
 
 def test_workers_go_when_their_parent_is_killed(tmp_path):
     code = (
-        "import sys; from leap.cluster import run_tasks; from tests.cluster_work import note_and_sleep\n"
+        "import sys; from leap.runs.workers import run_tasks; from tests.runs.cluster_work import note_and_sleep\n"
         "if __name__ == '__main__': list(run_tasks(note_and_sleep, [sys.argv[1]] * 2, workers=2))"
     )
     script = tmp_path / "parent.py"

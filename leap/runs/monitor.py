@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.gpus import Gpu, GpuReader
 from leap.provenance import utc_now
-from leap.status import DIED, FAILED, FINISHED, INTERRUPTED, RUNNING, SILENT, RunStatus, is_here, judged, written_status
+from leap.runs.gpus import Gpu, GpuReader
+from leap.runs.status import (
+    DIED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    SILENT,
+    RunStatus,
+    is_here,
+    judged,
+    written_status,
+)
 
 FINISHED_SHOWN_S = 3600.0
 ENDED_SHOWN_S = 7 * 24 * 3600.0
