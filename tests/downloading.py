@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from leap.downloads import RECORD
+from leap.downloads.fetch import RECORD
 from tests.conftest import REPOSITORY, Done
 from tests.hub_download_server import SIGNATURE, Hub
 

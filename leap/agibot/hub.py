@@ -11,14 +11,14 @@ from leap.agibot.frames import ARCHIVE_NAME
 from leap.agibot.jobs import ArchiveJob, in_order
 
 if TYPE_CHECKING:
-    from leap.downloads import Listing
+    from leap.downloads.fetch import Listing
 
 _ANNOTATIONS = re.compile(r"json/(?:output|task)_([0-9]{1,20})\.jsonl?")
 
 
 def list_repository(repo_id: str, revision: str | None) -> Listing:
     """The archives and annotations at a revision (default: the newest)."""
-    from leap.downloads import list_files
+    from leap.downloads.fetch import list_files
 
     return list_files(repo_id, "dataset", revision, ["image/*", "json/*"])
 
@@ -41,7 +41,7 @@ def fetch_annotations(listing: Listing, repo_id: str, tasks: set[str], data: Pat
     What is there and right is not fetched again; what is there and another text stays as `<name>.changed-1`. UserError
     if one cannot be fetched.
     """
-    from leap.downloads import DownloadFailed, content_problem, download_file, place_of
+    from leap.downloads.fetch import DownloadFailed, content_problem, download_file, place_of
 
     folder = data / "agibot"
     paths = []

@@ -148,7 +148,7 @@ def _archives_lock(data: Path, alone: bool) -> Iterator[bool]:
 
 def _fetch(job: ArchiveJob) -> None:
     """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
-    from leap.downloads import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
+    from leap.downloads.fetch import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
 
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
     try:
@@ -185,7 +185,7 @@ def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
 
 def _remove_parts(data: Path, jobs: Sequence[ArchiveJob]) -> None:
     """Remove what came of archives that are not those of `jobs`, unless a run is fetching."""
-    from leap.downloads import STAGING, RemoteFile, staging_of
+    from leap.downloads.fetch import STAGING, RemoteFile, staging_of
 
     folder = archives_folder(data)
     if (folder / STAGING).is_dir():

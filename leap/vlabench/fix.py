@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.download_record import Record, read_record
-from leap.download_run import FetchOptions, Outcome, claimed, fetch_files
-from leap.downloads import RECORD, RemoteFile, content_problem
+from leap.downloads.fetch import RECORD, RemoteFile, content_problem
+from leap.downloads.record import Record, read_record
+from leap.downloads.run import FetchOptions, Outcome, claimed, fetch_files
 from leap.progress import print_some, say
 from leap.vlabench.verify import Defect, Verification
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from leap.download_record import Record, read_record
-from leap.downloads import RemoteFile, content_problem
+from leap.downloads.fetch import RemoteFile, content_problem
+from leap.downloads.record import Record, read_record
 from leap.progress import Progress
 from leap.vlabench.examples import Example, example_problems, find_examples
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leap.cli import knob, parse_knobs, run
-from leap.download_record import Selection, read_record
-from leap.download_run import DownloadOptions, download
+from leap.downloads.access import choose_host
+from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
+from leap.downloads.record import Selection, read_record
+from leap.downloads.run import DownloadOptions, download
 from leap.hub import checked_repo_id
-from leap.hub_access import choose_host
-from leap.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
-from leap.download_record import Selection, read_record
-from leap.download_run import DownloadOptions, Outcome, download
-from leap.downloads import Listing, list_files
+from leap.downloads.access import choose_host, host
+from leap.downloads.fetch import Listing, list_files
+from leap.downloads.model_files import model_selection
+from leap.downloads.record import Selection, read_record
+from leap.downloads.run import DownloadOptions, Outcome, download
 from leap.hub import checked_repo_id
-from leap.hub_access import choose_host, host
-from leap.model_files import model_selection
 from leap.progress import say
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
-from leap.download_record import Selection
-from leap.download_run import DownloadOptions, download
+from leap.downloads.access import choose_host
+from leap.downloads.record import Selection
+from leap.downloads.run import DownloadOptions, download
 from leap.hub import checked_repo_id
-from leap.hub_access import choose_host
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
 

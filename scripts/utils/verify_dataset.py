@@ -22,9 +22,9 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
-from leap.download_run import FetchOptions
+from leap.downloads.access import choose_host
+from leap.downloads.run import FetchOptions
 from leap.files import write_json
-from leap.hub_access import choose_host
 from leap.vlabench.fix import fix
 from leap.vlabench.verify import verification_table, verify
 

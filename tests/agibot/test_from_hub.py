@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from leap.agibot.jobs import ArchiveJob, archives_folder, prepare_task, remove_leftovers, still_to_do
-from leap.downloads import RemoteFile, staging_of
+from leap.downloads.fetch import RemoteFile, staging_of
 from leap.files import locked, read_jsonl
 from tests.agibot.archives import file, frame, picture, task_archive, write_archive
 from tests.conftest import run_script, start_script

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from leap.demo.build import build_benchmark
-from leap.downloads import RECORD
+from leap.downloads.fetch import RECORD
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
 from tests.agibot.archives import task_archive

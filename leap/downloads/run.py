@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.download_record import Record, Selection, read_record, state_of
-from leap.downloads import (
+from leap.downloads.access import DownloadFailed, Patience, host
+from leap.downloads.fetch import (
     PART,
     RECORD,
     STAGING,
@@ -33,8 +33,8 @@ from leap.downloads import (
     list_files,
     staging_of,
 )
+from leap.downloads.record import Record, Selection, read_record, state_of
 from leap.files import locked
-from leap.hub_access import DownloadFailed, Patience, host
 from leap.progress import Progress, say
 
 _BLOCK = 4096  # bytes that a disk gives to a file at once

@@ -10,9 +10,9 @@ import pytest
 
 from configs.errors import UserError
 from leap.archives import place_on_disk_of
-from leap.download_record import Record, read_record
-from leap.downloads import NoSpace, RemoteFile
-from leap.picture_archives import contents_file, forget_lost_pictures, room_for_pictures, unpack_pictures
+from leap.downloads.fetch import NoSpace, RemoteFile
+from leap.downloads.picture_archives import contents_file, forget_lost_pictures, room_for_pictures, unpack_pictures
+from leap.downloads.record import Record, read_record
 from tests.agibot.archives import file, write_archive
 
 PICTURES = {f"7-{number}.png": b"%03d" % number * 10 for number in range(100)}

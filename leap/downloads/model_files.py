@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from configs.errors import UserError
-from leap.download_record import Selection
+from leap.downloads.record import Selection
 
 _RUN_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "random_states*", "global_step*", "*/global_step*/*")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.downloads import RECORD, Listing, RemoteFile, content_problem, matches, place_of, refuse_unsafe
+from leap.downloads.fetch import RECORD, Listing, RemoteFile, content_problem, matches, place_of, refuse_unsafe
 from leap.files import read_json, write_json
 from leap.provenance import utc_now
 

@@ -2,7 +2,7 @@
 
 A file is fetched into a folder of its own below `.leap_download/` in the target, verified there, and renamed into its
 place: under its name it is whole and right, or absent. A text that somebody changed stays beside it. huggingface_hub
-does the transfer; `leap.hub_access` decides how long to insist. Imports huggingface_hub only when used, so that
+does the transfer; `leap.downloads.access` decides how long to insist. Imports huggingface_hub only when used, so that
 HF_ENDPOINT can be set before.
 """
 
@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import UserError
+from leap.downloads.access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
 from leap.files import locked
-from leap.hub_access import DownloadFailed, Patience, TryAgain, clean_text, host, plain_errors, prepare_client
 from leap.progress import say
 
 STAGING = ".leap_download"

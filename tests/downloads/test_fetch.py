@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from configs.errors import UserError
-from leap.downloads import RECORD, STAGING, RemoteFile, _Counted, _silent_bar, refuse_unsafe
-from leap.hub_access import Patience, TryAgain, Wait
-from leap.model_files import model_selection, step_folders
+from leap.downloads.access import Patience, TryAgain, Wait
+from leap.downloads.fetch import RECORD, STAGING, RemoteFile, _Counted, _silent_bar, refuse_unsafe
+from leap.downloads.model_files import model_selection, step_folders
 from tests.conftest import REPOSITORY, Done, assert_one_line_error
 from tests.downloading import TOKEN, fetch, holds, start, wait_for
 from tests.hub_download_server import Hub, Trouble
@@ -308,7 +308,7 @@ def test_offline_and_two_hosts_are_said_in_one_line(hub, space):
 
 def test_the_mirror_is_chosen_on_request_and_says_what_it_lacks():
     code = (
-        "import os; from leap.hub_access import choose_host; choose_host(True); from huggingface_hub import constants\n"
+        "import os; from leap.downloads.access import choose_host; choose_host(True); from huggingface_hub import constants\n"
         "print(constants.ENDPOINT, constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}

@@ -24,9 +24,9 @@ from pathlib import Path, PurePosixPath
 
 from configs.errors import UserError
 from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
-from leap.download_record import read_record
-from leap.download_run import claimed, first_few, size_text
-from leap.downloads import RECORD, NoSpace, RemoteFile, content_problem
+from leap.downloads.fetch import RECORD, NoSpace, RemoteFile, content_problem
+from leap.downloads.record import read_record
+from leap.downloads.run import claimed, first_few, size_text
 from leap.files import replacing
 from leap.progress import Progress, say
 
