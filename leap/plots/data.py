@@ -1,4 +1,4 @@
-"""One page of small panels: what planning files hold, out of their description (leap/description.py)."""
+"""One page of small panels: what planning files hold, out of their description (leap/data/description.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from leap.description import (
+from leap.data.description import (
     OBJECTS,
     SIZES,
     STEP_WORDS,

@@ -61,7 +61,7 @@ def main() -> int:
         return put_back(options)
     files = named_files(options)
 
-    from leap.cleaning import (
+    from leap.data.cleaning import (
         drop_near,
         is_tested,
         judge_pictures,
@@ -72,9 +72,9 @@ def main() -> int:
         report_text,
         write_cleaned,
     )
+    from leap.data.image_checks import Limits, kept_in, look_at_all
+    from leap.data.trash import trashed
     from leap.files import write_json
-    from leap.image_checks import Limits, kept_in, look_at_all
-    from leap.trash import trashed
 
     workspace = WorkspaceConfig.from_environment()
     home = files[0].parent
@@ -117,7 +117,7 @@ def arguments() -> list[str]:
 
 def named_files(options: Options) -> list[Path]:
     """The files to check, each there and named once."""
-    from leap.cleaning import default_files, left_out_text
+    from leap.data.cleaning import default_files, left_out_text
 
     workspace = WorkspaceConfig.from_environment()
     if not options.files:
@@ -138,7 +138,7 @@ def named_files(options: Options) -> list[Path]:
 
 
 def put_back(options: Options) -> int:
-    from leap.trash import TRASH, undo
+    from leap.data.trash import TRASH, undo
 
     home = options.files[0].parent if options.files else options.data_dir
     trash = None
@@ -167,10 +167,10 @@ def show(findings: dict) -> None:
 
 def clear_away(options: Options, home: Path, folders: list[Path], findings: dict, looks: dict) -> None:
     """Move what --delete means to the trash, or say what it would move."""
-    from leap.cleaning import lies_in
-    from leap.image_checks import BLANK, BROKEN, PICTURES
+    from leap.data.cleaning import lies_in
+    from leap.data.image_checks import BLANK, BROKEN, PICTURES
+    from leap.data.trash import TRASH, move_to_trash
     from leap.lengths import stamp_of
-    from leap.trash import TRASH, move_to_trash
 
     reasons = {
         Path(defect["picture"]): f"{defect['kind']}: {defect['reason']}"

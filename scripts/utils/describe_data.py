@@ -53,7 +53,7 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
     """The tables as text, and all files written."""
     files = named_files(options, workspace)
 
-    from leap.description import describe, description_text
+    from leap.data.description import describe, description_text
     from leap.files import write_json, write_text
 
     description = describe(files, options.image_root, workspace.root, options.workers if options.hash_pictures else 0)
@@ -73,7 +73,7 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
 
 def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
     """The files to describe, each there and named once; the default puts those that are trained on first."""
-    from leap.cleaning import default_files, is_tested, left_out_text
+    from leap.data.cleaning import default_files, is_tested, left_out_text
 
     if not options.files:
         workspace.require(workspace.data, "data folder")
@@ -93,7 +93,7 @@ def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
 
 def count_tokens(description: dict, files: list[Path], options: Options, workspace: WorkspaceConfig) -> None:
     """Add the tokens of each file's rows, by the lengths that training's own check computes and keeps."""
-    from leap.description import add_token_lengths
+    from leap.data.description import add_token_lengths
     from leap.models.image_budget import set_pixel_budget
     from leap.models.loading import load_processor
     from leap.preflight import check_file

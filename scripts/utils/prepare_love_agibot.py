@@ -33,9 +33,9 @@ from leap.agibot.jobs import (
     still_to_do,
 )
 from leap.cli import knob, parse_knobs, run
+from leap.data.split_files import SplitKnobs, check_split, split_files
 from leap.downloads.access import choose_host
 from leap.runs.workers import WORKERS
-from leap.split_files import SplitKnobs, check_split, split_files
 
 
 @dataclass(frozen=True)

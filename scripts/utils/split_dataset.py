@@ -16,8 +16,8 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.overlap import overlap_report, report_text
-from leap.split_files import SplitKnobs, drawn, read_files, split_files, write_sides
+from leap.data.overlap import overlap_report, report_text
+from leap.data.split_files import SplitKnobs, drawn, read_files, split_files, write_sides
 
 
 @dataclass(frozen=True)

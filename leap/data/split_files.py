@@ -11,8 +11,8 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob
-from leap.overlap import overlap_report, report_text
-from leap.splits import (
+from leap.data.overlap import overlap_report, report_text
+from leap.data.splits import (
     SplitRow,
     blind_sample,
     check_fractions,

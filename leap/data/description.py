@@ -3,7 +3,7 @@
     {"files": {name: {"path", "rows", "tasks", "episodes", "kinds": {kind: rows}, "duplicates": {what: rows},
                       "distributions": {what: {"count", "mean", "min", "median", "p95", "max", "values": {value: n}}},
                       "counts": {"verbs" | "objects" | "picture sizes" | "task rows": {name: count}}}},
-     "pictures_by": "content" | "file", "shared": an overlap report (leap/overlap.py), or null for a single file}
+     "pictures_by": "content" | "file", "shared": an overlap report (leap/data/overlap.py), or null for a single file}
 
 Pictures are told apart by content where their hashes are known, else by file. Values that cannot be told are left out.
 """
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.cleaning import naming_the_check
+from leap.data.cleaning import naming_the_check
+from leap.data.image_checks import kept_looks
+from leap.data.overlap import overlap_report
+from leap.data.plan_words import plan_words, words_of
+from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
 from leap.files import sha256_json
-from leap.image_checks import kept_looks
 from leap.lengths import stamp_of
-from leap.overlap import overlap_report
-from leap.plan_words import plan_words, words_of
 from leap.progress import Progress
 from leap.rows.chat import image_items
 from leap.rows.images import image_size
 from leap.rows.records import iter_rows
-from leap.splits import SplitRow, hash_images, read_split_rows, task_labels
 
 Description = dict[str, Any]
 
@@ -65,7 +65,7 @@ def describe(files: Sequence[Path], image_root: Path | None, workspace: Path, ha
     """Describe planning files, the one trained on first. UserError names file, line and defect.
 
     `hash_pictures` is the number of threads that read every picture, so that equal ones are told by content; with 0
-    they are if the image check (leap/image_checks.py) has kept all their hashes.
+    they are if the image check (leap/data/image_checks.py) has kept all their hashes.
     """
     sides = {}
     for name, path in zip(_names(files), files, strict=True):

@@ -20,9 +20,9 @@ from pathlib import Path
 from PIL import Image
 
 from configs.errors import UserError
+from leap.data.near_duplicates import perceptual_hash, thumbnail
 from leap.files import Journal, read_jsonl
 from leap.lengths import stamp_of
-from leap.near_duplicates import perceptual_hash, thumbnail
 from leap.progress import Progress, say
 from leap.rows.images import decode_image
 from leap.runs.workers import Failure, run_tasks

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from leap.data.near_duplicates import HASH_BITS, Looks, near_duplicates, perceptual_hash, thumbnail
 from leap.demo.tabletop import KINDS, draw, random_scene
-from leap.near_duplicates import HASH_BITS, Looks, near_duplicates, perceptual_hash, thumbnail
 
 DISTANCE, COLOUR = 8, 24  # as the script has them
 

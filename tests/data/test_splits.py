@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
+from leap.data.overlap import overlap_report
+from leap.data.splits import blind_sample, hash_images, read_split_rows, split, task_labels
 from leap.files import numbered_jsonl, read_json, read_jsonl
-from leap.overlap import overlap_report
 from leap.rows.chat import task_name_of
 from leap.rows.records import row_from_record
-from leap.splits import blind_sample, hash_images, read_split_rows, split, task_labels
 from tests.conftest import assert_one_line_error, run_script
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from leap.splits import SplitRow, task_labels
+from leap.data.splits import SplitRow, task_labels
 
 
 def overlap_report(sides: dict[str, list[SplitRow]], pairs: list[tuple[str, str]]) -> dict:

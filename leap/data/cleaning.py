@@ -20,15 +20,15 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
+from leap.data.image_checks import KINDS, MISSING, PICTURES, Limits, Look
+from leap.data.near_duplicates import Looks, near_duplicates
+from leap.data.splits import published_ids, write_new
+from leap.data.trash import Move
 from leap.files import json_object
-from leap.image_checks import KINDS, MISSING, PICTURES, Limits, Look
-from leap.near_duplicates import Looks, near_duplicates
 from leap.progress import Progress
 from leap.rows.chat import first_file, image_candidates, image_items, task_name_of
 from leap.rows.records import PlanningRow, no_rows, row_from_record
 from leap.rows.videos import video_files, video_items
-from leap.splits import published_ids, write_new
-from leap.trash import Move
 
 CLEANED, DROPPED = ".cleaned.jsonl", ".dropped.jsonl"
 MALFORMED, LEAKED = "malformed row", "near a tested picture"

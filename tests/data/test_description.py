@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from leap import plots
-from leap.description import BY_CONTENT, BY_FILE, describe, description_text, distribution
+from leap.data.description import BY_CONTENT, BY_FILE, describe, description_text, distribution
+from leap.data.plan_words import NUMBERED, OTHER, SKILLS, base_form, plan_words, singular, verb_and_object, words_of
 from leap.files import read_json
-from leap.plan_words import NUMBERED, OTHER, SKILLS, base_form, plan_words, singular, verb_and_object, words_of
 from leap.plots.data import MOST_FILES, MOST_NAMES, data_description
 from tests.conftest import assert_one_line_error, run_script
 

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.cleaning import default_files, is_tested, planning_files, read_file
+from leap.data.cleaning import default_files, is_tested, planning_files, read_file
+from leap.data.image_checks import Limits, look_at, look_at_all
+from leap.data.trash import move_to_trash, trashed, undo
 from leap.files import read_json, read_jsonl
-from leap.image_checks import Limits, look_at, look_at_all
 from leap.models.loading import load_processor
 from leap.preflight import check_file
 from leap.rows.records import read_rows
 from leap.supervision import PlanningCollator
-from leap.trash import move_to_trash, trashed, undo
 from tests.conftest import assert_one_line_error, run_script, start_script
 
 CLEAN = "utils/check_and_clean_images.py"

@@ -1,0 +1,1 @@
+"""Tools for a folder of planning rows: clean, split, compare and describe it."""
