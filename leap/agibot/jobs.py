@@ -217,8 +217,8 @@ def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[Archiv
 def prepare_all(
     jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
 ) -> list[Outcome]:
-    """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all workers
-    have stopped, and what they had begun or fetched is removed."""
+    """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all
+    workers have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
     outcomes = []
     full = None

@@ -308,7 +308,8 @@ def test_offline_and_two_hosts_are_said_in_one_line(hub, space):
 
 def test_the_mirror_is_chosen_on_request_and_says_what_it_lacks():
     code = (
-        "import os; from leap.downloads.access import choose_host; choose_host(True); from huggingface_hub import constants\n"
+        "import os; from leap.downloads.access import choose_host; choose_host(True)\n"
+        "from huggingface_hub import constants\n"
         "print(constants.ENDPOINT, constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}

@@ -12,6 +12,7 @@ import pytest
 
 from configs.errors import UserError
 from leap.runs.workers import MOST_TRIES, Failure, run_tasks
+from tests.conftest import REPOSITORY
 from tests.runs.cluster_work import (
     die_always,
     die_once,
