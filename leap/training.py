@@ -29,7 +29,6 @@ from leap import plots
 from leap.adapters import attach, load_base_in_4bit, what_matched
 from leap.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
 from leap.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
-from leap.cards import write_model_card
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
 from leap.meter import Meter
@@ -47,6 +46,7 @@ from leap.parts import freeze
 from leap.preflight import Report, check_file, write_rejected
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
+from leap.publish.model_card import write_model_card
 from leap.recipes import LoraRecipe, TrainingRecipe
 from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
 from leap.resume import checkpoint_to_resume, made_from

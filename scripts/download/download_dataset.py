@@ -20,7 +20,7 @@ from leap.downloads.access import choose_host
 from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
 from leap.downloads.record import Selection, read_record
 from leap.downloads.run import DownloadOptions, download
-from leap.hub import checked_repo_id
+from leap.publish.upload import checked_repo_id
 
 
 @dataclass(frozen=True)

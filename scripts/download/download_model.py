@@ -25,8 +25,8 @@ from leap.downloads.fetch import Listing, list_files
 from leap.downloads.model_files import model_selection
 from leap.downloads.record import Selection, read_record
 from leap.downloads.run import DownloadOptions, Outcome, download
-from leap.hub import checked_repo_id
 from leap.progress import say
+from leap.publish.upload import checked_repo_id
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.record import Selection
 from leap.downloads.run import DownloadOptions, download
-from leap.hub import checked_repo_id
+from leap.publish.upload import checked_repo_id
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.cards import base_name, model_card
 from leap.cli import knob, parse_knobs, run
-from leap.dataset_cards import dataset_card
-from leap.hub import Upload, checked_repo_id, checkpoint_upload, dataset_files, dataset_upload, push
 from leap.models.checkpoints import CARD, read_manifest
+from leap.publish.dataset_card import dataset_card
+from leap.publish.model_card import base_name, model_card
+from leap.publish.upload import Upload, checked_repo_id, checkpoint_upload, dataset_files, dataset_upload, push
 
 
 @dataclass(frozen=True)

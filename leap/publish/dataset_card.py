@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.cards import card_text, table
 from leap.files import sha256_file
+from leap.publish.model_card import card_text, table
 from leap.rows.chat import image_items, task_name_of
 from leap.rows.records import PlanningRow, iter_rows
 

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.cards import base_name, loss_curve, portable
 from leap.files import read_json
 from leap.models.checkpoints import CARD, MANIFEST, is_run_state, manifest_text, read_manifest, why_incomplete
+from leap.publish.model_card import base_name, loss_curve, portable
 from leap.rows.chat import image_items, resolve_image
 from leap.rows.records import PlanningRow, iter_rows
 from leap.rows.videos import video_items

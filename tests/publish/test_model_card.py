@@ -11,12 +11,12 @@ from huggingface_hub import ModelCard
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.cards import model_card, portable, write_model_card
-from leap.dataset_cards import dataset_card
 from leap.demo.build import build_rows
 from leap.files import write_json
 from leap.models.checkpoints import MANIFEST, read_manifest, weights_sha256, why_incomplete, write_manifest
 from leap.models.image_budget import pixel_budget
+from leap.publish.dataset_card import dataset_card
+from leap.publish.model_card import model_card, portable, write_model_card
 from tests.conftest import REPOSITORY, linked_workspace, run_script
 
 STEPS = (

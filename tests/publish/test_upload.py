@@ -15,8 +15,8 @@ import pytest
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.demo.build import build_rows
-from leap.hub import checkpoint_upload, dataset_upload
 from leap.models.checkpoints import MANIFEST, Manifest, read_manifest, why_incomplete, write_manifest
+from leap.publish.upload import checkpoint_upload, dataset_upload
 from tests.conftest import REPOSITORY, Done, assert_one_line_error, run_script
 from tests.hub_server import TOKEN, serving
 
@@ -233,7 +233,7 @@ def test_a_row_whose_picture_others_would_not_find_is_refused(rows):
 
 
 def test_more_pictures_than_the_hub_takes_in_a_folder_must_be_packed(rows, monkeypatch):
-    monkeypatch.setattr("leap.hub._MOST_IN_A_FOLDER", 3)
+    monkeypatch.setattr("leap.publish.upload._MOST_IN_A_FOLDER", 3)
     with pytest.raises(UserError, match="tar -czf"):
         dataset_upload(rows)
 
