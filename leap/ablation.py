@@ -30,8 +30,8 @@ from leap.models.checkpoints import (
 )
 from leap.planners.options import image_tokens
 from leap.progress import Progress
-from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.resume import changes, made_from, require_inputs
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.resume import changes, made_from, require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter

@@ -25,11 +25,11 @@ from leap.data.overlap import overlap_report
 from leap.data.plan_words import plan_words, words_of
 from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
 from leap.files import sha256_json
-from leap.lengths import stamp_of
 from leap.progress import Progress
 from leap.rows.chat import image_items
 from leap.rows.images import image_size
 from leap.rows.records import iter_rows
+from leap.training.lengths import stamp_of
 
 Description = dict[str, Any]
 

@@ -18,9 +18,9 @@ from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, write_text
 from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
-from leap.resume import data_sha256
 from leap.rows.chat import planning_prompt
 from leap.rows.records import iter_rows
+from leap.training.resume import data_sha256
 from leap.vlabench.results import METRICS, models_in, overall, results_table, summaries_of
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.

@@ -11,7 +11,7 @@ command resumes from the last complete checkpoint.
 
 from configs.config import REPOSITORY
 from leap.cli import parse_knobs, run
-from leap.recipes import LoraRecipe, announce_and_train
+from leap.training.recipes import LoraRecipe, announce_and_train
 
 
 def main() -> None:

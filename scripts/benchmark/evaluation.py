@@ -136,8 +136,8 @@ def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from leap.accounting import QWEN3_VL
     from leap.demo.tiny_planner import build_tiny_planner
+    from leap.training.accounting import QWEN3_VL
 
     build_tiny_planner(folder, texts)
     config = AutoConfig.from_pretrained(folder)

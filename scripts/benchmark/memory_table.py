@@ -4,7 +4,7 @@
     python scripts/benchmark/memory_table.py
     python scripts/benchmark/memory_table.py --sizes 2b --rows 1 2 4 --visual 768 --no-gradient_checkpointing
 
-Recipes are the defaults of leap/recipes.py (those of LoRA are the preset "standard"). Needs neither GPU nor weights.
+Recipes are the defaults of leap/training/recipes.py (those of LoRA are the preset "standard"). Needs neither GPU nor weights.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from configs.errors import UserError
-from leap.accounting import QWEN3_VL, memory_table
 from leap.cli import knob, parse_knobs, run
-from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.training.accounting import QWEN3_VL, memory_table
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from leap.cli import as_plain, knob, parse_knobs, run
 from leap.demo.mixed import MIXES, write_mixed_rows
 from leap.files import write_json
 from leap.progress import say
-from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 _BUDGETS = {"tiny": 4096, "2b": 8192}  # tokens a forward pass
 
@@ -75,10 +75,10 @@ def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
     """Rows, model, batches, rounds; prints as it goes and returns what JSON holds."""
     from leap.models.image_budget import set_pixel_budget
     from leap.models.loading import load_processor
-    from leap.packing import Packer
-    from leap.preflight import check_file
-    from leap.supervision import PlanningCollator
-    from leap.throughput import collate, plan_modes
+    from leap.training.packing import Packer
+    from leap.training.preflight import check_file
+    from leap.training.supervision import PlanningCollator
+    from leap.training.throughput import collate, plan_modes
 
     write_mixed_rows(folder / "rows.jsonl", options.rows, MIXES[options.size], options.seed)
     planner = write_planner(folder, options)
@@ -113,9 +113,9 @@ def write_planner(folder: Path, options: Options) -> Path:
     """Processor and config of the model, its tokenizer trained on the rows; random weights need no file."""
     from transformers import AutoConfig
 
-    from leap.accounting import QWEN3_VL
     from leap.demo.build import training_texts
     from leap.demo.tiny_planner import build_tiny_planner
+    from leap.training.accounting import QWEN3_VL
 
     planner = folder / "planner"
     build_tiny_planner(planner, training_texts(folder / "rows.jsonl"), options.seed)
@@ -133,8 +133,8 @@ def measure_kind(
     """Train one kind of model in all modes; prints the table and returns the results of the modes."""
     import torch
 
-    from leap.accounting import Geometry, peak_flops
-    from leap.throughput import Bench, flops_of_pass
+    from leap.training.accounting import Geometry, peak_flops
+    from leap.training.throughput import Bench, flops_of_pass
 
     on_gpu = device.startswith("cuda")
     checkpointing = options.size == "2b" if options.gradient_checkpointing is None else options.gradient_checkpointing
@@ -161,8 +161,8 @@ def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Opt
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from leap.adapters import attach
-    from leap.packing import kernel_for_packs
+    from leap.training.adapters import attach
+    from leap.training.packing import kernel_for_packs
 
     adapter = isinstance(recipe, LoraRecipe)
     # Without sample_lengths, which only packs have, it is plain SDPA.

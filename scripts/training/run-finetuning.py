@@ -10,7 +10,7 @@ complete checkpoint.
 
 from configs.config import REPOSITORY
 from leap.cli import parse_knobs, run
-from leap.recipes import TrainingRecipe, announce_and_train
+from leap.training.recipes import TrainingRecipe, announce_and_train
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
-from leap.recipes import TrainingRecipe
+from leap.training.recipes import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ def main() -> int:
     workspace.require(options.model_name_or_path, "base model")
     workspace.require_file(options.train_file, "training file")
 
-    from leap.batching import describe_plan, plan_batches, total_steps
     from leap.models.image_budget import set_pixel_budget
     from leap.models.loading import load_processor
-    from leap.preflight import check_file, write_rejected
-    from leap.resources import DiskNeed, geometry_of, largest_step
-    from leap.supervision import PlanningCollator, render
+    from leap.training.batching import describe_plan, plan_batches, total_steps
+    from leap.training.preflight import check_file, write_rejected
+    from leap.training.resources import DiskNeed, geometry_of, largest_step
+    from leap.training.supervision import PlanningCollator, render
 
     processor = load_processor(options.model_name_or_path)
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)

@@ -96,8 +96,8 @@ def count_tokens(description: dict, files: list[Path], options: Options, workspa
     from leap.data.description import add_token_lengths
     from leap.models.image_budget import set_pixel_budget
     from leap.models.loading import load_processor
-    from leap.preflight import check_file
-    from leap.supervision import PlanningCollator
+    from leap.training.preflight import check_file
+    from leap.training.supervision import PlanningCollator
 
     processor = load_processor(options.model_path)
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)

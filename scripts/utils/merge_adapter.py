@@ -30,7 +30,7 @@ def main() -> None:
     WorkspaceConfig.from_environment().require(options.checkpoint, "adapter")
     folder = options.output_dir or options.checkpoint.with_name(f"{options.checkpoint.name}-merged")
 
-    from leap.adapters import merge
+    from leap.training.adapters import merge
 
     difference = merge(options.checkpoint, folder, options.base_model)
     print(f"merged: {folder} (largest difference of logits {difference:.2g})")

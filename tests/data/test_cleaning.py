@@ -21,9 +21,9 @@ from leap.data.image_checks import Limits, look_at, look_at_all
 from leap.data.trash import move_to_trash, trashed, undo
 from leap.files import read_json, read_jsonl
 from leap.models.loading import load_processor
-from leap.preflight import check_file
 from leap.rows.records import read_rows
-from leap.supervision import PlanningCollator
+from leap.training.preflight import check_file
+from leap.training.supervision import PlanningCollator
 from tests.conftest import assert_one_line_error, run_script, start_script
 
 CLEAN = "utils/check_and_clean_images.py"

@@ -8,10 +8,10 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.models.loading import load_processor, load_weights
-from leap.packing import ISOLATED_SDPA, Packer
 from leap.rows.records import row_from_record
-from leap.supervision import IGNORED, PlanningCollator
-from leap.trainer import for_loss, supervised_loss
+from leap.training.packing import ISOLATED_SDPA, Packer
+from leap.training.supervision import IGNORED, PlanningCollator
+from leap.training.trainer import for_loss, supervised_loss
 
 STEPS = "1) Pick up the cup."
 

@@ -11,10 +11,18 @@ from typing import Any
 import torch
 
 from configs.errors import UserError
-from leap.accounting import Batch, Geometry, Peak, checkpoint_bytes, estimate_memory, peak_flops, training_flops
 from leap.models.checkpoints import find_checkpoints
-from leap.recipes import TrainingRecipe
-from leap.supervision import RowLength
+from leap.training.accounting import (
+    Batch,
+    Geometry,
+    Peak,
+    checkpoint_bytes,
+    estimate_memory,
+    peak_flops,
+    training_flops,
+)
+from leap.training.recipes import TrainingRecipe
+from leap.training.supervision import RowLength
 
 _SPARE = 1.02  # tokenizer, logs, file system
 

@@ -19,11 +19,11 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
 from leap.models.image_budget import pixel_budget, visual_tokens
-from leap.packing import Packer
 from leap.rows.chat import chat_messages, image_items, resolve_image
 from leap.rows.images import image_size, load_image
 from leap.rows.records import PlanningRow
 from leap.rows.videos import load_video, video_files, video_items
+from leap.training.packing import Packer
 
 IGNORED = -100  # the label that the loss skips
 _VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")

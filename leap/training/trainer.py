@@ -23,9 +23,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
-from leap.adapters import restore_adapter
-from leap.batching import RankBatches
-from leap.meter import Meter
 from leap.models.checkpoints import (
     MANIFEST,
     SAVING,
@@ -39,12 +36,15 @@ from leap.models.checkpoints import (
 )
 from leap.models.generation import answer_batch, encode
 from leap.models.loading import restore_weights
-from leap.parts import parameter_groups
 from leap.plans.metrics import score_answers
-from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.resources import DiskNeed, peak_memory_bytes
 from leap.rows.records import PlanningRow
-from leap.supervision import IGNORED, render
+from leap.training.adapters import restore_adapter
+from leap.training.batching import RankBatches
+from leap.training.meter import Meter
+from leap.training.parts import parameter_groups
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.resources import DiskNeed, peak_memory_bytes
+from leap.training.supervision import IGNORED, render
 
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 

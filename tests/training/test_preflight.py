@@ -8,8 +8,8 @@ from PIL import Image
 from leap.files import read_jsonl
 from leap.models.image_budget import set_pixel_budget
 from leap.models.loading import load_processor
-from leap.preflight import check_file
-from leap.supervision import PlanningCollator
+from leap.training.preflight import check_file
+from leap.training.supervision import PlanningCollator
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 
@@ -47,7 +47,7 @@ def mixed(workspace):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_defect_is_found_and_the_rest_is_kept(mixed, collator, workers, monkeypatch):
-    monkeypatch.setattr("leap.preflight._CHUNK", 3)
+    monkeypatch.setattr("leap.training.preflight._CHUNK", 3)
     report = check_file(mixed, collator, 256, workers)
     assert len(report.rows) == len(report.lengths) == 8
     assert [checked.number for checked in report.rejected] == [10, 11, 12, 13, 14, 15]

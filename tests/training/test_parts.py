@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from configs.errors import UserError
 from leap.models.loading import load_weights
-from leap.parts import PARTS, freeze, part_of
+from leap.training.parts import PARTS, freeze, part_of
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from configs.errors import UserError
-from leap.recipes import TrainingRecipe
+from leap.training.recipes import TrainingRecipe
 
 PARTS = ("vision", "merger", "llm")
 

@@ -9,8 +9,8 @@ from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_processor, load_weights
 from leap.rows.records import read_rows
 from leap.runs.status import read_status
-from leap.supervision import IGNORED, PlanningCollator
-from leap.trainer import supervised_loss, supervised_positions
+from leap.training.supervision import IGNORED, PlanningCollator
+from leap.training.trainer import supervised_loss, supervised_positions
 from tests.conftest import REPOSITORY, run_script
 
 SCRIPT = "training/run-finetuning.py"

@@ -11,7 +11,7 @@ from typing import Any
 from configs.errors import UserError
 from leap.models.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
 from leap.models.loading import base_of, load_processor, load_weights, processor_folder, quantised, with_adapter
-from leap.recipes import LoraRecipe
+from leap.training.recipes import LoraRecipe
 
 # Where a vision-language model keeps its two towers, by the names of its modules.
 _LANGUAGE = r"(?:.*\.)?language_model\..*"

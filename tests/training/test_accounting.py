@@ -11,7 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from configs.errors import UserError
-from leap.accounting import (
+from leap.files import read_jsonl
+from leap.models.loading import load_processor, load_weights
+from leap.rows.records import row_from_record
+from leap.training.accounting import (
     QWEN3_VL,
     Batch,
     Geometry,
@@ -21,15 +24,12 @@ from leap.accounting import (
     peak_flops,
     training_flops,
 )
-from leap.accounting.memory import trainable_parameters
-from leap.adapters import attach, what_matched
-from leap.files import read_jsonl
-from leap.models.loading import load_processor, load_weights
-from leap.parts import PARTS, freeze, part_of
-from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.rows.records import row_from_record
-from leap.supervision import PlanningCollator
-from leap.trainer import supervised_loss, supervised_positions
+from leap.training.accounting.memory import trainable_parameters
+from leap.training.adapters import attach, what_matched
+from leap.training.parts import PARTS, freeze, part_of
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.supervision import PlanningCollator
+from leap.training.trainer import supervised_loss, supervised_positions
 from tests.conftest import assert_one_line_error, run_script
 
 # As published on the hub: the text's numbers lie beside vision_config.
@@ -104,7 +104,7 @@ def tiny(demo):
 
 
 def model_for(recipe, demo, attention="eager"):
-    """The tiny planner as leap.training sets it up for a recipe."""
+    """The tiny planner as leap.training.run sets it up for a recipe."""
     dtype = "bfloat16" if recipe.bf16 and isinstance(recipe, LoraRecipe) else "float32"
     model = load_weights(demo / "models" / "tiny-planner", dtype, attention)
     if isinstance(recipe, LoraRecipe):

@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from configs.errors import UserError
-from leap.adapters import attach, what_matched
 from leap.cli import parse_knobs
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_for_planning, load_weights
-from leap.recipes import LoraRecipe
+from leap.training.adapters import attach, what_matched
+from leap.training.recipes import LoraRecipe
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 TRAIN = "ablation/run-lora-finetuning.py"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from leap.recipes import TrainingRecipe
-from leap.supervision import RowLength
+from leap.training.recipes import TrainingRecipe
+from leap.training.supervision import RowLength
 
 _WINDOW = 1024  # rows, in shuffled order, out of which packs are filled
 

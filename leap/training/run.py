@@ -26,12 +26,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap import plots
-from leap.adapters import attach, load_base_in_4bit, what_matched
-from leap.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
-from leap.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
-from leap.meter import Meter
 from leap.models.checkpoints import (
     Manifest,
     best_checkpoint,
@@ -41,18 +37,22 @@ from leap.models.checkpoints import (
 )
 from leap.models.image_budget import pixel_budget, set_pixel_budget
 from leap.models.loading import load_processor, load_weights
-from leap.packing import Packer, kernel_for_packs
-from leap.parts import freeze
-from leap.preflight import Report, check_file, write_rejected
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
-from leap.recipes import LoraRecipe, TrainingRecipe
-from leap.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
-from leap.resume import checkpoint_to_resume, made_from
 from leap.runs.status import Status
-from leap.supervision import PlanningCollator
-from leap.trainer import PlanningTrainer, Rows
+from leap.training.adapters import attach, load_base_in_4bit, what_matched
+from leap.training.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
+from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
+from leap.training.meter import Meter
+from leap.training.packing import Packer, kernel_for_packs
+from leap.training.parts import freeze
+from leap.training.preflight import Report, check_file, write_rejected
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
+from leap.training.resume import checkpoint_to_resume, made_from
+from leap.training.supervision import PlanningCollator
+from leap.training.trainer import PlanningTrainer, Rows
 
 _DEFECTS_SHOWN = 20
 _SHOWN = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
@@ -62,7 +62,7 @@ _LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one ch
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
 
-    Under torchrun or `accelerate launch` every process calls this. The recipe has passed leap.resume.check_inputs.
+    Under torchrun or `accelerate launch` every process calls this. The recipe has passed leap.training.resume.check_inputs.
     UserError for anything else that the user can mend.
     """
     recipe = _fit_to_device(recipe)

@@ -21,7 +21,7 @@ from leap.models.checkpoints import (
     why_incomplete,
 )
 from leap.progress import say
-from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 
 def made_from(recipe: TrainingRecipe) -> dict[str, str]:

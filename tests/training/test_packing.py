@@ -7,12 +7,12 @@ import torch
 
 from configs.errors import UserError
 from leap.models.loading import load_processor, load_weights
-from leap.packing import ISOLATED_SDPA, Packer
 from leap.rows.records import row_from_record
-from leap.supervision import PlanningCollator
-from leap.trainer import for_loss, supervised_loss
+from leap.training.packing import ISOLATED_SDPA, Packer
+from leap.training.supervision import PlanningCollator
+from leap.training.trainer import for_loss, supervised_loss
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
-from tests.test_supervision import CONVERSATIONS, STEPS, folder  # noqa: F401  (a fixture)
+from tests.training.test_supervision import CONVERSATIONS, STEPS, folder  # noqa: F401  (a fixture)
 
 ATTENTION = {"sdpa": ISOLATED_SDPA, "eager": "eager"}  # asked for -> used
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leap.batching import InOrder, PackBatches, RankBatches, RowBatches, fill_packs
+from leap.training.batching import InOrder, PackBatches, RankBatches, RowBatches, fill_packs
 
 LENGTHS = tuple((7 * i) % 23 + 1 for i in range(50))
 VISUAL = tuple(4 if i % 3 else 0 for i in range(50))  # every third row shows no picture

@@ -7,9 +7,9 @@ import pytest
 
 from leap.files import read_json
 from leap.models.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
-from leap.recipes import TrainingRecipe
-from leap.resources import DiskNeed, geometry_of, in_bytes, largest_step
-from leap.supervision import RowLength
+from leap.training.recipes import TrainingRecipe
+from leap.training.resources import DiskNeed, geometry_of, in_bytes, largest_step
+from leap.training.supervision import RowLength
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 Usage = namedtuple("Usage", "total used free")

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import read_json
-from leap.parts import PARTS, part_of
+from leap.training.parts import PARTS, part_of
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 

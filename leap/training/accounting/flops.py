@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 from configs.config import REPOSITORY
-from leap.accounting.geometry import Geometry, Linear
-from leap.adapters import target_pattern
-from leap.parts import PARTS
-from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.training.accounting.geometry import Geometry, Linear
+from leap.training.adapters import target_pattern
+from leap.training.parts import PARTS
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Batch:
 
     @classmethod
     def of_rows(cls, rows: Sequence[Any], geometry: Geometry) -> Batch:
-        """From leap.supervision.RowLength; the head runs where any row is supervised.
+        """From leap.training.supervision.RowLength; the head runs where any row is supervised.
 
         A RowLength does not tell pictures apart: those of a row count as one, whose attention costs more.
         """
@@ -89,7 +89,7 @@ def trained_parts(recipe: TrainingRecipe) -> tuple[str, ...]:
 
 
 def adapted(geometry: Geometry, recipe: TrainingRecipe | None) -> list[Linear]:
-    """The linear layers that carry an adapter, by the pattern that leap.adapters puts them on with."""
+    """The linear layers that carry an adapter, by the pattern that leap.training.adapters puts them on with."""
     if not isinstance(recipe, LoraRecipe):
         return []
     pattern = re.compile(target_pattern(recipe))

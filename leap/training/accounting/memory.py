@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from leap.accounting.flops import Batch, adapted, trained_parts
-from leap.accounting.geometry import QWEN3_VL, Geometry, Linear
-from leap.recipes import LoraRecipe, TrainingRecipe
+from leap.training.accounting.flops import Batch, adapted, trained_parts
+from leap.training.accounting.geometry import QWEN3_VL, Geometry, Linear
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 CUDA_CONTEXT = 600 * 2**20  # the driver's context and cuBLAS workspaces; between 0.4 and 0.8 GiB on current GPUs
 _ADAM_STATES = 2
@@ -69,7 +69,7 @@ def estimate_memory(geometry: Geometry, batch: Batch, recipe: TrainingRecipe) ->
     """Peak memory of a training step of `batch` (one forward pass) on one GPU.
 
     Full fine-tuning holds float32 weights and computes in bfloat16 if the recipe says so; with an adapter the base is
-    held in bfloat16 then (the language model in 4 bits where the recipe says so), as leap.training does. Under
+    held in bfloat16 then (the language model in 4 bits where the recipe says so), as leap.training.run does. Under
     `pure_bf16` all weights, gradients and states are bfloat16. Rows are padded to the longest. Attention other than
     "eager" keeps no square of the length.
     """

@@ -124,13 +124,13 @@ class LoraRecipe(TrainingRecipe):
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
     """Check, print the resolved knobs, train, and say what to run next: the body of the training scripts."""
-    from leap.resume import check_inputs
+    from leap.training.resume import check_inputs
 
     workspace = WorkspaceConfig.from_environment()
     check_inputs(recipe, workspace)
     say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
 
-    from leap.training import train  # torch and transformers load here, after whatever can be told without them
+    from leap.training.run import train  # torch and transformers load here, after whatever can be told without them
 
     last = train(recipe, workspace)
     say(f"trained: {last}")

@@ -1,6 +1,6 @@
 """How fast a training step is with plain, grouped and packed batches of the same rows, measured side by side.
 
-The step is that of leap.trainer: logits at supervised positions only, backward, clipping, AdamW. Batches are collated
+The step is that of leap.training.trainer: logits at supervised positions only, backward, clipping, AdamW. Batches are collated
 beforehand; moving them to the device is part of the step. One model does all modes in turn, round by round, so that the
 noise of a shared machine hits all of them alike; rounds that warm up and look at memory do not count.
 """
@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from leap.accounting import Batch, Geometry, PartFlops, training_flops
-from leap.batching import PackBatches, RowBatches
 from leap.models.loading import is_out_of_memory
 from leap.progress import say
-from leap.recipes import TrainingRecipe
 from leap.rows.records import PlanningRow
-from leap.supervision import PlanningCollator
-from leap.trainer import for_loss, supervised_loss, supervised_tokens
+from leap.training.accounting import Batch, Geometry, PartFlops, training_flops
+from leap.training.batching import PackBatches, RowBatches
+from leap.training.recipes import TrainingRecipe
+from leap.training.supervision import PlanningCollator
+from leap.training.trainer import for_loss, supervised_loss, supervised_tokens
 
 MODES = ("plain", "grouped", "packed")
 

@@ -1,0 +1,1 @@
+"""From a recipe to a checkpoint: checks, batches, the trainer, resuming."""
