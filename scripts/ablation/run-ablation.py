@@ -24,7 +24,7 @@ from pathlib import Path
 
 from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
-from leap.ablation import (
+from leap.ablation.sweep import (
     Evaluations,
     Run,
     check_inputs,
@@ -35,7 +35,7 @@ from leap.ablation import (
     preset_names,
     split_arguments,
 )
-from leap.ablation_table import (
+from leap.ablation.table import (
     BASE,
     Measured,
     Row,

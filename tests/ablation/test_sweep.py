@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap import plots
-from leap.ablation import planned_runs, split_arguments
-from leap.ablation_table import (
+from leap.ablation.sweep import planned_runs, split_arguments
+from leap.ablation.table import (
     BASE,
     Measured,
     all_warnings,

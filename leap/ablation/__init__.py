@@ -1,0 +1,1 @@
+"""LoRA presets compared under one budget: the sweep and its table."""
