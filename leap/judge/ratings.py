@@ -38,8 +38,8 @@ from leap.judge.judged import Row, judged_hash, row_hash, row_of
 from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES
-from leap.report.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
-from leap.report.pictures import FORMAT
+from leap.pages.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
+from leap.pages.pictures import FORMAT
 from leap.rows.images import decode_image
 
 SHEET_FILE, KEY_FILE, RATINGS_FILE = "rating_sheet.html", "rating_key.json", "ratings.csv"

@@ -7,12 +7,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from configs.errors import UserError
+from leap.pages.page import PICTURES_AN_ISLAND, packed, page_parts, write_page
+from leap.pages.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
 from leap.progress import say
 from leap.provenance import code_revision, utc_now
 from leap.report.examples import Examples, collect_examples
 from leap.report.overview import overview_of
-from leap.report.page import PICTURES_AN_ISLAND, packed, page_parts, write_page
-from leap.report.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
 from leap.report.review import Review
 
 MEGABYTE = 1_000_000

@@ -18,12 +18,12 @@ from PIL import Image
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import read_json, write_json, write_text
+from leap.pages.page import packed
+from leap.pages.pictures import find_pictures, make_thumbnails
 from leap.plans.diagnosis import diagnose
 from leap.plans.reading import Step, fenced
 from leap.report.examples import FLAGS, collect_examples
 from leap.report.overview import overview_of, rows_by_dimension
-from leap.report.page import packed
-from leap.report.pictures import find_pictures, make_thumbnails
 from leap.report.steps import rows_of
 from tests.conftest import assert_one_line_error, run_script
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS, Evaluated, right, write_model

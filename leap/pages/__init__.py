@@ -1,0 +1,1 @@
+"""One offline HTML file; the report and the rating sheet stand on it."""
