@@ -63,7 +63,7 @@ LIGHT = (
     "leap.runs.jobs",
     "leap.planners",
     "leap.runs.ranks",
-    "leap.planners.constant",
+    "leap.vlabench.constant",
     "leap.planners.endpoint",
     "leap.planners.options",
     "leap.planners.candidates",

@@ -16,7 +16,7 @@ from leap.rows.images import decode_image
 # leap.planners.options.AnsweringOptions and `folder` is the model's, or None for a planner that has none.
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
-    "constant": "leap.planners.constant",
+    "constant": "leap.vlabench.constant",
     "openai": "leap.planners.endpoint",
     "internvl-chat": "leap.planners.remote_code",
     "minicpm-chat": "leap.planners.remote_code",

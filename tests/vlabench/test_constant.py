@@ -1,6 +1,6 @@
 from leap.planners import Query
-from leap.planners.constant import ConstantPlanner, most_frequent_plan
 from leap.plans.reading import read_official
+from leap.vlabench.constant import ConstantPlanner, most_frequent_plan
 
 
 def plan(*skills):
