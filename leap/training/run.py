@@ -62,8 +62,8 @@ _LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one ch
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
 
-    Under torchrun or `accelerate launch` every process calls this. The recipe has passed leap.training.resume.check_inputs.
-    UserError for anything else that the user can mend.
+    Under torchrun or `accelerate launch` every process calls this. The recipe has passed
+    leap.training.resume.check_inputs. UserError for anything else that the user can mend.
     """
     recipe = _fit_to_device(recipe)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)

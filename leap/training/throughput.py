@@ -1,8 +1,8 @@
 """How fast a training step is with plain, grouped and packed batches of the same rows, measured side by side.
 
-The step is that of leap.training.trainer: logits at supervised positions only, backward, clipping, AdamW. Batches are collated
-beforehand; moving them to the device is part of the step. One model does all modes in turn, round by round, so that the
-noise of a shared machine hits all of them alike; rounds that warm up and look at memory do not count.
+The step is that of leap.training.trainer: logits at supervised positions only, backward, clipping, AdamW. Batches are
+collated beforehand; moving them to the device is part of the step. One model does all modes in turn, round by round, so
+that the noise of a shared machine hits all of them alike; rounds that warm up and look at memory do not count.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     python scripts/benchmark/memory_table.py
     python scripts/benchmark/memory_table.py --sizes 2b --rows 1 2 4 --visual 768 --no-gradient_checkpointing
 
-Recipes are the defaults of leap/training/recipes.py (those of LoRA are the preset "standard"). Needs neither GPU nor weights.
+Recipes are the defaults of leap/training/recipes.py (those of LoRA are the preset "standard"). Needs neither GPU nor
+weights.
 """
 
 from __future__ import annotations
