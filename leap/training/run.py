@@ -49,7 +49,7 @@ from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate
 from leap.training.meter import Meter
 from leap.training.packing import Packer, kernel_for_packs
 from leap.training.parts import freeze
-from leap.training.preflight import Report, check_file, write_rejected
+from leap.training.preflight import FileCheck, check_file, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import DiskNeed, flops_counter, geometry_of, largest_step, peak_of_devices
 from leap.training.resume import checkpoint_to_resume, made_from
@@ -65,7 +65,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
 
     Under torchrun or `accelerate launch` every process calls this. The recipe has passed
-    leap.training.resume.check_inputs. UserError for anything else that the user can mend.
+    leap.training.start.check_inputs. UserError for anything else that the user can mend.
     """
     recipe = _fit_to_device(recipe)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
@@ -144,17 +144,17 @@ def _from_first_process(make: Any, processes: PartialState) -> Any:
     return found[0]
 
 
-def _validation_batches(recipe: TrainingRecipe, data: Report, processes: PartialState) -> RankBatches:
+def _validation_batches(recipe: TrainingRecipe, data: FileCheck, processes: PartialState) -> RankBatches:
     plan = InOrder([length.total for length in data.lengths], recipe.per_device_eval_batch_size)
     return _shared(plan, data, processes)
 
 
-def _shared(plan: Any, data: Report, processes: PartialState) -> RankBatches:
+def _shared(plan: Any, data: FileCheck, processes: PartialState) -> RankBatches:
     visual = [length.visual for length in data.lengths]
     return RankBatches(plan, visual, processes.process_index, processes.num_processes)
 
 
-def _sees(data: Report) -> bool:
+def _sees(data: FileCheck) -> bool:
     return any(length.visual for length in data.lengths)
 
 
@@ -286,7 +286,7 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> Report:
+def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> FileCheck:
     """The checked rows of a file; those that cannot train are written aside if they may be skipped, else a UserError
     lists them."""
     report = check_file(path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink")
