@@ -48,7 +48,7 @@ def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspa
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**8, 10**8 - 10**7, 10**7))
     done = train(tmp_path / "run")
     assert_one_line_error(
-        done, "the checkpoints of this run take up to 4", "MB and", "has 10 MB free", "save_total_limit"
+        done, "the checkpoints of this run take up to 4", "MB and", "has 10.0 MB free", "save_total_limit"
     )
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
