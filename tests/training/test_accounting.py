@@ -25,7 +25,7 @@ from leap.training.accounting import (
     training_flops,
 )
 from leap.training.accounting.memory import trainable_parameters
-from leap.training.adapters import attach, what_matched
+from leap.training.adapters import attach, adapter_coverage
 from leap.training.parts import PARTS, freeze, part_of
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.supervision import PlanningCollator
@@ -94,7 +94,7 @@ def test_adapters_have_as_many_parameters_as_peft_gives_them(recipe):
         config = CONFIGS[name] | {"num_hidden_layers": 2}
         if name == "2b":
             config = CONFIGS[name] | {"text_config": CONFIGS[name]["text_config"] | {"num_hidden_layers": 2}}
-        matched = what_matched(attach(on_meta(config), recipe))
+        matched = adapter_coverage(attach(on_meta(config), recipe))
         assert trainable_parameters(Geometry.of(config), recipe) == matched.trainable
 
 
