@@ -1,4 +1,4 @@
-"""Lengths of rows that an earlier pre-flight computed, kept in a hidden file beside the data.
+"""Lengths of rows in tokens, and those that an earlier pre-flight computed, in a hidden file beside the data.
 
 The file's name holds a hash of everything that decides a length: the data's content, tokenizer, chat template, resize
 rule. A row's entry counts as long as its pictures have the sizes and times of change that they had.
@@ -19,6 +19,19 @@ from leap.provenance import library_versions
 
 _FORMAT = 1
 _MOST_FILES = 4  # a data set, each of other settings
+
+
+@dataclass(frozen=True)
+class RowLength:
+    """Tokens of one row: visual (after merging), text of the prompt, supervised answer."""
+
+    visual: int
+    prompt: int
+    supervised: int
+
+    @property
+    def total(self) -> int:
+        return self.visual + self.prompt + self.supervised
 
 
 @dataclass(frozen=True)

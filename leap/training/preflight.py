@@ -22,8 +22,8 @@ from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
 from leap.rows.records import PlanningRow, no_rows, row_from_record
-from leap.training.lengths import CachedLength, cache_path, read_lengths, write_lengths
-from leap.training.supervision import PlanningCollator, RowLength
+from leap.training.lengths import CachedLength, RowLength, cache_path, read_lengths, write_lengths
+from leap.training.supervision import PlanningCollator
 
 _CHUNK = 200  # lines a worker takes at once: enough that sending them costs little, few enough to keep all busy
 _OVERLONG, _MALFORMED = "longer than model_max_length", "malformed"

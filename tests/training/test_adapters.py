@@ -11,7 +11,7 @@ from configs.errors import UserError
 from leap.cli import parse_knobs
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_for_planning, load_weights
-from leap.training.adapters import attach, adapter_coverage
+from leap.training.adapters import adapter_coverage, attach
 from leap.training.recipes import LoraRecipe
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
