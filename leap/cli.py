@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.files import is_disk_full
 
 T = TypeVar("T")
 
@@ -125,17 +126,11 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
 def _of_the_disk(error: Exception) -> str | None:
     """What to say of an error that is the disk's (full, read-only, not ours), else None."""
     reason = str(error).splitlines()[0] if str(error) else ""
-    if _is_disk_full(error):
+    if is_disk_full(error):
         return f"no space left on the disk ({reason}); free some and run the same command again"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{error.strerror}: {error.filename}" if error.filename else reason
     return None
-
-
-def _is_disk_full(error: Exception) -> bool:
-    """Whether the disk or a quota is full; safetensors and torch.save report it as text only."""
-    words = ("os error 28", "os error 122", "PytorchStreamWriter failed", "inline_container.cc")
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
 def as_plain(knobs: Any) -> dict[str, Any]:

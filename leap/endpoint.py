@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import io
 import ipaddress
 import itertools
 import json
@@ -17,16 +16,13 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import openai
-from PIL import Image
 
 from configs.errors import UserError
 from leap.retry_after import retry_after_s
-from leap.rows.images import intact_bytes
 
 T = TypeVar("T")
 Job = TypeVar("Job")
@@ -322,14 +318,6 @@ def endpoint_named(base_url: str) -> str:
     if not named:
         raise UserError("no endpoint named: give --base_url (such as http://localhost:8000/v1) or set OPENAI_BASE_URL")
     return named
-
-
-def file_url(path: Path) -> str:
-    """A picture's bytes as they are, as a data URL. ValueError says why the file is no intact picture."""
-    content = intact_bytes(path)
-    with Image.open(io.BytesIO(content)) as picture:
-        kind = picture.get_format_mimetype() or f"image/{picture.format}".lower()
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 async def _drop(tasks: set[asyncio.Task], client: openai.AsyncOpenAI) -> None:

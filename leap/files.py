@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -172,6 +174,26 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: Any) -> str:
     """Hash of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def stamp_of(paths: Iterable[Path]) -> str:
+    """A short hash of files' paths, sizes and times of change. OSError if one is not there."""
+    stats = ((str(path), os.stat(path)) for path in paths)
+    return sha256_json([[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats])[:16]
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder`, which need not be there yet, is on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk or a quota is full."""
+    # safetensors and torch.save report it as text only.
+    words = ("os error 28", "os error 122", "PytorchStreamWriter failed", "inline_container.cc")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
 def locked(file: BinaryIO) -> bool:

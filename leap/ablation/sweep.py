@@ -20,14 +20,8 @@ from configs.config import REPOSITORY, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
-from leap.models.checkpoints import (
-    best_checkpoint,
-    kind_of,
-    last_complete_checkpoint,
-    read_manifest,
-    result_name,
-    weights_sha256,
-)
+from leap.models.checkpoints import best_checkpoint, kind_of, last_complete_checkpoint, read_manifest, weights_sha256
+from leap.models.names import BASE_NAME, result_name
 from leap.planners.options import image_tokens
 from leap.progress import Progress
 from leap.training.recipes import LoraRecipe, TrainingRecipe
@@ -217,7 +211,7 @@ class Evaluations:
     def model_name(self, folder: Path) -> str:
         """The name that a model gets in results: with the sweep's own for the base, and unless that is the default."""
         options = dataclasses.replace(self._options, suffix=self._suffix(folder))
-        return ("baseline" if folder == self._base else result_name(folder, self._output)) + name_suffix(options)
+        return (BASE_NAME if folder == self._base else result_name(folder, self._output)) + name_suffix(options)
 
     def _suffix(self, folder: Path) -> str:
         return self._name if folder == self._base or self._name != DEFAULT_NAME else ""

@@ -18,7 +18,8 @@ from leap.files import read_json
 from leap.models.checkpoints import last_complete_checkpoint, read_manifest
 from leap.plans.scoring import TOPS
 from leap.statistics import Estimate, over_seeds
-from leap.vlabench.results import markdown_table, overall, summaries_of
+from leap.text import count_text, duration_text, markdown_table
+from leap.vlabench.results import overall, summaries_of
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")
@@ -266,7 +267,7 @@ def _trainable(row: Row) -> str:
     if trainable is None:
         return "-"
     share = f" ({trainable.mean / everything.mean:.2%})" if everything else ""
-    return _count(trainable.mean) + share + _of_seeds(row, trainable)
+    return count_text(trainable.mean) + share + _of_seeds(row, trainable)
 
 
 def _memory(row: Row) -> str:
@@ -276,26 +277,12 @@ def _memory(row: Row) -> str:
     return " ".join([f"{max(cell.values) / 1e9:.2f} GB", *row.memory_of]) + _of_seeds(row, cell)
 
 
-def _count(number: float) -> str:
-    for size, letter in ((1e9, "B"), (1e6, "M")):
-        if number >= size:
-            return f"{number / size:.2f} {letter}"
-    return f"{number:,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
-
-
 _TRAINING: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("learning rate", _mean("learning_rate", "{:.3g}".format)),
     ("trainable", _trainable),
     ("steps", _mean("steps", "{:,.0f}".format)),
-    ("tokens seen", _mean("tokens_seen", _count)),
-    ("training time", _mean("seconds", _duration)),
+    ("tokens seen", _mean("tokens_seen", count_text)),
+    ("training time", _mean("seconds", duration_text)),
     ("peak memory", _memory),
     ("validation loss", lambda row: _shown(row, "loss", "{:.4f}")),
     ("plan step F1 (validation)", lambda row: _shown(row, "plan_step_f1", "{:.3f}")),

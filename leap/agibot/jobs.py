@@ -29,6 +29,7 @@ from leap.agibot.frames import (
     work_path,
 )
 from leap.archives import BrokenArchive, work_folder
+from leap.files import free_bytes
 from leap.progress import Progress, say
 from leap.runs.workers import WORKERS, Failure, run_tasks
 
@@ -269,10 +270,3 @@ def _space_advice(job: ArchiveJob, jobs: Sequence[ArchiveJob], workers: int | No
 def disk_need(jobs: Sequence[ArchiveJob], workers: int) -> int:
     """Bytes that `workers` jobs at once take at most: an archive that is fetched, and as much again for its frames."""
     return sum(sorted((job.bytes * (1 if job.repo_id is None else 2) for job in jobs), reverse=True)[:workers])
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk that `folder`, which need not be there yet, is on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

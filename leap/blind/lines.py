@@ -19,8 +19,9 @@ from configs.errors import UserError
 from leap.blind.outputs import Output
 from leap.blind.rows import BlindRow
 from leap.files import sha256_json
+from leap.models.answer import Answer
 from leap.models.names import order_of
-from leap.planners import Answer, Query
+from leap.planners import Query
 from leap.planners.candidates import Candidate
 from leap.provenance import differences
 

@@ -25,8 +25,9 @@ from leap.blind.lines import (
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, Output, read_outputs, write_csv
 from leap.blind.rows import BlindRow
 from leap.files import Journal, read_json, write_json
+from leap.models.answer import Answer
 from leap.models.loading import UnusableModel, free_memory
-from leap.planners import Answer, Answered, MachineFailure, Planner, Query
+from leap.planners import Answered, MachineFailure, Planner, Query
 from leap.planners.candidates import Candidate
 from leap.progress import Progress, say
 from leap.provenance import code_revision, hardware, library_versions, utc_now

@@ -24,12 +24,12 @@ from leap.data.image_checks import kept_looks
 from leap.data.overlap import overlap_report
 from leap.data.plan_words import plan_words, words_of
 from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
-from leap.files import sha256_json
+from leap.files import sha256_json, stamp_of
 from leap.progress import Progress
 from leap.rows.chat import image_items
 from leap.rows.images import image_size
 from leap.rows.records import iter_rows
-from leap.training.lengths import stamp_of
+from leap.text import markdown_table
 
 Description = dict[str, Any]
 
@@ -140,7 +140,7 @@ def most_frequent(files: Iterable[Mapping[str, Any]], what: str, most: int) -> t
 def description_text(description: Description) -> str:
     """The description as Markdown tables."""
     files = description["files"]
-    lines = ["# What the planning files hold", "", *_table(["", *files], _overview(files))]
+    lines = ["# What the planning files hold", "", markdown_table([["", *files], *_overview(files)])]
     by = "content" if description["pictures_by"] == BY_CONTENT else "file (two files with the same content count twice)"
     lines += ["", f"Pictures are told apart by {by}.", ""]
     header = ["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]
@@ -150,9 +150,9 @@ def description_text(description: Description) -> str:
             if found := of["distributions"].get(what):
                 marks = [f"{found[mark]:,}" for mark in ("min", "median", "p95", "max")]
                 rows.append([what, name, f"{found['count']:,}", f"{found['mean']:.1f}", *marks])
-    lines += [*_table(header, rows), ""]
+    lines += [markdown_table([header, *rows]), ""]
     for what in (VERBS, OBJECTS, SIZES, TASK_ROWS):
-        lines += [*_counts_table(what, files), ""]
+        lines += [_counts_table(what, files), ""]
     if description["shared"]:
         rows = []
         for pair, kinds in description["shared"]["overlap"].items():
@@ -160,7 +160,7 @@ def description_text(description: Description) -> str:
                 share = "unknown" if found["share"] is None else f"{found['rows']:,} ({found['share']:.1%})"
                 rows.append([pair, kind, f"{found['shared']:,}", share, f"{found['unknown']:,}"])
         header = ["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]
-        lines += ["## What the files share", "", *_table(header, rows), ""]
+        lines += ["## What the files share", "", markdown_table([header, *rows]), ""]
     return "\n".join(lines)
 
 
@@ -297,7 +297,7 @@ def _overview(files: Mapping[str, dict]) -> list[list[str]]:
     return lines
 
 
-def _counts_table(what: str, files: Mapping[str, dict]) -> list[str]:
+def _counts_table(what: str, files: Mapping[str, dict]) -> str:
     """The most frequent names over all files, with their counts in each."""
     shown, number = most_frequent(files.values(), what, _SHOWN)
     rows = [[name, *(f"{of['counts'][what].get(name, 0):,}" for of in files.values())] for name in shown]
@@ -306,11 +306,4 @@ def _counts_table(what: str, files: Mapping[str, dict]) -> list[str]:
         left = [sum(of["counts"][what].values()) - sum(of["counts"][what].get(n, 0) for n in shown)
                 for of in files.values()]  # fmt: skip
         rows.append([f"{rest:,} other{'s' * (rest > 1)}", *(f"{count:,}" for count in left)])
-    return _table([what, *files], rows) if rows else [f"No {what}."]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
-
-    return [line(header), "|" + "---|" * len(header), *map(line, rows)]
+    return markdown_table([[what, *files], *rows]) if rows else f"No {what}."

@@ -21,11 +21,10 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.data.near_duplicates import perceptual_hash, thumbnail
-from leap.files import Journal, read_jsonl
+from leap.files import Journal, read_jsonl, stamp_of
 from leap.progress import Progress, say
 from leap.rows.images import decode_image
 from leap.runs.workers import Failure, run_tasks
-from leap.training.lengths import stamp_of
 
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 

@@ -26,9 +26,10 @@ from configs.errors import UserError
 from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
 from leap.downloads.fetch import RECORD, NoSpace, RemoteFile, content_problem
 from leap.downloads.record import read_record
-from leap.downloads.run import claimed, first_few, size_text
+from leap.downloads.run import claimed, first_few
 from leap.files import replacing
 from leap.progress import Progress, say
+from leap.text import size_text
 
 _ARCHIVE = re.compile(r"images[\w.-]*\.(tar\.gz|tgz)")
 _PICTURE = re.compile(r"\w[\w.-]*\.(png|jpe?g)", re.ASCII | re.IGNORECASE)

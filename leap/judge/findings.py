@@ -7,6 +7,7 @@ from typing import Any
 
 from leap.judge.agreement import GOOD, LOW
 from leap.judge.judgements import CONTROLS, FINAL
+from leap.text import plural
 
 FEW_ITEMS = 30  # with fewer, what the width of the intervals means is said
 SIGNIFICANT = 0.05
@@ -28,7 +29,7 @@ def in_words(summary: Summary, adjusted: Mapping[str, Mapping[str, float]]) -> l
     words += _scope(summary)
     if left_out := summary["left_out"]:
         words.append(
-            f"{count(left_out, 'judgement')} of other rows, models or bases, or of plans, references or pictures that "
+            f"{plural(left_out, 'judgement')} of other rows, models or bases, or of plans, references or pictures that "
             f"changed since, {_were(left_out)} left out."
         )
     words += _few_items(summary)
@@ -56,10 +57,6 @@ def title(name: str, judge: Summary) -> str:
     return _TITLES.get(judge["kind"], name)
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _were(number: int) -> str:
     return "was" if number == 1 else "were"
 
@@ -72,7 +69,7 @@ def _untrusted(name: str, judge: Summary, base: str | None) -> list[str]:
             if of["final_score"]:
                 said.append(f"its mean final score is {of['final_score']['mean']:.2f}")
             if of["pairs"]:
-                said.append(f"it wins against {base} in {of['wins']} of {count(of['pairs'], 'pair')}")
+                said.append(f"it wins against {base} in {of['wins']} of {plural(of['pairs'], 'pair')}")
             found.append(
                 f"Do not trust the judge {name}: it does not put {control}, which no model wrote, at the bottom "
                 f"({', and '.join(said)})."
@@ -84,7 +81,7 @@ def _scope(summary: Summary) -> list[str]:
     models, outputs = summary["models"], summary["outputs"]
     base = summary["base"]
     compared = f", {base} being the base" if base else "; the base is not among them, so that nothing is compared to it"
-    words = [f"{count(summary['items'], 'item')} and {count(len(models), 'model')}{compared}."]
+    words = [f"{plural(summary['items'], 'item')} and {plural(len(models), 'model')}{compared}."]
     failed = {name: of["failed"] for name, of in outputs.items() if of["failed"]}
     if failed:
         named = _named(f"{name} {number}" for name, number in failed.items())
@@ -110,7 +107,7 @@ def _few_items(summary: Summary) -> list[str]:
             widths.append(f"{span} points by {name}")
         if len(halves) < len(every):
             without.append(title(name, judge))
-    words = f"{count(items, 'item')} are few"
+    words = f"{plural(items, 'item')} are few"
     if widest >= _WIDE or not (widths or without):
         words += ", and the intervals are wide"
     if widths:
@@ -146,7 +143,7 @@ def _better_or_worse(name: str, judge: Summary, base: str | None, adjusted: Mapp
         if group
     ]
     others = len(ranked) - len(better) - len(worse)
-    rest = f"; {count(others, 'other model')} cannot be told from it" if others else ""
+    rest = f"; {plural(others, 'other model')} cannot be told from it" if others else ""
     words = f"By {by}, {' and '.join(parts)}{rest} (final score, interval without 0)."
     firm = [model for model in [*better, *worse] if adjusted.get(model, 1) < SIGNIFICANT]
     if len(firm) < len(better) + len(worse):
@@ -208,7 +205,7 @@ def _flips(name: str, judge: Summary) -> list[str]:
     flips = sum(of["flips"] for of in judge["pairwise"].values())
     many = "; its verdicts depend on what stands first" if flips > MANY_FLIPS * pairs else ""
     return [
-        f"Shown in the other order, {title(name, judge)} contradicts itself in {flips} of {count(pairs, 'pair')} "
+        f"Shown in the other order, {title(name, judge)} contradicts itself in {flips} of {plural(pairs, 'pair')} "
         f"({100 * flips / pairs:.0f} %), which then count as ties{many}."
     ]
 
@@ -230,14 +227,14 @@ def _between(summary: Summary) -> list[str]:
         if pair["spearman"]:
             ranks = pair["spearman"]
             words.append(
-                f"{_capital(names[0])} and {names[1]} rank {count(pair['plans'], 'plan')} with a Spearman correlation "
+                f"{_capital(names[0])} and {names[1]} rank {plural(pair['plans'], 'plan')} with a Spearman correlation "
                 f"of {ranks['mean']:.2f} ({ranks['low']:.2f} to {ranks['high']:.2f})."
             )
         if pairs := pair["pairs"]:
             alpha = "" if pairs["alpha"] is None else f" (Krippendorff's alpha {pairs['alpha']:.2f})"
             words.append(
                 f"{_capital(names[0])} and {names[1]} give the same verdict on {pairs['same']} of "
-                f"{count(pairs['plans'], 'plan')} beside the base's{alpha}."
+                f"{plural(pairs['plans'], 'plan')} beside the base's{alpha}."
             )
     return words
 
@@ -248,7 +245,7 @@ def _failed(name: str, judge: Summary) -> list[str]:
     if not failed:
         return []
     return [
-        f"{count(failed, 'judgement')} by {title(name, judge)} failed and {_were(failed)} left out of every number."
+        f"{plural(failed, 'judgement')} by {title(name, judge)} failed and {_were(failed)} left out of every number."
     ]
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from leap.blind.outputs import Item, picture_files
-from leap.endpoint import file_url
 from leap.files import sha256_json
 from leap.judge.judgements import EMPTY_CONTROL, INSTRUCTIONS_CONTROL, PAIRWISE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES, PairReply, RubricReply, response_format
-from leap.rows.images import intact_bytes
+from leap.rows.images import data_url, intact_bytes
 
 # Raise it when a change of wording makes old replies answers to another question.
 WORDING = 1
@@ -64,7 +63,7 @@ class Request:
 
     def messages(self) -> list[dict[str, Any]]:
         """Chat turns with the pictures as data URLs. ValueError if one became unreadable since."""
-        shown = [{"type": "image_url", "image_url": {"url": file_url(path)}} for path in self.pictures]
+        shown = [{"type": "image_url", "image_url": {"url": data_url(path)}} for path in self.pictures]
         texts = [{"type": "text", "text": text} for text in (self.before, self.after)]
         return [{"role": "system", "content": self.system}, {"role": "user", "content": [texts[0], *shown, texts[1]]}]
 

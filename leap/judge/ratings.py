@@ -53,7 +53,7 @@ _LONGEST_FIELD = 10_000_000  # characters; the csv module stops at 131,072
 _SHEET = Assets(
     "judge/assets/rating_sheet.html",
     "judge/assets/rating_sheet.css",
-    ("report/assets/dom.js", "report/assets/data.js", "judge/assets/rating_sheet.js"),
+    ("pages/assets/dom.js", "pages/assets/data.js", "judge/assets/rating_sheet.js"),
 )
 
 

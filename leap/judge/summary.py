@@ -56,7 +56,7 @@ from leap.judge.judgements import (
 from leap.judge.scores import SCORES, Plan, Said, columns_of, points, said_by
 from leap.models.names import base_suffix, curve_and_step
 from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, paired_p_value
-from leap.vlabench.results import markdown_table
+from leap.text import markdown_table
 
 _ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)
 CSV_COLUMNS = (*_ORIGINAL_COLUMNS, "judge", "protocol", "repeat", "base", "model_first", "verdict", "failure")
@@ -342,14 +342,14 @@ def summary_table(summary: Mapping[str, Any]) -> str:
                 continue
             agreed = [f"{x:.2f}" if x is not None else "n/a" for x in (pair["alpha"][FINAL], pair["kappa"][FINAL])]
             rows.append([" and ".join(pair["judges"]), str(pair["plans"]), _shown(pair["spearman"]), *agreed])
-        parts.append(f"### Agreement in the final score\n\n{_markdown(rows)}")
+        parts.append(f"### Agreement in the final score\n\n{markdown_table(rows)}")
     paired = [(pair["judges"], pair["pairs"]) for pair in summary["between"] if pair["pairs"]]
     if paired:
         rows = [["judges", "plans beside the base's", "same verdict", "alpha"]]
         for judges_of_pair, of in paired:
             alpha = f"{of['alpha']:.2f}" if of["alpha"] is not None else "n/a"
             rows.append([" and ".join(judges_of_pair), str(of["plans"]), str(of["same"]), alpha])
-        parts.append(f"### Agreement in pairs\n\n{_markdown(rows)}")
+        parts.append(f"### Agreement in pairs\n\n{markdown_table(rows)}")
     return "\n\n".join(parts)
 
 
@@ -390,7 +390,7 @@ def _table(judge: Mapping[str, Any], base: str | None) -> str:
         numbers = [f"final score {_shown(of['final_score'])}"] if of["final_score"] else []
         numbers += [f"{of['wins']} of {of['pairs']} pairs won"] if of["pairs"] else []
         controls.append(f"- {name}: {', '.join([words[of['at_bottom']], *numbers])}")
-    return "\n\n".join([_markdown(rows), *(["\n".join(controls)] if controls else [])])
+    return "\n\n".join([markdown_table(rows), *(["\n".join(controls)] if controls else [])])
 
 
 def _shown(mean: Mapping[str, float] | None, sign: str = "", percent: bool = False) -> str:
@@ -399,10 +399,6 @@ def _shown(mean: Mapping[str, float] | None, sign: str = "", percent: bool = Fal
     if percent:
         return f"{100 * mean['mean']:.0f} % [{100 * mean['low']:.0f}, {100 * mean['high']:.0f}]"
     return f"{mean['mean']:{sign}.2f} [{mean['low']:{sign}.2f}, {mean['high']:{sign}.2f}]"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return markdown_table([[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
 def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:

@@ -208,14 +208,6 @@ def best_checkpoint(run: Path, metric: str) -> Path | None:
     return min(scored)[2] if scored else None
 
 
-def result_name(checkpoint: Path, output: Path) -> str:
-    """The model's name in results: `checkpoint-200`, or `<run>-checkpoint-200` for a run of its own folder."""
-    checkpoint = checkpoint.resolve()
-    if step_of(checkpoint) is None or checkpoint.parent == output.resolve():
-        return checkpoint.name
-    return f"{checkpoint.parent.name}-{checkpoint.name}"
-
-
 def weights_sha256(folder: Path) -> str:
     """One hash over the contents of all weight files: the identity of the model, wherever it lies."""
     hashes = [[path.name, sha256_file(path)] for path in weight_files(folder)]

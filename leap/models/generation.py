@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
+from leap.models.answer import Answer
 from leap.models.prefix_cache import PrefixCache
-from leap.planners import Answer
 from leap.plans.reading import ends_with_a_plan
 
 

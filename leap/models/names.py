@@ -13,9 +13,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from leap.models.checkpoints import step_of
+
+BASE_NAME = "baseline"
 
 _CHECKPOINT = re.compile(r"(?:(?P<run>.+)-)?checkpoint-(?P<step>\d+)(?P<suffix>_.*)?")
-_BASE = re.compile(r"baseline(?P<suffix>_.*)?")
+_BASE = re.compile(rf"{BASE_NAME}(?P<suffix>_.*)?")
+
+
+def result_name(checkpoint: Path, output: Path) -> str:
+    """The model's name in results: `checkpoint-200`, or `<run>-checkpoint-200` for a run of its own folder."""
+    checkpoint = checkpoint.resolve()
+    if step_of(checkpoint) is None or checkpoint.parent == output.resolve():
+        return checkpoint.name
+    return f"{checkpoint.parent.name}-{checkpoint.name}"
 
 
 @dataclass(frozen=True)

@@ -32,24 +32,6 @@ class Assets:
     scripts: tuple[str, ...]
 
 
-REPORT = Assets(
-    "report/assets/report.html",
-    "report/assets/report.css",
-    (
-        "report/assets/dom.js",
-        "report/assets/data.js",
-        "report/assets/route.js",
-        "report/assets/figures.js",
-        "report/assets/overview.js",
-        "report/assets/wrong.js",
-        "report/assets/list.js",
-        "report/assets/example.js",
-        "report/assets/examples.js",
-        "report/assets/review.js",
-        "report/assets/main.js",
-    ),
-)
-
 # Pictures stand in islands of so many, a line of base64 each, which the page reads one by one.
 PICTURES_AN_ISLAND = 128
 
@@ -68,8 +50,9 @@ def page_parts(
     first: Mapping[str, str],
     rest: Mapping[str, str],
     thumbnails: Sequence[bytes] = (),
+    *,
+    assets: Assets,
     has_picture_files: bool = False,
-    assets: Assets = REPORT,
 ) -> Iterator[str]:
     """The page in pieces, in order. `first` and `rest` are packed values by name, for before and behind the script."""
     style, script = _asset(assets.style), _script(assets.scripts)

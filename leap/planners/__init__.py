@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from leap.models.answer import Answer
 from leap.rows.images import decode_image
 
 # Name of --planner -> module. Each has `open_planner(options, folder) -> Planner`, where `options` are
@@ -68,16 +69,6 @@ class Query:
         except (OSError, ValueError) as error:
             raise UnreadablePicture(f"unreadable image {path} ({error})") from error
         return Image.new("RGB", picture.size, "grey") if self.blank_images else picture
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The text a planner gave. `stop` is "end" (it ended its turn), "length" (the token limit cut it) or "plan" (it was
-    stopped behind a finished plan, after which nothing it says can change a score). `new_tokens` is None if unknown."""
-
-    text: str
-    new_tokens: int | None
-    stop: str
 
 
 Answered = tuple[Query, Answer | MachineFailure]

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
-from leap.models.checkpoints import find_all_checkpoints, result_name, why_incomplete
+from leap.models.checkpoints import find_all_checkpoints, why_incomplete
+from leap.models.names import BASE_NAME, result_name
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
-
-BASE_NAME = "baseline"
 
 
 class Candidate(NamedTuple):

@@ -17,9 +17,11 @@ import openai
 from PIL import Image
 
 from configs.errors import UserError
-from leap.endpoint import Endpoint, NoAnswer, endpoint_named, file_url, read_completion
-from leap.planners import Answer, Answered, MachineFailure, Query, UnreadablePicture
+from leap.endpoint import Endpoint, NoAnswer, endpoint_named, read_completion
+from leap.models.answer import Answer
+from leap.planners import Answered, MachineFailure, Query, UnreadablePicture
 from leap.planners.options import AnsweringOptions
+from leap.rows.images import data_url
 
 # temperature 0 is greedy. `transformers serve` makes its repetition penalty 1 + frequency_penalty, whatever the
 # model's own generation_config.json says; elsewhere 0 is the default.
@@ -118,7 +120,7 @@ def read_answer(body: bytes) -> Answer | MachineFailure:
 
 def _picture_url(path: Path) -> str:
     try:
-        return file_url(path)
+        return data_url(path)
     except ValueError as error:
         raise UnreadablePicture(f"unreadable image: {path} {error}") from error
 

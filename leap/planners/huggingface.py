@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 
 from configs.errors import UserError
 from leap.files import sha256_json
+from leap.models.answer import Answer
 from leap.models.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
 from leap.models.generation import Sampling, answer_batch, encode
 from leap.models.image_budget import pixel_budget, set_pixel_budget
@@ -30,7 +31,7 @@ from leap.models.loading import (
     why_not_quantised,
 )
 from leap.models.prefix_cache import PrefixCache, picture_tokens
-from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
+from leap.planners import Answered, MachineFailure, Query, UnusablePrompt
 from leap.planners.options import AnsweringOptions, image_tokens
 
 _AHEAD = 2  # batches that are decoded while one is answered

@@ -20,9 +20,10 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap.files import read_json, sha256_file
+from leap.models.answer import Answer
 from leap.models.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.models.loading import UnusableModel, is_out_of_memory, pick_device, quiet_transformers
-from leap.planners import Answer, Answered, MachineFailure, Query, UnusablePrompt
+from leap.planners import Answered, MachineFailure, Query, UnusablePrompt
 from leap.planners.options import AnsweringOptions
 
 TILE_PIXELS = 448

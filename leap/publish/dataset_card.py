@@ -8,9 +8,10 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.files import sha256_file
-from leap.publish.model_card import card_text, table
+from leap.publish.model_card import card_text
 from leap.rows.chat import image_items, task_name_of
 from leap.rows.records import PlanningRow, iter_rows
+from leap.text import markdown_table
 
 AGIBOT_LICENCE = "cc-by-nc-sa-4.0"
 
@@ -56,7 +57,7 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
         f"# {repo_id.rpartition('/')[2]}",
         "Planning rows for LEAP (Logical Embodied Action Planning): pictures of a scene and a task, and the steps that "
         "answer it.",
-        table(["file", "rows", "tasks", "episodes", "pictures", "SHA-256"], counts),
+        markdown_table([["file", "rows", "tasks", "episodes", "pictures", "SHA-256"], *counts]),
         f"## Use\n\n```bash\nhf download {repo_id} --repo-type dataset --local-dir data\n"
         f"python scripts/training/validate_data.py --train_file {first}\n"
         f"bash scripts/training/run-training.sh --train_file {first}\n```\n\n"

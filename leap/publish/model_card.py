@@ -17,10 +17,12 @@ import yaml
 from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, write_text
-from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, result_name, weights_sha256
+from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, weights_sha256
+from leap.models.names import BASE_NAME, result_name
+from leap.provenance import data_sha256
 from leap.rows.chat import planning_prompt
 from leap.rows.records import iter_rows
-from leap.training.resume import data_sha256
+from leap.text import markdown_table
 from leap.vlabench.results import METRICS, models_in, overall, results_table, summaries_of
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
@@ -214,13 +216,13 @@ def _training(folder: Path, manifest: Manifest, root: Path, published: bool) -> 
         for key, value in portable(manifest.recipe, root).items()
         if key not in _TOLD_ELSEWHERE and value not in (None, [])
     ]
-    parts = [table(["knob", "value"], rows)]
+    parts = [markdown_table([["knob", "value"], *rows])]
     if loss_curve(folder):
         parts.append(f"![training and validation loss]({'' if published else '../'}loss.png)")
     points = _loss_points(folder)
     if points:
         rows = [[f"{step:,}", *(f"{p[k]:.4f}" if k in p else "-" for k in ("loss", "eval_loss"))] for step, p in points]
-        parts.append(table(["step", "training loss", "validation loss"], rows))
+        parts.append(markdown_table([["step", "training loss", "validation loss"], *rows]))
     if manifest.validation:
         loss, step = manifest.validation["loss"], manifest.validation["step"]
         parts.append(f"Validation loss {loss:.4f} nats a supervised token at step {step:,}.")
@@ -262,8 +264,8 @@ def _weights_of(summary: dict) -> tuple[str | None, str | None]:
 
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     """Names in results of the untouched base, this model with blank images and the constant plan, as far as run."""
-    base = {_weights_of(summary)[0] for summary in summaries_of(results, "baseline").values()}
-    wanted = {f"{result}_blank", "constant"} | ({"baseline"} if base == {manifest.base_weights_sha256} else set())
+    base = {_weights_of(summary)[0] for summary in summaries_of(results, BASE_NAME).values()}
+    wanted = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
     return [model for model in models_in(results) if model in wanted]
 
 
@@ -279,7 +281,7 @@ def _scores(summaries: dict[str, dict], result: str, controls: list[str], result
         cells = [_interval(asdict(found.macro["total_score"])) for found in means if found]
         rows.append(["mean of dimensions", *cells, str(sum(s["examples"]["answered"] for s in summaries.values()))])
     parts = [
-        table(["dimension", "official total (of 80)", "grounded total (of 100)", "examples"], rows),
+        markdown_table([["dimension", "official total (of 80)", "grounded total (of 100)", "examples"], *rows]),
         "Means with 95 % bootstrap intervals over examples. `official` is VLABench's scorer, whose total tops out at "
         "80; `grounded` reads an answer by what it means. VLABench's VLM track has 500 to 900 examples a dimension: "
         "fewer are a part of it, or another benchmark in its format.",
@@ -308,12 +310,6 @@ def _provenance(manifest: Manifest) -> str:
         f"- LEAP revision: {revision}\n- libraries: {versions}\n"
         f"- chat template SHA-256: `{manifest.chat_template_sha256}`"
     )
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _interval(estimate: dict[str, float] | None) -> str:

@@ -5,9 +5,8 @@
     examples.py     the examples of the page: an index to filter and sort, details by task
     overview.py     means, counts, errors, settings
     review.py       the blind review: plans by row, what judges said, the summary
-    pictures.py     the pictures of the examples, as thumbnails or in a folder beside the page
-    page.py         all of it as one file; assets/ holds its HTML, CSS and JavaScript
+    build.py        all of it as one file, by leap/pages; assets/ holds its HTML, CSS and JavaScript
 
-A page of another kind of result would be one more module that returns JSON values, one more island of data in page.py
+A page of another kind of result would be one more module that returns JSON values, one more island of data in build.py
 and one more entry of `pages` in assets/.
 """

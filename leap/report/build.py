@@ -7,13 +7,31 @@ from pathlib import Path
 from urllib.parse import quote
 
 from configs.errors import UserError
-from leap.pages.page import PICTURES_AN_ISLAND, packed, page_parts, write_page
+from leap.pages.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
 from leap.pages.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
 from leap.progress import say
 from leap.provenance import code_revision, utc_now
 from leap.report.examples import Examples, collect_examples
 from leap.report.overview import overview_of
 from leap.report.review import Review
+
+_REPORT = Assets(
+    "report/assets/report.html",
+    "report/assets/report.css",
+    (
+        "pages/assets/dom.js",
+        "pages/assets/data.js",
+        "report/assets/route.js",
+        "report/assets/figures.js",
+        "report/assets/overview.js",
+        "report/assets/wrong.js",
+        "report/assets/list.js",
+        "report/assets/example.js",
+        "report/assets/examples.js",
+        "report/assets/review.js",
+        "report/assets/main.js",
+    ),
+)
 
 MEGABYTE = 1_000_000
 
@@ -54,7 +72,7 @@ def build_report(
 
     def parts(thumbnails: Sequence[bytes]) -> Iterator[str]:
         first = {"overview": packed(overview | {"notes": notes}), "index": packed(found.index)}
-        return page_parts(title, first, details, thumbnails, images_folder)
+        return page_parts(title, first, details, thumbnails, assets=_REPORT, has_picture_files=images_folder)
 
     room = max_megabytes * MEGABYTE - sum(map(len, parts([])))
     if room < 0:

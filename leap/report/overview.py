@@ -21,12 +21,12 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from leap.models.names import BASE_NAME
 from leap.plans.diagnosis import ERROR_LABELS
 from leap.statistics import Estimate
 from leap.vlabench.paired import Difference, differences_from
 from leap.vlabench.results import METRICS, Overall, overall, summaries_of
 
-BASE = "baseline"
 COMPARED = (("grounded", "total_score"), ("official", "total_score"), ("grounded", "plan_success"))
 
 Row = tuple[str, str | None, dict[str, str] | None]
@@ -46,7 +46,7 @@ def _differences(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
     """What each model has over the base (else the first model) on the examples that both answered."""
     if len(models) < 2:
         return None
-    base = BASE if BASE in models else models[0]
+    base = BASE_NAME if BASE_NAME in models else models[0]
     of = []
     for scorer, metric in COMPARED:
         found = differences_from(results, models, base, scorer, metric)

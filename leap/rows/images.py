@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from pathlib import Path
@@ -63,6 +64,14 @@ def image_size(path: Path, where: str) -> tuple[int, int]:
         return size
     except _BROKEN as error:
         raise UserError(f"{where}: {_unreadable(path, error)}") from error
+
+
+def data_url(path: Path) -> str:
+    """A picture's bytes as they are, as a data URL. ValueError says why the file is no intact picture."""
+    content = intact_bytes(path)
+    with Image.open(io.BytesIO(content)) as picture:
+        kind = picture.get_format_mimetype() or f"image/{picture.format}".lower()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def intact_problem(content: bytes) -> str | None:

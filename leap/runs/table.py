@@ -6,9 +6,9 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from leap.runs.gpus import Gpu
-from leap.runs.monitor import Look, Watched
+from leap.runs.monitor import Gpu, Look, Watched
 from leap.runs.status import DIED, FINISHED, RUNNING, SILENT, RunStatus, is_here
+from leap.text import duration_text, printable
 
 _KINDS = {"evaluation": "eval", "training": "train"}
 _COLUMNS = ("kind", "model or run", "dimension", "state", "done", "rate", "left", "failed", "GPU")
@@ -34,12 +34,12 @@ def table(look: Look, width: int | None = None, height: int | None = None) -> li
 def _head(look: Look) -> list[str]:
     counts = Counter(run.status.state for run in look.runs)
     lines = [", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is running"]
-    lines += [f"GPU {gpu.index} {_printable(gpu.name)}: {_busy(gpu)} busy, {_memory(gpu)}" for gpu in look.gpus or []]
+    lines += [f"GPU {gpu.index} {printable(gpu.name)}: {_busy(gpu)} busy, {_memory(gpu)}" for gpu in look.gpus or []]
     return [*lines, ""] if look.runs else lines
 
 
 def _foot(look: Look) -> list[str]:
-    lines = [f"unreadable: {_printable(reason)}" for reason in look.unreadable.values()]
+    lines = [f"unreadable: {printable(reason)}" for reason in look.unreadable.values()]
     if look.left_out:
         lines.append(f"{look.left_out} more ended a while ago: --all shows them")
     return ["", *lines] if lines and look.runs else lines
@@ -88,13 +88,13 @@ def _layout(rows: list[tuple[str, ...]], width: int | None) -> tuple[list[int], 
 def _cells(run: Watched) -> tuple[str, ...]:
     status = run.status
     return (
-        _printable(_KINDS.get(status.kind, status.kind)),
-        _printable(run.name),
-        _printable(run.dimension or "-"),
+        printable(_KINDS.get(status.kind, status.kind)),
+        printable(run.name),
+        printable(run.dimension or "-"),
         status.state,
         f"{status.done}/{status.total}",
         _rate(status.rate),
-        "-" if status.left_s is None else duration(status.left_s),
+        "-" if status.left_s is None else duration_text(status.left_s),
         "-" if status.kind == "training" else str(status.failures),
         " ".join(f"{gpu.index}: {_busy(gpu)}" for gpu in run.gpus) or "-",
     )
@@ -102,7 +102,7 @@ def _cells(run: Watched) -> tuple[str, ...]:
 
 def _details(status: RunStatus) -> str:
     """What there is to say beside the columns, on one line."""
-    ago = duration(status.silent_s)
+    ago = duration_text(status.silent_s)
     if status.state == RUNNING:
         parts = [status.phase, *(f"{name.replace('_', ' ')} {_value(value)}" for name, value in status.counts.items())]
         if status.silent_s > _NO_NEWS_AFTER_S:
@@ -112,26 +112,12 @@ def _details(status: RunStatus) -> str:
     elif status.state == DIED:
         parts = [f"{ago} ago: process {status.pid} ended without a word (killed, out of memory?)"]
     elif status.state == FINISHED:
-        parts = [f"{ago} ago, took {duration(status.seconds)}"]
+        parts = [f"{ago} ago, took {duration_text(status.seconds)}"]
     else:
         parts = [f"{ago} ago: {status.reason}"]
     if not is_here(status):
         parts.append(f"process {status.pid} on {status.host}")
-    return _printable(", ".join(part for part in parts if part))
-
-
-def duration(seconds: float) -> str:
-    """A time span in two units at most: 52s, 12m05s, 3h07m, 2d04h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    minutes = whole // 60
-    if minutes < 24 * 60:
-        return f"{minutes // 60}h{minutes % 60:02}m"
-    hours = minutes // 60
-    return f"{hours // 24}d{hours % 24:02}h"
+    return printable(", ".join(part for part in parts if part))
 
 
 def _rate(per_second: float | None) -> str:
@@ -159,11 +145,6 @@ def _memory(gpu: Gpu) -> str:
     if gpu.used_mib is None or gpu.total_mib is None:
         return "memory -"
     return f"{gpu.used_mib / 1024:.1f} of {gpu.total_mib / 1024:.1f} GiB"
-
-
-def _printable(text: str) -> str:
-    """Names and reasons come from elsewhere: what steers a terminal, or cannot be encoded, becomes "?"."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _width(text: str) -> int:

@@ -7,8 +7,7 @@ rule. A row's entry counts as long as its pictures have the sizes and times of c
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,6 @@ class KnownLength:
     supervised: int
     remarks: tuple[str, ...]
     digest: str
-
-
-def stamp_of(paths: Iterable[Path]) -> str:
-    """A short hash of files' paths, sizes and times of change."""
-    stats = ((str(path), os.stat(path)) for path in paths)
-    return sha256_json([[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats])[:16]
 
 
 def cache_path(data: Path, collator: Any) -> Path:

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.files import json_object, sha256_json, write_text
+from leap.files import json_object, sha256_json, stamp_of, write_text
 from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
 from leap.rows.records import PlanningRow, no_rows, row_from_record
-from leap.training.lengths import KnownLength, cache_path, read_known, stamp_of, write_known
+from leap.training.lengths import KnownLength, cache_path, read_known, write_known
 from leap.training.supervision import PlanningCollator, RowLength
 
 _CHUNK = 200  # lines a worker takes at once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import torch
 
 from configs.errors import UserError
+from leap.files import free_bytes
 from leap.models.checkpoints import find_checkpoints
+from leap.text import size_text
 from leap.training.accounting import (
     Batch,
     Geometry,
@@ -25,12 +26,6 @@ from leap.training.recipes import TrainingRecipe
 from leap.training.supervision import RowLength
 
 _SPARE = 1.02  # tokenizer, logs, file system
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes for people: 25.5 GB, 5.6 MB."""
-    unit, size = next((u, s) for u, s in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)) if count >= s or s == 1)
-    return f"{count / size:.3g} {unit}"
 
 
 def geometry_of(model: Path) -> Geometry | None:
@@ -63,7 +58,7 @@ def largest_step(
     line = f"estimated GPU memory of the largest step ({what}): {memory}"
     if torch.cuda.is_available():
         there = torch.cuda.get_device_properties(0).total_memory
-        line += f"; the GPU has {in_bytes(there)}" + (", which is likely too little" if memory.total > there else "")
+        line += f"; the GPU has {size_text(there)}" + (", which is likely too little" if memory.total > there else "")
     return line
 
 
@@ -84,8 +79,8 @@ class DiskNeed:
         """A line on the disk that the run takes."""
         need, free = self.of_run(steps), free_bytes(self.recipe.output_dir)
         return (
-            f"a checkpoint takes {in_bytes(self.one.weights)} and {in_bytes(self.one.optimiser)} of optimiser state, "
-            f"the run up to {in_bytes(need)} of disk ({in_bytes(free)} free)"
+            f"a checkpoint takes {size_text(self.one.weights)} and {size_text(self.one.optimiser)} of optimiser state, "
+            f"the run up to {size_text(need)} of disk ({size_text(free)} free)"
         )
 
     def check_run(self, steps: int) -> None:
@@ -95,7 +90,7 @@ class DiskNeed:
         there = sum(f.stat().st_size for folder in find_checkpoints(run) for f in folder.rglob("*") if f.is_file())
         if free + there < need:
             raise UserError(
-                f"the checkpoints of this run take up to {in_bytes(need)} and {run} has {in_bytes(free)} free: "
+                f"the checkpoints of this run take up to {size_text(need)} and {run} has {size_text(free)} free: "
                 "free some, lower save_total_limit or keep_optimizer_of_last, or name another --output_dir"
             )
 
@@ -104,16 +99,9 @@ class DiskNeed:
         need, free = round(_SPARE * self.one.total), free_bytes(folder.parent)
         if free < need:
             raise UserError(
-                f"no room for {folder}: it takes {in_bytes(need)} and {in_bytes(free)} are free. The last "
+                f"no room for {folder}: it takes {size_text(need)} and {size_text(free)} are free. The last "
                 "complete checkpoint is intact; free some and run the same command again"
             )
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the file system that `folder`, which need not be there yet, is on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def flops_counter(geometry: Geometry, recipe: TrainingRecipe) -> Callable[[Mapping[str, Any]], float]:

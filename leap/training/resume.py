@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import as_plain
-from leap.files import sha256_file, sha256_json
 from leap.models.checkpoints import (
     Manifest,
     find_checkpoints,
@@ -21,6 +19,7 @@ from leap.models.checkpoints import (
     why_incomplete,
 )
 from leap.progress import say
+from leap.provenance import data_sha256
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 
@@ -28,11 +27,6 @@ def made_from(recipe: TrainingRecipe) -> dict[str, str]:
     """What a run starts from, by content."""
     files = [path for path in (recipe.train_file, recipe.val_file) if path]
     return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": data_sha256(files)}
-
-
-def data_sha256(files: Sequence[Path]) -> str:
-    """One hash over the contents of the training file and, if there is one, the validation file."""
-    return sha256_json([sha256_file(path) for path in files])
 
 
 def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> Path | None:

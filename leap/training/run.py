@@ -41,6 +41,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.runs.status import Status
+from leap.text import size_text
 from leap.training.adapters import attach, load_base_in_4bit, what_matched
 from leap.training.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
 from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
@@ -49,7 +50,7 @@ from leap.training.packing import Packer, kernel_for_packs
 from leap.training.parts import freeze
 from leap.training.preflight import Report, check_file, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
-from leap.training.resources import DiskNeed, flops_counter, geometry_of, in_bytes, largest_step, peak_of_devices
+from leap.training.resources import DiskNeed, flops_counter, geometry_of, largest_step, peak_of_devices
 from leap.training.resume import checkpoint_to_resume, made_from
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningTrainer, Rows
@@ -243,7 +244,7 @@ def _leave_summary(trainer: PlanningTrainer, last: Path, workspace: WorkspaceCon
         "steps": manifest.steps,
         "tokens seen": f"{manifest.tokens_seen:,}",
         "training time": f"{manifest.train_seconds:,.0f} s",
-        f"peak memory ({summary['memory_of']})": in_bytes(manifest.peak_memory_bytes),
+        f"peak memory ({summary['memory_of']})": size_text(manifest.peak_memory_bytes),
         **{f"validation {name}": f"{manifest.validation[name]:.4g}" for name in _SHOWN if name in manifest.validation},
         **({"best checkpoint": f"{best.name} (by validation {recipe.best_metric})"} if best else {}),
     }

@@ -25,7 +25,8 @@ from configs.errors import UserError
 from leap.files import read_json, read_jsonl, write_json, write_text
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, estimates, holm, paired_p_value, stratified_means
-from leap.vlabench.results import SCORE_FILES, markdown_table, models_in
+from leap.text import markdown_table
+from leap.vlabench.results import SCORE_FILES, models_in
 
 DEFAULT_METRICS = ("official.total_score", "grounded.total_score")
 

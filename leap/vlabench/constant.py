@@ -11,7 +11,8 @@ from typing import Any
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import sha256_json
-from leap.planners import Answer, Answered, Query
+from leap.models.answer import Answer
+from leap.planners import Answered, Query
 from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions

@@ -14,7 +14,6 @@ eva_results/<dimension>/<model>/
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,10 +24,12 @@ import numpy as np
 
 from configs.config import DIMENSIONS
 from leap.files import read_json, sha256_json, write_json, write_text
+from leap.models.names import order_of
 from leap.plans.diagnosis import ERROR_LABELS, diagnose_plan, skill_confusion, skill_pairs
 from leap.plans.reading import FormatError, Plan, plan_of, read_official, read_plan, steps_of
 from leap.plans.scoring import METRICS, ORDER_INDEPENDENT_TASKS, no_plan, score_official_sequence, score_steps
 from leap.statistics import Estimate, estimates, stratified_means
+from leap.text import markdown_table
 from leap.vlabench.examples import Example
 from leap.vlabench.published import Published, published_notes, published_rows
 
@@ -184,7 +185,7 @@ def _official_output(text: str) -> dict[str, Any]:
 def models_in(results: Path) -> list[str]:
     """Names of all models with a summary in any dimension: the base first, then by name and step."""
     names = {path.parent.name for dimension in DIMENSIONS for path in (results / dimension).glob("*/summary.json")}
-    return sorted(names, key=lambda name: (not name.startswith("baseline"), _natural(name)))
+    return sorted(names, key=order_of)
 
 
 def overall(results: Path, model: str, scorer: str) -> Overall | None:
@@ -264,13 +265,6 @@ def summaries_of(results: Path, model: str) -> dict[str, dict]:
     return {dimension: read_json(path) for dimension, path in paths.items() if path.is_file()}
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first one the head, as Markdown whose columns also line up on a terminal."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
-
-
 def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Scores as {task: (examples, metrics)}; keys that are no task (VLABench's own extras) are passed over."""
     return {
@@ -278,7 +272,3 @@ def _arrays(scores: Scores, names: Sequence[str]) -> dict[str, np.ndarray]:
         for task, examples in scores.items()
         if examples and task != "benchmeatinfo"
     }
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]

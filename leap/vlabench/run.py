@@ -17,7 +17,8 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json
-from leap.planners import Answer, MachineFailure, Planner, Query
+from leap.models.answer import Answer
+from leap.planners import MachineFailure, Planner, Query
 from leap.progress import Progress
 from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
 from leap.runs.ranks import ALONE, Ranks

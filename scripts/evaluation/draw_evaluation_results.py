@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.files import write_text
+from leap.models.names import BASE_NAME
 from leap.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from leap.vlabench.results import Overall
 
-BASE = "baseline"
 Published = dict[str, dict[str, float]]  # by label, then dimension or "macro"
 
 
@@ -37,7 +37,7 @@ Published = dict[str, dict[str, float]]  # by label, then dimension or "macro"
 class Options:
     results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
     models: list[str] = knob([], "names of the models to draw; none means all that have results")
-    base: str = knob(BASE, "the model that improvements are over")
+    base: str = knob(BASE_NAME, "the model that improvements are over")
     published: bool = knob(False, "show configs/published_results.yaml beside, marked as not measured here")
     output_dir: Path | None = knob(None, "folder of the figures (default: figures/ in the results folder)")
 
@@ -53,7 +53,7 @@ def main() -> None:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
-    for name in [*options.models, *([] if options.base == BASE else [options.base])]:
+    for name in [*options.models, *([] if options.base == BASE_NAME else [options.base])]:
         if name not in there:
             raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(there)}")
     names = options.models or there

@@ -21,8 +21,9 @@ from configs.errors import UserError
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.models.checkpoints import why_incomplete
+from leap.models.names import BASE_NAME
 from leap.planners import open_planner
-from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
+from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks

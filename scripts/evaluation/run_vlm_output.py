@@ -26,8 +26,9 @@ from leap.blind.rows import read_blind_rows
 from leap.cli import parse_knobs, run
 from leap.models.checkpoints import step_of
 from leap.models.loading import pick_device
+from leap.models.names import BASE_NAME
 from leap.planners import Planner, open_planner
-from leap.planners.candidates import BASE_NAME, Candidate, complete_checkpoints, named_checkpoint, served_model
+from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
 from leap.planners.options import image_tokens
 from leap.progress import print_some
 

@@ -170,7 +170,7 @@ def clear_away(options: Options, home: Path, folders: list[Path], findings: dict
     from leap.data.cleaning import lies_in
     from leap.data.image_checks import BLANK, BROKEN, PICTURES
     from leap.data.trash import TRASH, move_to_trash
-    from leap.training.lengths import stamp_of
+    from leap.files import stamp_of
 
     reasons = {
         Path(defect["picture"]): f"{defect['kind']}: {defect['reason']}"

@@ -8,8 +8,9 @@ from pathlib import Path
 from leap.blind.rows import read_blind_rows
 from leap.blind.run import write_outputs
 from leap.files import read_jsonl
+from leap.models.answer import Answer
 from leap.models.loading import UnusableModel
-from leap.planners import Answer, MachineFailure
+from leap.planners import MachineFailure
 from leap.planners.candidates import Candidate
 
 MODELS = [Candidate(Path("base"), "baseline"), Candidate(Path("b"), "checkpoint-20")]

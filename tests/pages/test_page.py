@@ -58,7 +58,7 @@ def texts(browser: Browser, selector: str) -> list[str]:
 
 def test_numbers_are_rounded_as_in_tables_and_figures(at, page):
     visit(at, page)
-    tools = (REPOSITORY / "leap/report/assets/dom.js").read_text()
+    tools = (REPOSITORY / "leap/pages/assets/dom.js").read_text()
     numbers = [30.25, 30.75, -30.25, 0.25, 3.125, 0.35, 2.675, 62.5, 63.5, -0.04, 1e-9, 0.0, 100.0]
     for digits in (0, 1, 2):
         shown = at.run(f"(() => {{ {tools} return {json.dumps(numbers)}.map((one) => fixed(one, {digits})); }})()")

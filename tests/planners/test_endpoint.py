@@ -15,7 +15,8 @@ from PIL import Image
 from configs.errors import UserError
 from leap import endpoint
 from leap.endpoint import Endpoint
-from leap.planners import Answer, MachineFailure, Query, UnreadablePicture, open_planner
+from leap.models.answer import Answer
+from leap.planners import MachineFailure, Query, UnreadablePicture, open_planner
 from leap.planners.endpoint import EndpointPlanner
 from leap.vlabench.options import EvaluationOptions
 from tests.endpoint_server import Reply, completion, serving

@@ -9,9 +9,10 @@ from transformers import AddedToken
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import write_json
+from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
 from leap.models.loading import load_processor, load_weights
-from leap.planners import Answer, Query, UnreadablePicture
+from leap.planners import Query, UnreadablePicture
 from leap.planners.huggingface import HuggingFacePlanner
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter

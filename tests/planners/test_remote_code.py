@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from configs.errors import UserError
-from leap.planners import Answer, MachineFailure, Query, open_planner
+from leap.models.answer import Answer
+from leap.planners import MachineFailure, Query, open_planner
 from leap.planners.remote_code import InternVLChat, MiniCPMChat, tile_grid, tiles
 from leap.vlabench.options import EvaluationOptions
 from tests.planners import own_chat

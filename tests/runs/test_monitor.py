@@ -14,10 +14,9 @@ import pytest
 
 from leap.files import read_json, write_json
 from leap.runs import monitor as monitor_module
-from leap.runs.gpus import Gpu, read_gpus
-from leap.runs.monitor import Look, Monitor
+from leap.runs.monitor import Gpu, Look, Monitor, read_gpus
 from leap.runs.status import Status
-from leap.runs.table import duration, table
+from leap.runs.table import table
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 SCRIPT = "utils/monitor_evaluation.py"
@@ -283,7 +282,7 @@ def test_gpus_are_shown_and_told_apart_by_their_processes(runs, nvidia_smi):
 
 @pytest.mark.parametrize("script", ["exit 9", "echo 'NVIDIA-SMI has failed'", "printf '\\377'", "exec sleep 60"])
 def test_a_driver_that_does_not_answer_stops_nothing(runs, nvidia_smi, monkeypatch, script):
-    monkeypatch.setattr("leap.runs.gpus._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("leap.runs.monitor._TIMEOUT_S", 0.2)
     nvidia_smi(script)
     before = time.monotonic()
     done = run_script(SCRIPT)
@@ -364,11 +363,3 @@ def test_an_empty_look_has_no_table():
         "nothing is running",
         "GPU 0 T4: 5% busy, 0.1 of 1.0 GiB",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0s"), (59.6, "1m00s"), (725, "12m05s"), (3600, "1h00m"), (11220, "3h07m"), (187200, "2d04h")],
-)
-def test_a_duration_has_two_units_at_most(seconds, text):
-    assert duration(seconds) == text

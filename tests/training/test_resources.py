@@ -8,7 +8,7 @@ import pytest
 from leap.files import read_json
 from leap.models.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
 from leap.training.recipes import TrainingRecipe
-from leap.training.resources import DiskNeed, geometry_of, in_bytes, largest_step
+from leap.training.resources import DiskNeed, geometry_of, largest_step
 from leap.training.supervision import RowLength
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
@@ -107,7 +107,3 @@ def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):
 def test_an_unknown_architecture_has_no_estimate(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "smolvlm"}')
     assert geometry_of(tmp_path) is None
-
-
-def test_bytes_are_said_in_a_fitting_unit():
-    assert [in_bytes(n) for n in (12, 34_000, 5_620_000, 25_500_000_000)] == ["12 B", "34 kB", "5.62 MB", "25.5 GB"]

@@ -9,7 +9,8 @@ import pytest
 from configs.config import DIMENSIONS, WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, read_jsonl
-from leap.planners import Answer, MachineFailure
+from leap.models.answer import Answer
+from leap.planners import MachineFailure
 from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter

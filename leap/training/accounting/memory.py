@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from leap.text import markdown_table
 from leap.training.accounting.flops import Batch, adapted, trained_parts
 from leap.training.accounting.geometry import QWEN3_VL, Geometry, Linear
 from leap.training.recipes import LoraRecipe, TrainingRecipe
@@ -258,7 +259,7 @@ def memory_table(
         *(f"{n} row{'s' if n > 1 else ''}" for n in rows),
         "checkpoint",
     ]
-    lines = [_cells(head), _cells(["---"] * 3 + ["---:"] * (len(head) - 3))]
+    lines = [head]
     for size in sizes:
         geometry = Geometry.of(QWEN3_VL[size])
         for name, recipe in recipes.items():
@@ -268,9 +269,5 @@ def memory_table(
                 row = _RowLength(tokens, text // 4, tokens + text)
                 totals = [estimate_memory(geometry, Batch.of_rows([row] * n, geometry), recipe).total for n in rows]
                 cells = [f"{total / 2**30:.0f}" for total in totals]
-                lines.append(_cells([f"Qwen3-VL-{size.upper()}", name, trainable, str(tokens), *cells, disk]))
-    return "\n".join(lines)
-
-
-def _cells(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+                lines.append([f"Qwen3-VL-{size.upper()}", name, trainable, str(tokens), *cells, disk])
+    return markdown_table(lines, right_from=3)

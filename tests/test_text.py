@@ -1,0 +1,35 @@
+"""Numbers, sizes, durations and tables as people read them."""
+
+import pytest
+
+from leap.text import count_text, duration_text, markdown_table, plural, printable, size_text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0s"), (59.6, "1m00s"), (725, "12m05s"), (3600, "1h00m"), (11220, "3h07m"), (187200, "2d04h")],
+)
+def test_a_duration_has_two_units_at_most(seconds, text):
+    assert duration_text(seconds) == text
+
+
+def test_a_size_has_the_largest_unit_below_it():
+    sizes = (12, 34_000, 5_620_000, 25_500_000_000, 123_400_000_000, 43_800_000_000_000)
+    assert [size_text(size) for size in sizes] == ["12 bytes", "34.0 kB", "5.6 MB", "25.5 GB", "123 GB", "43.8 TB"]
+
+
+def test_counts_are_short():
+    assert [count_text(n) for n in (8402, 15_200_000, 2_127_000_000)] == ["8,402", "15.20 M", "2.13 B"]
+    assert [plural(n, "row") for n in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
+
+
+def test_a_table_lines_up_and_escapes_what_would_break_it():
+    assert markdown_table([["a", "count"], ["x|y\nz", "1"]], right_from=1).splitlines() == [
+        "| a      | count |",
+        "| ------ | ----: |",
+        "| x\\|y z |     1 |",
+    ]
+
+
+def test_what_steers_a_terminal_is_not_printed():
+    assert printable("a\x1b[31m\u202e\ud800") == "a?[31m??"
