@@ -151,7 +151,9 @@ def _plain_error(error: Exception, repo_id: str, repo_type: str, revision: str |
     passing = (ConnectionError, TimeoutError, FileNotFoundError)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, passing):
         return UserError(f"cannot write {error.filename}: {error.strerror or error}")
-    return TransientError(f"{clean_text(error)}{f'; {_XET_ADVICE}' if isinstance(error, RuntimeError) else ''}")
+    # A size that is not the listed one comes with the end of a signed address in parentheses.
+    reason = clean_text(error).partition(" (")[0]
+    return TransientError(f"{reason}; {_XET_ADVICE}" if isinstance(error, RuntimeError) else reason)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

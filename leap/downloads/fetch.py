@@ -164,7 +164,7 @@ def download_file(
         with plain_errors(repo_id, repo_type, revision), _staging_folder(folder) as staging:
             options = {"repo_type": repo_type, "revision": revision, "tqdm_class": _silent_bar(file, report, policy)}
             # The cache folder is an empty one: what is in the user's may be damaged.
-            part = Path(hf_hub_download(repo_id, file.path, local_dir=staging, cache_dir=staging / "cache", **options))
+            part = Path(hf_hub_download(repo_id, file.path, local_dir=staging, cache_dir=f"{staging}/cache", **options))
             problem = content_problem(part, file)
             if problem is not None:
                 raise TransientError(f"what {host()} sent {problem}")

@@ -15,7 +15,7 @@ from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
 from tests.agibot.archives import task_archive
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch, holds
-from tests.hub_download_server import Trouble
+from tests.hub_server import Trouble
 
 BENCHMARK, DATASET = "download/download_vlabench_with_retry.py", "download/download_dataset.py"
 VERIFY = "utils/verify_dataset.py"
