@@ -1,4 +1,4 @@
-"""Every training, evaluation and blind review of a workspace, from status files and journals (logs are not read), and how
+"""Every training, evaluation and blind review of a workspace, from status files and journals, not from logs; and how
 busy the GPUs of this machine are, as nvidia-smi tells.
 
 eva_results/<dimension>/<model>/status.json    an evaluation; beside it generations*.jsonl and failures*.jsonl
