@@ -25,8 +25,8 @@ def test_the_shell_command_takes_another_model_and_a_step_of_a_run(hub, space):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, cwd="/")
     assert done.returncode == 0, done.stderr
     folder = space / "models" / "leap-ckpts"
-    wanted = {f"full/checkpoint-5000/{name}" for name in ("model.safetensors", "config.json")}
-    holds(folder, {path: steps[path] for path in wanted})
+    paths = {f"full/checkpoint-5000/{name}" for name in ("model.safetensors", "config.json")}
+    holds(folder, {path: steps[path] for path in paths})
     assert f"--checkpoint '{folder}/full/checkpoint-5000' --dimension all" in done.stdout.splitlines()[-1]
     hub.requests.clear()
     assert fetch(hub, SCRIPT, "EvanSirius/leap-ckpts", "--step", "5000").returncode == 0

@@ -116,9 +116,9 @@ def other_disk():
         yield Path(name) / "pictures"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_images_may_be_a_link_to_another_disk(folder, other_disk, there):
-    if there:
+@pytest.mark.parametrize("exists", [True, False])
+def test_images_may_be_a_link_to_another_disk(folder, other_disk, exists):
+    if exists:
         other_disk.mkdir()
     (folder / "images").symlink_to(other_disk)
     unpack_pictures(folder, keep_archive=True)
