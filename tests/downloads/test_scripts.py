@@ -285,9 +285,9 @@ def test_pictures_of_an_earlier_archive_are_replaced_by_those_of_a_new_one_and_t
     done = fetch(hub, DATASET, "--revision", "main")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 that were there differ from the archive's and stay (7-2.png, 8-1.png)" in done.stdout
-    report = {path.name: path.read_bytes() for path in images.iterdir()}
+    contents = {path.name: path.read_bytes() for path in images.iterdir()}
     expected = {name.removeprefix("images/"): content for name, content in new.items()}
-    assert report == expected | {"7-2.png": b"own 2", "8-1.png": b"own 8"}
+    assert contents == expected | {"7-2.png": b"own 2", "8-1.png": b"own 8"}
     hub.requests.clear()
     assert fetch(hub, DATASET, "--verify").returncode == 0
     assert not hub.requests
