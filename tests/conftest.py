@@ -21,7 +21,7 @@ import torch
 
 from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
-from tests.hub_download_server import Hub, serving
+from tests.hub_server import Hub, serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -74,7 +74,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A Hub to download from, on the loopback."""
+    """A Hub on the loopback."""
     with serving() as running:
         yield running
 
