@@ -24,7 +24,8 @@ from leap.ablation.table import (
 from leap.cli import as_plain
 from leap.files import read_json, write_json
 from leap.models.checkpoints import Manifest, begin_saving, find_checkpoints, last_complete_checkpoint, write_manifest
-from leap.vlabench.results import METRICS, SCORE_FILES
+from leap.plans.scoring import METRICS
+from leap.vlabench.folder import SCORE_FILES
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
 SWEEP = "ablation/run-ablation.py"
