@@ -14,8 +14,8 @@ from leap.plots.labels import short_names
 from leap.plots.profiles import representatives
 from leap.plots.style import looks
 from leap.statistics import Estimate
-from leap.vlabench.paired import Difference
-from leap.vlabench.results import Overall
+from leap.vlabench.compare import Improvement
+from leap.vlabench.tables import Overall
 from tests.conftest import assert_one_line_error, run_script
 
 DRAW = "evaluation/draw_evaluation_results.py"
@@ -139,7 +139,7 @@ def test_forty_models_need_no_long_legend_and_none_is_lost():
     models = forty()
     models["lora_light-checkpoint-400"] = results_of(19, DIMENSIONS[:4])
     differences = {
-        name: Difference(found.dimensions and {d: Estimate(1, -1, 2) for d in found.dimensions}, None, 9, 0)
+        name: Improvement(found.dimensions and {d: Estimate(1, -1, 2) for d in found.dimensions}, None, 9, 0)
         for name, found in models.items()
     }
     figures = {
@@ -228,8 +228,8 @@ def test_improvement_shows_what_is_paired_and_what_is_not():
     models = {"baseline": results_of(10), "checkpoint-2": results_of(20), "checkpoint-4": results_of(30, ["Spatial"])}
     six = dict.fromkeys(DIMENSIONS, Estimate(10, 8, 12))
     differences = {
-        "checkpoint-2": Difference(six, Estimate(10, 9, 11), 600, 3),
-        "checkpoint-4": Difference({"Spatial": Estimate(-2, -3, 1)}, None, 100, 0),
+        "checkpoint-2": Improvement(six, Estimate(10, 9, 11), 600, 3),
+        "checkpoint-4": Improvement({"Spatial": Estimate(-2, -3, 1)}, None, 100, 0),
     }
     figure = plots.improvement(models, differences, "baseline", "official")
     bars, other = (bars for bars in figure.axes[0].containers if hasattr(bars, "patches"))

@@ -19,7 +19,8 @@ from leap.models.checkpoints import last_complete_checkpoint, read_manifest
 from leap.plans.scoring import TOPS
 from leap.statistics import Estimate, over_seeds
 from leap.text import count_text, duration_text, markdown_table
-from leap.vlabench.results import overall, summaries_of
+from leap.vlabench.folder import summaries_of
+from leap.vlabench.tables import overall
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")
@@ -114,11 +115,11 @@ def _settings(results: Path, model: str) -> dict[str, Any]:
     summaries = summaries_of(results, model)
     if not summaries:
         return {}
-    settings = next(iter(summaries.values()))["settings"]
+    settings = next(iter(summaries.values())).settings
     return {
         **{name: settings["planner"].get(name) for name in ("pixel_budget", "dtype", "decoding")},
         "prompt": settings["prompt"],
-        "examples": {dimension: summary["provenance"]["data_sha256"] for dimension, summary in summaries.items()},
+        "examples": {dimension: summary.provenance["data_sha256"] for dimension, summary in summaries.items()},
     }
 
 

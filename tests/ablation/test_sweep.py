@@ -32,7 +32,8 @@ from leap.models.checkpoints import (
     last_complete_checkpoint,
     write_manifest,
 )
-from leap.vlabench.results import METRICS, SCORE_FILES
+from leap.plans.scoring import METRICS
+from leap.vlabench.folder import SCORE_FILES
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
 SWEEP = "ablation/run-ablation.py"
