@@ -196,16 +196,21 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
-def locked(file: BinaryIO) -> bool:
-    """Lock an open file for this process, unless another one has: then False."""
+def locked(file: BinaryIO | int, *, shared: bool = False, without_locks: bool = True) -> bool:
+    """Lock an open file or descriptor for this process, unless another one has it: then False. `shared` is a lock that
+    other processes may share; it waits until no process has the file for itself.
+
+    Some network file systems have no locks. There the answer is `without_locks`: True where one writer at a time is the
+    user's care, False where a mistake would delete what another process uses.
+    """
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # some network file systems have no locks; a single writer is then the user's care
+        return without_locks
     return True
 
 

@@ -30,7 +30,7 @@ from leap.agibot.frames import (
 from leap.archives import BrokenArchive, work_folder
 from leap.downloads.access import DownloadFailed, NoSpace
 from leap.downloads.fetch import STAGING, RemoteFile, content_problem, download_file, local_path, remove_staging
-from leap.files import free_bytes, is_disk_full
+from leap.files import free_bytes, is_disk_full, locked
 from leap.progress import Progress, say
 from leap.runs.workers import WORKERS, Failure, run_tasks
 
@@ -131,19 +131,13 @@ def _archive(job: ArchiveJob) -> Path:
 
 
 @contextlib.contextmanager
-def _archives_lock(data: Path, alone: bool) -> Iterator[bool]:
+def _archives_lock(data: Path, *, alone: bool) -> Iterator[bool]:
     """Hold the lock of the fetched archives, `alone` or with others who fetch. False if `alone` it cannot be had."""
-    import fcntl
-
     folder = archives_folder(data)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-            held = True
-        except OSError:  # another run has it, or this file system has no locks: then nobody is sure to be alone
-            held = False
-        yield held
+        # Without locks nobody is sure to be alone.
+        yield locked(file, shared=not alone, without_locks=False)
 
 
 def _fetch(job: ArchiveJob) -> None:
