@@ -25,7 +25,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap import plots
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
 from leap.models.checkpoints import (
@@ -37,6 +36,8 @@ from leap.models.checkpoints import (
 )
 from leap.models.image_budget import pixel_budget, set_pixel_budget
 from leap.models.loading import load_processor, load_weights
+from leap.plots.style import save
+from leap.plots.training import loss_curve
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
@@ -210,7 +211,7 @@ def _run(
     last = last_complete_checkpoint(recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
     if first:
-        plots.save(plots.loss_curve(journal.read()), recipe.output_dir, "loss")
+        save(loss_curve(journal.read()), recipe.output_dir, "loss")
     if (step_of(last) or 0) < trainer.args.max_steps:
         say(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)
