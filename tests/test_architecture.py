@@ -89,7 +89,12 @@ LIGHT = (
     "leap.vlabench.published",
     "leap.vlabench.compare",
     "leap.vlabench.run",
-    "leap.plots",
+    "leap.plots.comparison",
+    "leap.plots.curves",
+    "leap.plots.data",
+    "leap.plots.profiles",
+    "leap.plots.review",
+    "leap.plots.training",
     "leap.report.build",
     "leap.demo.build",
 )

@@ -193,15 +193,16 @@ def report(measured: list[Measured], which: str, evaluations: Evaluations) -> in
 
 
 def draw(rows: list[Row], folder: Path) -> list[Path]:
-    from leap import plots
+    from leap.plots.style import save
+    from leap.plots.training import ablation
 
     estimates = {row.preset: row.totals("grounded") for row in rows}
     estimates = {name: values for name, values in estimates.items() if any(values)}
     if not estimates:
         return []
     sizes = {row.preset: row.cells["trainable_parameters"].mean for row in rows if "trainable_parameters" in row.cells}
-    figure = plots.ablation(estimates, sizes, BASE, "total score, grounded", TOPS["grounded"])
-    return plots.save(figure, folder, "ablation")
+    figure = ablation(estimates, sizes, BASE, "total score, grounded", TOPS["grounded"])
+    return save(figure, folder, "ablation")
 
 
 if __name__ == "__main__":
