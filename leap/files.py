@@ -158,9 +158,9 @@ def json_object(line: bytes, where: str) -> dict:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 text: {error.reason} at byte {error.start}"
-        raise UserError(f"{where}: not valid JSON ({reason}). Mend or remove the line") from error
+        raise UserError(f"{where}: not valid JSON ({reason}). Mend or remove the line", "not JSON") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line") from error
+        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line", "not JSON") from error
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
     return record

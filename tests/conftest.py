@@ -6,6 +6,7 @@ import contextlib
 import gc
 import io
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -138,3 +139,8 @@ def assert_one_line_error(done: Done, *words: str) -> None:
     assert lines[0].startswith("error: ")
     for word in words:
         assert word in lines[0], (word, lines[0])
+
+
+def unaligned(text: str) -> str:
+    """Tables without the blanks that line up their columns."""
+    return re.sub(r" +", " ", text)

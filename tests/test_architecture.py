@@ -29,6 +29,7 @@ LIGHT = (
     "leap.publish.upload",
     "leap.training.recipes",
     "leap.training.resume",
+    "leap.training.start",
     "leap.data.splits",
     "leap.data.cleaning",
     "leap.data.description",

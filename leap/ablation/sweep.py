@@ -25,7 +25,8 @@ from leap.models.names import BASE_NAME, result_name
 from leap.planners.options import image_tokens
 from leap.progress import Progress
 from leap.training.recipes import LoraRecipe, TrainingRecipe
-from leap.training.resume import changes, made_from, require_inputs
+from leap.training.resume import changes, made_from
+from leap.training.start import require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter

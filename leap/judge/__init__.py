@@ -1,0 +1,1 @@
+"""Blind review, second half: judges, their verdicts, the summary, the rating sheet for people."""

@@ -71,7 +71,8 @@ def resolve_image(
         return found
     raise UserError(
         f"{row.where}: {what} not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other "
-        f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root"
+        f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root",
+        "missing image or video",
     )
 
 

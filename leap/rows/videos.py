@@ -66,7 +66,7 @@ def _from_file(asked: dict, where: str, patch: int) -> tuple[Any, dict]:
         )
     except Exception as error:  # decoders raise kinds of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{where}: cannot read the video {asked['video']}: {reason}") from error
+        raise UserError(f"{where}: cannot read the video {asked['video']}: {reason}", "unreadable video") from error
     return frames, metadata
 
 

@@ -1,5 +1,5 @@
-"""Every training, evaluation and blind review of a workspace, from status files and journals, not from logs; and how busy
-the GPUs of this machine are, as nvidia-smi tells.
+"""Every training, evaluation and blind review of a workspace, from status files and journals, not from logs; and how
+busy the GPUs of this machine are, as nvidia-smi tells.
 
 eva_results/<dimension>/<model>/status.json    an evaluation; beside it generations*.jsonl and failures*.jsonl
 eva_results/<review>/status.json               models asked for the plans of a blind review

@@ -1,0 +1,1 @@
+"""VLABench's VLM track: examples, prompts, the evaluation run, results, comparison, tables."""

@@ -127,7 +127,7 @@ def test_a_missing_number_is_shown_as_missing(measured):
     #      preset, seeds, rate, trainable, steps, tokens, time, memory, loss, F1, grounded
     assert training == ["full", "42", "0.0002", "-", "10", "9,042", "-", "-", "0.4000", "0.500", "-"]
     training, *_ = cells_of(as_markdown(table_rows(measured), "last", []), "light")
-    assert training[2:8] == ["0.0002", "1.50 M (1.50%)", "10", "9,042", "1 h 07 min", "12.34 GB GPU"]
+    assert training[2:8] == ["0.0002", "1.50 M (1.50%)", "10", "9,042", "1h06m", "12.34 GB GPU"]
 
 
 def test_a_failed_seed_is_named_and_the_others_count(measured):

@@ -13,11 +13,11 @@ from leap.models.checkpoints import (
     last_complete_checkpoint,
     read_manifest,
     remove,
-    result_name,
     weights_sha256,
     why_incomplete,
     write_manifest,
 )
+from leap.models.names import result_name
 
 MANIFEST = Manifest(
     base_model="models/base",
