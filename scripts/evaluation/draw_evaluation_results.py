@@ -84,7 +84,7 @@ def draw(
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
-    from leap import plots
+    from leap.plots.style import save
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
@@ -93,7 +93,7 @@ def draw(
     with contextlib.redirect_stdout(sys.stderr), Progress("figures", len(makers), "figure") as progress:
         for name, make in makers.items():
             if make:
-                written += plots.save(make(), folder, name)
+                written += save(make(), folder, name)
             else:
                 for kind in ("png", "svg"):
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
@@ -105,8 +105,9 @@ def figures(
     options: Options, names: list[str], scorer: str, means: dict[str, Overall], published: Published
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
-    from leap import plots
     from leap.models.names import curves_in
+    from leap.plots import comparison, profiles
+    from leap.plots.curves import checkpoint_curves
     from leap.vlabench.compare import improvements
 
     models = {name: means[name] for name in names if name in means}
@@ -115,21 +116,26 @@ def figures(
     most_dimensions = max((len(scores.dimensions) for scores in models.values()), default=0)
 
     def improvement() -> Figure:
-        return plots.improvement(compared, improvements(options.results, list(compared), base, scorer), base, scorer)
+        return comparison.improvement(
+            compared, improvements(options.results, list(compared), base, scorer), base, scorer
+        )
 
     possible: dict[str, tuple[Callable[[], Figure], bool]] = {
-        f"total_by_dimension_{scorer}": (lambda: plots.totals_by_dimension(models, scorer, published), bool(models)),
-        f"stacked_{scorer}": (lambda: plots.stacked_terms(models, scorer, published), bool(models)),
-        f"heat_map_{scorer}": (lambda: plots.heat_map(models, scorer, published), bool(models)),
-        f"radar_{scorer}": (lambda: plots.radar(models, scorer, published), most_dimensions > 2),
+        f"total_by_dimension_{scorer}": (
+            lambda: comparison.totals_by_dimension(models, scorer, published),
+            bool(models),
+        ),
+        f"stacked_{scorer}": (lambda: comparison.stacked_terms(models, scorer, published), bool(models)),
+        f"heat_map_{scorer}": (lambda: profiles.heat_map(models, scorer, published), bool(models)),
+        f"radar_{scorer}": (lambda: profiles.radar(models, scorer, published), most_dimensions > 2),
         f"improvement_{scorer}": (improvement, len(compared) > 1),
         f"curves_{scorer}": (
-            lambda: plots.checkpoint_curves(models, scorer, published),
+            lambda: checkpoint_curves(models, scorer, published),
             any(len(steps) > 1 for steps in curves_in(models).values()),
         ),
     }
     if scorer == "grounded":
-        possible["metrics_grounded"] = (lambda: plots.metrics_overall(models), bool(models))
+        possible["metrics_grounded"] = (lambda: comparison.metrics_overall(models), bool(models))
     return {name: make if allowed else None for name, (make, allowed) in possible.items()}
 
 

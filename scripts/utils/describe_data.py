@@ -65,7 +65,8 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
     write_text(folder / "description.md", text)
     written = [folder / "description.json", folder / "description.md"]
     if options.figure:
-        from leap.plots import data_description, save
+        from leap.plots.data import data_description
+        from leap.plots.style import save
 
         written += save(data_description(description), folder, "data_description")
     return text, written

@@ -5,11 +5,9 @@ import shutil
 import signal
 
 import pytest
-from matplotlib.colors import to_hex
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap import plots
 from leap.ablation.sweep import planned_runs, split_arguments
 from leap.ablation.table import (
     BASE,
@@ -243,18 +241,6 @@ def test_the_environment_gives_defaults_that_flags_beat(workspace, monkeypatch):
     monkeypatch.setenv("PRESETS", "nonsense")
     assert_one_line_error(run_script(SWEEP), "invalid choice: 'nonsense'")
     assert_one_line_error(run_script(SWEEP, "--presets", "light", "--seeds", "y"), "invalid int value: 'y'")
-
-
-def test_the_figure_marks_what_is_missing(measured):
-    scores = {row.preset: row.totals("grounded") for row in table_rows(measured)}
-    scores["light"][0] = None
-    figure = plots.ablation(scores, {"light": 1e6}, BASE, "total", 100)
-    left, right = figure.axes
-    assert [text.get_text() for text in left.texts] == ["n/a"]
-    assert [text.get_text() for text in right.texts] == ["light", BASE]
-    bars = [container for container in left.containers if hasattr(container, "patches")]
-    assert len({to_hex(container.patches[0].get_facecolor()) for container in bars}) == len(bars) == 3
-    plots.plt.close(figure)
 
 
 STEPS = 24  # enough that a signal at the first one comes before the last
