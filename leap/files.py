@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from configs.errors import UserError
 
+_LONGEST_CSV_FIELD = 10_000_000  # characters
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -50,6 +52,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerows(rows)
     # A model's text may hold lone surrogates, which UTF-8 cannot carry.
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def csv_reader(lines: Iterable[str], delimiter: str = ",") -> csv.DictReader:
+    """Rows of a CSV file whose fields may be as long as a model's text; the csv module alone stops at 131,072
+    characters."""
+    csv.field_size_limit(_LONGEST_CSV_FIELD)
+    return csv.DictReader(lines, delimiter=delimiter)
 
 
 def write_json(path: Path, value: Any) -> None:
