@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY, assert_one_line_error, kill_when, linked_
 TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 STEPS = 12
+pytestmark = pytest.mark.slow
 
 
 def training(run: Path) -> list:
@@ -43,6 +44,10 @@ def training(run: Path) -> list:
         0,
         "--logging_steps",
         3,
+        "--val_plans",
+        4,
+        "--val_max_new_tokens",
+        16,
     ]
 
 
