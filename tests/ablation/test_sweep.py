@@ -271,6 +271,7 @@ def real(demo, tmp_path_factory):
         yield root, (process.returncode, shown, stopped_at), run_script(SWEEP, *REAL)
 
 
+@pytest.mark.slow
 def test_sigterm_is_passed_on_and_the_training_saves_before_the_sweep_ends(real):
     _, (status, shown, stopped_at), _ = real
     assert status == 128 + signal.SIGTERM
@@ -279,6 +280,7 @@ def test_sigterm_is_passed_on_and_the_training_saves_before_the_sweep_ends(real)
     assert stopped_at.name != f"checkpoint-{STEPS}"
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_where_it_was(real):
     root, (_, _, stopped_at), done = real
     assert "evaluated already: baseline_ablation" in done.stdout
@@ -286,6 +288,7 @@ def test_the_same_command_continues_where_it_was(real):
     assert find_checkpoints(root / "output" / "ablation" / "fullft_seed42")[-1].name == f"checkpoint-{STEPS}"
 
 
+@pytest.mark.slow
 def test_a_failing_preset_is_reported_and_the_others_are_run(real):
     root, _, done = real
     assert done.returncode == 1
@@ -303,6 +306,7 @@ def test_a_failing_preset_is_reported_and_the_others_are_run(real):
     assert "warning" not in table
 
 
+@pytest.mark.slow
 def test_the_sweep_leaves_all_numbers_and_a_figure(real):
     root, _, _ = real
     folder = root / "eva_results" / "ablation"
@@ -318,6 +322,7 @@ def test_the_sweep_leaves_all_numbers_and_a_figure(real):
     assert (folder / "ablation.svg").is_file()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(real, monkeypatch):
     root, _, _ = real
     monkeypatch.setenv("LEAP_WORKSPACE", str(root))
@@ -330,6 +335,7 @@ def test_what_is_done_is_not_done_again(real, monkeypatch):
     assert {path: path.read_bytes() for path in logs} == logs
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_place_is_refused_before_anything_runs(real, monkeypatch):
     root, _, _ = real
     monkeypatch.setenv("LEAP_WORKSPACE", str(root))

@@ -25,6 +25,7 @@ from tests.conftest import (
 TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 STEPS = 12
+pytestmark = pytest.mark.slow
 
 
 def training(run: Path) -> list:
@@ -50,6 +51,10 @@ def training(run: Path) -> list:
         0,
         "--logging_steps",
         3,
+        "--val_plans",
+        4,
+        "--val_max_new_tokens",
+        16,
     ]
 
 

@@ -87,7 +87,7 @@ def test_the_script_reports_and_exits_with_1_where_a_row_cannot_train(workspace,
 def test_training_stops_at_defects_or_goes_on_without_those_rows(workspace, mixed):
     arguments = [
         *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--train_file", mixed, "--max_steps", 2),
-        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--model_max_length", 256),
+        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--model_max_length", 256, "--val_plans", 0),
     ]
     done = run_script("training/run-finetuning.py", *arguments)
     assert done.returncode == 2

@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY, read_status, run_script
 SCRIPT = "training/run-finetuning.py"
 RECIPE = ("--config", REPOSITORY / "configs/training/quickstart.yaml", "--max_steps", 2)
 RECIPE += ("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2)
+RECIPE += ("--val_plans", 2, "--val_max_new_tokens", 8)
 
 
 def train(demo, run, *arguments):
