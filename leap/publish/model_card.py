@@ -154,18 +154,18 @@ def _licence(base: Path) -> dict[str, str]:
         stated = ModelCard((base / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (ValueError, yaml.YAMLError):
         return {}
-    found = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
-    return {key: text for key, text in found.items() if text}
+    keys = ("license", "license_name", "license_link")
+    return {key: stated.get(key) for key in keys if stated.get(key)}
 
 
 def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
     """Code that loads the model and answers one prompt, worded as a training row is."""
     template = _ADAPTER_CODE if manifest.kind == "adapter" else _FULL_CODE
     prompt = _first_prompt(manifest)
-    said = "The prompt is that of the first training row: keep to the wording of the rows."
+    note = "The prompt is that of the first training row: keep to the wording of the rows."
     if prompt is None:
         prompt = [{"type": "image"}, {"type": "text", "text": planning_prompt("Put the cup on the plate")}]
-        said = "The training rows were not at hand when this card was written: ask in the words of theirs."
+        note = "The training rows were not at hand when this card was written: ask in the words of theirs."
     items = [
         '{"type": "image", "image": picture}'
         if item["type"] == "image"
@@ -181,7 +181,7 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
         f"````python\n{code}````\n\n"
         f"It was trained on pictures resized to between {pixels['shortest_edge']:,} and {pixels['longest_edge']:,} "
         f"pixels ({tokens[0]} to {tokens[1]} visual tokens); the processor saved here does the same, the base model's "
-        f"own may not. {said}"
+        f"own may not. {note}"
     )
 
 

@@ -148,7 +148,7 @@ def _left_out(a: ResultFolder, b: ResultFolder) -> dict[str, int]:
     kinds = {"machine": "machine failure", "data": "bad example"}
     counts: Counter[str] = Counter()
     for folder, other in ((a, b), (b, a)):
-        for key in other.official_scores.keys() - folder.official_scores.keys():
+        for key in sorted(other.official_scores.keys() - folder.official_scores.keys()):
             why = kinds[folder.failures[key].kind] if key in folder.failures else "not asked"
             counts[f"not answered by {folder.model}: {why}"] += 1
     in_benchmark = max(folder.summary.examples.in_benchmark if folder.summary else 0 for folder in (a, b))
