@@ -31,6 +31,7 @@ LIGHT = (
     "leap.training.resume",
     "leap.data.splits",
     "leap.data.cleaning",
+    "leap.data.planning_files",
     "leap.data.description",
     "leap.data.image_checks",
     "leap.data.near_duplicates",

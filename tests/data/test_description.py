@@ -87,7 +87,14 @@ def test_forms_of_a_verb_and_of_a_noun_count_as_one():
              "press": "press pressed pressing", "bring": "bring brings", "add": "adds added adding"}  # fmt: skip
     for base, written in forms.items():
         assert {base_form(form, "VERB") for form in written.split()} == {base}
-    singular = {"boxes": "box", "cherries": "cherry", "knives": "knife", "glass": "glass", "atlas": "atlas", "bus": "bus"}
+    singular = {
+        "boxes": "box",
+        "cherries": "cherry",
+        "knives": "knife",
+        "glass": "glass",
+        "atlas": "atlas",
+        "bus": "bus",
+    }
     assert {word: base_form(word, "NOUN") for word in singular} == singular
 
 
