@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from configs.errors import UserError
-from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
+from leap.archives import BrokenArchive, Extraction, on_disk, room_needed, unpack
 from leap.downloads.fetch import RECORD, NoSpace, RemoteFile, content_problem
 from leap.downloads.record import read_record
 from leap.downloads.run import claimed, first_few
@@ -218,7 +218,7 @@ def _unpack_one(archive: Path, folder: Path, digest: str) -> Contents:
     before = set(os.listdir(images)) if images.is_dir() else set()
     done = _unpacked(archive, images, picture_place, replace=False)
     say(
-        f"{done.files:,} pictures in {images}, of which {done.kept:,} were there already; "
+        f"{done.files:,} pictures in {images}, of which {done.preexisting:,} were there already; "
         f"{done.ignored:,} members that are no pictures were left out"
     )
     if not done.files:
@@ -244,7 +244,7 @@ def _as_held(images: Path, known: Contents | None, names: set[str]) -> set[str]:
     return held.keys() - set(_lost(images, Contents(known.sha256, held), hash_again=True)) if held else set()
 
 
-def _brought_back(archive: Path, images: Path, names: set[str]) -> Unpacked:
+def _brought_back(archive: Path, images: Path, names: set[str]) -> Extraction:
     """Unpack just these pictures, over what is there of them."""
     done = _unpacked(archive, images, lambda name: _among(names, picture_place(name)), replace=True)
     if gone := names - set(done.contents):
@@ -258,7 +258,7 @@ def _among(names: set[str], place: Path | None) -> Path | None:
     return place if place is not None and place.name in names else None
 
 
-def _unpacked(archive: Path, images: Path, accept: Callable[[str], Path | None], replace: bool) -> Unpacked:
+def _unpacked(archive: Path, images: Path, accept: Callable[[str], Path | None], replace: bool) -> Extraction:
     free = shutil.disk_usage(_disk_of(images)).free
     try:
         files, needed = room_needed(archive, accept, free, _MOST_PICTURES)

@@ -152,18 +152,18 @@ def _licence(base: Path) -> dict[str, str]:
         stated = ModelCard((base / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (ValueError, yaml.YAMLError):
         return {}
-    found = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
-    return {key: text for key, text in found.items() if text}
+    stated_fields = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
+    return {key: text for key, text in stated_fields.items() if text}
 
 
 def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
     """Code that loads the model and answers one prompt, worded as a training row is."""
     template = _ADAPTER_CODE if manifest.kind == "adapter" else _FULL_CODE
     prompt = _first_prompt(manifest)
-    said = "The prompt is that of the first training row: keep to the wording of the rows."
+    note = "The prompt is that of the first training row: keep to the wording of the rows."
     if prompt is None:
         prompt = [{"type": "image"}, {"type": "text", "text": planning_prompt("Put the cup on the plate")}]
-        said = "The training rows were not at hand when this card was written: ask in the words of theirs."
+        note = "The training rows were not at hand when this card was written: ask in the words of theirs."
     items = [
         '{"type": "image", "image": picture}'
         if item["type"] == "image"
@@ -179,7 +179,7 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
         f"````python\n{code}````\n\n"
         f"It was trained on pictures resized to between {pixels['shortest_edge']:,} and {pixels['longest_edge']:,} "
         f"pixels ({tokens[0]} to {tokens[1]} visual tokens); the processor saved here does the same, the base model's "
-        f"own may not. {said}"
+        f"own may not. {note}"
     )
 
 
@@ -249,12 +249,12 @@ def _loss_points(folder: Path) -> list[tuple[int, dict[str, float]]]:
 
 def _summaries(folder: Path, result: str, manifest: Manifest, results: Path) -> dict[str, dict]:
     """Evaluation summaries by dimension that carry this checkpoint's name and were answered by its very weights."""
-    found = summaries_of(results, result)
-    if not found:  # hashing the weights takes seconds
+    summaries = summaries_of(results, result)
+    if not summaries:  # hashing the weights takes seconds
         return {}
     base = manifest.base_weights_sha256 if manifest.kind == "adapter" else None
     weights = (weights_sha256(folder), base)
-    return {dimension: summary for dimension, summary in found.items() if _weights_of(summary) == weights}
+    return {dimension: summary for dimension, summary in summaries.items() if _weights_of(summary) == weights}
 
 
 def _weights_of(summary: dict) -> tuple[str | None, str | None]:
@@ -265,8 +265,8 @@ def _weights_of(summary: dict) -> tuple[str | None, str | None]:
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     """Names in results of the untouched base, this model with blank images and the constant plan, as far as run."""
     base = {_weights_of(summary)[0] for summary in summaries_of(results, BASE_NAME).values()}
-    wanted = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
-    return [model for model in models_in(results) if model in wanted]
+    controls = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
+    return [model for model in models_in(results) if model in controls]
 
 
 def _scores(summaries: dict[str, dict], result: str, controls: list[str], results: Path) -> str:
@@ -277,8 +277,8 @@ def _scores(summaries: dict[str, dict], result: str, controls: list[str], result
         cells = [_interval(summary["scores"].get(scorer, {}).get("total_score")) for scorer in METRICS]
         rows.append([dimension, *cells, f"{summary['examples']['answered']} of {summary['examples']['in_benchmark']}"])
     means = [overall(results, result, scorer) for scorer in METRICS]
-    if len(summaries) == len(DIMENSIONS) and all(found and found.complete for found in means):
-        cells = [_interval(asdict(found.macro["total_score"])) for found in means if found]
+    if len(summaries) == len(DIMENSIONS) and all(mean and mean.complete for mean in means):
+        cells = [_interval(asdict(mean.macro["total_score"])) for mean in means if mean]
         rows.append(["mean of dimensions", *cells, str(sum(s["examples"]["answered"] for s in summaries.values()))])
     parts = [
         markdown_table([["dimension", "official total (of 80)", "grounded total (of 100)", "examples"], *rows]),
