@@ -40,14 +40,14 @@ _MOST_NAMES = 20
 
 
 @dataclass
-class Unpacked:
-    """What `unpack` did: `files` (and their `bytes`) in place, of which `kept` were there before; `ignored` members
-    that are no folders were left out, the first 20 of them by name. `contents` are the size and CRC-32 of each file in
-    the archive by its path below the folder."""
+class Extraction:
+    """What `unpack` did: `files` (and their `bytes`) in place, of which `preexisting` were not written; `ignored`
+    members that are no folders were left out, the first 20 of them by name. `contents` are the size and CRC-32 of each
+    file in the archive by its path below the folder."""
 
     files: int = 0
     bytes: int = 0
-    kept: int = 0
+    preexisting: int = 0
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
     contents: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def unpack(
     most_bytes: int,
     most_files: int,
     replace: bool = False,
-) -> Unpacked:
+) -> Extraction:
     """Put the regular files of a .tar.gz below `folder`, each at the relative path that `accept` makes of its name.
 
     `accept` says None for what is to be left out, as links, devices, folders and sparse files are. Files that are in
@@ -92,7 +92,7 @@ def unpack(
     BrokenArchive if the archive is damaged, holds more than `most_bytes` or `most_files` of accepted files, or two
     for one path; UserError if another process unpacks it at the moment.
     """
-    done = Unpacked()
+    result = Extraction()
     folder = folder.resolve()
     with work_folder(place_on_disk_of(folder) / f".{folder.name}.{archive.name}.part") as work:
         new = work / "new"
@@ -102,20 +102,20 @@ def unpack(
                 place = accept(member.name) if member.isreg() and "\0" not in member.name else None
                 if place is None:
                     if not member.isdir():
-                        done.ignored += 1
-                        done.ignored_names += [member.name] if done.ignored <= _MOST_NAMES else []
+                        result.ignored += 1
+                        result.ignored_names += [member.name] if result.ignored <= _MOST_NAMES else []
                     continue
-                done.files += 1
-                done.bytes += member.size
-                if done.files > most_files:
+                result.files += 1
+                result.bytes += member.size
+                if result.files > most_files:
                     raise BrokenArchive(f"{archive}: more than {most_files:,} files")
-                if done.bytes > most_bytes:
+                if result.bytes > most_bytes:
                     raise BrokenArchive(f"{archive}: its files claim more than {most_bytes:,} bytes")
                 crc = _write_new(tar, member, _inside(new, place), archive)
-                done.contents[place.as_posix()] = (member.size, crc)
+                result.contents[place.as_posix()] = (member.size, crc)
         os.sync()
-        done.kept = _publish(new, folder, replace)
-    return done
+        result.preexisting = _publish(new, folder, replace)
+    return result
 
 
 def room_needed(
@@ -150,7 +150,7 @@ def _inside(folder: Path, place: Path) -> Path:
 
 def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> int:
     """Write a member to a new file; the CRC-32 of its content."""
-    content = _Summed(tar.extractfile(member))
+    content = _ChecksummedFile(tar.extractfile(member))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
@@ -164,7 +164,7 @@ def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, arch
     return content.crc
 
 
-class _Summed:
+class _ChecksummedFile:
     """A file whose CRC-32 grows as it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -178,19 +178,19 @@ class _Summed:
 
 def _publish(new: Path, folder: Path, replace: bool) -> int:
     """Move the files of `new` to their places in `folder`; how many were there already, and stay unless `replace`."""
-    kept = 0
+    preexisting = 0
     if not folder.exists():
         new.rename(folder)
-        return kept
+        return preexisting
     for path in sorted(new.rglob("*")):
         target = folder / path.relative_to(new)
         if path.is_dir():
             target.mkdir(exist_ok=True)
         elif target.exists() and not replace:
-            kept += 1
+            preexisting += 1
         else:
             path.replace(target)
-    return kept
+    return preexisting
 
 
 def place_on_disk_of(folder: Path) -> Path:

@@ -78,19 +78,19 @@ def parse_knobs(
         parser.add_argument("--config", type=Path, default=recipe, metavar="YAML", help=text)
     for field in dataclasses.fields(cls):
         _add_flag(parser, field, hints[field.name])
-    given = vars(parser.parse_args(argv))
+    flag_values = vars(parser.parse_args(argv))
 
     values: dict[str, Any] = {}
     root = WorkspaceConfig.from_environment().root
     for field in dataclasses.fields(cls):
         default = field.default_factory() if field.default is dataclasses.MISSING else field.default
         values[field.name] = _anchored(default, hints[field.name], root)
-    files = [preset.with_stem(given.pop("preset"))] if preset is not None else []
-    if config := given.pop("config", None):
+    files = [preset.with_stem(flag_values.pop("preset"))] if preset is not None else []
+    if config := flag_values.pop("config", None):
         files.append(config)
     for file in files:
         values |= _read_recipe(file, cls, hints, root)
-    for name, value in given.items():
+    for name, value in flag_values.items():
         values[name] = _anchored(value, hints[name], Path.cwd())
     for field in dataclasses.fields(cls):
         _check_bounds(field, values[field.name])
@@ -166,10 +166,10 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
     kind, optional, is_list = _unwrapped(hint)
     names = [f"--{field.name}", f"--{field.name.replace('_', '-')}", *field.metadata["flags"]]
     default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    shown = " ".join(map(str, default)) if is_list and default else default
+    default_text = " ".join(map(str, default)) if is_list and default else default
     text = field.metadata["help"].replace("%", "%%")
-    if shown not in (None, [], ""):
-        text += f" (default: {shown})"
+    if default_text not in (None, [], ""):
+        text += f" (default: {default_text})"
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
@@ -225,8 +225,8 @@ def _from_yaml(path: Path, field: dataclasses.Field, hint: Any, value: Any, root
         if kind is float and isinstance(item, (int, str)) and not isinstance(item, bool):
             with contextlib.suppress(ValueError):  # YAML 1.1 reads 2e-4 as text
                 item = float(item)
-        wanted = str if kind is Path else kind
-        if not isinstance(item, wanted) or (kind is not bool and isinstance(item, bool)):
+        yaml_type = str if kind is Path else kind
+        if not isinstance(item, yaml_type) or (kind is not bool and isinstance(item, bool)):
             raise UserError(f"{path}: {field.name} must be {kind.__name__}, found {item!r}")
         if field.metadata["choices"] and item not in field.metadata["choices"]:
             raise UserError(f"{path}: {field.name} is {item!r}; choose from {', '.join(field.metadata['choices'])}")

@@ -97,9 +97,9 @@ class Journal:
         while end > 0:
             start = max(0, end - 65536)
             self._file.seek(start)
-            found = self._file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
+            newline = self._file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
                 break
             end = start
         if end < size:
@@ -117,10 +117,10 @@ class Journal:
             return
         with replacing(self.path) as file:
             file.write(_lines(records))
-            kept = os.dup(file.fileno())
+            descriptor = os.dup(file.fileno())
             locked(file)
         self._file.close()
-        self._file = os.fdopen(kept, "r+b")
+        self._file = os.fdopen(descriptor, "r+b")
         self._file.seek(0, os.SEEK_END)
 
     def append(self, records: Iterable[dict]) -> None:

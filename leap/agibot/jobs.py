@@ -21,7 +21,7 @@ from leap.agibot.frames import (
     NoFrames,
     forget,
     manifest_path,
-    own_path,
+    own_hashes_path,
     read_manifest,
     take_first_frames,
     why_not_done,
@@ -52,7 +52,7 @@ class ArchiveJob:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a job ended: `problem` is None if its frames are in place; then `frames` and `quarantined` count episodes,
     `others` those of `frames` in whose place another picture was, which stays."""
 
@@ -72,10 +72,10 @@ def archives_folder(data: Path) -> Path:
 def jobs_of_folder(folder: Path, data: Path) -> list[ArchiveJob]:
     """A job for each `task_<id>.tar.gz` directly in `folder` or in its `image/`, by task id; UserError if none."""
     paths = [path for place in (folder, folder / "image") if place.is_dir() for path in place.iterdir()]
-    found = [(match[1], path) for path in paths if (match := ARCHIVE_NAME.fullmatch(path.name)) and path.is_file()]
-    if not found:
+    archives = [(match[1], path) for path in paths if (match := ARCHIVE_NAME.fullmatch(path.name)) and path.is_file()]
+    if not archives:
         raise UserError(f"no archive task_<id>.tar.gz in {folder} or {folder / 'image'}")
-    return in_order([ArchiveJob(task, str(path), path.stat().st_size, data, keep=True) for task, path in found])
+    return in_order([ArchiveJob(task, str(path), path.stat().st_size, data, keep=True) for task, path in archives])
 
 
 def in_order(jobs: Sequence[ArchiveJob]) -> list[ArchiveJob]:
@@ -87,21 +87,21 @@ def in_order(jobs: Sequence[ArchiveJob]) -> list[ArchiveJob]:
     return jobs
 
 
-def chosen(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -> list[ArchiveJob]:
+def chosen_jobs(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -> list[ArchiveJob]:
     """The jobs of these task ids (all without any), the first `most` of them; UserError for a task without archive."""
-    known = {job.task_id for job in jobs}
-    missing = [task for task in tasks if task not in known]
+    archived_tasks = {job.task_id for job in jobs}
+    missing = [task for task in tasks if task not in archived_tasks]
     if missing:
         some = " ".join(job.task_id for job in jobs[:10])
         raise UserError(f"no archive of task {missing[0]}; there are {len(jobs)}, as of tasks {some}")
     return [job for job in jobs if not tasks or job.task_id in tasks][:most]
 
 
-def prepare_task(job: ArchiveJob) -> Outcome:
+def prepare_task(job: ArchiveJob) -> TaskOutcome:
     """Do one job; a task that is done already is left alone. An archive that was fetched is gone afterwards, unless it
     is to be kept, gives no frame or the disk was full."""
     if not job.data.is_dir():
-        return Outcome(
+        return TaskOutcome(
             job.task_id, problem=f"{job.data} is not there on {socket.gethostname()}; all machines must see it"
         )
     try:
@@ -114,16 +114,16 @@ def prepare_task(job: ArchiveJob) -> Outcome:
                 manifest = take_first_frames(_archive(job), job.data, job.task_id, job.sha256, job.revision)
             _discard(job)
     except NoFrames as error:
-        return Outcome(job.task_id, problem=f"{error}. The archive is left where it is, to be looked into")
+        return TaskOutcome(job.task_id, problem=f"{error}. The archive is left where it is, to be looked into")
     except BrokenArchive as error:
         _discard(job)
-        return Outcome(job.task_id, problem=str(error))
+        return TaskOutcome(job.task_id, problem=str(error))
     except (UserError, DownloadFailed) as error:
-        return Outcome(job.task_id, problem=str(error), disk_full=isinstance(error, NoSpace))
+        return TaskOutcome(job.task_id, problem=str(error), disk_full=isinstance(error, NoSpace))
     except OSError as error:
-        return Outcome(job.task_id, problem=str(error), disk_full=is_disk_full(error))
+        return TaskOutcome(job.task_id, problem=str(error), disk_full=is_disk_full(error))
     others = sum(frame.number is None for frame in manifest.episodes.values())
-    return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
+    return TaskOutcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
 
 
 def _archive(job: ArchiveJob) -> Path:
@@ -163,8 +163,8 @@ def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
         task_id = re.match(r"\.task_([0-9]+)\.", part.name)
         if task_id:
             with contextlib.suppress(UserError), work_folder(work_path(data, task_id[1])):
-                done = part == own_path(data, task_id[1]) and manifest_path(data, task_id[1]).is_file()
-                if done or part.parent.name == "agibot":
+                is_leftover = part == own_hashes_path(data, task_id[1]) and manifest_path(data, task_id[1]).is_file()
+                if is_leftover or part.parent.name == "agibot":
                     part.unlink(missing_ok=True)
     if not jobs or any(job.repo_id for job in jobs):
         _remove_parts(data)
@@ -200,7 +200,7 @@ def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[Archiv
 
 def prepare_all(
     jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
-) -> list[Outcome]:
+) -> list[TaskOutcome]:
     """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all
     workers have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def prepare_all(
             for job, result in results:
                 if isinstance(result, Failure):
                     print(result.details, file=sys.stderr, end="")
-                    result = Outcome(job.task_id, problem=result.reason)
+                    result = TaskOutcome(job.task_id, problem=result.reason)
                 if result.disk_full:
                     full = job
                     break
@@ -229,7 +229,7 @@ def prepare_all(
     return outcomes
 
 
-def _counts(outcome: Outcome) -> str:
+def _counts(outcome: TaskOutcome) -> str:
     others = f", {outcome.others} of them other pictures that were there" if outcome.others else ""
     return f"{outcome.frames} first frames{others}, {outcome.quarantined} quarantined"
 

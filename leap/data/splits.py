@@ -161,8 +161,8 @@ def check_images_from(folder: Path, rows: list[SplitRow], image_root: Path | Non
         if image_root or row.file.parent == folder:
             continue
         for written, image in zip(row.written, row.images, strict=True):
-            found = _image(written, folder, None, workspace) if image else None
-            if image and found != image and not (found and found.samefile(image)):
+            other = _image(written, folder, None, workspace) if image else None
+            if image and other != image and not (other and other.samefile(image)):
                 lost.append(f"{written} of {row.file}:{row.number}, now {image}")
     if lost:
         raise UserError(
@@ -175,13 +175,13 @@ def raw_lines(rows: list[SplitRow]) -> Iterator[bytes]:
     """The rows' lines as they are in their files, in the order of `rows`; each ends with a line break."""
     for file, group in groupby(rows, key=lambda row: row.file):
         with open(file, "rb") as lines:
-            at = 0
+            position = 0
             for row in group:
-                if row.number <= at:
+                if row.number <= position:
                     lines.seek(0)
-                    at = 0
-                line = next(islice(lines, row.number - at - 1, None))
-                at = row.number
+                    position = 0
+                line = next(islice(lines, row.number - position - 1, None))
+                position = row.number
                 yield line if line.endswith(b"\n") else line + b"\n"
 
 
@@ -226,7 +226,7 @@ def _digest(path: Path) -> str | None:
 def published_ids(row: PlanningRow) -> tuple[str | None, str | None]:
     """The ids of a row's task and episode: its own fields, else what the name of a picture says (<task>-<episode>)."""
     stems = (_TASK_AND_EPISODE.fullmatch(Path(item).stem) for item in image_items(row))
-    named = next((found.groups() for found in stems if found), (None, None))
+    named = next((match.groups() for match in stems if match), (None, None))
     return row.task_id or named[0], row.episode_id or named[1]
 
 
@@ -248,14 +248,14 @@ def _look(row: SplitRow) -> str:
     return f"pictures {sorted(pictures)}" if pictures else f"conversation {row.content}"
 
 
-def _choose(sizes: dict[str, int], wanted: int, seed: str) -> set[str]:
+def _choose(sizes: dict[str, int], target: int, seed: str) -> set[str]:
     """Groups whose rows come nearest to `wanted` but are neither none nor all; a random one of such choices.
 
     Subset sums over the groups in an order that hangs on the seed: `last[n]` is the group whose coming first made n
     rows reachable, so that following it back from n names the groups.
     """
     order = sorted(sizes, key=lambda group: hashlib.sha256(json.dumps([seed, group]).encode()).digest())
-    limit = min(sum(sizes.values()) - 1, wanted + max(sizes.values()))
+    limit = min(sum(sizes.values()) - 1, target + max(sizes.values()))
     last = np.full(limit + 1, -1)
     reachable = np.zeros(limit + 1, dtype=bool)
     reachable[0] = True
@@ -264,10 +264,10 @@ def _choose(sizes: dict[str, int], wanted: int, seed: str) -> set[str]:
         fresh = np.flatnonzero(reachable[: max(0, limit + 1 - size)] & ~reachable[size:]) + size
         reachable[fresh] = True
         last[fresh] = index
-        if wanted <= limit and reachable[wanted]:
+        if target <= limit and reachable[target]:
             break
     sums = np.flatnonzero(reachable)[1:]
-    rows = int(sums[np.argmin(np.abs(sums - wanted))])
+    rows = int(sums[np.argmin(np.abs(sums - target))])
     chosen = set()
     while rows:
         group = order[last[rows]]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from configs.errors import UserError
-from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
+from leap.archives import BrokenArchive, Extraction, on_disk, room_needed, unpack
 from leap.downloads.access import NoSpace
 from leap.downloads.fetch import RECORD, RemoteFile, content_problem
 from leap.downloads.record import read_record
@@ -212,7 +212,7 @@ def _unpack_archive(archive: Path, folder: Path, digest: str) -> Contents:
     present = set(os.listdir(images)) if images.is_dir() else set()
     unpacked = _unpack(archive, images, picture_place, replace=False)
     say(
-        f"{unpacked.files:,} pictures in {images}, of which {unpacked.kept:,} were there already; "
+        f"{unpacked.files:,} pictures in {images}, of which {unpacked.preexisting:,} were there already; "
         f"{unpacked.ignored:,} members that are no pictures were left out"
     )
     if not unpacked.files:
@@ -239,7 +239,7 @@ def _as_held(images: Path, last: Contents | None, names: set[str]) -> set[str]:
     return held.keys() - set(_lost(images, Contents(last.sha256, held), hash_again=True)) if held else set()
 
 
-def _bring_back(archive: Path, images: Path, names: set[str]) -> Unpacked:
+def _bring_back(archive: Path, images: Path, names: set[str]) -> Extraction:
     """Unpack just these pictures, over what is there of them."""
     unpacked = _unpack(archive, images, lambda name: _among(names, picture_place(name)), replace=True)
     if absent := names - set(unpacked.contents):
@@ -253,7 +253,7 @@ def _among(names: set[str], place: Path | None) -> Path | None:
     return place if place is not None and place.name in names else None
 
 
-def _unpack(archive: Path, images: Path, accept: Callable[[str], Path | None], *, replace: bool) -> Unpacked:
+def _unpack(archive: Path, images: Path, accept: Callable[[str], Path | None], *, replace: bool) -> Extraction:
     free = free_bytes(_disk_of(images))
     try:
         files, needed = room_needed(archive, accept, free, _MOST_PICTURES)

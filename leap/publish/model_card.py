@@ -154,8 +154,8 @@ def _licence(base: Path) -> dict[str, str]:
         stated = ModelCard((base / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (ValueError, yaml.YAMLError):
         return {}
-    keys = ("license", "license_name", "license_link")
-    return {key: stated.get(key) for key in keys if stated.get(key)}
+    stated_fields = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
+    return {key: text for key, text in stated_fields.items() if text}
 
 
 def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:

@@ -23,8 +23,8 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.agibot.jobs import (
     ArchiveJob,
-    Outcome,
-    chosen,
+    TaskOutcome,
+    chosen_jobs,
     disk_need,
     free_bytes,
     jobs_of_folder,
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def prepare_frames(options: Options, data: Path) -> int:
-    """Take the first frames of the chosen tasks; 1 if one failed."""
+    """Take the first frames of the chosen_jobs tasks; 1 if one failed."""
     jobs = chosen_of_folder(options, data) if options.source else chosen_of_hub(options, data)
     remove_leftovers(data, jobs)
     left = still_to_do(jobs, options.verify)
@@ -142,24 +142,24 @@ def say_next(options: Options, data: Path) -> None:
 
 
 def chosen_of_folder(options: Options, data: Path) -> list[ArchiveJob]:
-    return chosen(jobs_of_folder(options.source, data), options.tasks, options.max_tasks)
+    return chosen_jobs(jobs_of_folder(options.source, data), options.tasks, options.max_tasks)
 
 
 def chosen_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
-    """The jobs of the chosen tasks, whose annotations are fetched at once: they are small."""
+    """The jobs of the chosen_jobs tasks, whose annotations are fetched at once: they are small."""
     from leap.agibot.hub import fetch_annotations, jobs_of_listing, list_repository
 
     choose_host(mirror=False)
     listing = list_repository(options.repo_id, options.revision)
     jobs = jobs_of_listing(listing, options.repo_id, data, options.keep_archives)
-    jobs = chosen(jobs, options.tasks, options.max_tasks)
+    jobs = chosen_jobs(jobs, options.tasks, options.max_tasks)
     annotations = fetch_annotations(listing, options.repo_id, {job.task_id for job in jobs}, data)
     if annotations:
         print(f"{len(annotations)} files of annotations in {annotations[0].parent}")
     return jobs
 
 
-def report(outcomes: list[Outcome]) -> int:
+def report(outcomes: list[TaskOutcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
     frames, quarantined = (sum(getattr(one, name) for one in outcomes) for name in ("frames", "quarantined"))
     print(f"tasks done: {len(outcomes) - len(failed)}, first frames: {frames}, episodes quarantined: {quarantined}")
