@@ -134,8 +134,14 @@ def _of_the_disk(error: Exception) -> str | None:
 
 
 def as_plain(knobs: Any) -> dict[str, Any]:
-    """The knobs as JSON and YAML can hold them: paths become text."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(knobs).items()}
+    """The knobs as JSON and YAML can hold them: paths, also those in lists, become text."""
+    return {name: _plain_value(value) for name, value in dataclasses.asdict(knobs).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(map(_plain_value, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def _short(path: Path) -> str:

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from configs.errors import UserError
 
+_LONGEST_CSV_FIELD = 10_000_000  # characters
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -50,6 +52,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerows(rows)
     # A model's text may hold lone surrogates, which UTF-8 cannot carry.
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def csv_reader(lines: Iterable[str], delimiter: str = ",") -> csv.DictReader:
+    """Rows of a CSV file whose fields may be as long as a model's text; the csv module alone stops at 131,072
+    characters."""
+    csv.field_size_limit(_LONGEST_CSV_FIELD)
+    return csv.DictReader(lines, delimiter=delimiter)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -196,16 +205,21 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
-def locked(file: BinaryIO) -> bool:
-    """Lock an open file for this process, unless another one has: then False."""
+def locked(file: BinaryIO | int, *, shared: bool = False, without_locks: bool = True) -> bool:
+    """Lock an open file or descriptor for this process, unless another one has it: then False. `shared` is a lock that
+    other processes may share; it waits until no process has the file for itself.
+
+    Some network file systems have no locks. There the answer is `without_locks`: True where one writer at a time is the
+    user's care, False where a mistake would delete what another process uses.
+    """
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # some network file systems have no locks; a single writer is then the user's care
+        return without_locks
     return True
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,11 +28,11 @@ from leap.agibot.frames import (
     work_path,
 )
 from leap.archives import BrokenArchive, work_folder
-from leap.files import free_bytes
+from leap.downloads.access import DownloadFailed, NoSpace
+from leap.downloads.fetch import STAGING, RemoteFile, content_problem, download_file, local_path, remove_staging
+from leap.files import free_bytes, is_disk_full, locked
 from leap.progress import Progress, say
 from leap.runs.workers import WORKERS, Failure, run_tasks
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -119,10 +118,10 @@ def prepare_task(job: ArchiveJob) -> Outcome:
     except BrokenArchive as error:
         _discard(job)
         return Outcome(job.task_id, problem=str(error))
-    except UserError as error:
-        return Outcome(job.task_id, problem=str(error))
+    except (UserError, DownloadFailed) as error:
+        return Outcome(job.task_id, problem=str(error), disk_full=isinstance(error, NoSpace))
     except OSError as error:
-        return Outcome(job.task_id, problem=str(error), disk_full=error.errno in _FULL)
+        return Outcome(job.task_id, problem=str(error), disk_full=is_disk_full(error))
     others = sum(frame.number is None for frame in manifest.episodes.values())
     return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
 
@@ -132,33 +131,20 @@ def _archive(job: ArchiveJob) -> Path:
 
 
 @contextlib.contextmanager
-def _archives_lock(data: Path, alone: bool) -> Iterator[bool]:
+def _archives_lock(data: Path, *, alone: bool) -> Iterator[bool]:
     """Hold the lock of the fetched archives, `alone` or with others who fetch. False if `alone` it cannot be had."""
-    import fcntl
-
     folder = archives_folder(data)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-            held = True
-        except OSError:  # another run has it, or this file system has no locks: then nobody is sure to be alone
-            held = False
-        yield held
+        # Without locks nobody is sure to be alone.
+        yield locked(file, shared=not alone, without_locks=False)
 
 
 def _fetch(job: ArchiveJob) -> None:
     """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
-    from leap.downloads.fetch import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
-
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
-    try:
-        if content_problem(place_of(file, folder), file) is not None:
-            download_file(job.repo_id, "dataset", file, job.revision, folder)
-    except NoSpace as error:
-        raise OSError(errno.ENOSPC, str(error)) from error
-    except DownloadFailed as error:
-        raise UserError(str(error)) from error
+    if content_problem(local_path(file, folder), file) is not None:
+        download_file(job.repo_id, "dataset", file, job.revision, folder)
 
 
 def _discard(job: ArchiveJob) -> bool:
@@ -170,8 +156,8 @@ def _discard(job: ArchiveJob) -> bool:
 
 
 def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
-    """Remove what killed runs left of frames, manifests and of archives that are not those of `jobs`, which go on with
-    theirs. What another run is using stays."""
+    """Remove what killed runs left of frames, manifests and, unless all `jobs` are of a folder, half-fetched files.
+    What another run is using stays."""
     parts = [*(data / "images").glob(".task_*"), *(data / "agibot").glob(".task_*.json.*.part")]
     for part in parts:
         task_id = re.match(r"\.task_([0-9]+)\.", part.name)
@@ -181,19 +167,16 @@ def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
                 if done or part.parent.name == "agibot":
                     part.unlink(missing_ok=True)
     if not jobs or any(job.repo_id for job in jobs):
-        _remove_parts(data, jobs)
+        _remove_parts(data)
 
 
-def _remove_parts(data: Path, jobs: Sequence[ArchiveJob]) -> None:
-    """Remove what came of archives that are not those of `jobs`, unless a run is fetching."""
-    from leap.downloads.fetch import STAGING, RemoteFile, staging_of
-
-    folder = archives_folder(data)
-    if (folder / STAGING).is_dir():
-        wanted = {staging_of(RemoteFile(job.path, job.bytes), folder) for job in jobs if job.repo_id is not None}
+def _remove_parts(data: Path) -> None:
+    """Remove what came of archives and annotations whose fetching was cut off, unless a run is fetching."""
+    folders = [folder for folder in (data / "agibot", archives_folder(data)) if (folder / STAGING).exists()]
+    if folders:
         with _archives_lock(data, alone=True) as alone:
-            for part in set((folder / STAGING).iterdir()) - wanted if alone else ():
-                shutil.rmtree(part, ignore_errors=True)
+            for folder in folders if alone else ():
+                remove_staging(folder)
 
 
 def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[ArchiveJob]:

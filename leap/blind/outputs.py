@@ -20,7 +20,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap import files
-from leap.files import numbered_jsonl
+from leap.files import csv_reader, numbered_jsonl
 from leap.rows.chat import first_file, image_candidates, task_name_in
 
 OUTPUTS_FILE, CSV_FILE = "outputs.jsonl", "blind10_outputs.csv"
@@ -28,7 +28,6 @@ CSV_COLUMNS = ("model_name", "sample_idx", "image_paths", "prompt_text", "model_
 
 # What the original writes in place of a plan when a row failed.
 _ORIGINAL_FAILURE = "<inference_error>"
-_LONGEST_FIELD = 10_000_000  # characters; the csv module stops at 131,072
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,10 @@ def _from_jsonl(path: Path) -> list[Output]:
 
 
 def _from_csv(path: Path) -> list[Output]:
-    csv.field_size_limit(_LONGEST_FIELD)
     found: dict[tuple[str, int], Output] = {}
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv_reader(file)
             missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
                 raise UserError(f"{path} has no column {missing[0]}; it needs {', '.join(CSV_COLUMNS)}")

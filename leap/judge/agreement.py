@@ -28,8 +28,8 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
     """
     if metric not in (_ORDINAL, _INTERVAL):
         raise ValueError(f"unknown metric {metric!r}")
-    there = ~np.isnan(ratings)
-    pairable = there & (there.sum(axis=0) > 1)  # a unit with a single rating says nothing
+    is_rated = ~np.isnan(ratings)  # (raters, units)
+    pairable = is_rated & (is_rated.sum(axis=0) > 1)  # a unit with a single rating says nothing
     if not pairable.any():
         return None
     values = np.full(ratings.shape, np.nan)
@@ -38,12 +38,14 @@ def krippendorff_alpha(ratings: np.ndarray, metric: str = _ORDINAL) -> float | N
     values = values[:, pairable.any(axis=0)]
     if np.nanmin(values) == np.nanmax(values):
         return None
-    # Squared differences of all pairs of a group of m, each pair once, are m times the squares around its mean.
-    raters = (~np.isnan(values)).sum(axis=0)
-    within = np.sum(raters / (raters - 1) * np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0))
+    # alpha = 1 - observed / expected disagreement, each the squared differences of pairs of ratings: of the same unit,
+    # and of any two units. Pairs of a group of m, each once, come to m times the squares around the group's mean; the
+    # divisor m - 1 is the number of others that a rating is paired with.
+    raters = (~np.isnan(values)).sum(axis=0)  # (units,)
+    observed = np.sum(raters / (raters - 1) * np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0))
     n = raters.sum()
-    of_all = n / (n - 1) * np.nansum((values - np.nanmean(values)) ** 2)
-    return float(1 - within / of_all)
+    expected = n / (n - 1) * np.nansum((values - np.nanmean(values)) ** 2)
+    return float(1 - observed / expected)
 
 
 def _mid_ranks(values: np.ndarray) -> np.ndarray:
@@ -55,13 +57,15 @@ def _mid_ranks(values: np.ndarray) -> np.ndarray:
 def quadratic_kappa(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Cohen's kappa with quadratic weights of two raters, their scores rounded half up to whole points of the scale.
 
-    None without any score, or where both gave every unit one and the same.
+    Cohen 1968, "Weighted kappa": a difference of two points weighs four times as much as one of one point. None
+    without any score, or where both gave every unit one and the same.
     """
-    points = np.array([np.floor(np.asarray(of, dtype=float) + 0.5) for of in (a, b)]).astype(int)  # (2, units)
+    points = np.array([np.floor(np.asarray(scores, dtype=float) + 0.5) for scores in (a, b)]).astype(int)  # (2, units)
     if np.any((points < LOWEST) | (points > HIGHEST)):
         raise ValueError(f"a score is outside {LOWEST} to {HIGHEST}")
     scale = np.arange(LOWEST, HIGHEST + 1)
-    shares = (points[:, :, None] == scale).mean(axis=1) if points.size else np.zeros((2, len(scale)))
+    shares = (points[:, :, None] == scale).mean(axis=1) if points.size else np.zeros((2, len(scale)))  # (2, scale)
+    # The disagreement of two raters who keep their shares of each score and rate independently of each other.
     by_chance = shares[0] @ (scale[:, None] - scale) ** 2 @ shares[1]
     if by_chance == 0:
         return None
@@ -72,13 +76,14 @@ def spearman(
     a: Sequence[float], b: Sequence[float], items: Sequence[int], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate | None:
     """Rank correlation of the scores of two judges, plan by plan, with a bootstrap interval over `items`: the plans of
-    an item are drawn together, as they hang together. None for fewer than three plans or a judge who gave all the same.
+    an item are drawn together, as they hang together (a cluster bootstrap, as in leap/judge/summary.py). None
+    for fewer than three plans or a judge who gave all the same.
     """
     if len(a) < 3:  # two always correlate by 1 or -1
         return None
     sides = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    (found,) = _weighted_spearman(*sides, np.ones((1, len(a))))
-    if np.isnan(found):
+    (correlation,) = _weighted_spearman(*sides, np.ones((1, len(a))))
+    if np.isnan(correlation):
         return None
     names, item_of = np.unique(np.asarray(items), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -87,31 +92,39 @@ def spearman(
     for start in range(0, resamples, at_once):
         times = times_drawn(rng, min(at_once, resamples - start), len(names))
         drawn.append(_weighted_spearman(*sides, times[:, item_of]))
-    return estimate_of_few(float(found), np.concatenate(drawn), len(names)).within(-1, 1)
+    return estimate_of_few(float(correlation), np.concatenate(drawn), len(names)).within(-1, 1)
 
 
 def _weighted_spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Spearman's correlation with plan i there weights[:, i] times: (resamples,), NaN where one side is constant."""
+    """Spearman's correlation with plan i there weights[:, i] times: (resamples,), NaN where one side is constant.
+
+    It is Pearson's correlation of mid-ranks. Weights in place of repeated plans rank all resamples at once: the rank of
+    a value follows from how many plans are below it, which is a running sum over the sorted values.
+    """
     total = weights.sum(axis=1, keepdims=True)
     centred = []
     for values in (a, b):
         _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
         starts = np.cumsum(counts) - counts
         in_order = weights[:, np.argsort(values, kind="stable")]
-        there = np.add.reduceat(in_order, starts, axis=1)  # (resamples, distinct values)
-        ranks = np.cumsum(there, axis=1) - there / 2  # mid-ranks, less 1/2
-        ranks = ranks[:, place]
+        counts_drawn = np.add.reduceat(in_order, starts, axis=1)  # (resamples, distinct values)
+        ranks = np.cumsum(counts_drawn, axis=1) - counts_drawn / 2  # mid-ranks, less 1/2
+        ranks = ranks[:, place]  # (resamples, plans)
         centred.append(ranks - (weights * ranks).sum(axis=1, keepdims=True) / total)
     x, y = centred
     spread = np.sqrt((weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (weights * x * y).sum(axis=1) / spread
-    return np.where(spread > 1e-9, found, np.nan).clip(-1, 1)
+        correlation = (weights * x * y).sum(axis=1) / spread
+    return np.where(spread > 1e-9, correlation, np.nan).clip(-1, 1)
 
 
-def settled(model_first: str, base_first: str) -> str:
+def pair_verdict(model_first: str, base_first: str) -> str:
     """The verdict on a pair that was judged in both orders: a side wins only if both orders name it; all else is a tie,
-    also where one order names a side and the other says tie."""
+    also where one order names a side and the other says tie.
+
+    Language models prefer what stands first (Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot
+    Arena", section 3.4, from which this rule is).
+    """
     return model_first if model_first == base_first else "tie"
 
 

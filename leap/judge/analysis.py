@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from configs.config import WorkspaceConfig
@@ -15,23 +16,23 @@ from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
 from leap.endpoint import Endpoint, endpoint_named
 from leap.files import read_json, write_json, write_text
+from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge
-from leap.judge.judged import Row, read_up_to_date
-from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE
-from leap.judge.ledger import Price, Tokens, most_tokens, read_prices, total, usual_tokens
+from leap.judge.judged import ReviewRow, read_up_to_date, review_row
+from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE, Judgement, write_judgements_csv
+from leap.judge.ledger import Price, TokenCounts, most_tokens, read_prices, total, usual_tokens
 from leap.judge.options import PRICES, JudgeOptions
-from leap.judge.prompts import scene_of
 from leap.judge.ratings import KEY_FILE, read_ratings
 from leap.judge.run import (
-    Ask,
-    asks_of,
-    base_named,
+    Assignment,
+    assignments_of,
     judge_folder,
     judgements_of,
     reference_judgements,
     write_judgements,
 )
-from leap.judge.summary import summarise, summary_table, write_judgements_csv
+from leap.judge.summary import summarise
+from leap.judge.table import summary_table
 from leap.progress import say
 from leap.provenance import code_revision, utc_now
 
@@ -51,21 +52,21 @@ def analyse(options: JudgeOptions) -> int:
     models = models_to_judge(items, options)
     options = replace(options, base=base_named(models, options.base), prices=options.prices or PRICES)
     workspace = WorkspaceConfig.from_environment()
-    scenes = [scene_of(item, options.image_root, workspace.root) for item in items]
+    rows = [review_row(item, options.image_root, workspace.root) for item in items]
     people = []
     if options.human:  # before anything is paid for
         people = read_ratings(options.human, options.human_key or options.review_dir / KEY_FILE, every_item)
     if judges:
-        for scene in scenes:
-            for note in scene.notes:
-                say(encodable(f"warning: row {scene.item.sample}: {note}; judges are told so", sys.stdout.encoding))
-        asks = asks_of(scenes, models, options)
+        for row in rows:
+            for note in row.notes:
+                say(encodable(f"warning: row {row.item.sample}: {note}; judges are told so", sys.stdout.encoding))
+        assignments = assignments_of(rows, models, options)
         prices = read_prices(options.prices)
         check_budget(options, prices)
         if options.dry_run:
-            print_estimate(judges, asks, prices, options)
+            print_estimate(judges, assignments, prices, options)
             return 0
-        ask_all(judges, asks, prices, options)
+        ask_all(judges, assignments, prices, options)
     elif options.dry_run:
         print("the reference judge asks nobody and costs nothing")
         return 0
@@ -73,7 +74,7 @@ def analyse(options: JudgeOptions) -> int:
     write_judgements(options.review_dir, REFERENCE_JUDGE, by_reference, by_reference)
     if people:
         write_judgements(options.review_dir, PEOPLE, people, None)
-    return report(options, [Row(scene.item, scene.hashes) for scene in scenes], models, judges)
+    return report(options, rows, models, judges)
 
 
 def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
@@ -84,13 +85,13 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
             "reference, which needs no endpoint"
         )
     address, key = endpoint_named(options.base_url), os.environ.get("OPENAI_API_KEY")
-    found = {}
+    endpoints = {}
     for name in options.judge_model:
         if name in (PEOPLE, REFERENCE_JUDGE):
             raise UserError(
                 f"--judge_model {name} is the name of another kind of judge here; serve the model under another"
             )
-        found[name] = Endpoint(
+        endpoints[name] = Endpoint(
             address,
             name,
             key,
@@ -100,17 +101,17 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
             options.backoff_s,
             model_flag="--judge_model",
         )
-    if len({judge_folder(options.review_dir, name) for name in found}) < len(options.judge_model):
+    if len({judge_folder(options.review_dir, name) for name in endpoints}) < len(options.judge_model):
         raise UserError(f"two judges share a name or a folder: {', '.join(options.judge_model)}")
-    return found
+    return endpoints
 
 
 def models_to_judge(items: Sequence[Item], options: JudgeOptions) -> list[str]:
-    there = list(dict.fromkeys(model for item in items for model in item.outputs))
-    absent = [model for model in options.models if model not in there]
+    names = list(dict.fromkeys(model for item in items for model in item.outputs))
+    absent = [model for model in options.models if model not in names]
     if absent:
-        raise UserError(f"no outputs of {absent[0]}; there are those of {', '.join(there)}")
-    return [model for model in there if not options.models or model in options.models]
+        raise UserError(f"no outputs of {absent[0]}; there are those of {', '.join(names)}")
+    return [model for model in names if not options.models or model in options.models]
 
 
 def check_budget(options: JudgeOptions, prices: dict[str, Price]) -> None:
@@ -125,64 +126,61 @@ def check_budget(options: JudgeOptions, prices: dict[str, Price]) -> None:
 
 
 def open_judge(name: str, endpoint: Endpoint, price: Price | None, options: JudgeOptions) -> LanguageModelJudge:
-    folder = judge_folder(options.review_dir, name)
-    return LanguageModelJudge(
-        name, endpoint, folder, price, options.temperature, options.reply_tokens, options.max_asks
-    )
+    return LanguageModelJudge(name, endpoint, judge_folder(options.review_dir, name), options, price)
 
 
 def print_estimate(
-    judges: dict[str, Endpoint], asks: Sequence[Ask], prices: dict[str, Price], options: JudgeOptions
+    judges: dict[str, Endpoint], assignments: Sequence[Assignment], prices: dict[str, Price], options: JudgeOptions
 ) -> None:
     """What asking each judge would take; asks nobody."""
     for name, endpoint in judges.items():
         price = prices.get(name)
         judge = open_judge(name, endpoint, price, options)
-        by_key = {judge.key(ask.request): ask.request for ask in asks}
+        by_key = {judge.key(assignment.request): assignment.request for assignment in assignments}
         todo = [request for key, request in by_key.items() if key not in judge.history.valid]
         about = total(usual_tokens(request, price, options.reply_tokens) for request in todo)
         most = total(most_tokens(request, price, options.reply_tokens) for request in todo)
         print(
-            f"{name}: {len(asks)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} answered "
-            f"already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
+            f"{name}: {len(assignments)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} "
+            f"answered already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
         )
         print(f"  about     {tokens_and_cost(about, about.cost(price))}")
         print(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
         judge.close()
 
 
-def tokens_and_cost(tokens: Tokens, cost: float | None) -> str:
+def tokens_and_cost(tokens: TokenCounts, cost: float | None) -> str:
     money = "price not known" if cost is None else f"cost {cost:.4f}"
     return f"{tokens.prompt:,} input and {tokens.completion:,} output tokens: {money}"
 
 
-def ask_all(judges: dict[str, Endpoint], asks: Sequence[Ask], prices: dict[str, Price], options: JudgeOptions) -> None:
+def ask_all(
+    judges: dict[str, Endpoint], assignments: Sequence[Assignment], prices: dict[str, Price], options: JudgeOptions
+) -> None:
     """Have every judge asked, its judgements written also where the run ends early."""
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(open_judge(n, e, prices.get(n), options))) for n, e in judges.items()]
         for judge in opened:
             elsewhere = sum(other.spent_at_most() for other in opened if other is not judge)
             try:
-                judge.ask([ask.request for ask in asks], options.budget, elsewhere)
+                judge.ask([assignment.request for assignment in assignments], options.budget, elsewhere)
             finally:
-                folder, judgements = judge_folder(options.review_dir, judge.name), judgements_of(judge, asks)
-                write_judgements(options.review_dir, judge.name, judgements, asks)
-                write_json(folder / USAGE_FILE, judge.usage() | {"not_asked": len(asks) - len(judgements)})
+                folder, judgements = judge_folder(options.review_dir, judge.name), judgements_of(judge, assignments)
+                write_judgements(options.review_dir, judge.name, judgements, assignments)
+                write_json(folder / USAGE_FILE, judge.usage() | {"not_asked": len(assignments) - len(judgements)})
 
 
-def report(options: JudgeOptions, rows: Sequence[Row], models: Sequence[str], judges: Mapping[str, Endpoint]) -> int:
+def report(
+    options: JudgeOptions, rows: Sequence[ReviewRow], models: Sequence[str], judges: Mapping[str, Endpoint]
+) -> int:
     """Write the summary of all judges there are; 1 if a judgement of this run's judges failed or was not asked for."""
     review = options.review_dir
     outputs = [row.item.outputs[model] for row in rows for model in models if model in row.item.outputs]
     judgements, others = read_up_to_date(review, rows, models)
     summary = summarise(outputs, judgements, options.base, others)
-    usages = {}
-    for name in dict.fromkeys([*summary["judges"], *judges]):
-        path = judge_folder(review, name) / USAGE_FILE
-        if path.is_file():
-            usages[name] = read_json(path)
-    for name, found in summary["judges"].items():
-        found["usage"] = usages.get(name)
+    usages = read_usages(review, [*summary["judges"], *judges])
+    for name, judge in summary["judges"].items():
+        judge["usage"] = usages.get(name)
     # That of an Endpoint, as the one that the user gave may hold a password.
     address = next((endpoint.address for endpoint in judges.values()), "")
     settings = as_plain(options) | {"base_url": address}
@@ -193,20 +191,32 @@ def report(options: JudgeOptions, rows: Sequence[Row], models: Sequence[str], ju
     write_judgements_csv(review / CSV_FILE, judgements)
 
     lines = ["", text.rstrip(), "", f"{len(judgements)} judgements in all -> {review / SUMMARY_FILE}"]
-    failed = [said for said in judgements if said.failure and said.judge in (*judges, REFERENCE_JUDGE)]
-    if failed:
-        lines.append(f"{len(failed)} failed; the same command asks for them again:")
-    for said in failed[:_MOST_LISTED]:
-        order = {None: "", True: ", the model first", False: ", the base first"}[said.model_first]
-        place = f"{said.judge}: {said.model}, row {said.sample}, {said.protocol} {said.repeat}{order}"
-        lines.append(f"  {place}: {said.failure}")
-    if len(failed) > _MOST_LISTED:
-        lines.append(f"  ... and {len(failed) - _MOST_LISTED} more, in {CSV_FILE}")
+    failed = [line for line in judgements if line.failure and line.judge in (*judges, REFERENCE_JUDGE)]
+    lines += failure_lines(failed)
     not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)
     if not_asked:
         lines.append(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
     print(encodable("\n".join(lines), sys.stdout.encoding))
     return 1 if failed or not_asked else 0
+
+
+def read_usages(review: Path, judges: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each judge took so far; those without a usage.json are left out."""
+    paths = {name: judge_folder(review, name) / USAGE_FILE for name in judges}
+    return {name: read_json(path) for name, path in paths.items() if path.is_file()}
+
+
+def failure_lines(failed: Sequence[Judgement]) -> list[str]:
+    if not failed:
+        return []
+    lines = [f"{len(failed)} failed; the same command asks for them again:"]
+    for judgement in failed[:_MOST_LISTED]:
+        order = {None: "", True: ", the model first", False: ", the base first"}[judgement.model_first]
+        plan = f"{judgement.model}, row {judgement.sample}, {judgement.protocol} {judgement.repeat}{order}"
+        lines.append(f"  {judgement.judge}: {plan}: {judgement.failure}")
+    if len(failed) > _MOST_LISTED:
+        lines.append(f"  ... and {len(failed) - _MOST_LISTED} more, in {CSV_FILE}")
+    return lines
 
 
 def encodable(text: str, encoding: str | None = None) -> str:
@@ -217,7 +227,7 @@ def encodable(text: str, encoding: str | None = None) -> str:
 
 def usage_line(name: str, usage: Mapping[str, Any]) -> str:
     """What a judge took so far, in one line."""
-    tokens = Tokens(usage["prompt_tokens"], usage["completion_tokens"])
+    tokens = TokenCounts(usage["prompt_tokens"], usage["completion_tokens"])
     line = f"{name} took {usage['requests']} requests with {tokens_and_cost(tokens, usage['cost'])}."
     if usage["unreported_requests"]:
         most = usage["unreported_cost_at_most"]

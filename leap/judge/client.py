@@ -30,7 +30,8 @@ from configs.errors import UserError
 from leap.endpoint import Attempts, Completion, Endpoint, NoAnswer, read_completion
 from leap.files import Journal, numbered_jsonl, sha256_json
 from leap.judge.judgements import RUBRIC
-from leap.judge.ledger import Budget, BudgetReached, Price, Tokens, most_tokens, total
+from leap.judge.ledger import Budget, BudgetReached, Price, TokenCounts, most_tokens, total
+from leap.judge.options import JudgeOptions
 from leap.judge.prompts import Request
 from leap.judge.rubric import InvalidReply, read_pair, read_rubric
 from leap.progress import Progress
@@ -51,7 +52,7 @@ _DIALECT = {
 
 
 @dataclass
-class History:
+class RequestHistory:
     """What the journal holds: of each request its valid reply, the parameters that this was asked for without, why the
     last try brought none, and how many replies came."""
 
@@ -59,8 +60,8 @@ class History:
     without: dict[str, list[str]] = field(default_factory=dict)
     reason: dict[str, str] = field(default_factory=dict)
     replies: dict[str, int] = field(default_factory=dict)
-    spent: Tokens = Tokens()
-    unreported: dict[int, Tokens] = field(default_factory=dict)  # by id: the most that each can have taken
+    spent: TokenCounts = TokenCounts()
+    unreported: dict[int, TokenCounts] = field(default_factory=dict)  # by id: the most that each can have taken
     sent: int = 0
     prompts: set[str] = field(default_factory=set)  # those that were written down
     last_id: int = -1
@@ -75,7 +76,7 @@ class History:
         self.last_id = max(self.last_id, number)
         if event["event"] == "sent":
             self.sent += 1
-            self.unreported[number] = Tokens(*event["most"])
+            self.unreported[number] = TokenCounts(*event["most"])
             self._left_out[number] = event.get("left_out", [])
             return
         if event["event"] == "refused":
@@ -89,16 +90,16 @@ class History:
         self.replies[request] = self.replies.get(request, 0) + 1
         if event["tokens"] is not None:
             self.unreported.pop(number, None)
-            self.spent += Tokens(*event["tokens"])
+            self.spent += TokenCounts(*event["tokens"])
         if event["outcome"] != VALID:
             return
-        if not any(_judgement(read, event["body"]) for read in (read_rubric, read_pair)):
+        if not any(_judgement_in(event["body"], read) for read in (read_rubric, read_pair)):
             self.reason[request] = "the reply in the journal cannot be read"
         elif request not in self.valid:
             self.valid[request], self.without[request] = event["body"], self._left_out.get(number, [])
 
     @property
-    def most_unreported(self) -> Tokens:
+    def most_unreported(self) -> TokenCounts:
         return total(self.unreported.values())
 
 
@@ -110,18 +111,13 @@ class LanguageModelJudge:
         name: str,
         endpoint: Endpoint,
         folder: Path,
+        options: JudgeOptions,
         price: Price | None = None,
-        temperature: float = 1.0,
-        reply_tokens: int = 1024,
-        max_asks: int = 3,
     ) -> None:
-        """`max_asks` bounds how often an invalid reply to one request is asked for again in a run; `reply_tokens` is
-        the longest reply."""
-        self.name, self.endpoint, self.price = name, endpoint, price
-        self.temperature, self.reply_tokens, self.max_asks = temperature, reply_tokens, max_asks
-        self._identity = [endpoint.address, endpoint.model, temperature, reply_tokens]
+        self.name, self.endpoint, self.options, self.price = name, endpoint, options, price
+        self._identity = [endpoint.address, endpoint.model, options.temperature, options.reply_tokens]
         self._journal = Journal(folder / REQUESTS_FILE)
-        self.history = History()
+        self.history = RequestHistory()
         for number, event in numbered_jsonl(self._journal.path):
             try:
                 self.history.add(event)
@@ -131,8 +127,8 @@ class LanguageModelJudge:
                     f"{self._journal.path}:{number}: not a line of a journal of requests ({error!r}). Mend or remove it"
                 ) from None
         self._left_out: set[str] = set()
-        self._wanted: set[str] = set()
-        self._failed_now: dict[str, str] = {}
+        self._requested: set[str] = set()
+        self._failures: dict[str, str] = {}  # of this run
 
     def close(self) -> None:
         self._journal.close()
@@ -151,33 +147,33 @@ class LanguageModelJudge:
         Equal requests are asked once. Stops sending before `budget`, in the currency of the price table, is passed:
         then some are not asked. UserError if the endpoint is of no use.
         """
-        self._failed_now = {}
+        self._failures = {}
         limit = Budget(budget, spent_elsewhere + self.spent_at_most())
         by_key = {self.key(request): request for request in requests}
-        self._wanted = set(by_key)
+        self._requested = set(by_key)
         todo = {key: request for key, request in by_key.items() if key not in self.history.valid}
         with Progress(f"judge {self.name}", len(by_key), "request", len(by_key) - len(todo)) as progress:
-            for done in self.endpoint.work(todo.items(), lambda client, job: self._one(client, *job, limit)):
-                if settled := sum(done):
-                    progress.advance(settled)
+            for ends in self.endpoint.work(todo.items(), lambda client, job: self._ask_one(client, *job, limit)):
+                if ended := sum(ends):
+                    progress.advance(ended)
 
     def why_failed(self, request: Request) -> str | None:
         """Why a request has no valid reply; None if it has one, or was never asked."""
         key = self.key(request)
         if key in self.history.valid:
             return None
-        return self._failed_now.get(key) or self.history.reason.get(key)
+        return self._failures.get(key) or self.history.reason.get(key)
 
     def usage(self) -> dict[str, Any]:
         """What judging took so far, over all runs, and under which settings; costs in the currency of the table. The
-        parameters left out are those of the replies that the last `ask` wanted, whenever they came."""
+        parameters left out are those of the replies that the last `ask` was for, whenever they came."""
         history = self.history
-        left_out = self._left_out.union(*(history.without.get(key, ()) for key in self._wanted))
+        left_out = self._left_out.union(*(history.without.get(key, ()) for key in self._requested))
         return {
             "model": self.endpoint.model,
             "endpoint": self.endpoint.address,
-            "temperature": self.temperature,
-            "reply_tokens": self.reply_tokens,
+            "temperature": self.options.temperature,
+            "reply_tokens": self.options.reply_tokens,
             "parameters_left_out": sorted(left_out),
             "requests": history.sent,
             "replies": sum(history.replies.values()),
@@ -189,47 +185,47 @@ class LanguageModelJudge:
             "unreported_cost_at_most": history.most_unreported.cost(self.price),
         }
 
-    async def _one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> bool:
+    async def _ask_one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> bool:
         """Whether the request came to an end, good or bad: False if the budget stops it."""
         try:
             messages = request.messages()
         except ValueError as error:
-            self._failed_now[key] = f"a picture cannot be read any more: {error}"
+            self._failures[key] = f"a picture cannot be read any more: {error}"
             return True
         asks = itertools.count(1)
         while True:
             left_out = frozenset(self._left_out)
-            attempts = _Recorded(self, key, request, left_out, budget)
+            attempts = _JournaledAttempts(self, key, request, left_out, budget)
             try:
                 parameters = self._parameters(request, messages, left_out)
-                said, body = await self.endpoint.ask(client, parameters, _read, attempts)
+                completion, body = await self.endpoint.ask(client, parameters, _read, attempts)
             except BudgetReached:
                 return False
             except NoAnswer as failure:
                 if self._adapts(failure, left_out):
                     continue
-                self._failed_now[key] = str(failure)
+                self._failures[key] = str(failure)
                 return True
-            outcome, reason = _judged(request.protocol, said)
+            outcome, reason = _outcome(completion, request.protocol)
             reason = self.endpoint.shown(reason)[:200]
-            await attempts.replied(outcome, reason, said, body)
+            await attempts.replied(outcome, reason, completion, body)
             if outcome == VALID:
                 return True
-            if next(asks) >= self.max_asks:
-                self._failed_now[key] = f"{outcome} ({reason}); asked {self.max_asks} times"
+            if next(asks) >= self.options.max_asks:
+                self._failures[key] = f"{outcome} ({reason}); asked {self.options.max_asks} times"
                 return True
 
     def _parameters(self, request: Request, messages: list[dict], left_out: frozenset[str]) -> dict[str, Any]:
-        wanted = {
-            "max_tokens": self.reply_tokens,
-            "temperature": self.temperature,
+        parameters = {
+            "max_tokens": self.options.reply_tokens,
+            "temperature": self.options.temperature,
             "seed": int(request.key[:8], 16) % 2**31,  # differs between repeats
             "response_format": request.response_format(),
         }
-        taken = {name: value for name, value in wanted.items() if name not in left_out}
+        parameters = {name: value for name, value in parameters.items() if name not in left_out}
         if "max_tokens" in left_out:
-            taken["max_completion_tokens"] = self.reply_tokens
-        return {"model": self.endpoint.model, "messages": messages, **taken}
+            parameters["max_completion_tokens"] = self.options.reply_tokens
+        return {"model": self.endpoint.model, "messages": messages, **parameters}
 
     def _adapts(self, failure: NoAnswer, left_out: frozenset[str]) -> bool:
         """Whether to ask once more without a parameter that the endpoint has just refused, here or elsewhere."""
@@ -250,7 +246,7 @@ class LanguageModelJudge:
         self.history.add(event)
 
 
-class _Recorded(Attempts):
+class _JournaledAttempts(Attempts):
     """Writes down each try of one request and sets aside what it may cost."""
 
     def __init__(
@@ -258,7 +254,7 @@ class _Recorded(Attempts):
     ) -> None:
         self._judge, self._key, self._request, self._budget = judge, key, request, budget
         self._left_out = sorted(left_out)
-        self._most = most_tokens(request, judge.price, judge.reply_tokens)
+        self._most = most_tokens(request, judge.price, judge.options.reply_tokens)
         self._held = self._most.cost(judge.price) or 0.0
         self._id = -1
 
@@ -275,22 +271,22 @@ class _Recorded(Attempts):
 
     async def failed(self, failure: NoAnswer) -> None:
         body = self._judge.endpoint.redacted(failure.body)[:_LONGEST_BODY]
-        known = {"reason": str(failure), "status": failure.status, "body": body}
+        fields = {"reason": str(failure), "status": failure.status, "body": body}
         if failure.hopeless:
-            self._record("refused", **known)
+            self._record("refused", **fields)
         else:
-            self._record("failed", **known, may_cost=failure.may_cost)
+            self._record("failed", **fields, may_cost=failure.may_cost)
         await self._budget.settle(self._held, self._held if failure.may_cost else 0.0)
 
-    async def replied(self, outcome: str, reason: str, said: Completion, body: str) -> None:
+    async def replied(self, outcome: str, reason: str, completion: Completion, body: str) -> None:
         tokens = None
-        if said.prompt_tokens is not None and said.completion_tokens is not None:
-            tokens = Tokens(said.prompt_tokens, said.completion_tokens)
-        shown, read = self._judge.endpoint.redacted(body), _reader(self._request.protocol)
-        if outcome == VALID and _judgement(read, shown) != _judgement(read, body):
-            shown = body  # a key that is a word of the reply's own form is no secret
+        if completion.prompt_tokens is not None and completion.completion_tokens is not None:
+            tokens = TokenCounts(completion.prompt_tokens, completion.completion_tokens)
+        redacted, read = self._judge.endpoint.redacted(body), _reader(self._request.protocol)
+        if outcome == VALID and _judgement_in(redacted, read) != _judgement_in(body, read):
+            redacted = body  # a key that is a word of the reply's own form is no secret
         counts = [tokens.prompt, tokens.completion] if tokens else None
-        self._record("reply", outcome=outcome, reason=reason, tokens=counts, body=shown)
+        self._record("reply", outcome=outcome, reason=reason, tokens=counts, body=redacted)
         cost = tokens.cost(self._judge.price) if tokens else None
         await self._budget.settle(self._held, self._held if cost is None else cost)
 
@@ -313,7 +309,7 @@ def _reader(protocol: str) -> Callable[[str], tuple[Any, str]]:
     return read_rubric if protocol == RUBRIC else read_pair
 
 
-def _judgement(read: Callable[[str], tuple[Any, str]], body: Any) -> Any:
+def _judgement_in(body: Any, read: Callable[[str], tuple[Any, str]]) -> Any:
     """The scores or the verdict in a raw reply; None if it holds none."""
     try:
         return read(content_of(body))[0]
@@ -321,14 +317,14 @@ def _judgement(read: Callable[[str], tuple[Any, str]], body: Any) -> Any:
         return None
 
 
-def _judged(protocol: str, said: Completion) -> tuple[str, str]:
+def _outcome(completion: Completion, protocol: str) -> tuple[str, str]:
     """What a reply is worth, and why it is not valid."""
-    if said.refusal or said.finish == "content_filter":
-        return "refused", said.refusal or "content filter"
-    if said.finish == "length":
+    if completion.refusal or completion.finish == "content_filter":
+        return "refused", completion.refusal or "content filter"
+    if completion.finish == "length":
         return "cut off", "the longest reply was reached"
     try:
-        _reader(protocol)(said.text)
+        _reader(protocol)(completion.text)
     except InvalidReply as error:
         return "invalid", str(error)
     return VALID, ""

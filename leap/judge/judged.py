@@ -1,4 +1,4 @@
-"""What a judgement is of, and whether it still is: a row's task, reference and pictures, and the plans.
+"""What judges see of a row, and whether a judgement is still of it: its task, reference and pictures, and the plans.
 
 A judgement carries the hash of the row's texts and of the plan, and of the base's beside it (`judged_hash`), and the
 hashes of the pictures that its judge was shown. Where one of them is another now, it is a word about something else.
@@ -18,23 +18,31 @@ from leap.rows.images import intact_bytes
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the review, and the SHA-256 of those of its pictures that are there and intact, in order."""
+class ReviewRow:
+    """A row of the review with those of its pictures that are there and intact, in order, and the SHA-256 of each;
+    `notes` say what is wrong with the others."""
 
     item: Item
-    pictures: list[str]
+    pictures: list[Path]
+    hashes: list[str]
+    notes: list[str]
 
 
-def row_of(item: Item, image_root: Path | None, workspace: Path) -> Row:
+def review_row(item: Item, image_root: Path | None, workspace: Path) -> ReviewRow:
     """The row with its pictures, looked for as leap.rows.chat does, in `image_root` alone if it is given."""
-    return Row(item, [found for path in picture_files(item, image_root, workspace) if (found := _sha256(path))])
-
-
-def _sha256(path: Path | None) -> str | None:
-    try:
-        return hashlib.sha256(intact_bytes(path)).hexdigest() if path else None
-    except ValueError:
-        return None
+    row = ReviewRow(item, [], [], [])
+    paths = picture_files(item, image_root, workspace)
+    for number, (written, path) in enumerate(zip(item.images, paths, strict=True), 1):
+        try:
+            if path is None:
+                raise ValueError("is missing")
+            content = intact_bytes(path)
+        except ValueError as error:
+            row.notes.append(f"picture {number} of {len(paths)} ({written}) {error}")
+        else:
+            row.pictures.append(path)
+            row.hashes.append(hashlib.sha256(content).hexdigest())
+    return row
 
 
 def row_hash(item: Item) -> str:
@@ -55,31 +63,31 @@ def _plan(item: Item, model: str) -> str | None:
     return item.outputs[model].text if model in item.outputs else None
 
 
-def read_up_to_date(review: Path, rows: Sequence[Row], models: Sequence[str]) -> tuple[list[Judgement], int]:
+def read_up_to_date(review: Path, rows: Sequence[ReviewRow], models: Sequence[str]) -> tuple[list[Judgement], int]:
     """The judgements in a review's folder that are of these rows and models as they are now, and how many are not."""
     everything = read_judgements(review)
-    found = up_to_date(everything, rows, models)
-    return found, len(everything) - len(found)
+    current = up_to_date(everything, rows, models)
+    return current, len(everything) - len(current)
 
 
-def up_to_date(judgements: Iterable[Judgement], rows: Sequence[Row], models: Sequence[str]) -> list[Judgement]:
+def up_to_date(judgements: Iterable[Judgement], rows: Sequence[ReviewRow], models: Sequence[str]) -> list[Judgement]:
     """Those that are of these rows and models, or of a row's control, as they are now. A picture that was shown and is
     not there now shows no change; one that is there now and was not shown does."""
     by_sample = {row.item.sample: row for row in rows}
-    known = {*models, *CONTROLS, None}
+    names = {*models, *CONTROLS, None}
 
-    def holds(said: Judgement) -> bool:
-        row = by_sample.get(said.sample)
-        if row is None or said.judged is None or not {said.model, said.base} <= known:
+    def holds(judgement: Judgement) -> bool:
+        row = by_sample.get(judgement.sample)
+        if row is None or judgement.judged is None or not {judgement.model, judgement.base} <= names:
             return False
-        return said.judged == judged_hash(row.item, said.model, said.base) and (
-            said.pictures is None or _in_order(row.pictures, said.pictures)
+        return judgement.judged == judged_hash(row.item, judgement.model, judgement.base) and (
+            judgement.pictures is None or _is_subsequence(row.hashes, judgement.pictures)
         )
 
-    return [said for said in judgements if holds(said)]
+    return [judgement for judgement in judgements if holds(judgement)]
 
 
-def _in_order(some: Sequence[str], of: Sequence[str]) -> bool:
-    """Whether all of `some` are in `of`, in the same order."""
-    rest = iter(of)
-    return all(one in rest for one in some)
+def _is_subsequence(part: Sequence[str], whole: Sequence[str]) -> bool:
+    """Whether all of `part` are in `whole`, in the same order."""
+    rest = iter(whole)
+    return all(element in rest for element in part)  # `in` moves the iterator on

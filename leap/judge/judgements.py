@@ -7,18 +7,20 @@ people.
     {"judge": "gpt-4o-mini", "protocol": "pairwise", "model": "checkpoint-200", "sample": 0, "repeat": 0,
      "base": "baseline", "model_first": true, "verdict": "model", "reasoning": "...", "failure": null, ...}
 
+and judgements.csv of all judges, with the columns of the original LEAP first.
+
 A judgement that failed holds neither scores nor verdict, but the reason in `failure`; it is counted and never a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import numbered_jsonl
+from leap.files import numbered_jsonl, write_csv
 
 # The four scales of the original LEAP, 1 (worst) to 5 (best); the final score is their mean.
 SCALES = ("completeness", "logical_sequence", "hallucination_redundancy", "granularity")
@@ -38,6 +40,11 @@ PEOPLE = "people"  # ratings by people, leap/judge/ratings.py; `repeat` numbers 
 
 JUDGEMENTS_FILE = "judgements.jsonl"
 JUDGES_FOLDER = "judges"  # eva_results/blind_10/judges/<judge>/
+
+_ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)
+CSV_COLUMNS = (*_ORIGINAL_COLUMNS, "judge", "protocol", "repeat", "base", "model_first", "verdict", "failure")
+
+ReviewSummary = Mapping[str, Any]  # a review's summary.json, in the form of leap/judge/summary.py
 
 
 @dataclass(frozen=True)
@@ -86,18 +93,18 @@ def read_judgements(folder: Path) -> list[Judgement]:
 
 def read_judgements_of(path: Path) -> list[Judgement]:
     """The judgements of one judge's file; [] if there is none. UserError with file:line for a line that is none."""
-    found = []
+    judgements = []
     for number, record in numbered_jsonl(path) if path.is_file() else ():
         try:
-            found.append(Judgement(**record))
+            judgements.append(Judgement(**record))
         except TypeError as error:
             raise UserError(
                 f"{path}:{number}: not a judgement ({error}). Remove the file and judge again; replies that are there "
                 "already are not asked for again"
             ) from None
-        if defect := _defect(found[-1]):
+        if defect := _defect(judgements[-1]):
             raise UserError(f"{path}:{number}: {defect}")
-    return found
+    return judgements
 
 
 def _defect(judgement: Judgement) -> str | None:
@@ -105,8 +112,9 @@ def _defect(judgement: Judgement) -> str | None:
     if judgement.failure is not None:
         return None
     if judgement.protocol == PAIRWISE:
-        known = judgement.verdict in VERDICTS
-        return None if known else f"the verdict is {judgement.verdict!r}; it must be one of {', '.join(VERDICTS)}"
+        if judgement.verdict in VERDICTS:
+            return None
+        return f"the verdict is {judgement.verdict!r}; it must be one of {', '.join(VERDICTS)}"
     scores = judgement.scores or {}
     numbers = all(isinstance(value, (int, float)) and LOWEST <= value <= HIGHEST for value in scores.values())
     if scores.keys() == set(SCALES) and numbers:
@@ -119,3 +127,16 @@ def judges_of(judgements: Iterable[Judgement]) -> list[str]:
     last = {PEOPLE: 1, REFERENCE_JUDGE: 2}
     names = dict.fromkeys(judgement.judge for judgement in judgements)
     return sorted(names, key=lambda name: (last.get(name, 0), name))
+
+
+def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:
+    """Replace `path` by all judgements, the original LEAP's columns first; a failed one has no score and no verdict."""
+    rows = []
+    for judgement in judgements:
+        scores = judgement.scores if judgement.scores and judgement.failure is None else {}
+        verdict = judgement.verdict if judgement.failure is None else None
+        final_score = judgement.final_score if scores else None
+        original = [judgement.model, judgement.sample, judgement.reasoning, *map(scores.get, SCALES), final_score]
+        order = [judgement.judge, judgement.protocol, judgement.repeat, judgement.base, judgement.model_first]
+        rows.append([*original, *order, verdict, judgement.failure])
+    write_csv(path, CSV_COLUMNS, rows)

@@ -38,14 +38,14 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenCounts:
     """Input and output tokens of one request or many."""
 
     prompt: int = 0
     completion: int = 0
 
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(self.prompt + other.prompt, self.completion + other.completion)
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(self.prompt + other.prompt, self.completion + other.completion)
 
     def cost(self, price: Price | None) -> float | None:
         """In the currency of the table; None without a price."""
@@ -62,12 +62,12 @@ def read_prices(path: Path) -> dict[str, Price]:
         raise UserError(f"{path} must map models to prices")
     prices = {}
     for model, entry in table.items():
-        wanted = {"input", "output"}
-        known = wanted | {"picture_tokens", "picture_tokens_most"}
+        required = {"input", "output"}
+        allowed = required | {"picture_tokens", "picture_tokens_most"}
         numbers = isinstance(entry, dict) and all(
             isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in entry.values()
         )
-        if not numbers or not wanted <= entry.keys() <= known:
+        if not numbers or not required <= entry.keys() <= allowed:
             raise UserError(
                 f"{path}: {model} needs input and output, in money per million tokens, and may have "
                 f"picture_tokens; found {entry!r:.80}"
@@ -76,21 +76,21 @@ def read_prices(path: Path) -> dict[str, Price]:
     return prices
 
 
-def most_tokens(request: Request, price: Price | None, reply_tokens: int) -> Tokens:
+def most_tokens(request: Request, price: Price | None, reply_tokens: int) -> TokenCounts:
     """The most that one answer to this request can take: a token of text holds one byte at least."""
     pictures = len(request.pictures) * (price.picture_tokens_most if price else PICTURE_TOKENS_MOST)
-    return Tokens(request.text_bytes + _OVERHEAD_TOKENS + pictures, reply_tokens)
+    return TokenCounts(request.text_bytes + _OVERHEAD_TOKENS + pictures, reply_tokens)
 
 
-def usual_tokens(request: Request, price: Price | None, reply_tokens: int) -> Tokens:
+def usual_tokens(request: Request, price: Price | None, reply_tokens: int) -> TokenCounts:
     """About what one answer to this request takes."""
     pictures = len(request.pictures) * (price.picture_tokens if price else PICTURE_TOKENS)
     prompt = request.text_bytes // _BYTES_A_TOKEN + pictures
-    return Tokens(prompt, min(reply_tokens, _USUAL_REPLY_TOKENS))
+    return TokenCounts(prompt, min(reply_tokens, _USUAL_REPLY_TOKENS))
 
 
-def total(tokens: Iterable[Tokens]) -> Tokens:
-    return sum(tokens, Tokens())
+def total(tokens: Iterable[TokenCounts]) -> TokenCounts:
+    return sum(tokens, TokenCounts())
 
 
 class BudgetReached(Exception):

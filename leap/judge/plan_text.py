@@ -27,7 +27,7 @@ def steps_of_text(text: str) -> list[str]:
     try:
         steps = [in_words(step) for step in read_tolerant(text)]
     except FormatError:
-        steps = numbered_steps(text) or [found["step"] for found in _BULLET.finditer(text)] or text.splitlines()
+        steps = numbered_steps(text) or [match["step"] for match in _BULLET.finditer(text)] or text.splitlines()
     return [clean for step in steps if (clean := _clean(step))][:MOST_STEPS]
 
 
@@ -38,10 +38,10 @@ def normalised(text: str, most_characters: int = SHOWN_CHARACTERS) -> str:
     whole = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
     if len(whole) <= most_characters and len(text) <= MOST_CHARACTERS and len(steps) < MOST_STEPS:
         return whole
-    shown = whole[:most_characters]
+    head = whole[:most_characters]
     if len(whole) > most_characters:
-        shown = shown.rpartition("\n")[0] or shown
-    return f"{shown}\n[cut here; the plan goes on, {len(text):,} characters in all]"
+        head = head.rpartition("\n")[0] or head
+    return f"{head}\n[cut here; the plan goes on, {len(text):,} characters in all]"
 
 
 def in_words(step: Step) -> str:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leap.blind.outputs import Item, picture_files
 from leap.files import sha256_json
+from leap.judge.judged import ReviewRow
 from leap.judge.judgements import EMPTY_CONTROL, INSTRUCTIONS_CONTROL, PAIRWISE, RUBRIC, SCALES
+from leap.judge.options import JudgeOptions
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES, PairReply, RubricReply, response_format
-from leap.rows.images import data_url, intact_bytes
+from leap.rows.images import data_url
 
 # Raise it when a change of wording makes old replies answers to another question.
 WORDING = 1
@@ -50,68 +51,41 @@ _PAIR_SHAPE = '{"reasoning": "...", "better": "A" or "B" or "tie"}'
 @dataclass(frozen=True)
 class Request:
     """One question to a judge. `key` is the hash of all that decides its answer besides the judge; `pictures` are files
-    shown between the texts `before` and `after`, `hashes` those of their bytes; `notes` say what could not be shown."""
+    shown between the texts `context` and `plans`, `hashes` those of their bytes; `notes` say what cannot be shown."""
 
     key: str
     protocol: str
     system: str
-    before: str
-    after: str
+    context: str
+    plans: str
     pictures: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
 
     def messages(self) -> list[dict[str, Any]]:
         """Chat turns with the pictures as data URLs. ValueError if one became unreadable since."""
-        shown = [{"type": "image_url", "image_url": {"url": data_url(path)}} for path in self.pictures]
-        texts = [{"type": "text", "text": text} for text in (self.before, self.after)]
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": [texts[0], *shown, texts[1]]}]
+        pictures = [{"type": "image_url", "image_url": {"url": data_url(path)}} for path in self.pictures]
+        context, plans = ({"type": "text", "text": text} for text in (self.context, self.plans))
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": [context, *pictures, plans]}]
 
     def response_format(self) -> dict[str, Any]:
         return response_format(RubricReply if self.protocol == RUBRIC else PairReply)
 
     def prompt(self) -> dict[str, Any]:
         """All that the judge is shown, pictures by their hashes: the same for every repeat."""
-        return {"system": self.system, "before": self.before, "after": self.after, "pictures": self.hashes}
+        return {"system": self.system, "before": self.context, "after": self.plans, "pictures": self.hashes}
 
     @property
     def text_bytes(self) -> int:
-        return sum(len(text.encode()) for text in (self.system, self.before, self.after))
+        return sum(len(text.encode()) for text in (self.system, self.context, self.plans))
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What judges see of a row besides plans: made once, for all of its requests."""
-
-    item: Item
-    pictures: list[Path]
-    hashes: list[str]
-    notes: list[str]
-
-
-def scene_of(item: Item, image_root: Path | None, workspace: Path) -> Scene:
-    """Find and check the pictures of a row; one that is missing or broken becomes a note, which the judge is told."""
-    found, hashes, notes = [], [], []
-    paths = picture_files(item, image_root, workspace)
-    for number, (written, path) in enumerate(zip(item.images, paths, strict=True), 1):
-        try:
-            if path is None:
-                raise ValueError("is missing")
-            content = intact_bytes(path)
-        except ValueError as error:
-            notes.append(f"picture {number} of {len(paths)} ({written}) {error}")
-        else:
-            found.append(path)
-            hashes.append(hashlib.sha256(content).hexdigest())
-    return Scene(item, found, hashes, notes)
-
-
-def rubric_request(scene: Scene, plan: str, repeat: int, seed: int, plan_characters: int) -> Request:
+def rubric_request(row: ReviewRow, plan: str, repeat: int, options: JudgeOptions) -> Request:
     """One plan (a model's text, or a control's) on the four scales."""
-    shown = normalised(plan, plan_characters)
-    fences = _Fences(seed, scene, shown)
+    text = normalised(plan, options.plan_characters)
+    fences = _Fences(options.seed, row, text)
     scales = "\n".join(
-        f"{TITLES[scale]} ({scale}): " + "; ".join(f"{score} = {text}" for score, text in ANCHORS[scale].items())
+        f"{TITLES[scale]} ({scale}): " + "; ".join(f"{score} = {anchor}" for score, anchor in ANCHORS[scale].items())
         for scale in SCALES
     )
     system = "\n\n".join(
@@ -124,14 +98,13 @@ def rubric_request(scene: Scene, plan: str, repeat: int, seed: int, plan_charact
             _REPLY.format(shape=_RUBRIC_SHAPE),
         ]
     )
-    after = fences.wrap(f"PLAN {fences.name(shown)}", shown)
-    return _request(RUBRIC, scene, system, fences, after, repeat)
+    return _request(RUBRIC, row, system, fences, fences.wrap(f"PLAN {fences.name(text)}", text), repeat)
 
 
-def pair_request(scene: Scene, first: str, second: str, repeat: int, seed: int, plan_characters: int) -> Request:
+def pair_request(row: ReviewRow, first: str, second: str, repeat: int, options: JudgeOptions) -> Request:
     """Two plans, shown as A and B in this order."""
-    a, b = (normalised(plan, plan_characters) for plan in (first, second))
-    fences = _Fences(seed, scene, a + "\n" + b)
+    a, b = (normalised(plan, options.plan_characters) for plan in (first, second))
+    fences = _Fences(options.seed, row, a + "\n" + b)
     system = "\n\n".join(
         [
             _TASK.format(what="two plans, A and B, in arbitrary order"),
@@ -142,17 +115,16 @@ def pair_request(scene: Scene, first: str, second: str, repeat: int, seed: int, 
             _REPLY.format(shape=_PAIR_SHAPE),
         ]
     )
-    return _request(
-        PAIRWISE, scene, system, fences, fences.wrap("PLAN A", a) + "\n\n" + fences.wrap("PLAN B", b), repeat
-    )
+    plans = fences.wrap("PLAN A", a) + "\n\n" + fences.wrap("PLAN B", b)
+    return _request(PAIRWISE, row, system, fences, plans, repeat)
 
 
 class _Fences:
     """Fences of one request: their nonce follows from the seed and the request's own text, which no writer of a plan
     can foresee."""
 
-    def __init__(self, seed: int, scene: Scene, plans: str) -> None:
-        item = scene.item
+    def __init__(self, seed: int, row: ReviewRow, plans: str) -> None:
+        item = row.item
         self._seed = seed
         self.nonce = _digest("nonce", seed, item.prompt, item.reference, plans)[:12]
 
@@ -164,22 +136,22 @@ class _Fences:
         return _digest("plan", self._seed, plan)[:4].upper()
 
 
-def _request(protocol: str, scene: Scene, system: str, fences: _Fences, after: str, repeat: int) -> Request:
-    item = scene.item
+def _request(protocol: str, row: ReviewRow, system: str, fences: _Fences, plans: str, repeat: int) -> Request:
+    item = row.item
     task = _one_line(item.task_name or item.prompt)
-    told = [f"{note.partition(' (')[0]} could not be shown to you" for note in scene.notes]
-    pictures = f"{len(scene.pictures)} pictures follow" if len(scene.pictures) != 1 else "One picture follows"
-    before = "\n\n".join(
+    missing = [f"{note.partition(' (')[0]} could not be shown to you" for note in row.notes]
+    pictures = f"{len(row.pictures)} pictures follow" if len(row.pictures) != 1 else "One picture follows"
+    context = "\n\n".join(
         [
             fences.wrap("TASK", task),
             fences.wrap("REFERENCE PLAN", normalised(item.reference)),
-            f"{pictures}, in the order of time." if scene.pictures else "There is no picture of this scene.",
-            *([f"Mind that {', '.join(told)}: do not guess what it shows."] if told else []),
+            f"{pictures}, in the order of time." if row.pictures else "There is no picture of this scene.",
+            *([f"Mind that {', '.join(missing)}: do not guess what it shows."] if missing else []),
         ]
     )
     system = system.replace("NONCE", fences.nonce)
-    key = sha256_json([WORDING, protocol, system, before, after, scene.hashes, repeat])
-    return Request(key, protocol, system, before, after, scene.pictures, scene.notes, scene.hashes)
+    key = sha256_json([WORDING, protocol, system, context, plans, row.hashes, repeat])
+    return Request(key, protocol, system, context, plans, row.pictures, row.notes, row.hashes)
 
 
 def _one_line(text: str, most_characters: int = 2_000) -> str:

@@ -24,17 +24,17 @@ import csv
 import hashlib
 import io
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from configs.errors import UserError
 from leap.blind.outputs import Item, picture_files
-from leap.files import read_json, sha256_json, write_json
-from leap.judge.judged import Row, judged_hash, row_hash, row_of
+from leap.files import csv_reader, read_json, sha256_json, write_json
+from leap.judge.judged import ReviewRow, judged_hash, review_row, row_hash
 from leap.judge.judgements import HIGHEST, LOWEST, PEOPLE, RUBRIC, SCALES, Judgement
 from leap.judge.plan_text import normalised
 from leap.judge.rubric import ANCHORS, TITLES
@@ -49,7 +49,6 @@ PICTURE_SIDE, PICTURE_QUALITY = 1024, 80  # longest side in pixels; quality from
 
 _TITLE = "Rate the plans"
 _DELIMITERS = ",;\t"
-_LONGEST_FIELD = 10_000_000  # characters; the csv module stops at 131,072
 _SHEET = Assets(
     "judge/assets/rating_sheet.html",
     "judge/assets/rating_sheet.css",
@@ -57,8 +56,11 @@ _SHEET = Assets(
 )
 
 
+RatedPlans = dict[str, tuple[str, list[str]]]  # by id: the text, and the models that wrote it
+
+
 @dataclass(frozen=True)
-class Sheet:
+class SheetCounts:
     """What was written: `plans` are shown, over `items` rows; `missing` pictures were not found or do not decode;
     `failed` outputs hold no plan and are left out."""
 
@@ -68,57 +70,66 @@ class Sheet:
     failed: int
 
 
+class _Rating(NamedTuple):
+    rater: str
+    plan: str
+    scores: dict[str, float]
+    comment: str
+
+
 def write_sheet(
     path: Path, items: Sequence[Item], models: Sequence[str], seed: int, image_root: Path | None, workspace: Path
-) -> Sheet:
+) -> SheetCounts:
     """Write the sheet of what `models` wrote for `items` to `path`, and the key beside it.
 
     Pictures are looked for as leap.rows.chat does, in `image_root` alone if it is given. UserError if there is no plan.
     """
-    rows = [row_of(item, image_root, workspace) for item in items]
-    shown = [(row, plans) for row in rows if (plans := _plans_of(row, models, seed))]
-    if not shown:
+    rows = [review_row(item, image_root, workspace) for item in items]
+    rated = [(row, plans) for row in rows if (plans := _plans_of(row, models, seed))]
+    if not rated:
         raise UserError("there is no plan to rate: every output failed. See the reasons in outputs.jsonl")
-    numbers: dict[Path, int] = {}
-    pictures: list[bytes] = []
-    entries, key, missing = [], {}, 0
-    for row, plans in shown:
-        item, found = row.item, []
-        for source in picture_files(item, image_root, workspace):
-            if source is not None and source not in numbers:
-                numbers[source] = len(pictures)
-                pictures.append(_encoded_anew(source))
-            found.append(numbers[source] if source is not None and pictures[numbers[source]] else -1)
-        missing += found.count(-1)
-        entries.append(
-            {
-                "task": item.task_name or item.prompt.strip(),
-                "pictures": found,
-                "reference": normalised(item.reference),
-                "plans": [{"id": plan, "text": text} for plan, (text, _) in plans.items()],
-            }
-        )
-        key |= {
-            plan: {"sample": item.sample, "models": wrote, "text_sha256": _sha256(text)}
-            for plan, (text, wrote) in plans.items()
-        }
-    sheet = {
-        "sheet": sha256_json(sorted(key))[:16],
+    pictures = _SheetPictures()
+    entries = []
+    for row, plans in rated:
+        numbers = [pictures.number(source) for source in picture_files(row.item, image_root, workspace)]
+        entries.append(_entry(row.item, plans, numbers))
+    key = {
+        plan: {"sample": row.item.sample, "models": authors, "text_sha256": _sha256(text)}
+        for row, plans in rated
+        for plan, (text, authors) in plans.items()
+    }
+    # The key first: a sheet without its key would be work for nothing.
+    key_rows = {str(row.item.sample): {"shows": row_hash(row.item), "pictures": row.hashes} for row, _ in rated}
+    write_json(path.with_name(KEY_FILE), {"seed": seed, "plans": key, "rows": key_rows})
+    sheet = {"sheet": packed(_sheet_data(entries, key))}
+    write_page(path, page_parts(_TITLE, sheet, {}, pictures.encoded, assets=_SHEET))
+    missing = sum(entry["pictures"].count(-1) for entry in entries)
+    failed = sum(item.outputs[name].text is None for item in items for name in models if name in item.outputs)
+    return SheetCounts(len(rated), len(key), missing, failed)
+
+
+def _entry(item: Item, plans: RatedPlans, pictures: list[int]) -> dict[str, Any]:
+    """A row as the sheet shows it."""
+    return {
+        "task": item.task_name or item.prompt.strip(),
+        "pictures": pictures,
+        "reference": normalised(item.reference),
+        "plans": [{"id": plan, "text": text} for plan, (text, _) in plans.items()],
+    }
+
+
+def _sheet_data(entries: Sequence[Mapping[str, Any]], plans: Iterable[str]) -> dict[str, Any]:
+    scales = [
+        {"name": name, "title": TITLES[name], "anchors": sorted(ANCHORS[name].items(), reverse=True)} for name in SCALES
+    ]
+    return {
+        "sheet": sha256_json(sorted(plans))[:16],
         "columns": CSV_COLUMNS,
         "file": RATINGS_FILE,
-        "scales": [
-            {"name": name, "title": TITLES[name], "anchors": sorted(ANCHORS[name].items(), reverse=True)}
-            for name in SCALES
-        ],
+        "scales": scales,
         "items": entries,
         "pictures": {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND},
     }
-    # The key first: a sheet without its key would be work for nothing.
-    of_rows = {str(row.item.sample): {"shows": row_hash(row.item), "pictures": row.pictures} for row, _ in shown}
-    write_json(path.with_name(KEY_FILE), {"seed": seed, "plans": key, "rows": of_rows})
-    write_page(path, page_parts(_TITLE, {"sheet": packed(sheet)}, {}, pictures, assets=_SHEET))
-    failed = sum(item.outputs[name].text is None for item in items for name in models if name in item.outputs)
-    return Sheet(len(shown), len(key), missing, failed)
 
 
 def read_ratings(csv_path: Path, key_path: Path, items: Sequence[Item]) -> list[Judgement]:
@@ -133,8 +144,31 @@ def read_ratings(csv_path: Path, key_path: Path, items: Sequence[Item]) -> list[
     files = sorted(csv_path.glob("*.csv")) if csv_path.is_dir() else [csv_path]
     if not files:
         raise UserError(f"no ratings: {csv_path} has no *.csv. Export them from {SHEET_FILE}")
-    seen: dict[tuple[str, str], str] = {}
-    read = []
+    ratings = _ratings_in(files, key, key_path)
+    if not ratings:
+        raise UserError(f"no ratings in {csv_path}. Export them from {SHEET_FILE}")
+    raters = sorted({rating.rater for rating in ratings})
+    return [
+        Judgement(
+            PEOPLE,
+            RUBRIC,
+            model,
+            sample,
+            raters.index(rating.rater),
+            scores=rating.scores,
+            reasoning=rating.comment.strip(),
+            judged=judged_hash(by_sample[sample], model),
+            pictures=pictures[sample],
+        )
+        for rating in ratings
+        for sample in (key[rating.plan]["sample"],)
+        for model in key[rating.plan]["models"]
+    ]
+
+
+def _ratings_in(files: Sequence[Path], key: Mapping[str, Any], key_path: Path) -> list[_Rating]:
+    places: dict[tuple[str, str], str] = {}  # file:line of each rater's rating of each plan
+    ratings = []
     for path in files:
         for where, row in _rows(path):
             rater, plan = row["rater"].strip(), row["plan_id"].strip()
@@ -145,47 +179,47 @@ def read_ratings(csv_path: Path, key_path: Path, items: Sequence[Item]) -> list[
                     f"{where}: {key_path} knows no plan {plan!r}. Ratings belong to the key that was written with "
                     "their sheet; name that one with --human_key, or remove the line"
                 )
-            if (rater, plan) in seen:
+            if (rater, plan) in places:
                 raise UserError(
-                    f"{where}: {rater} rated plan {plan} in {seen[rater, plan]} already. Remove one of them"
+                    f"{where}: {rater} rated plan {plan} in {places[rater, plan]} already. Remove one of them"
                 )
-            seen[rater, plan] = where
-            read.append((rater, plan, {name: _score(row[name], f"{where}: {name}") for name in SCALES}, row["comment"]))
-    if not read:
-        raise UserError(f"no ratings in {csv_path}. Export them from {SHEET_FILE}")
-    raters = sorted({rater for rater, *_ in read})
-    return [
-        Judgement(
-            PEOPLE,
-            RUBRIC,
-            model,
-            sample,
-            raters.index(rater),
-            scores=scores,
-            reasoning=comment.strip(),
-            judged=judged_hash(by_sample[sample], model),
-            pictures=pictures[sample],
-        )
-        for rater, plan, scores, comment in read
-        for sample in (key[plan]["sample"],)
-        for model in key[plan]["models"]
-    ]
+            places[rater, plan] = where
+            scores = {name: _score(row[name], f"{where}: {name}") for name in SCALES}
+            ratings.append(_Rating(rater, plan, scores, row["comment"]))
+    return ratings
 
 
-def _plans_of(row: Row, models: Sequence[str], seed: int) -> dict[str, tuple[str, list[str]]]:
-    """The different plans for a row in a shuffled order: {id: (text, models that wrote it)}."""
+def _plans_of(row: ReviewRow, models: Sequence[str], seed: int) -> RatedPlans:
+    """The different plans for a row in a shuffled order."""
     item = row.item
-    shows = "\n".join([row_hash(item), *row.pictures])
-    wrote: dict[str, list[str]] = {}
+    shows = "\n".join([row_hash(item), *row.hashes])
+    authors: dict[str, list[str]] = {}
     for name in models:
         output = item.outputs.get(name)
         if output is not None and output.text is not None:
-            wrote.setdefault(normalised(output.text), []).append(name)
+            authors.setdefault(normalised(output.text), []).append(name)
     # Sorted first, so that neither the order of the models nor that of the file decides.
     # The "p" keeps spreadsheet programs from taking an id for a number.
-    plans = sorted(("p" + _sha256(f"{seed}\n{item.sample}\n{shows}\n{text}")[:10], text) for text in wrote)
+    plans = sorted(("p" + _sha256(f"{seed}\n{item.sample}\n{shows}\n{text}")[:10], text) for text in authors)
     random.Random(f"{seed} {item.sample}").shuffle(plans)
-    return {plan: (text, wrote[text]) for plan, text in plans}
+    return {plan: (text, authors[text]) for plan, text in plans}
+
+
+class _SheetPictures:
+    """The pictures of a sheet, each once."""
+
+    def __init__(self) -> None:
+        self.encoded: list[bytes] = []
+        self._numbers: dict[Path, int] = {}
+
+    def number(self, source: Path | None) -> int:
+        """A picture's place in `encoded`; -1 for one that is missing or does not decode."""
+        if source is None:
+            return -1
+        if source not in self._numbers:
+            self._numbers[source] = len(self.encoded)
+            self.encoded.append(_encoded_anew(source))
+        return self._numbers[source] if self.encoded[self._numbers[source]] else -1
 
 
 def _encoded_anew(path: Path) -> bytes:
@@ -243,9 +277,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise UserError(f"{path} is not UTF-8 text ({error}). Save it as CSV in UTF-8") from error
     header = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
-    csv.field_size_limit(_LONGEST_FIELD)
     # Line ends stay as they are, so that those inside a quoted comment are kept.
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv_reader(io.StringIO(text, newline=""), delimiter)
     try:
         columns = [name.strip() for name in reader.fieldnames or ()]
         absent = [name for name in CSV_COLUMNS if name not in columns]

@@ -39,21 +39,20 @@ def reference_scores(plan: str, reference: str) -> dict[str, float]:
 
 
 def _parts(plan: str, reference: str) -> tuple[float, float, float, float]:
-    steps, wanted = steps_of_text(plan), steps_of_text(reference)
-    if not wanted:
+    steps, reference_steps = steps_of_text(plan), steps_of_text(reference)
+    if not reference_steps:
         raise ValueError("the reference has no step")
     if not steps:
         return 0.0, 0.0, 0.0, 0.0
-    scores = compare_steps(steps, wanted)
-    firm = [overlap for _, _, overlap in alignment(steps, wanted) if overlap >= MATCH_THRESHOLD]
+    scores = compare_steps(steps, reference_steps)
+    firm = [overlap for _, _, overlap in alignment(steps, reference_steps) if overlap >= MATCH_THRESHOLD]
     tau = scores.order_agreement
-    repetition = max(0.0, repeated_share(steps) - repeated_share(wanted))
-    return (
-        scores.step_recall,
-        float(len(firm) == len(wanted) == 1) if tau is None else (tau + 1) / 2,
-        sum(firm) / len(steps) * (1 - repetition),
-        len(firm) / max(len(steps), len(wanted)) * _ratio(_words_a_step(steps), _words_a_step(wanted)),
-    )
+    order = float(len(firm) == len(reference_steps) == 1) if tau is None else (tau + 1) / 2
+    precision = sum(firm) / len(steps)
+    repetition = max(0.0, repeated_share(steps) - repeated_share(reference_steps))
+    matched = len(firm) / max(len(steps), len(reference_steps))
+    length = _ratio(_words_a_step(steps), _words_a_step(reference_steps))
+    return scores.step_recall, order, precision * (1 - repetition), matched * length
 
 
 def _words_a_step(steps: Sequence[str]) -> float:

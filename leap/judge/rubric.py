@@ -76,13 +76,13 @@ class InvalidReply(ValueError):
 def read_rubric(content: str) -> tuple[dict[str, int], str]:
     """(scores by scale, reasoning) of a reply. Raises InvalidReply."""
     reply = _read(content, RubricReply)
-    return {scale: getattr(reply.scores, scale) for scale in SCALES}, _kept(reply.reasoning)
+    return {scale: getattr(reply.scores, scale) for scale in SCALES}, _trimmed(reply.reasoning)
 
 
 def read_pair(content: str) -> tuple[Literal["A", "B", "tie"], str]:
     """(the better plan, reasoning) of a reply. Raises InvalidReply."""
     reply = _read(content, PairReply)
-    return reply.better, _kept(reply.reasoning)
+    return reply.better, _trimmed(reply.reasoning)
 
 
 def response_format(model: type[BaseModel]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _read(content: str, model: type[BaseModel]) -> Any:
         raise InvalidReply(f"{where}: {first['msg']}, found {first['input']!r:.80}") from None
 
 
-def _kept(reasoning: str) -> str:
+def _trimmed(reasoning: str) -> str:
     """What is kept of a reasoning: text that UTF-8 can carry, which half an emoji is not."""
     return reasoning[:_LONGEST_REASONING].encode("utf-8", "replace").decode()
 
@@ -125,10 +125,10 @@ def _strict(schema: dict) -> dict:
             return node
         if "$ref" in node:
             return walk(definitions[node["$ref"].rpartition("/")[2]])
-        found = {key: walk(value) for key, value in node.items() if key not in ("title", "description")}
-        if found.get("type") == "object":
-            found["properties"] = {name: walk(value) for name, value in node["properties"].items()}
-            found |= {"additionalProperties": False, "required": list(node["properties"])}
-        return found
+        strict = {key: walk(value) for key, value in node.items() if key not in ("title", "description")}
+        if strict.get("type") == "object":
+            strict["properties"] = {name: walk(value) for name, value in node["properties"].items()}
+            strict |= {"additionalProperties": False, "required": list(node["properties"])}
+        return strict
 
     return walk(schema)

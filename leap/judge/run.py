@@ -7,14 +7,15 @@ import json
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
 from leap.blind.outputs import Item
 from leap.files import write_text
+from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge, content_of
-from leap.judge.judged import judged_hash
+from leap.judge.judged import ReviewRow, judged_hash
 from leap.judge.judgements import (
     CONTROLS,
     JUDGEMENTS_FILE,
@@ -27,16 +28,15 @@ from leap.judge.judgements import (
 )
 from leap.judge.options import PROTOCOLS, JudgeOptions
 from leap.judge.plan_text import steps_of_text
-from leap.judge.prompts import CONTROL_PLANS, Request, Scene, pair_request, rubric_request
+from leap.judge.prompts import CONTROL_PLANS, Request, pair_request, rubric_request
 from leap.judge.reference import reference_scores
 from leap.judge.rubric import read_pair, read_rubric
-from leap.judge.summary import base_in
 
 _LONGEST_NAME = 100  # characters of a judge's name in that of its folder
 
 
 @dataclass(frozen=True)
-class Ask:
+class Assignment:
     """One judgement to be had, and the request that brings it. `judged` is the hash of what is judged, `pictures` are
     those of the pictures shown; `base` and `model_first` are those of a pair."""
 
@@ -47,8 +47,8 @@ class Ask:
     request: Request
     judged: str | None
     pictures: list[str]
-    base: str | None = None
-    model_first: bool | None = None
+    base: str | None = field(default=None, kw_only=True)
+    model_first: bool | None = field(default=None, kw_only=True)
 
 
 def judge_folder(review: Path, judge: str) -> Path:
@@ -62,22 +62,11 @@ def judge_folder(review: Path, judge: str) -> Path:
 
 def plans_of(item: Item, models: Sequence[str]) -> dict[str, str]:
     """The plans that can be judged for a row: those of the models that did not fail, then the controls'."""
-    found = {model: item.outputs[model].text for model in models if model in item.outputs}
-    return {model: text for model, text in found.items() if text is not None} | CONTROL_PLANS
+    texts = {model: item.outputs[model].text for model in models if model in item.outputs}
+    return {model: text for model, text in texts.items() if text is not None} | CONTROL_PLANS
 
 
-def base_named(models: Sequence[str], name: str | None) -> str | None:
-    """The base among `models`: the one of this name, whatever its case, or without a name the one called baseline, if
-    there is one. UserError for a name that none has."""
-    if name is None:
-        return base_in(models)
-    alike = [model for model in models if model.lower() == name.lower()]
-    if not alike:
-        raise UserError(f"the base {name} is not among the models to judge: {', '.join(models)}")
-    return name if name in alike else alike[0]
-
-
-def asks_of(scenes: Sequence[Scene], models: Sequence[str], options: JudgeOptions) -> list[Ask]:
+def assignments_of(rows: Sequence[ReviewRow], models: Sequence[str], options: JudgeOptions) -> list[Assignment]:
     """All judgements of a review, in an order shuffled by the seed. Controls are judged once a row, each in the
     protocols of the review. UserError where there is no plan of a model to be judged."""
     unknown = [protocol for protocol in options.protocol if protocol not in PROTOCOLS]
@@ -89,118 +78,119 @@ def asks_of(scenes: Sequence[Scene], models: Sequence[str], options: JudgeOption
             f"pairwise compares with the base, and none of the models to judge ({', '.join(models)}) is called "
             "baseline. Name the base with --base"
         )
-    asks: list[Ask] = []
-    for scene in scenes:
-        plans = plans_of(scene.item, models)
+    assignments: list[Assignment] = []
+    for row in rows:
+        plans = plans_of(row.item, models)
         if RUBRIC in options.protocol:
-            asks += _scored(scene, plans, options)
+            assignments += _ratings(row, plans, options)
         if PAIRWISE in options.protocol and base in plans:
-            asks += _paired(scene, plans, base, options)
-    if all(ask.model in CONTROLS for ask in asks):  # without a model's plan they are not worth their price
+            assignments += _pairs(row, plans, base, options)
+    # Controls alone are not worth their price.
+    if all(assignment.model in CONTROLS for assignment in assignments):
         beside = "" if RUBRIC in options.protocol else f" beside one of the base {base}"
         raise UserError(
             f"nothing to judge: no row has a plan of a model{beside}. Ask again for outputs that failed with: python "
             "scripts/evaluation/run_vlm_output.py --retry_failed"
         )
-    random.Random(options.seed).shuffle(asks)
-    return asks
+    random.Random(options.seed).shuffle(assignments)
+    return assignments
 
 
-def _scored(scene: Scene, plans: Mapping[str, str], options: JudgeOptions) -> Iterator[Ask]:
+def _ratings(row: ReviewRow, plans: Mapping[str, str], options: JudgeOptions) -> Iterator[Assignment]:
     for model, plan in plans.items():
         for repeat in range(1 if model in CONTROLS else options.repeats):
-            request = rubric_request(scene, plan, repeat, options.seed, options.plan_characters)
-            judged = judged_hash(scene.item, model)
-            yield Ask(RUBRIC, model, scene.item.sample, repeat, request, judged, scene.hashes)
+            request = rubric_request(row, plan, repeat, options)
+            judged = judged_hash(row.item, model)
+            yield Assignment(RUBRIC, model, row.item.sample, repeat, request, judged, row.hashes)
 
 
-def _paired(scene: Scene, plans: Mapping[str, str], base: str, options: JudgeOptions) -> Iterator[Ask]:
+def _pairs(row: ReviewRow, plans: Mapping[str, str], base: str, options: JudgeOptions) -> Iterator[Assignment]:
     for model, plan in plans.items():
         if model == base:
             continue
         for repeat in range(1 if model in CONTROLS else options.pair_repeats):
             for model_first in (True, False):
-                shown = (plan, plans[base]) if model_first else (plans[base], plan)
-                request = pair_request(scene, *shown, repeat, options.seed, options.plan_characters)
-                yield Ask(
+                plans_in_order = (plan, plans[base]) if model_first else (plans[base], plan)
+                yield Assignment(
                     PAIRWISE,
                     model,
-                    scene.item.sample,
+                    row.item.sample,
                     repeat,
-                    request,
-                    judged_hash(scene.item, model, base),
-                    scene.hashes,
-                    base,
-                    model_first,
+                    pair_request(row, *plans_in_order, repeat, options),
+                    judged_hash(row.item, model, base),
+                    row.hashes,
+                    base=base,
+                    model_first=model_first,
                 )
 
 
-def judgements_of(judge: LanguageModelJudge, asks: Sequence[Ask]) -> list[Judgement]:
-    """What the judge's journal holds for `asks`: a judgement each, failed ones with their reason; none for what was not
-    asked yet."""
-    return sorted((said for ask in asks if (said := _judgement(judge, ask))), key=_place)
+def judgements_of(judge: LanguageModelJudge, assignments: Sequence[Assignment]) -> list[Judgement]:
+    """What the judge's journal holds for `assignments`: a judgement each, failed ones with their reason; none for what
+    was not asked yet."""
+    judgements = (_judgement(judge, assignment) for assignment in assignments)
+    return sorted((judgement for judgement in judgements if judgement is not None), key=_place)
 
 
-def _judgement(judge: LanguageModelJudge, ask: Ask) -> Judgement | None:
-    key = judge.key(ask.request)
-    known = {
+def _judgement(judge: LanguageModelJudge, assignment: Assignment) -> Judgement | None:
+    key = judge.key(assignment.request)
+    fields = {
         "judge": judge.name,
-        "protocol": ask.protocol,
-        "model": ask.model,
-        "sample": ask.sample,
-        "repeat": ask.repeat,
-        "base": ask.base,
-        "model_first": ask.model_first,
-        "judged": ask.judged,
-        "pictures": ask.pictures,
+        "protocol": assignment.protocol,
+        "model": assignment.model,
+        "sample": assignment.sample,
+        "repeat": assignment.repeat,
+        "base": assignment.base,
+        "model_first": assignment.model_first,
+        "judged": assignment.judged,
+        "pictures": assignment.pictures,
         "request": key,
         "asks": judge.history.replies.get(key, 0),
-        "notes": ask.request.notes,
+        "notes": assignment.request.notes,
     }
     body = judge.history.valid.get(key)
     if body is None:
-        failure = judge.why_failed(ask.request)
-        return Judgement(**known, failure=failure) if failure else None
-    if ask.protocol == RUBRIC:
+        failure = judge.why_failed(assignment.request)
+        return Judgement(**fields, failure=failure) if failure else None
+    if assignment.protocol == RUBRIC:
         scores, reasoning = read_rubric(content_of(body))
-        return Judgement(**known, scores=scores, reasoning=reasoning)
+        return Judgement(**fields, scores=scores, reasoning=reasoning)
     better, reasoning = read_pair(content_of(body))
-    side = {"A": ask.model_first, "B": not ask.model_first}
-    verdict = "tie" if better == "tie" else "model" if side[better] else "base"
-    return Judgement(**known, verdict=verdict, reasoning=reasoning)
+    is_model = {"A": assignment.model_first, "B": not assignment.model_first}
+    verdict = "tie" if better == "tie" else "model" if is_model[better] else "base"
+    return Judgement(**fields, verdict=verdict, reasoning=reasoning)
 
 
 def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[Judgement]:
     """The reference judge's word on every plan and control. A row whose reference has no step fails."""
-    found = []
+    judgements = []
     for item in items:
-        wanted = steps_of_text(item.reference)
+        steps = steps_of_text(item.reference)
         for model, text in plans_of(item, models).items():
-            known = {"judge": REFERENCE_JUDGE, "protocol": RUBRIC, "model": model, "sample": item.sample}
-            known["judged"] = judged_hash(item, model)
-            if not wanted:
-                found.append(Judgement(**known, failure="the reference plan has no step"))
+            fields = {"judge": REFERENCE_JUDGE, "protocol": RUBRIC, "model": model, "sample": item.sample}
+            fields["judged"] = judged_hash(item, model)
+            if not steps:
+                judgements.append(Judgement(**fields, failure="the reference plan has no step"))
                 continue
             scores = {scale: round(score, 6) for scale, score in reference_scores(text, item.reference).items()}
-            reasoning = f"{len(steps_of_text(text))} steps beside {len(wanted)} of the reference"
-            found.append(Judgement(**known, scores=scores, reasoning=reasoning))
-    return sorted(found, key=_place)
+            reasoning = f"{len(steps_of_text(text))} steps beside {len(steps)} of the reference"
+            judgements.append(Judgement(**fields, scores=scores, reasoning=reasoning))
+    return sorted(judgements, key=_place)
 
 
 def write_judgements(
-    review: Path, judge: str, judgements: Sequence[Judgement], asks: Collection[Judgement | Ask] | None
+    review: Path, judge: str, judgements: Sequence[Judgement], replaced: Collection[Judgement | Assignment] | None
 ) -> None:
-    """Write a judge's judgements, in one step, in place of those it has of what `asks` are about (None: of all)."""
+    """Write a judge's judgements, in one step, in place of those it has of what `replaced` are about (None: of all)."""
     path = judge_folder(review, judge) / JUDGEMENTS_FILE
-    replaced = {_of_plan(ask) for ask in asks or ()}
-    kept = [] if asks is None else [said for said in read_judgements_of(path) if _of_plan(said) not in replaced]
-    lines = (json.dumps(said.record()) + "\n" for said in sorted([*kept, *judgements], key=_place))
+    subjects = {_subject(assignment) for assignment in replaced or ()}
+    others = [] if replaced is None else [line for line in read_judgements_of(path) if _subject(line) not in subjects]
+    lines = (json.dumps(line.record()) + "\n" for line in sorted([*others, *judgements], key=_place))
     write_text(path, "".join(lines))
 
 
-def _of_plan(one: Judgement | Ask) -> tuple:
+def _subject(judgement: Judgement | Assignment) -> tuple:
     """What all repeats and orders of a judgement have in common."""
-    return one.protocol, one.model, one.sample, one.base
+    return judgement.protocol, judgement.model, judgement.sample, judgement.base
 
 
 def _place(judgement: Judgement) -> tuple:

@@ -27,10 +27,8 @@ models, bases, plans or pictures than these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -38,8 +36,9 @@ import numpy as np
 
 from configs.errors import UserError
 from leap.blind.outputs import Output
-from leap.files import write_csv
-from leap.judge.agreement import flip_rate, is_flip, krippendorff_alpha, quadratic_kappa, settled, spearman
+from leap.judge.agreement import flip_rate, is_flip, pair_verdict
+from leap.judge.base import base_first, base_of
+from leap.judge.between import judge_agreement, repeat_agreement
 from leap.judge.findings import in_words
 from leap.judge.judgements import (
     CONTROLS,
@@ -49,26 +48,35 @@ from leap.judge.judgements import (
     PAIRWISE,
     PEOPLE,
     REFERENCE_JUDGE,
-    SCALES,
     Judgement,
     judges_of,
 )
-from leap.judge.scores import SCORES, Plan, Said, columns_of, points, said_by
-from leap.models.names import base_suffix, curve_and_step
+from leap.judge.scores import SCORES, JudgeScores, ScoreByItem, points, scores_of
 from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, paired_p_value
-from leap.text import markdown_table
-
-_ORIGINAL_COLUMNS = ("model_name", "sample_idx", "judge_raw", *SCALES, FINAL)
-CSV_COLUMNS = (*_ORIGINAL_COLUMNS, "judge", "protocol", "repeat", "base", "model_first", "verdict", "failure")
 
 # A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
-# up to this share of pairs won.
+# up to this share of pairs won. Half a point and one pair in twenty, so that a single slip does not condemn a judge.
 BOTTOM_SCORE, MIDDLE_SCORE, BOTTOM_WINS = 1.5, (LOWEST + HIGHEST) / 2, 0.05
 
 _ROUNDING = 1e-9
 
-Key = TypeVar("Key")
-ByItem = dict[int, float]
+ColumnKey = TypeVar("ColumnKey", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class _JudgeEstimates:
+    """What the models and controls come to by one judge: scores and differences from the base by (model, score), win
+    rates by model. `columns` and `differences` are what was averaged."""
+
+    columns: dict[tuple[str, str], ScoreByItem]
+    differences: dict[tuple[str, str], ScoreByItem]
+    scores: dict[tuple[str, str], Estimate]
+    over_base: dict[tuple[str, str], Estimate]
+    win_rates: dict[str, Estimate]
+
+    def lowest_final(self, models: Sequence[str]) -> float | None:
+        """The lowest mean final score of any of `models`."""
+        return min((self.scores[name, FINAL].mean for name in models if (name, FINAL) in self.scores), default=None)
 
 
 def summarise(
@@ -80,59 +88,38 @@ def summarise(
     that pairs were judged against, or else the one that is called so. Judgements of models without outputs, and pairs
     with another base, are left out, and "words" says so; so it does of `left_out` that the caller did not hand over.
     """
-    written: dict[str, list[Output]] = {}
+    by_model: dict[str, list[Output]] = {}
     for output in outputs:
         if output.model not in CONTROLS:
-            written.setdefault(output.model, []).append(output)
-    if base is not None and base not in written:
-        raise UserError(f"no outputs of the base {base!r}; there: {', '.join(written)}")
-    base = base or _base(written, judgements)
-    models = sorted(written, key=lambda name: _place(name, base))
-    known = [
-        one
-        for one in judgements
-        if (one.model in written or one.model in CONTROLS) and (one.protocol != PAIRWISE or one.base == base)
+            by_model.setdefault(output.model, []).append(output)
+    if base is not None and base not in by_model:
+        raise UserError(f"no outputs of the base {base!r}; there: {', '.join(by_model)}")
+    base = base or base_of(judgements, by_model)
+    models = base_first(by_model, base)
+    names = {*by_model, *CONTROLS}
+    counted = [
+        judgement
+        for judgement in judgements
+        if judgement.model in names and (judgement.protocol != PAIRWISE or judgement.base == base)
     ]
-    said = {judge: said_by(known, judge) for judge in judges_of(known)}
-    between = [found for pair in combinations(said, 2) if (found := _between(pair, said, models))]
+    scores = {judge: scores_of(counted, judge) for judge in judges_of(counted)}
+    between = judge_agreement(scores, models)
     summary = {
         "items": len({output.sample for output in outputs}),
         "models": models,
         "base": base,
         "words": [],
-        "left_out": left_out + len(judgements) - len(known),
-        "outputs": {name: _counts(written[name]) for name in models},
-        "judges": {judge: _judge(judge, of, models, base, between) for judge, of in said.items()},
+        "left_out": left_out + len(judgements) - len(counted),
+        "outputs": {name: _output_counts(by_model[name]) for name in models},
+        "judges": {judge: _judge(judge, scores[judge], models, base, between) for judge in scores},
         "between": between,
     }
-    tests = {judge: _adjusted_p_values(of, models, base) for judge, of in said.items()}
-    summary["words"] = in_words(summary, tests)
+    p_values = {judge: _adjusted_p_values(scores[judge], models, base) for judge in scores}
+    summary["words"] = in_words(summary, p_values)
     return summary
 
 
-def _base(written: Iterable[str], judgements: Iterable[Judgement]) -> str | None:
-    named = {judgement.base for judgement in judgements if judgement.protocol == PAIRWISE}
-    return min((name for name in written if name in named), default=None) or base_in(written)
-
-
-def base_in(models: Iterable[str]) -> str | None:
-    """The model that is called baseline, as "Baseline" too; None if there is none."""
-    return min(
-        (name for name in models if base_suffix(name.lower()) is not None),
-        key=lambda name: (name.lower(), name != name.lower(), name),
-        default=None,
-    )
-
-
-def _place(name: str, base: str | None) -> tuple:
-    """The base first, then checkpoints by run and step, then what is none."""
-    if name == base:
-        return (0,)
-    placed = curve_and_step(name)
-    return (1, placed[0].run, placed[0].suffix, placed[1]) if placed else (2, name)
-
-
-def _counts(outputs: Sequence[Output]) -> dict[str, int]:
+def _output_counts(outputs: Sequence[Output]) -> dict[str, int]:
     return {
         "answered": sum(output.text is not None for output in outputs),
         "failed": sum(output.text is None for output in outputs),
@@ -141,274 +128,152 @@ def _counts(outputs: Sequence[Output]) -> dict[str, int]:
 
 
 def _judge(
-    judge: str, said: Said, models: Sequence[str], base: str | None, between: Sequence[Mapping[str, Any]]
+    judge: str, scores: JudgeScores, models: Sequence[str], base: str | None, between: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    means = said.means
-    everyone = [*models, *CONTROLS]
-    columns = {(name, score): columns_of(means, name, score) for name in everyone for score in SCORES}
-    scores = _estimates(columns, LOWEST, HIGHEST)
+    estimates = _judge_estimates(scores, models, base)
+    lowest = estimates.lowest_final(models)
+    judged_controls = [name for name in CONTROLS if name in scores.models]
+    has_pairs = bool(scores.pairs or scores.failed_verdicts)
+    return {
+        "kind": {REFERENCE_JUDGE: "reference", PEOPLE: "people"}.get(judge, "llm"),
+        "models": {name: _model_ratings(name, scores, estimates) for name in models},
+        "controls": {name: _control(name, scores, estimates, lowest) for name in judged_controls},
+        "pairwise": {name: _pairs(name, scores, estimates) for name in models if name != base} if has_pairs else None,
+        "repeats": repeat_agreement(scores, models),
+        "with": _correlations(judge, between),
+    }
+
+
+def _judge_estimates(scores: JudgeScores, models: Sequence[str], base: str | None) -> _JudgeEstimates:
+    names = [*models, *CONTROLS]
+    columns = {(name, score): scores.column(name, score) for name in names for score in SCORES}
     differences = {
-        (name, score): _less(columns[name, score], columns[base, score])
+        (name, score): _difference(columns[name, score], columns[base, score])
         for name in models
         for score in SCORES
         if base is not None and name != base
     }
-    over_base = _estimates(differences, LOWEST - HIGHEST, HIGHEST - LOWEST)
-    won = {name: {s: fmean(points(pairs)) for s, pairs in said.outcomes(name).items()} for name in everyone}
-    win_rates = _estimates(won, 0, 1)
+    worth = {name: {s: fmean(points(pairs)) for s, pairs in scores.pairs_by_item(name).items()} for name in names}
+    return _JudgeEstimates(
+        columns,
+        differences,
+        scores=_estimates(columns, LOWEST, HIGHEST),
+        over_base=_estimates(differences, LOWEST - HIGHEST, HIGHEST - LOWEST),
+        win_rates=_estimates(worth, 0, 1),
+    )
 
-    rated = {}
-    for name in models:
-        ratings = {"items": len(columns[name, FINAL])} | _judged(said, name)
-        ratings["scores"] = {s: asdict(scores[name, s]) for s in SCORES} if (name, FINAL) in scores else None
-        ratings["over_base"] = None
-        if (name, FINAL) in over_base:
-            common = {"items": len(differences[name, FINAL])}
-            ratings["over_base"] = common | {s: asdict(over_base[name, s]) for s in SCORES}
-        ratings["final_by_row"] = {str(sample): round(of, 6) for sample, of in sorted(columns[name, FINAL].items())}
-        rated[name] = ratings
-    lowest = min((scores[name, FINAL].mean for name in models if (name, FINAL) in scores), default=None)
-    seen = {plan[0] for plan in said.ratings} | {plan[0] for plan in said.pairs}
-    seen |= said.failed_ratings.keys() | said.failed_verdicts.keys()
-    controls = {
-        name: _control(said, name, scores.get((name, FINAL)), win_rates.get(name), lowest)
-        for name in CONTROLS
-        if name in seen
-    }
-    pairwise = {name: _pairs(said, name, win_rates.get(name)) for name in models if name != base}
-    has_pairs = bool(said.pairs or said.failed_verdicts)
+
+def _model_ratings(name: str, scores: JudgeScores, estimates: _JudgeEstimates) -> dict[str, Any]:
+    finals = estimates.columns[name, FINAL]
+    means = {s: asdict(estimates.scores[name, s]) for s in SCORES} if finals else None
+    over_base = None
+    if (name, FINAL) in estimates.over_base:
+        over_base = {"items": len(estimates.differences[name, FINAL])}
+        over_base |= {score: asdict(estimates.over_base[name, score]) for score in SCORES}
     return {
-        "kind": {REFERENCE_JUDGE: "reference", PEOPLE: "people"}.get(judge, "llm"),
-        "models": rated,
-        "controls": controls,
-        "pairwise": pairwise if has_pairs else None,
-        "repeats": _repeats(said, models),
-        "with": {
-            other: _with(pair)
-            for pair in between
-            for other in pair["judges"]
-            if pair["plans"] and judge in pair["judges"] and other != judge and other in (REFERENCE_JUDGE, PEOPLE)
-        },
+        "items": len(finals),
+        **_rating_counts(name, scores),
+        "scores": means,
+        "over_base": over_base,
+        "final_by_row": {str(sample): round(mean, 6) for sample, mean in sorted(finals.items())},
     }
 
 
-def _judged(said: Said, name: str) -> dict[str, int]:
-    judged = sum(len(repeats) for (model, _), repeats in said.ratings.items() if model == name)
-    return {"judgements": judged, "failed": said.failed_ratings[name]}
+def _rating_counts(name: str, scores: JudgeScores) -> dict[str, int]:
+    judgements = sum(len(repeats) for (model, _), repeats in scores.ratings.items() if model == name)
+    return {"judgements": judgements, "failed": scores.failed_ratings[name]}
 
 
-def _control(
-    said: Said, name: str, final: Estimate | None, win_rate: Estimate | None, lowest: float | None
-) -> dict[str, Any]:
+def _control(name: str, scores: JudgeScores, estimates: _JudgeEstimates, lowest: float | None) -> dict[str, Any]:
     """`lowest` is the lowest mean final score of any model."""
-    pairs = [pair for of_sample in said.outcomes(name).values() for pair in of_sample]
-    wins = sum(settled(*pair) == "model" for pair in pairs)
-    counts = _judged(said, name)
-    counts["failed"] += said.failed_verdicts[name]
-    passed = []
-    if final is not None:
-        below_models = lowest is not None and final.mean <= lowest + _ROUNDING and final.mean < MIDDLE_SCORE
-        passed.append(below_models or final.mean <= BOTTOM_SCORE + _ROUNDING)
-    if pairs:
-        passed.append(wins <= BOTTOM_WINS * len(pairs))
-    samples = {sample for model, sample in [*said.ratings, *said.pairs] if model == name}
+    final, win_rate = estimates.scores.get((name, FINAL)), estimates.win_rates.get(name)
+    pairs = [pair for pairs_of_item in scores.pairs_by_item(name).values() for pair in pairs_of_item]
+    wins = sum(pair_verdict(*pair) == "model" for pair in pairs)
+    counts = _rating_counts(name, scores)
+    counts["failed"] += scores.failed_verdicts[name]
     return {
-        "items": len(samples),
+        "items": len({sample for model, sample in [*scores.ratings, *scores.pairs] if model == name}),
         **counts,
         "final_score": asdict(final) if final else None,
         "pairs": len(pairs),
         "wins": wins,
         "win_rate": asdict(win_rate) if win_rate else None,
-        "at_bottom": all(passed) if passed else None,
+        "at_bottom": _at_bottom(final.mean if final else None, lowest, wins, len(pairs)),
     }
 
 
-def _pairs(said: Said, name: str, win_rate: Estimate | None) -> dict[str, Any]:
-    by_sample = said.outcomes(name)
-    pairs = [pair for of_sample in by_sample.values() for pair in of_sample]
-    outcomes = [settled(*pair) for pair in pairs]
+def _at_bottom(final: float | None, lowest: float | None, wins: int, pairs: int) -> bool | None:
+    """Whether a control passes all that it was judged in; None if it was not judged."""
+    passes = []
+    if final is not None:
+        below_models = lowest is not None and final <= lowest + _ROUNDING and final < MIDDLE_SCORE
+        passes.append(below_models or final <= BOTTOM_SCORE + _ROUNDING)
+    if pairs:
+        passes.append(wins <= BOTTOM_WINS * pairs)
+    return all(passes) if passes else None
+
+
+def _pairs(name: str, scores: JudgeScores, estimates: _JudgeEstimates) -> dict[str, Any]:
+    by_item, win_rate = scores.pairs_by_item(name), estimates.win_rates.get(name)
+    pairs = [pair for pairs_of_item in by_item.values() for pair in pairs_of_item]
+    verdicts = [pair_verdict(*pair) for pair in pairs]
     return {
-        "items": len(by_sample),
+        "items": len(by_item),
         "pairs": len(pairs),
-        "failed": said.failed_verdicts[name],
-        "wins": outcomes.count("model"),
-        "losses": outcomes.count("base"),
-        "ties": outcomes.count("tie"),
+        "failed": scores.failed_verdicts[name],
+        "wins": verdicts.count("model"),
+        "losses": verdicts.count("base"),
+        "ties": verdicts.count("tie"),
         "flips": sum(is_flip(*pair) for pair in pairs),
         "win_rate": asdict(win_rate) if win_rate else None,
         "flip_rate": flip_rate(pairs),
     }
 
 
-def _repeats(said: Said, models: Sequence[str]) -> dict[str, Any]:
-    """How many ratings a plan has at most, and how far they agree."""
-    plans = [repeats for (model, _), repeats in sorted(said.ratings.items()) if model in models]
-    numbers = sorted({repeat for repeats in plans for repeat in repeats})
-    alpha = {}
-    for score in SCORES:
-        ratings = [[of[n][score] if n in of else np.nan for of in plans] for n in numbers]  # (raters, plans)
-        alpha[score] = _alpha(np.array(ratings), score) if plans else None
-    return {"most": max(map(len, plans), default=0), "alpha": alpha}
+def _correlations(judge: str, between: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How a judge's ranks go with those of the reference judge and of people."""
+    correlations = {}
+    for pair in between:
+        for other in pair["judges"]:
+            if judge in pair["judges"] and other != judge and other in (REFERENCE_JUDGE, PEOPLE) and pair["plans"]:
+                ranks = pair["spearman"] or {"mean": None, "low": None, "high": None}
+                ends = {"low": ranks["low"], "high": ranks["high"]}
+                correlations[other] = {"spearman": ranks["mean"], **ends, "plans": pair["plans"]}
+    return correlations
 
 
-def _between(judges: tuple[str, str], said: Mapping[str, Said], models: Sequence[str]) -> dict[str, Any] | None:
-    """How far two judges agree on the plans of models that both rated, by their means over repeats, and on the pairs
-    that both judged; None without either."""
-    a, b = (said[judge].means for judge in judges)
-    plans: list[Plan] = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
-    pairs = _between_pairs(*(said[judge].pairs for judge in judges), models)
-    if not plans and pairs is None:
-        return None
-    alpha, kappa = dict.fromkeys(SCORES), dict.fromkeys(SCORES)
-    for score in SCORES if plans else ():
-        sides = np.array([[of[plan][score] for plan in plans] for of in (a, b)])  # (2, plans)
-        alpha[score] = _alpha(sides, score)
-        kappa[score] = quadratic_kappa(*sides)
-    ranks = spearman(*([of[plan][FINAL] for plan in plans] for of in (a, b)), [sample for _, sample in plans])
-    return {
-        "judges": list(judges),
-        "plans": len(plans),
-        "alpha": alpha,
-        "kappa": kappa,
-        "spearman": asdict(ranks) if ranks else None,
-        "pairs": pairs,
-    }
-
-
-def _between_pairs(
-    a: Mapping[Plan, Mapping[int, tuple[str, str]]],
-    b: Mapping[Plan, Mapping[int, tuple[str, str]]],
-    models: Sequence[str],
-) -> dict[str, Any] | None:
-    """How far two judges give the same verdicts on the plans of models beside the base's, each a loss, a tie or a win
-    by what it is worth over all repeats."""
-    plans = sorted(plan for plan in a.keys() & b.keys() if plan[0] in models)
-    if not plans:
-        return None
-    worth = [[fmean(points(of[plan].values())) for plan in plans] for of in (a, b)]
-    verdicts = np.sign(np.array(worth) - 0.5)  # (2, plans)
-    same = int(np.sum(verdicts[0] == verdicts[1]))
-    return {"plans": len(plans), "same": same, "alpha": krippendorff_alpha(verdicts, "ordinal")}
-
-
-def _alpha(ratings: np.ndarray, score: str) -> float | None:
-    # A scale is ordinal; the final score is a mean, so that its distances count.
-    return krippendorff_alpha(ratings, "interval" if score == FINAL else "ordinal")
-
-
-def _with(pair: Mapping[str, Any]) -> dict[str, Any]:
-    ranks = pair["spearman"] or {"mean": None, "low": None, "high": None}
-    return {"spearman": ranks["mean"], "low": ranks["low"], "high": ranks["high"], "plans": pair["plans"]}
-
-
-def _adjusted_p_values(said: Said, models: Sequence[str], base: str | None) -> dict[str, float]:
+def _adjusted_p_values(scores: JudgeScores, models: Sequence[str], base: str | None) -> dict[str, float]:
     """p-value of each model's difference from the base in the final score, by a paired permutation test over items,
     adjusted for the number of models (Holm)."""
-    means = said.means
-    origin = columns_of(means, base, FINAL) if base is not None else {}
-    differences = {name: _less(columns_of(means, name, FINAL), origin) for name in models if name != base}
-    p_values = {name: paired_p_value([of[s] for s in sorted(of)]) for name, of in differences.items() if of}
+    finals_of_base = scores.column(base, FINAL) if base is not None else {}
+    p_values = {}
+    for name in models:
+        differences = _difference(scores.column(name, FINAL), finals_of_base) if name != base else {}
+        if differences:
+            p_values[name] = paired_p_value([differences[sample] for sample in sorted(differences)])
     return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
-def _less(of_model: ByItem, of_base: ByItem) -> ByItem:
-    """The differences over the items of both."""
-    return {sample: of_model[sample] - of_base[sample] for sample in of_model.keys() & of_base.keys()}
+def _difference(model: ScoreByItem, base: ScoreByItem) -> ScoreByItem:
+    """Over the items of both: an item that only one was judged on would make an easy item look like a better model."""
+    return {sample: model[sample] - base[sample] for sample in model.keys() & base.keys()}
 
 
-def _estimates(columns: Mapping[Key, ByItem], lowest: float, highest: float) -> dict[Key, Estimate]:
-    """The mean of each column that has values, with its interval; items are resampled whole, for all columns at once.
-    A single item bounds nothing: its interval is all that a value can be, from `lowest` to `highest`."""
-    there = {key: column for key, column in columns.items() if column}
-    samples = sorted({sample for column in there.values() for sample in column})
+def _estimates(columns: Mapping[ColumnKey, ScoreByItem], lowest: float, highest: float) -> dict[ColumnKey, Estimate]:
+    """The mean of each column that has values, with its interval, cut to what a value can be.
+
+    Judgements of one item hang together, over repeats, scales and models. So it is items that the bootstrap resamples,
+    whole and for all columns at once (a cluster bootstrap, Davison and Hinkley 1997, section 3.8): more repeats do not
+    narrow an interval as more items do. A single item bounds nothing.
+    """
+    filled = {key: column for key, column in columns.items() if column}
+    samples = sorted({sample for column in filled.values() for sample in column})
     if not samples:
         return {}
-    values = np.array([[column.get(sample, np.nan) for column in there.values()] for sample in samples])
+    # (items, columns), NaN where a column lacks an item
+    values = np.array([[column.get(sample, np.nan) for column in filled.values()] for sample in samples])
     means, drawn = clustered_means(values)
     return {
         key: estimate_of_few(means[i], drawn[:, i], len(column)).within(lowest, highest)
-        for i, (key, column) in enumerate(there.items())
+        for i, (key, column) in enumerate(filled.items())
     }
-
-
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """The judges' tables, and how far they agree, as Markdown."""
-    judges = summary["judges"]
-    parts = [f"### {name} ({_described(of)})\n\n{_table(of, summary['base'])}" for name, of in judges.items()]
-    if any(pair["plans"] for pair in summary["between"]):
-        rows = [["judges", "plans", "Spearman", "alpha", "kappa"]]
-        for pair in summary["between"]:
-            if not pair["plans"]:
-                continue
-            agreed = [f"{x:.2f}" if x is not None else "n/a" for x in (pair["alpha"][FINAL], pair["kappa"][FINAL])]
-            rows.append([" and ".join(pair["judges"]), str(pair["plans"]), _shown(pair["spearman"]), *agreed])
-        parts.append(f"### Agreement in the final score\n\n{markdown_table(rows)}")
-    paired = [(pair["judges"], pair["pairs"]) for pair in summary["between"] if pair["pairs"]]
-    if paired:
-        rows = [["judges", "plans beside the base's", "same verdict", "alpha"]]
-        for judges_of_pair, of in paired:
-            alpha = f"{of['alpha']:.2f}" if of["alpha"] is not None else "n/a"
-            rows.append([" and ".join(judges_of_pair), str(of["plans"]), str(of["same"]), alpha])
-        parts.append(f"### Agreement in pairs\n\n{markdown_table(rows)}")
-    return "\n\n".join(parts)
-
-
-def _described(judge: Mapping[str, Any]) -> str:
-    of = {"llm": "a language model", "reference": "wording against the reference plan", "people": "people"}
-    what, most = of[judge["kind"]], judge["repeats"]["most"]
-    each = "raters" if judge["kind"] == "people" else "repeats"
-    return f"{what}, {most} {each}" if most > 1 else what
-
-
-def _table(judge: Mapping[str, Any], base: str | None) -> str:
-    pairwise = judge["pairwise"] or {}
-    rated = any(of["judgements"] + of["failed"] for of in judge["models"].values())
-    rows = [["model"]]
-    if rated:
-        rows[0] += [FINAL, *SCALES, *([f"over {base}"] if base else []), "items", "failed"]
-    if pairwise:
-        rows[0] += ["win rate", "wins", "losses", "ties", "flips", "failed verdicts"]
-    for name, of in judge["models"].items():
-        scores, over = of["scores"] or {}, of["over_base"] or {}
-        cells = [name]
-        if rated:
-            cells.append(_shown(scores.get(FINAL)))
-            cells += [f"{scores[scale]['mean']:.2f}" if scores else "n/a" for scale in SCALES]
-            if base:
-                cells.append("-" if name == base else _shown(over.get(FINAL), sign="+"))
-            cells += [str(of["items"]), str(of["failed"])]
-        if pairwise and name == base:
-            cells += ["-"] * 6
-        elif pairwise:
-            pairs = pairwise[name]
-            cells.append(_shown(pairs["win_rate"], percent=True))
-            cells += [str(pairs[key]) for key in ("wins", "losses", "ties", "flips", "failed")]
-        rows.append(cells)
-    words = {True: "at the bottom", False: "NOT at the bottom", None: "not judged"}
-    controls = []
-    for name, of in judge["controls"].items():
-        numbers = [f"final score {_shown(of['final_score'])}"] if of["final_score"] else []
-        numbers += [f"{of['wins']} of {of['pairs']} pairs won"] if of["pairs"] else []
-        controls.append(f"- {name}: {', '.join([words[of['at_bottom']], *numbers])}")
-    return "\n\n".join([markdown_table(rows), *(["\n".join(controls)] if controls else [])])
-
-
-def _shown(mean: Mapping[str, float] | None, sign: str = "", percent: bool = False) -> str:
-    if mean is None:
-        return "n/a"
-    if percent:
-        return f"{100 * mean['mean']:.0f} % [{100 * mean['low']:.0f}, {100 * mean['high']:.0f}]"
-    return f"{mean['mean']:{sign}.2f} [{mean['low']:{sign}.2f}, {mean['high']:{sign}.2f}]"
-
-
-def write_judgements_csv(path: Path, judgements: Iterable[Judgement]) -> None:
-    """Replace `path` by all judgements, the original LEAP's columns first; a failed one has no score and no verdict."""
-    rows = []
-    for one in judgements:
-        scores = one.scores if one.scores and one.failure is None else {}
-        verdict = one.verdict if one.failure is None else None
-        final_score = one.final_score if scores else None
-        original = [one.model, one.sample, one.reasoning, *(scores.get(scale) for scale in SCALES), final_score]
-        asked = [one.judge, one.protocol, one.repeat, one.base, one.model_first]
-        rows.append([*original, *asked, verdict, one.failure])
-    write_csv(path, CSV_COLUMNS, rows)

@@ -69,7 +69,7 @@ def page_parts(
     }
     head, tail = _asset(assets.html).split("{{rest}}")
     # A function, since the values may hold backslashes; one pass, so that nothing inside a value is replaced.
-    yield re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], head)
+    yield re.sub(r"\{\{(\w+)\}\}", lambda match: values[match.group(1)], head)
     for name, value in rest.items():
         yield _island(name, value)
     for start in range(0, len(thumbnails), PICTURES_AN_ISLAND):

@@ -74,12 +74,12 @@ def find_pictures(paths: Iterable[Path]) -> Pictures:
     paths = list(dict.fromkeys(paths))
     files: dict[str, Path] = {}
     numbers: dict[str, int] = {}
-    found: dict[Path, int] = {}
+    number: dict[Path, int] = {}
     for path, digest in zip(paths, _in_threads(_hash_of, paths, "reading pictures"), strict=True):
         if digest is not None:
             files.setdefault(digest, path)
-            found[path] = numbers.setdefault(digest, len(numbers))
-    return Pictures(list(files.values()), list(files), found)
+            number[path] = numbers.setdefault(digest, len(numbers))
+    return Pictures(list(files.values()), list(files), number)
 
 
 def make_thumbnails(files: Sequence[Path], most_bytes: float) -> Thumbnails | None:

@@ -40,8 +40,8 @@ from leap.plots.style import (
     plt,
     totals,
 )
-from leap.vlabench.paired import Difference
-from leap.vlabench.results import Overall
+from leap.vlabench.compare import Improvement
+from leap.vlabench.tables import Overall
 
 MOST_BARS = 6  # in a group
 
@@ -101,7 +101,9 @@ def metrics_overall(models: Mapping[str, Overall]) -> Figure:
     )
 
 
-def improvement(models: Mapping[str, Overall], differences: Mapping[str, Difference], base: str, scorer: str) -> Figure:
+def improvement(
+    models: Mapping[str, Overall], differences: Mapping[str, Improvement], base: str, scorer: str
+) -> Figure:
     """Each model's total score less that of `base` over the same examples, with its paired interval, in points."""
     rows: dict[str, dict] = {}
     for name, scores in models.items():

@@ -32,7 +32,7 @@ from leap.plots.style import (
     totals,
 )
 from leap.statistics import Estimate
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints

@@ -29,7 +29,7 @@ from leap.plots.style import (
     published_markers,
     totals,
 )
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 MOST_POLYGONS = 5
 

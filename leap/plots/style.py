@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from configs.config import DIMENSIONS
 from leap.models.names import base_suffix
 from leap.statistics import Estimate
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 __all__ = ["plt"]
 

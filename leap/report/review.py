@@ -23,7 +23,7 @@ from typing import Any
 
 from leap.blind.outputs import OUTPUTS_FILE, Item, Output, items_of, picture_files, read_outputs
 from leap.files import read_json
-from leap.judge.judged import read_up_to_date, row_of
+from leap.judge.judged import read_up_to_date, review_row
 from leap.judge.judgements import CONTROLS, PAIRWISE, RUBRIC, Judgement, judges_of
 from leap.report.examples import MOST_CHARACTERS
 
@@ -32,7 +32,7 @@ SUMMARY_FILE = "summary.json"
 MOST_REASON = 4_000  # characters of one judge's reasons
 
 _ANALYZE = "python scripts/evaluation/analyze_output_results.py"
-_Said = Mapping[tuple[str, int], Sequence[Judgement]]  # by model and row
+JudgementsByPlan = Mapping[tuple[str, int], Sequence[Judgement]]  # by model and row
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
     Pictures are looked for as leap.rows.chat does, in `image_root` alone if it is given.
     """
     items = items_of(read_outputs(folder / OUTPUTS_FILE), folder / OUTPUTS_FILE)
-    rows = [row_of(item, image_root, workspace) for item in items]
+    rows = [review_row(item, image_root, workspace) for item in items]
     names = list(dict.fromkeys(name for item in items for name in item.outputs))
     judgements, others = read_up_to_date(folder, rows, names)
     judgements = _last_of_each(judgements)
@@ -68,15 +68,15 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else None
     if summary is not None:  # its order says which model is the base and which came later
         names.sort(key=lambda name: summary["models"].index(name) if name in summary["models"] else len(names))
-    said: defaultdict[tuple[str, int], list[Judgement]] = defaultdict(list)
+    by_plan: defaultdict[tuple[str, int], list[Judgement]] = defaultdict(list)
     for judgement in judgements:
-        said[judgement.model, judgement.sample].append(judgement)
+        by_plan[judgement.model, judgement.sample].append(judgement)
     value = {
         "models": _numbered(names, models),
         "judges": judges,
         "notes": _notes(folder, summary, others),
         "summary": summary,
-        "items": [_item(item, names, judges, said) for item in items],
+        "items": [_item(item, names, judges, by_plan) for item in items],
     }
     return Review(value, [picture_files(item, image_root, workspace) for item in items])
 
@@ -88,10 +88,10 @@ def _numbered(names: Sequence[str], models: Sequence[str]) -> list[tuple[str, in
 
 def _last_of_each(judgements: Iterable[Judgement]) -> list[Judgement]:
     """A judge that was asked again has several lines; the last one counts."""
-    found = {}
-    for one in judgements:
-        found[one.judge, one.protocol, one.model, one.base, one.sample, one.repeat, one.model_first] = one
-    return list(found.values())
+    latest = {}
+    for line in judgements:
+        latest[line.judge, line.protocol, line.model, line.base, line.sample, line.repeat, line.model_first] = line
+    return list(latest.values())
 
 
 def _notes(folder: Path, summary: dict | None, others: int) -> list[str]:
@@ -108,19 +108,19 @@ def _notes(folder: Path, summary: dict | None, others: int) -> list[str]:
     return notes
 
 
-def _item(item: Item, names: Sequence[str], judges: Sequence[str], said: _Said) -> dict[str, Any]:
+def _item(item: Item, names: Sequence[str], judges: Sequence[str], by_plan: JudgementsByPlan) -> dict[str, Any]:
     return {
         "sample": item.sample,
         "task": item.task_name or item.prompt.strip(),
         "reference": item.reference,
         "plans": [
-            _plan(output, names, judges, said.get((output.model, item.sample), []))
+            _plan(output, names, judges, by_plan.get((output.model, item.sample), []))
             for output in sorted(item.outputs.values(), key=_place)
         ],
         "controls": [
-            {"name": name, "said": _as_said(judges, said[name, item.sample])}
+            {"name": name, "said": _entries(judges, by_plan[name, item.sample])}
             for name in CONTROLS
-            if (name, item.sample) in said
+            if (name, item.sample) in by_plan
         ],
     }
 
@@ -130,7 +130,9 @@ def _place(output: Output) -> bytes:
     return hashlib.sha256(f"{output.sample}\n{output.model}".encode()).digest()
 
 
-def _plan(output: Output, names: Sequence[str], judges: Sequence[str], said: Iterable[Judgement]) -> dict[str, Any]:
+def _plan(
+    output: Output, names: Sequence[str], judges: Sequence[str], judgements: Iterable[Judgement]
+) -> dict[str, Any]:
     text = output.text
     return {
         "model": names.index(output.model),
@@ -139,23 +141,24 @@ def _plan(output: Output, names: Sequence[str], judges: Sequence[str], said: Ite
         "new_tokens": output.new_tokens,
         "stop": output.stop,
         "failure": output.failure,
-        "said": _as_said(judges, said),
+        "said": _entries(judges, judgements),
     }
 
 
-def _as_said(judges: Sequence[str], judgements: Iterable[Judgement]) -> dict[str, list[dict]]:
-    found: dict[str, list[dict]] = {RUBRIC: [], PAIRWISE: []}
-    order = sorted(judgements, key=lambda one: (judges.index(one.judge), one.repeat, not one.model_first))
-    for one in order:
+def _entries(judges: Sequence[str], judgements: Iterable[Judgement]) -> dict[str, list[dict]]:
+    """The "said" of a plan."""
+    entries: dict[str, list[dict]] = {RUBRIC: [], PAIRWISE: []}
+    for judgement in sorted(judgements, key=lambda line: (judges.index(line.judge), line.repeat, not line.model_first)):
         entry = {
-            "judge": judges.index(one.judge),
-            "repeat": one.repeat,
-            "reasoning": one.reasoning[:MOST_REASON],
-            "failure": one.failure,
-            "notes": one.notes or [],
+            "judge": judges.index(judgement.judge),
+            "repeat": judgement.repeat,
+            "reasoning": judgement.reasoning[:MOST_REASON],
+            "failure": judgement.failure,
+            "notes": judgement.notes or [],
         }
-        if one.protocol == RUBRIC:
-            found[RUBRIC].append(entry | {"scores": one.scores, "final": one.final_score})
+        if judgement.protocol == RUBRIC:
+            entry |= {"scores": judgement.scores, "final": judgement.final_score}
         else:
-            found[PAIRWISE].append(entry | {"base": one.base, "model_first": one.model_first, "verdict": one.verdict})
-    return found
+            entry |= {"base": judgement.base, "model_first": judgement.model_first, "verdict": judgement.verdict}
+        entries[judgement.protocol].append(entry)
+    return entries

@@ -159,11 +159,6 @@ class Status:
             self._warned = True
 
 
-def read_status(path: Path) -> RunStatus:
-    """The status in a file, with the state that it has now, see `judged`. UserError as for `written_status`."""
-    return judged(written_status(path))
-
-
 def written_status(path: Path) -> RunStatus:
     """The status in a file as its process wrote it. UserError names a file that is missing or holds no status."""
     try:

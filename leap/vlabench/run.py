@@ -24,10 +24,9 @@ from leap.provenance import code_revision, differences, hardware, library_versio
 from leap.runs.ranks import ALONE, Ranks
 from leap.runs.status import Status
 from leap.vlabench.examples import Example
+from leap.vlabench.folder import FAILURES_FILE, JOURNAL_FILE, SETTINGS_FILE, Summary, answer_record, failure_record
 from leap.vlabench.prompts import PromptWriter, prompt_text
 from leap.vlabench.results import write_results
-
-JOURNAL, FAILURES = "generations", "failures"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def evaluate_dimension(
     overwrite: bool = False,
     retry_failed: bool = False,
     ranks: Ranks = ALONE,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Answer `examples` (of one dimension) and write the results to `folder` = eva_results/<dimension>/<model>.
 
     Results cover everything the journal holds under these settings, so that runs over parts add up; `all_examples` are
@@ -106,7 +105,9 @@ def evaluate_dimension(
                 "time": utc_now(),
                 "data_sha256": sha256_json([example.sha256() for example in answers]),
             }
-            return write_results(folder, answers, left_out, len(all_examples), settings, provenance)
+            records = {example: answer_record(line) for example, line in answers.items()}
+            failed = [failure_record(line) for line in left_out]
+            return write_results(folder, records, failed, len(all_examples), settings, provenance)
     ranks.wait()
     return None
 
@@ -126,10 +127,9 @@ def _journals(
     """The journals of answers and of failures that this process writes, in a folder that holds these settings."""
     if not ranks.first:
         ranks.wait()  # until the first one has taken over what an earlier run left
-    suffix = "" if ranks.first else f"-rank{ranks.rank}"
     with (
-        Journal(folder / f"{JOURNAL}{suffix}.jsonl") as journal,
-        Journal(folder / f"{FAILURES}{suffix}.jsonl") as failures,
+        Journal(_journal_path(folder, JOURNAL_FILE, ranks)) as journal,
+        Journal(_journal_path(folder, FAILURES_FILE, ranks)) as failures,
     ):
         if journal.repaired_bytes:
             print(f"{journal.path}: cut off a torn last line of {journal.repaired_bytes} bytes")
@@ -137,10 +137,16 @@ def _journals(
             _take_over(folder, journal, failures)
             _claim(folder, journal, failures, settings, overwrite)
             ranks.wait()
-        names = (folder / f"{name}.jsonl" for name in (JOURNAL, FAILURES))
-        answered, failed = ({record["key"] for record in read_jsonl(path)} for path in names)
+        answered, failed = (
+            {record["key"] for record in read_jsonl(folder / name)} for name in (JOURNAL_FILE, FAILURES_FILE)
+        )
         ranks.wait()  # nobody writes while another reads
         yield journal, failures, Before(answered, failed - answered)
+
+
+def _journal_path(folder: Path, name: str, ranks: Ranks) -> Path:
+    path = folder / name
+    return path if ranks.first else path.with_stem(f"{path.stem}-rank{ranks.rank}")
 
 
 def _take_over(folder: Path, journal: Journal, failures: Journal) -> None:
@@ -155,7 +161,7 @@ def _take_over(folder: Path, journal: Journal, failures: Journal) -> None:
 
 def _claim(folder: Path, journal: Journal, failures: Journal, settings: dict[str, Any], overwrite: bool) -> None:
     """Let `folder` hold answers under these settings only; UserError names what differs."""
-    path = folder / "settings.json"
+    path = folder / SETTINGS_FILE
     changes = differences(read_json(path), settings) if path.is_file() else []
     if changes and journal.read() and not overwrite:
         raise UserError(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from leap.plots.style import PublishedTotals
-    from leap.vlabench.results import Overall
+    from leap.vlabench.tables import Overall
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,34 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
 
+    from leap.plans.scoring import METRICS
+    from leap.vlabench.folder import models_in
     from leap.vlabench.published import load_published
-    from leap.vlabench.results import METRICS, models_in, overall, results_table
+    from leap.vlabench.tables import overall, results_table
 
-    there = models_in(options.results)
-    if not there:
+    present = models_in(options.results)
+    if not present:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
     for name in [*options.models, *([] if options.base == BASE_NAME else [options.base])]:
-        if name not in there:
-            raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(there)}")
-    names = options.models or there
-    wanted = list(dict.fromkeys([*names, *([options.base] if options.base in there else [])]))
+        if name not in present:
+            raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(present)}")
+    names = options.models or present
+    drawn = list(dict.fromkeys([*names, *([options.base] if options.base in present else [])]))
 
     folder = options.output_dir or options.results / "figures"
-    found: dict[str, dict[str, Overall]] = {}
+    means: dict[str, dict[str, Overall]] = {}
     # Standard output names the files and nothing else.
-    with contextlib.redirect_stdout(sys.stderr), Progress("scores", len(METRICS) * len(wanted), "model") as progress:
+    with contextlib.redirect_stdout(sys.stderr), Progress("scores", len(METRICS) * len(drawn), "model") as progress:
         for scorer in METRICS:
-            found[scorer] = {}
-            for name in wanted:
+            means[scorer] = {}
+            for name in drawn:
                 if scores := overall(options.results, name, scorer):
-                    found[scorer][name] = scores
+                    means[scorer][name] = scores
                 progress.advance()
     published = load_published() if options.published else []
-    written = draw(options, names, found, folder, {p.model: t for p in published if (t := p.totals())})
+    written = draw(options, names, means, folder, {p.model: t for p in published if (t := p.totals())})
     table = folder / "results_table.md"
     write_text(table, results_table(options.results, names, published) + "\n")
     for path in [*written, table]:
@@ -77,7 +79,7 @@ def main() -> None:
 
 
 def draw(
-    options: Options, names: list[str], found: dict[str, dict[str, Overall]], folder: Path, published: PublishedTotals
+    options: Options, names: list[str], means: dict[str, dict[str, Overall]], folder: Path, published: PublishedTotals
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
@@ -85,8 +87,8 @@ def draw(
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
-    for scorer, of_scorer in found.items():
-        makers |= figures(options, names, scorer, of_scorer, published if scorer == "official" else {})
+    for scorer, by_model in means.items():
+        makers |= figures(options, names, scorer, by_model, published if scorer == "official" else {})
     with contextlib.redirect_stdout(sys.stderr), Progress("figures", len(makers), "figure") as progress:
         for name, make in makers.items():
             if make:
@@ -99,22 +101,22 @@ def draw(
 
 
 def figures(
-    options: Options, names: list[str], scorer: str, found: dict[str, Overall], published: PublishedTotals
+    options: Options, names: list[str], scorer: str, means: dict[str, Overall], published: PublishedTotals
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
     from leap.models.names import curves_in
     from leap.plots import comparison, profiles
     from leap.plots.curves import checkpoint_curves
-    from leap.vlabench.paired import differences_from
+    from leap.vlabench.compare import improvements
 
-    models = {name: found[name] for name in names if name in found}
+    models = {name: means[name] for name in names if name in means}
     base = options.base
-    compared = {base: found[base], **models} if base in found else {}
+    compared = {base: means[base], **models} if base in means else {}
     most_dimensions = max((len(scores.dimensions) for scores in models.values()), default=0)
 
     def improvement() -> Figure:
         return comparison.improvement(
-            compared, differences_from(options.results, list(compared), base, scorer), base, scorer
+            compared, improvements(options.results, list(compared), base, scorer), base, scorer
         )
 
     possible: dict[str, tuple[Callable[[], Figure], bool]] = {

@@ -46,11 +46,11 @@ def main() -> None:
     if target.is_dir():
         raise UserError(f"--output must be a file: {target} is a folder")
     outputs = read_outputs(source)
-    there = list(dict.fromkeys(output.model for output in outputs))
-    unknown = [name for name in options.models if name not in there]
+    names = list(dict.fromkeys(output.model for output in outputs))
+    unknown = [name for name in options.models if name not in names]
     if unknown:
-        raise UserError(f"no outputs of {unknown[0]!r} in {source}; there: {', '.join(there)}")
-    models = list(dict.fromkeys(options.models)) or there
+        raise UserError(f"no outputs of {unknown[0]!r} in {source}; there: {', '.join(names)}")
+    models = list(dict.fromkeys(options.models)) or names
     items = items_of(outputs, source)[: options.max_items]
     workspace = WorkspaceConfig.from_environment().root
     made = write_sheet(target, items, models, options.seed, options.image_root, workspace)

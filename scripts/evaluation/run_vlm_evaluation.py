@@ -15,6 +15,7 @@ the machine failed (--retry-failed asks again) or its files are broken; it is th
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
@@ -31,6 +32,9 @@ from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
 from leap.vlabench.prompts import PromptWriter
 
+if TYPE_CHECKING:
+    from leap.vlabench.folder import Summary
+
 
 def main() -> int:
     options = parse_knobs(EvaluationOptions, None, __doc__)
@@ -45,8 +49,8 @@ def main() -> int:
     jobs = models_to_evaluate(options, workspace)
     suffix = name_suffix(options)
 
-    from leap.vlabench.results import results_table
     from leap.vlabench.run import evaluate_dimension
+    from leap.vlabench.tables import results_table
 
     left_out: list[str] = []
     for folder, base_name in jobs:
@@ -122,14 +126,14 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     return jobs
 
 
-def report(summary: dict, folder: Path) -> None:
-    counts = summary["examples"]
-    scores = {scorer: values["total_score"]["mean"] for scorer, values in summary["scores"].items()}
-    shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
+def report(summary: Summary, folder: Path) -> None:
+    counts = summary.examples
+    scores = {scorer: means["total_score"].mean for scorer, means in summary.scores.items()}
+    totals = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
     print(
-        f"{summary['dimension']:12} {summary['model']}: {counts['answered']} of {counts['in_benchmark']} answered, "
-        f"{summary['outcomes']['official'].get('format_error', 0)} format errors, "
-        f"{counts['machine_failure']} machine failures, {counts['bad_example']} bad examples  {shown}  -> {folder}"
+        f"{summary.dimension:12} {summary.model}: {counts.answered} of {counts.in_benchmark} answered, "
+        f"{summary.outcomes['official'].get('format_error', 0)} format errors, "
+        f"{counts.machine_failure} machine failures, {counts.bad_example} bad examples  {totals}  -> {folder}"
     )
 
 

@@ -149,7 +149,7 @@ def chosen_of_hub(options: Options, data: Path) -> list[ArchiveJob]:
     """The jobs of the chosen tasks, whose annotations are fetched at once: they are small."""
     from leap.agibot.hub import fetch_annotations, jobs_of_listing, list_repository
 
-    choose_host(False)
+    choose_host(mirror=False)
     listing = list_repository(options.repo_id, options.revision)
     jobs = jobs_of_listing(listing, options.repo_id, data, options.keep_archives)
     jobs = chosen(jobs, options.tasks, options.max_tasks)

@@ -49,7 +49,7 @@ def main() -> int:
         if not quiet:
             print(verification_table(found))
         with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
-            choose_host(options.mirror)
+            choose_host(mirror=options.mirror)
             fix(found, options)
         found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
     if not quiet:

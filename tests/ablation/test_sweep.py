@@ -1,6 +1,7 @@
 """The ablation sweep: its table by hand-computed numbers, and a real one that is stopped, fails in part and goes on."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -10,7 +11,7 @@ from configs.errors import UserError
 from leap.ablation.sweep import planned_runs, split_arguments
 from leap.ablation.table import (
     BASE,
-    Measured,
+    ModelRecord,
     all_warnings,
     as_markdown,
     budget_of,
@@ -21,8 +22,16 @@ from leap.ablation.table import (
 )
 from leap.cli import as_plain
 from leap.files import read_json, write_json
-from leap.models.checkpoints import Manifest, begin_saving, find_checkpoints, last_complete_checkpoint, write_manifest
-from leap.vlabench.results import METRICS, SCORE_FILES
+from leap.models.checkpoints import (
+    Manifest,
+    begin_saving,
+    drop_run_state,
+    find_checkpoints,
+    last_complete_checkpoint,
+    write_manifest,
+)
+from leap.plans.scoring import METRICS
+from leap.vlabench.folder import SCORE_FILES
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
 SWEEP = "ablation/run-ablation.py"
@@ -98,9 +107,9 @@ def measured(tmp_path):
             run_json(folder)
         evaluated(results, folder.name, total)
         numbers = measure_run(folder, checkpoint)
-        found.append(Measured(preset, seed, model=folder.name, **numbers, **measure_scores(results, folder.name)))
+        found.append(ModelRecord(preset, seed, model=folder.name, **numbers, **measure_scores(results, folder.name)))
     evaluated(results, "baseline", 10.0)
-    return [Measured(BASE, model="baseline", **measure_scores(results, "baseline")), *found]
+    return [ModelRecord(BASE, model="baseline", **measure_scores(results, "baseline")), *found]
 
 
 def test_numbers_are_means_over_seeds_with_student_t_intervals(measured):
@@ -131,7 +140,7 @@ def test_a_missing_number_is_shown_as_missing(measured):
 
 
 def test_a_failed_seed_is_named_and_the_others_count(measured):
-    failed = Measured("light", 44, failure="training ended with exit status 1")
+    failed = ModelRecord("light", 44, failure="training ended with exit status 1")
     training, official, _ = cells_of(
         as_markdown(table_rows([*measured, failed]), "last", []), "light: failed (seed 44)"
     )
@@ -146,7 +155,7 @@ def test_a_dimension_that_was_not_evaluated_leaves_the_macro_missing_too(tmp_pat
     assert "grounded Spatial" in scores
     assert "grounded Complex" not in scores
     assert "grounded macro" not in scores
-    [row] = table_rows([Measured("light", 42, scores=scores)])
+    [row] = table_rows([ModelRecord("light", 42, scores=scores)])
     assert row.totals("grounded")[-2:] == [None, None]
 
 
@@ -162,7 +171,7 @@ def test_validation_scores_of_another_step_do_not_count(tmp_path):
 def test_a_budget_that_differs_is_named_with_its_runs(measured, tmp_path):
     assert all_warnings(measured) == []  # tokens differ between seeds, which see other rows: no warning
     folder = tmp_path / "wide_seed42"
-    wide = Measured("wide", 42, **measure_run(folder, finished_run(folder, 42, 0.4, tokens=5, rows=8)))
+    wide = ModelRecord("wide", 42, **measure_run(folder, finished_run(folder, 42, 0.4, tokens=5, rows=8)))
     assert all_warnings([*measured, wide]) == [
         "not the same budget: rows a step: 36 (light_seed42, light_seed43, full_seed42); 72 (wide_seed42)",
         "not the same budget: tokens seen with seed 42: 9042 (light_seed42, full_seed42); 5 (wide_seed42)",
@@ -170,7 +179,7 @@ def test_a_budget_that_differs_is_named_with_its_runs(measured, tmp_path):
 
 
 def test_evaluations_under_different_settings_are_named(measured):
-    measured[0].asked["dtype"] = "bfloat16"
+    measured[0].settings["dtype"] = "bfloat16"
     assert [w for w in all_warnings(measured) if "dtype" in w]
 
 
@@ -218,6 +227,7 @@ def test_extra_knobs_go_where_they_are_meant_to():
         (["--max_steps", "0"], ["max_steps must be > 0"]),
         (["--name", "a/b"], ["--name 'a/b'"]),
         (["--presets", "light", "fullft", "--train_args", "--lora_r", "4"], ["preset fullft", "--lora_r"]),
+        (["--train_args", "--freeze", "vision"], ["preset light", "LoRA freezes all but its adapter"]),
         (["--config", QUICK, "--eval_args", "--shots", "4"], ["unrecognized arguments: --shots"]),
         (["--evaluate", "best", "--train_args", "--model_name_or_path", "nowhere"], ["base model not found"]),
     ],
@@ -237,8 +247,7 @@ STEPS = 24  # enough that a signal at the first one comes before the last
 REAL = [
     *("--config", QUICK, "--presets", "fullft", "light", "--max_steps", STEPS, "--prompt", "builtin"),
     *("--max_new_tokens", 8, "--num_episodes", 1, "--batch_size", 20),
-    # An adapter takes no --freeze, so light fails.
-    *("--train_args", "--freeze", "vision", "--val_plans", 0, "--dataloader_num_workers", 0, "--logging_steps", 1),
+    *("--train_args", "--val_plans", 0, "--dataloader_num_workers", 0, "--logging_steps", 1),
     *("--per_device_train_batch_size", 4, "--report_to", "none"),
 ]
 
@@ -256,6 +265,9 @@ def real(demo, tmp_path_factory):
                 break
         shown, _ = process.communicate(timeout=100)
         stopped_at = last_complete_checkpoint(root / "output" / "ablation" / "fullft_seed42")
+        # A checkpoint that lost its optimiser's state can neither be resumed nor overwritten, so light fails.
+        shutil.copytree(stopped_at, root / "output" / "ablation" / "light_seed42" / stopped_at.name)
+        drop_run_state(root / "output" / "ablation" / "light_seed42" / stopped_at.name)
         yield root, (process.returncode, shown, stopped_at), run_script(SWEEP, *REAL)
 
 
@@ -279,7 +291,7 @@ def test_a_failing_preset_is_reported_and_the_others_are_run(real):
     assert done.returncode == 1
     log = root / "logs" / "ablation" / "light_seed42.log"
     assert f"light_seed42 failed: training ended with exit status 2; log: {log}" in done.stderr
-    assert "error: freeze, vision_lr and merger_lr are for full fine-tuning" in done.stderr
+    assert "cannot be resumed from" in done.stderr
     table = (root / "eva_results" / "ablation" / "ablation_table.md").read_text()
     assert table in done.stdout
     assert all(set(cells[2:]) == {"-"} for cells in cells_of(table, "light: failed")[:1])

@@ -17,9 +17,8 @@ from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import SAVING
 from leap.planners import MachineFailure, huggingface
 from leap.planners.candidates import Candidate
-from leap.runs.status import read_status
 from tests.blind.asking import MODELS, edit
-from tests.conftest import assert_one_line_error, kill_when, run_script, start_script
+from tests.conftest import assert_one_line_error, kill_when, read_status, run_script, start_script
 from tests.planners.lively import write_lively
 
 SCRIPT = "evaluation/run_vlm_output.py"

@@ -327,7 +327,7 @@ def test_near_duplicates_are_dropped_from_the_training_side_only_and_only_when_a
     (data / "images/again.jpg").write_bytes(again.getvalue())
     rows = [row("images/327-8.png"), row("images/again.jpg"), row("images/327-1.png"), row("images/327-9.png")]
     write_rows(data / "train.jsonl", rows)
-    done = run_script(CLEAN, "--report", data / "report.json")
+    done = run_script(CLEAN, "--report", data / "report.json", "--files", data / "train.jsonl", data / "test.jsonl")
     assert done.returncode == 0
     assert "1 equal, 1 near-duplicates" in done.stdout
     near = {Path(found["picture"]).name: found for found in read_json(data / "report.json")["near_duplicates"]}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from leap.judge.agreement import flip_rate, krippendorff_alpha, quadratic_kappa, settled, spearman
+from leap.judge.agreement import flip_rate, krippendorff_alpha, pair_verdict, quadratic_kappa, spearman
 
 N = np.nan
 
@@ -146,7 +146,7 @@ def test_a_single_item_leaves_the_rank_correlation_unbounded():
 
 def test_a_side_wins_only_where_both_orders_name_it():
     sides = ("model", "base", "tie")
-    table = {(a, b): settled(a, b) for a in sides for b in sides}
+    table = {(a, b): pair_verdict(a, b) for a in sides for b in sides}
     assert {pair for pair, outcome in table.items() if outcome != "tie"} == {("model", "model"), ("base", "base")}
 
 

@@ -2,77 +2,23 @@
 
 import csv
 import json
-import os
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import pytest
 
-from configs.config import REPOSITORY
 from configs.errors import UserError
 from leap.cli import parse_knobs
 from leap.judge import analysis
-from leap.judge.client import History
-from leap.judge.ledger import Tokens, total
+from leap.judge.client import RequestHistory
+from leap.judge.ledger import TokenCounts, total
 from leap.judge.options import JudgeOptions
 from tests.conftest import run_script
-from tests.endpoint_server import Reply, serving
+from tests.endpoint_server import Reply
 from tests.judge.judge_server import FAULTS, Judge, reply
-from tests.judge.review import MODELS, write_review
-
-SCRIPT = REPOSITORY / "scripts" / "evaluation" / "analyze_output_results.py"
-PRICES = "judge-1: {input: 1.0, output: 2.0, picture_tokens: 100, picture_tokens_most: 500}\n"
-
-
-@pytest.fixture
-def server():
-    with serving() as running:
-        running.reply = Judge(running)
-        yield running
-
-
-@pytest.fixture
-def review(tmp_path):
-    folder = tmp_path / "my review"
-    write_review(folder)
-    (folder / "prices.yaml").write_text(PRICES)
-    return folder
-
-
-def command(review, *arguments):
-    return [
-        sys.executable,
-        str(SCRIPT),
-        "--review_dir",
-        str(review),
-        "--prices",
-        str(review / "prices.yaml"),
-        *arguments,
-    ]
-
-
-def environment(url="", key="sk-secret"):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
-    return kept | ({"OPENAI_BASE_URL": url, "OPENAI_API_KEY": key} if url else {})
-
-
-@pytest.fixture
-def analyse(review, monkeypatch, capsys):
-    """Analyse in this process; returns the exit status and what was printed."""
-    monkeypatch.chdir(review)
-
-    def run(*arguments, url=""):
-        for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in environment(url).items():
-            if name.startswith("OPENAI_"):
-                monkeypatch.setenv(name, value)
-        status = analysis.analyse(parse_knobs(JudgeOptions, command(review, *arguments)[2:], "Judge."))
-        return status, capsys.readouterr().out
-
-    return run
+from tests.judge.judging import command, environment
+from tests.judge.review import MODELS
 
 
 def judgements(review, judge="judge-1"):
@@ -80,7 +26,7 @@ def judgements(review, judge="judge-1"):
 
 
 def history(review, judge="judge-1"):
-    found = History()
+    found = RequestHistory()
     for line in (review / "judges" / judge / "requests.jsonl").read_text().splitlines():
         found.add(json.loads(line))
     return found
@@ -188,16 +134,6 @@ def test_two_judges_and_pairs_are_summarised_side_by_side(analyse, review, serve
     assert Counter(line["protocol"] for line in judgements(review))["pairwise"] == 10 * (5 + 2) * 2
 
 
-def test_judgements_of_plans_that_changed_since_do_not_count(analyse, review, server):
-    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
-    path = review / "outputs.jsonl"
-    path.write_text(path.read_text().replace("1. Pick up the red cup 0", "1. Throw the red cup 0"))
-    _, printed = analyse("--judge", "reference")
-    assert "1 judgement of other rows, models or bases, or of plans, references or pictures that changed" in printed
-    summary = json.loads((review / "summary.json").read_text())
-    assert summary["judges"]["judge-1"]["models"]["checkpoint-100"]["items"] == 9
-
-
 def test_the_csv_of_the_original_is_judged_too(analyse, review):
     rows = ["model_name,sample_idx,image_paths,prompt_text,model_output,reference_steps"]
     for model, plan in (("Baseline", "I fold."), ("checkpoint-5", "1. Pick up the cloth. 2. Fold it.")):
@@ -212,44 +148,6 @@ def test_the_csv_of_the_original_is_judged_too(analyse, review):
     assert summary["judges"]["reference"]["models"]["checkpoint-5"]["over_base"]["items"] == 1
     analyse("--judge", "reference", "--input-csv", path.name, "--base", "baseline")
     assert json.loads((review / "summary.json").read_text())["base"] == "Baseline"
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"reference": "1) Pick up the red cup 0.', '"reference": "1) Paint the red cup 0.'),
-        ('"prompt": "Task name: Clear cup 0.', '"prompt": "Task name: Paint cup 0.'),
-        ('"task_name": "Clear cup 0"', '"task_name": "Paint cup 0"'),
-        ("images/0-0.png", "images/1-0.png"),
-    ],
-)
-def test_judgements_beside_another_reference_task_or_picture_do_not_count_nor_do_those_of_controls(
-    analyse, review, server, old, new
-):
-    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
-    path = review / "outputs.jsonl"
-    assert path.read_text().count(old) == len(MODELS)
-    path.write_text(path.read_text().replace(old, new))
-    _, printed = analyse("--judge", "reference")
-    found = json.loads((review / "summary.json").read_text())
-    judge = found["judges"]["judge-1"]
-    assert {of["items"] for of in judge["models"].values()} == {9}
-    assert {of["items"] for of in judge["controls"].values()} == {9}
-    assert found["left_out"] == len(MODELS) + 2
-    assert "8 judgements of other rows" in printed
-
-
-def test_a_picture_that_cannot_be_found_any_more_shows_no_change_and_one_that_turns_up_does(analyse, review, server):
-    picture = review / "images" / "0-0.png"
-    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
-    content = picture.read_bytes()
-    picture.unlink()
-    analyse("--judge", "reference")
-    assert json.loads((review / "summary.json").read_text())["left_out"] == 0
-    analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)  # sees no picture in row 0
-    picture.write_bytes(content)
-    analyse("--judge", "reference")
-    assert json.loads((review / "summary.json").read_text())["left_out"] == len(MODELS) + 2
 
 
 def test_a_run_of_some_models_and_rows_leaves_the_other_judgements(analyse, review, server):
@@ -357,6 +255,7 @@ def test_names_that_no_terminal_can_print_stop_nothing(analyse, review):
     assert "checkpoint-\\ud83d" in (review / "summary.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_200_judgements_survive_every_fault_and_five_kills(review, server):
     judge = Judge(server, share=0.05)
@@ -399,7 +298,7 @@ def test_200_judgements_survive_every_fault_and_five_kills(review, server):
     assert {line["request"] for line in said if not line["failure"]} == set(valid)
 
     # What is shown as spent is what the endpoint counted, but for replies that never came whole, which stand apart.
-    counted = {name.rpartition("-")[2]: Tokens(*tokens) for name, tokens in judge.tokens.items()}
+    counted = {name.rpartition("-")[2]: TokenCounts(*tokens) for name, tokens in judge.tokens.items()}
     kept = history(review)
     reported = [str(event["id"]) for event in events if event.get("tokens")]
     assert total(counted[number] for number in reported) == kept.spent

@@ -4,7 +4,7 @@ import pytest
 
 from configs.config import REPOSITORY
 from configs.errors import UserError
-from leap.judge.ledger import Budget, BudgetReached, Price, Tokens, read_prices
+from leap.judge.ledger import Budget, BudgetReached, Price, TokenCounts, read_prices
 
 
 def test_the_price_table_of_the_repository_is_one():
@@ -34,8 +34,8 @@ def test_a_table_that_is_none_is_a_users_error(tmp_path, text):
 
 
 def test_cost_is_per_million_tokens():
-    assert Tokens(2_000_000, 500_000).cost(Price(0.5, 4.0)) == 3.0
-    assert Tokens(1, 1).cost(None) is None
+    assert TokenCounts(2_000_000, 500_000).cost(Price(0.5, 4.0)) == 3.0
+    assert TokenCounts(1, 1).cost(None) is None
 
 
 def test_a_request_that_might_pass_the_budget_waits_for_those_in_flight():

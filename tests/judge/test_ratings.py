@@ -18,7 +18,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.blind.outputs import items_of, read_outputs
 from leap.files import read_json, write_json, write_text
-from leap.judge.judged import row_of, up_to_date
+from leap.judge.judged import review_row, up_to_date
 from leap.judge.judgements import PEOPLE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
 from leap.judge.ratings import CSV_COLUMNS, KEY_FILE, RATINGS_FILE, SHEET_FILE, read_ratings, write_sheet
@@ -257,10 +257,10 @@ def test_ratings_beside_another_task_or_reference_are_refused_and_those_of_other
     write_text(tmp_path / RATINGS_FILE, f"{HEADER}\nAnn,{plan},1,2,3,4,\n")
     key = review.folder / KEY_FILE
     (found,) = read_ratings(tmp_path / RATINGS_FILE, key, review.items())
-    rows = [row_of(item, None, review.data.parent) for item in review.items()]
+    rows = [review_row(item, None, review.data.parent) for item in review.items()]
     assert up_to_date([found], rows, MODELS) == [found]
-    assert up_to_date([found], [replace(rows[0], pictures=[])], MODELS) == [found]  # not to be found today
-    assert up_to_date([found], [replace(rows[0], pictures=["other"])], MODELS) == []
+    assert up_to_date([found], [replace(rows[0], hashes=[])], MODELS) == [found]  # not to be found today
+    assert up_to_date([found], [replace(rows[0], hashes=["other"])], MODELS) == []
     for change in ({"reference": "1) Wave."}, {"prompt": "Wave."}, {"task_name": "Wave"}, {"images": []}):
         items = [replace(item, **change) if item.sample == 0 else item for item in review.items()]
         with pytest.raises(UserError, match=r"belongs to other outputs: row 0 has another task or reference"):

@@ -6,7 +6,7 @@ from configs.config import DIMENSIONS
 from leap.plans.scoring import GROUNDED_METRICS
 from leap.plots.comparison import TERMS
 from leap.statistics import Estimate
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 
 def results_of(value: float, dimensions=DIMENSIONS, terms=TERMS["grounded"]) -> Overall:

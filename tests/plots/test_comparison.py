@@ -8,7 +8,7 @@ from configs.config import DIMENSIONS
 from leap.plans.scoring import GROUNDED_METRICS, score_grounded, score_official
 from leap.plots.comparison import MOST_BARS, TERMS, improvement, stacked_terms, totals_by_dimension
 from leap.statistics import Estimate
-from leap.vlabench.paired import Difference
+from leap.vlabench.compare import Improvement
 from tests.conftest import assert_one_line_error, run_script
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
 
@@ -51,8 +51,8 @@ def test_improvement_shows_what_is_paired_and_what_is_not():
     models = {"baseline": results_of(10), "checkpoint-2": results_of(20), "checkpoint-4": results_of(30, ["Spatial"])}
     six = dict.fromkeys(DIMENSIONS, Estimate(10, 8, 12))
     differences = {
-        "checkpoint-2": Difference(six, Estimate(10, 9, 11), 600, 3),
-        "checkpoint-4": Difference({"Spatial": Estimate(-2, -3, 1)}, None, 100, 0),
+        "checkpoint-2": Improvement(six, Estimate(10, 9, 11), 600, 3),
+        "checkpoint-4": Improvement({"Spatial": Estimate(-2, -3, 1)}, None, 100, 0),
     }
     figure = improvement(models, differences, "baseline", "official")
     bars, other = (bars for bars in figure.axes[0].containers if hasattr(bars, "patches"))

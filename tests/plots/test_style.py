@@ -4,7 +4,7 @@ from leap.plots.curves import checkpoint_curves
 from leap.plots.profiles import heat_map, radar
 from leap.plots.style import save, styles_of
 from leap.statistics import Estimate
-from leap.vlabench.paired import Difference
+from leap.vlabench.compare import Improvement
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
 
 
@@ -38,7 +38,7 @@ def test_forty_models_need_no_long_legend_and_none_is_lost():
     models = forty()
     models["lora_light-checkpoint-400"] = results_of(19, DIMENSIONS[:4])
     differences = {
-        name: Difference(found.dimensions and {d: Estimate(1, -1, 2) for d in found.dimensions}, None, 9, 0)
+        name: Improvement(found.dimensions and {d: Estimate(1, -1, 2) for d in found.dimensions}, None, 9, 0)
         for name, found in models.items()
     }
     figures = {

@@ -13,7 +13,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.blind.outputs import read_outputs
 from leap.files import write_json, write_text
-from leap.judge.judged import row_of
+from leap.judge.judged import review_row
 from leap.judge.judgements import CONTROLS, JUDGEMENTS_FILE, JUDGES_FOLDER, PEOPLE, REFERENCE_JUDGE, RUBRIC, Judgement
 from leap.report.build import build_report
 from leap.report.review import collect_review, has_review
@@ -148,7 +148,7 @@ def test_judgements_stay_where_the_pictures_are_not_to_be_found_and_go_where_oth
     judged = write_review(tmp_path, rows=1)
     path = judged.folder / JUDGES_FOLDER / REFERENCE_JUDGE / JUDGEMENTS_FILE
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    hashes = row_of(judged.items()[0], None, tmp_path).pictures
+    hashes = review_row(judged.items()[0], None, tmp_path).hashes
     write_text(path, "".join(json.dumps(line | {"pictures": hashes}) + "\n" for line in lines))
     assert collect(judged)["notes"] == []
     (picture,) = (judged.data / "images").iterdir()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from hashlib import sha256
 
 import pytest
@@ -13,9 +14,10 @@ from leap.models.answer import Answer
 from leap.planners import MachineFailure
 from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
+from leap.vlabench.folder import models_in
 from leap.vlabench.prompts import PromptWriter
-from leap.vlabench.results import models_in, overall, results_table
 from leap.vlabench.run import evaluate_dimension
+from leap.vlabench.tables import overall, results_table
 
 
 class Script:
@@ -64,7 +66,7 @@ def folder(tmp_path):
 
 def evaluate(planner, there, folder, chosen=None, overwrite=False, retry_failed=False, **options):
     writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
-    return evaluate_dimension(planner, writer, chosen or there, there, folder, None, overwrite, retry_failed)
+    return asdict(evaluate_dimension(planner, writer, chosen or there, there, folder, None, overwrite, retry_failed))
 
 
 def truth(examples):
