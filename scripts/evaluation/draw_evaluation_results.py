@@ -28,9 +28,8 @@ from leap.progress import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from leap.plots.style import PublishedTotals
     from leap.vlabench.tables import Overall
-
-Published = dict[str, dict[str, float]]  # by label, then dimension or "macro"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def main() -> None:
 
 
 def draw(
-    options: Options, names: list[str], means: dict[str, dict[str, Overall]], folder: Path, published: Published
+    options: Options, names: list[str], means: dict[str, dict[str, Overall]], folder: Path, published: PublishedTotals
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
@@ -102,7 +101,7 @@ def draw(
 
 
 def figures(
-    options: Options, names: list[str], scorer: str, means: dict[str, Overall], published: Published
+    options: Options, names: list[str], scorer: str, means: dict[str, Overall], published: PublishedTotals
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
     from leap.models.names import curves_in

@@ -2,7 +2,7 @@ from configs.config import DIMENSIONS
 from leap.plots.comparison import TERMS, improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
 from leap.plots.profiles import heat_map, radar
-from leap.plots.style import looks, save
+from leap.plots.style import save, styles_of
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
@@ -94,8 +94,8 @@ def test_published_results_are_hollow_and_said_to_be_published():
     assert "B (published)" not in legend(radar(models, "official", published))
 
 
-def test_looks_differ_by_more_than_colour():
-    found = looks([f"checkpoint-{i}" for i in range(6)] + ["base"], "base")
+def test_styles_differ_by_more_than_colour():
+    found = styles_of([f"checkpoint-{i}" for i in range(6)] + ["base"], "base")
     assert found["base"].color == "#999999"
     for part in ("color", "hatch", "marker"):
         assert len({getattr(look, part) for look in found.values()}) == 7
