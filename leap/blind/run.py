@@ -27,7 +27,7 @@ from leap.blind.rows import BlindRow
 from leap.files import Journal, read_json, write_json
 from leap.models.answer import Answer
 from leap.models.loading import UnusableModel, free_memory
-from leap.planners import Answered, MachineFailure, Planner, Query
+from leap.planners import MachineFailure, Planner, Query, QueryResult
 from leap.planners.candidates import Candidate
 from leap.progress import Progress, say
 from leap.provenance import code_revision, hardware, library_versions, utc_now
@@ -211,7 +211,7 @@ def _in_turn(
                 store(one, [(query.key, result) for query, result in results])
 
 
-def _answers(one: Asked, still_open: set[str], open_model: Opener) -> Iterator[list[Answered]]:
+def _answers(one: Asked, still_open: set[str], open_model: Opener) -> Iterator[list[QueryResult]]:
     """The answers of a model; nothing but this generator holds it, so that it is freed with it.
 
     A batch is answered whole also where a part of it is known: an answer must not depend on what was killed when.

@@ -13,7 +13,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
-from leap.endpoint import Endpoint, endpoint_named
+from leap.endpoint import Endpoint
 from leap.files import read_json, write_json, write_text
 from leap.judge.client import LanguageModelJudge
 from leap.judge.judged import Row, read_up_to_date
@@ -83,23 +83,13 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
             "no judge named: give --judge_model NAME with OPENAI_BASE_URL and OPENAI_API_KEY set, or --judge "
             "reference, which needs no endpoint"
         )
-    address, key = endpoint_named(options.base_url), os.environ.get("OPENAI_API_KEY")
     found = {}
     for name in options.judge_model:
         if name in (PEOPLE, REFERENCE_JUDGE):
             raise UserError(
                 f"--judge_model {name} is the name of another kind of judge here; serve the model under another"
             )
-        found[name] = Endpoint(
-            address,
-            name,
-            key,
-            options.concurrency,
-            options.request_timeout_s,
-            options.max_retries,
-            options.backoff_s,
-            model_flag="--judge_model",
-        )
+        found[name] = Endpoint(options, name, os.environ.get("OPENAI_API_KEY"), model_flag="--judge_model")
     if len({judge_folder(options.review_dir, name) for name in found}) < len(options.judge_model):
         raise UserError(f"two judges share a name or a folder: {', '.join(options.judge_model)}")
     return found
@@ -126,9 +116,7 @@ def check_budget(options: JudgeOptions, prices: dict[str, Price]) -> None:
 
 def open_judge(name: str, endpoint: Endpoint, price: Price | None, options: JudgeOptions) -> LanguageModelJudge:
     folder = judge_folder(options.review_dir, name)
-    return LanguageModelJudge(
-        name, endpoint, folder, price, options.temperature, options.reply_tokens, options.max_asks
-    )
+    return LanguageModelJudge(name, endpoint, folder, options, price)
 
 
 def print_estimate(

@@ -31,6 +31,7 @@ from leap.endpoint import Attempts, Completion, Endpoint, NoAnswer, read_complet
 from leap.files import Journal, numbered_jsonl, sha256_json
 from leap.judge.judgements import RUBRIC
 from leap.judge.ledger import Budget, BudgetReached, Price, Tokens, most_tokens, total
+from leap.judge.options import JudgeOptions
 from leap.judge.prompts import Request
 from leap.judge.rubric import InvalidReply, read_pair, read_rubric
 from leap.progress import Progress
@@ -110,16 +111,11 @@ class LanguageModelJudge:
         name: str,
         endpoint: Endpoint,
         folder: Path,
+        options: JudgeOptions,
         price: Price | None = None,
-        temperature: float = 1.0,
-        reply_tokens: int = 1024,
-        max_asks: int = 3,
     ) -> None:
-        """`max_asks` bounds how often an invalid reply to one request is asked for again in a run; `reply_tokens` is
-        the longest reply."""
-        self.name, self.endpoint, self.price = name, endpoint, price
-        self.temperature, self.reply_tokens, self.max_asks = temperature, reply_tokens, max_asks
-        self._identity = [endpoint.address, endpoint.model, temperature, reply_tokens]
+        self.name, self.endpoint, self.options, self.price = name, endpoint, options, price
+        self._identity = [endpoint.address, endpoint.model, options.temperature, options.reply_tokens]
         self._journal = Journal(folder / REQUESTS_FILE)
         self.history = History()
         for number, event in numbered_jsonl(self._journal.path):
@@ -176,8 +172,8 @@ class LanguageModelJudge:
         return {
             "model": self.endpoint.model,
             "endpoint": self.endpoint.address,
-            "temperature": self.temperature,
-            "reply_tokens": self.reply_tokens,
+            "temperature": self.options.temperature,
+            "reply_tokens": self.options.reply_tokens,
             "parameters_left_out": sorted(left_out),
             "requests": history.sent,
             "replies": sum(history.replies.values()),
@@ -215,20 +211,20 @@ class LanguageModelJudge:
             await attempts.replied(outcome, reason, said, body)
             if outcome == VALID:
                 return True
-            if next(asks) >= self.max_asks:
-                self._failed_now[key] = f"{outcome} ({reason}); asked {self.max_asks} times"
+            if next(asks) >= self.options.max_asks:
+                self._failed_now[key] = f"{outcome} ({reason}); asked {self.options.max_asks} times"
                 return True
 
     def _parameters(self, request: Request, messages: list[dict], left_out: frozenset[str]) -> dict[str, Any]:
         wanted = {
-            "max_tokens": self.reply_tokens,
-            "temperature": self.temperature,
+            "max_tokens": self.options.reply_tokens,
+            "temperature": self.options.temperature,
             "seed": int(request.key[:8], 16) % 2**31,  # differs between repeats
             "response_format": request.response_format(),
         }
         taken = {name: value for name, value in wanted.items() if name not in left_out}
         if "max_tokens" in left_out:
-            taken["max_completion_tokens"] = self.reply_tokens
+            taken["max_completion_tokens"] = self.options.reply_tokens
         return {"model": self.endpoint.model, "messages": messages, **taken}
 
     def _adapts(self, failure: NoAnswer, left_out: frozenset[str]) -> bool:
@@ -258,11 +254,11 @@ class _Recorded(Attempts):
     ) -> None:
         self._judge, self._key, self._request, self._budget = judge, key, request, budget
         self._left_out = sorted(left_out)
-        self._most = most_tokens(request, judge.price, judge.reply_tokens)
+        self._most = most_tokens(request, judge.price, judge.options.reply_tokens)
         self._held = self._most.cost(judge.price) or 0.0
         self._id = -1
 
-    async def before(self) -> dict[str, str]:
+    async def begin(self) -> dict[str, str]:
         await self._budget.hold(self._held)
         self._id = self._judge.history.last_id + 1
         prompt, most = self._request.prompt(), [self._most.prompt, self._most.completion]

@@ -24,11 +24,10 @@ from leap.models.checkpoints import why_incomplete
 from leap.models.names import BASE_NAME
 from leap.planners import open_planner
 from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
-from leap.planners.options import image_tokens
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
-from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
+from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
 
 
@@ -37,7 +36,6 @@ def main() -> int:
     workspace = WorkspaceConfig.from_environment()
     ranks = Ranks.from_environment()
     dimensions = dimensions_named(options.dimension)
-    image_tokens(options)
     workspace.require(options.data_path, "benchmark")
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
@@ -50,7 +48,7 @@ def main() -> int:
 
     left_out: list[str] = []
     for folder, base_name in jobs:
-        planner = open_planner(options.planner, options, folder)
+        planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
         for dimension, examples in selected.items():
@@ -64,7 +62,7 @@ def main() -> int:
                 pool=shots_from[dimension],
                 seed=options.seed,
                 shot_format=options.shot_format,
-                pictures=pictures(options),
+                pictures=options.pictures,
                 examples=everything[dimension],
             )
             summary = evaluate_dimension(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.blind.options import OutputOptions, drawing
+from leap.blind.options import OutputOptions
 from leap.blind.outputs import OUTPUTS_FILE, Output
 from leap.blind.rows import read_blind_rows
 from leap.cli import parse_knobs, run
@@ -29,15 +29,13 @@ from leap.models.loading import pick_device
 from leap.models.names import BASE_NAME
 from leap.planners import Planner, open_planner
 from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
-from leap.planners.options import image_tokens
 from leap.progress import print_some
 
 
 def main() -> int:
     options = parse_knobs(OutputOptions, None, __doc__)
     workspace = WorkspaceConfig.from_environment()
-    image_tokens(options)
-    how = drawing(options)
+    how = options.drawing
     workspace.require_file(options.data_file, "planning rows")
     if options.image_root:
         workspace.require(options.image_root, "folder of the images")
@@ -49,7 +47,7 @@ def main() -> int:
     from leap.blind.run import write_outputs
 
     def open_model(folder: Path | None) -> Planner:
-        return open_planner(options.planner, options, folder)
+        return open_planner(options, folder)
 
     written = write_outputs(
         models, rows, open_model, options.save_dir, how, options.max_models, options.overwrite, options.retry_failed

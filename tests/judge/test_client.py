@@ -39,7 +39,8 @@ def scenes_of(path):
 
 def judge_of(server, folder, price=PRICE, max_asks=3, key=SECRET, **options) -> LanguageModelJudge:
     options = {"concurrency": 2, "backoff_s": 0.01, "max_retries": 2, "request_timeout_s": 5.0} | options
-    return LanguageModelJudge("j", Endpoint(server.url, "judge", key, **options), folder, price, max_asks=max_asks)
+    options = JudgeOptions(base_url=server.url, max_asks=max_asks, **options)
+    return LanguageModelJudge("j", Endpoint(options, "judge", key), folder, options, price)
 
 
 def events_in(folder, *kinds):
@@ -105,8 +106,10 @@ def test_what_was_answered_is_not_asked_again(server, scenes, tmp_path):
 def test_another_temperature_or_model_is_another_judge(server, scenes, tmp_path):
     request = one(scenes)[0]
     keys = {judge_of(server, tmp_path / "a").key(request)}
-    keys.add(LanguageModelJudge("j", Endpoint(server.url, "other"), tmp_path / "b").key(request))
-    keys.add(LanguageModelJudge("j", Endpoint(server.url, "judge"), tmp_path / "c", temperature=0.0).key(request))
+    options = JudgeOptions(base_url=server.url)
+    keys.add(LanguageModelJudge("j", Endpoint(options, "other"), tmp_path / "b", options).key(request))
+    options = JudgeOptions(base_url=server.url, temperature=0.0)
+    keys.add(LanguageModelJudge("j", Endpoint(options, "judge"), tmp_path / "c", options).key(request))
     assert len(keys) == 3
 
 
@@ -300,9 +303,8 @@ def test_an_endpoint_that_hangs_is_given_up_and_may_have_charged(server, scenes,
 
 
 def test_an_address_that_nobody_listens_at_costs_nothing(scenes, tmp_path):
-    judge = LanguageModelJudge(
-        "j", Endpoint("http://127.0.0.1:9/v1", "m", max_retries=0, concurrency=1), tmp_path / "j", PRICE
-    )
+    options = JudgeOptions(base_url="http://127.0.0.1:9/v1", max_retries=0, concurrency=1)
+    judge = LanguageModelJudge("j", Endpoint(options, "m"), tmp_path / "j", options, PRICE)
     judge.ask(one(scenes), None)
     assert (len(judge.history.unreported), judge.spent_at_most()) == (0, 0.0)
 
