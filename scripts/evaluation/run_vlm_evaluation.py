@@ -17,13 +17,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.config import WorkspaceConfig, dimensions_named
-from configs.errors import UserError
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
-from leap.models.checkpoints import why_incomplete
-from leap.models.names import BASE_NAME
 from leap.planners import open_planner
-from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
+from leap.planners.candidates import Candidate, models_to_ask, require_complete
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
@@ -40,14 +37,14 @@ def main() -> int:
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
     shots_from = shot_pools(options, everything, workspace)
-    jobs = models_to_evaluate(options, workspace)
+    models = models_to_evaluate(options, workspace)
     suffix = name_suffix(options)
 
     from leap.vlabench.results import results_table
     from leap.vlabench.run import evaluate_dimension
 
     left_out: list[str] = []
-    for folder, base_name in jobs:
+    for folder, base_name in models:
         planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
@@ -72,16 +69,16 @@ def main() -> int:
                 everything[dimension],
                 target,
                 folder,
-                options.overwrite,
-                options.retry_failed,
-                ranks,
+                overwrite=options.overwrite,
+                retry_failed=options.retry_failed,
+                ranks=ranks,
             )
             if summary:
                 report(summary, target)
                 left_out += missing(target)
     if not ranks.first:
         return 0
-    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in jobs]))
+    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
     if left_out:
         print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")
@@ -101,33 +98,25 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     """The models in the order of asking; UserError if one is missing or incomplete."""
     if options.planner == "constant":
         return [Candidate(None, "constant")]
-    if options.planner == "openai":
-        if options.checkpoint or options.all_checkpoints:
-            raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
-        return [served_model(options)]
-    jobs: list[Candidate] = []
-    base = options.base_model or workspace.base_model
-    if options.all_checkpoints or not options.checkpoint:
-        jobs.append(Candidate(workspace.require(base, "base model"), BASE_NAME))
-    if options.all_checkpoints:
-        jobs += complete_checkpoints(workspace.output)
-    for folder in options.checkpoint:
-        jobs.append(named_checkpoint(workspace.require(folder, "checkpoint"), base, workspace.output))
-    for folder, _ in jobs:
-        problem = why_incomplete(folder) if folder else None
-        if problem:
-            raise UserError(f"cannot evaluate {folder}: {problem}")
-    return jobs
+    models = models_to_ask(
+        options,
+        workspace,
+        workspace.output,
+        with_base=options.all_checkpoints or not options.checkpoint,
+        with_complete=options.all_checkpoints,
+    )
+    require_complete(models)
+    return models
 
 
 def report(summary: dict, folder: Path) -> None:
     counts = summary["examples"]
     scores = {scorer: values["total_score"]["mean"] for scorer, values in summary["scores"].items()}
-    shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
+    means = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
     print(
         f"{summary['dimension']:12} {summary['model']}: {counts['answered']} of {counts['in_benchmark']} answered, "
         f"{summary['outcomes']['official'].get('format_error', 0)} format errors, "
-        f"{counts['machine_failure']} machine failures, {counts['bad_example']} bad examples  {shown}  -> {folder}"
+        f"{counts['machine_failure']} machine failures, {counts['bad_example']} bad examples  {means}  -> {folder}"
     )
 
 
