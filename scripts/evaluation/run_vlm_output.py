@@ -53,16 +53,7 @@ def main() -> int:
     def open_model(folder: Path | None) -> Planner:
         return open_planner(options, folder)
 
-    review = write_outputs(
-        models,
-        rows,
-        open_model,
-        options.save_dir,
-        options.drawing,
-        options.max_models,
-        options.overwrite,
-        options.retry_failed,
-    )
+    review = write_outputs(models, rows, open_model, options)
     return report(review.outputs, review.standing, options.save_dir)
 
 
