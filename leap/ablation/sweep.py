@@ -22,7 +22,6 @@ from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.models.checkpoints import best_checkpoint, kind_of, last_complete_checkpoint, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
-from leap.planners.options import image_tokens
 from leap.progress import Progress
 from leap.runs.jobs import only_one, run_logged
 from leap.training.recipes import LoraRecipe, TrainingRecipe
@@ -174,7 +173,6 @@ class Evaluations:
         self._base = runs[0].recipe.model_name_or_path
         self._output = workspace.output
         self._options = parse_knobs(EvaluationOptions, self._argv, "Knobs of an evaluation")
-        image_tokens(self._options)
         # The base sees pictures as the trained models do, not at its processor's own larger budget.
         budgets = {(run.recipe.image_tokens_min, run.recipe.image_tokens_max) for run in runs}
         self._base_flags = []

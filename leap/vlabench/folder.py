@@ -30,7 +30,7 @@ from leap.models.names import order_of
 from leap.statistics import Estimate
 
 JOURNAL_FILE, FAILURES_FILE = "generations.jsonl", "failures.jsonl"
-SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
+SUMMARY_FILE = "summary.json"
 OUTPUT_FILE, DIAGNOSIS_FILE = "output.json", "diagnosis.json"
 SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
 

@@ -191,9 +191,11 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
 
 def open_planner(workload: Workload, device: str, mode: dict[str, Any]) -> Any:
     from leap.planners.huggingface import HuggingFacePlanner
+    from leap.planners.options import AnsweringOptions
 
-    options = {"max_new_tokens": workload.max_new_tokens, "image_tokens": workload.image_tokens}
-    return HuggingFacePlanner(workload.folder, device, **options, **mode)
+    fewest, most = workload.image_tokens or (None, None)
+    limits = {"max_new_tokens": workload.max_new_tokens, "image_tokens_min": fewest, "image_tokens_max": most}
+    return HuggingFacePlanner(workload.folder, AnsweringOptions(device=device, **limits, **mode))
 
 
 def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
