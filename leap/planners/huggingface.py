@@ -181,8 +181,8 @@ class HuggingFacePlanner:
                 self.processor.tokenizer,
                 batch.inputs,
                 self.options.max_new_tokens,
-                self.options.stops_at_plan,
-                self._prefixes,
+                stop_at_plan=self.options.stops_at_plan,
+                prefixes=self._prefixes,
                 sampling=self.sampling,
                 seeds=[query.seed for query in batch.queries],
             )
