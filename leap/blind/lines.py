@@ -75,18 +75,7 @@ def output_of(respondent: Respondent, row: BlindRow, result: Answer | MachineFai
         outcome: dict[str, Any] = asdict(result)
     else:
         outcome = {"text": None, "failure": {"kind": result.kind, "reason": str(result)}}
-    return Output(
-        respondent.name,
-        row.sample,
-        row.images,
-        str(row.folder),
-        row.prompt,
-        row.row.steps,
-        id=row.row.id,
-        task_name=row.task_name,
-        key=respondent.key(row),
-        **outcome,
-    )
+    return Output(respondent.name, key=respondent.key(row), **_fields_of(row), **outcome)
 
 
 def lines_that_count(
@@ -244,13 +233,17 @@ def _is_changed(output: Output, row: BlindRow) -> bool:
 
 def _placed(output: Output, row: BlindRow) -> Output:
     """An output as that of a row of the same content."""
-    return replace(
-        output,
-        sample=row.sample,
-        images=row.images,
-        folder=str(row.folder),
-        prompt=row.prompt,
-        reference=row.row.steps,
-        id=row.row.id,
-        task_name=row.task_name,
-    )
+    return replace(output, **_fields_of(row))
+
+
+def _fields_of(row: BlindRow) -> dict[str, Any]:
+    """What an output says of its row."""
+    return {
+        "sample": row.sample,
+        "images": row.images,
+        "folder": str(row.folder),
+        "prompt": row.prompt,
+        "reference": row.row.steps,
+        "id": row.row.id,
+        "task_name": row.task_name,
+    }

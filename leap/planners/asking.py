@@ -103,10 +103,6 @@ class Journals:
     answered_keys: set[str]
     failed_keys: set[str]
 
-    def take_over(self) -> None:
-        """Move what other processes have written into these, which are the first one's."""
-        _take_over(self.answers, self.failures)
-
 
 @contextmanager
 def claimed_journals(
@@ -124,7 +120,7 @@ def claimed_journals(
     answers_path, failures_path = (path.with_stem(path.stem + suffix) for path in paths)
     with opened_journal(answers_path) as answers, Journal(failures_path) as failures:
         if ranks.first:
-            _take_over(answers, failures)
+            take_over(answers, failures)
             _claim(folder, answers, failures, settings, overwrite=overwrite)
             ranks.wait()
         answered_keys, failed_keys = ({record["key"] for record in read_jsonl(path)} for path in paths)
@@ -161,7 +157,8 @@ def provenance_of(folder: Path | None, notes: Iterable[str], **more: Any) -> dic
     }
 
 
-def _take_over(*journals: Journal) -> None:
+def take_over(*journals: Journal) -> None:
+    """Move what other processes have written into these journals of the first one."""
     for journal in journals:
         journaled_keys = {record["key"] for record in journal.read()}
         for path in sorted(journal.path.parent.glob(f"{journal.path.stem}-rank*.jsonl")):

@@ -18,7 +18,15 @@ from typing import Any
 from leap.files import Journal, sha256_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query
-from leap.planners.asking import AnswerLog, Journals, OpenQueries, answer_in_turn, claimed_journals, provenance_of
+from leap.planners.asking import (
+    AnswerLog,
+    Journals,
+    OpenQueries,
+    answer_in_turn,
+    claimed_journals,
+    provenance_of,
+    take_over,
+)
 from leap.progress import Progress
 from leap.provenance import hardware
 from leap.runs.ranks import ALONE, Ranks
@@ -94,7 +102,7 @@ def evaluate_dimension(
         _answer(planner, queries, settled_keys, journals, ranks)
         if ranks.first:
             ranks.wait()  # for the others, who have closed their journals then
-            journals.take_over()
+            take_over(journals.answers, journals.failures)
             answers = _answers_of(journals.answers, queries, all_examples)
             failures = _failures_of(journals.failures, queries, answers, all_examples)
             journals.answers.rewrite(sorted(journals.answers.read(), key=_place))  # whoever answered in whichever order
@@ -158,35 +166,32 @@ def _place(record: Mapping[str, Any]) -> tuple[str, int]:
     return record["task"], record["example"]
 
 
-def _answers_of(journal: Journal, queries: DimensionQueries, all_examples: Sequence[Example]) -> dict[Example, dict]:
-    """The journal record of every answered example. One whose pictures or words changed since counts by its present
-    answer, or not at all; one that cannot be scored any more does not count."""
+def _records_of(journal: Journal, queries: DimensionQueries, examples: Sequence[Example]) -> dict[Example, dict]:
+    """The last record of each example: of one that is asked now, that of its query; of another, that of its place."""
     records = journal.read()
     by_key = {record["key"]: record for record in records}
     by_place = {_place(record): record for record in records}
-    answers = {}
-    for example in all_examples:
+    latest = {}
+    for example in examples:
         query = queries.by_example.get(example)
         record = by_key.get(query.key) if query else by_place.get((example.task, example.number))
-        if record is not None and example.problem() is None:
-            answers[example] = record
-    return answers
+        if record is not None:
+            latest[example] = record
+    return latest
+
+
+def _answers_of(journal: Journal, queries: DimensionQueries, all_examples: Sequence[Example]) -> dict[Example, dict]:
+    """The journal record of every answered example. One whose pictures or words changed since counts by its present
+    answer, or not at all; one that cannot be scored any more does not count."""
+    records = _records_of(journal, queries, all_examples)
+    return {example: record for example, record in records.items() if example.problem() is None}
 
 
 def _failures_of(
     journal: Journal, queries: DimensionQueries, answers: Mapping[Example, dict], all_examples: Sequence[Example]
 ) -> list[dict]:
     """Why the examples that were asked, in this run or an earlier one, have no answer."""
-    records = journal.read()
-    by_key = {record["key"]: record for record in records if record["key"]}
-    by_place = {_place(record): record for record in records}
-    failures = []
-    for example in all_examples:
-        query = queries.by_example.get(example)
-        if example in answers:
-            continue
-        if example in queries.unusable:
-            failures.append(_failure(example, None, "data", queries.unusable[example]))
-        elif record := (by_key.get(query.key) if query else by_place.get((example.task, example.number))):
-            failures.append(record)
-    return failures
+    records = _records_of(journal, queries, all_examples)
+    for example, problem in queries.unusable.items():
+        records[example] = _failure(example, None, "data", problem)
+    return [records[example] for example in all_examples if example in records and example not in answers]

@@ -23,7 +23,7 @@ from leap.blind.outputs import OUTPUTS_FILE, Output
 from leap.blind.rows import read_blind_rows
 from leap.cli import parse_knobs, run
 from leap.models.loading import pick_device
-from leap.planners import Planner, open_planner
+from leap.planners import open_planner
 from leap.planners.candidates import models_to_ask
 from leap.progress import print_some
 
@@ -50,10 +50,7 @@ def main() -> int:
 
     from leap.blind.run import write_outputs
 
-    def open_model(folder: Path | None) -> Planner:
-        return open_planner(options, folder)
-
-    review = write_outputs(models, rows, open_model, options)
+    review = write_outputs(models, rows, lambda folder: open_planner(options, folder), options)
     return report(review.outputs, review.standing, options.save_dir)
 
 
