@@ -1,5 +1,12 @@
 """Archives (.tar.gz) read as a stream, without trusting anything in them.
 
+Python's tarfile is made for archives of friends. Its traps, and where they are closed:
+- its gzip modes stop at the end of the tar and never check the sum behind it (`tar_stream`);
+- it takes a damaged header in the middle for the end of the archive (`_Member.fromtarfile`);
+- it reads long names, extended headers and maps of sparse files whole, however long they claim to be (`_Member`);
+- it keeps every member it has passed, so that memory grows with the archive (`_Stream.next`);
+- names may lead anywhere, and links, devices and two members of one name may lie in wait (`unpack`).
+
 A flipped byte passes tarfile's own gzip modes, as they stop before the checksum at the end: here the gzip is read to
 its end before anything counts. Only regular files are taken, under names that the caller makes; sizes are checked
 before a byte is written.
@@ -22,7 +29,7 @@ from configs.errors import UserError
 from leap.files import locked
 
 _BLOCK = 256 * 1024  # bytes read from the gzip at once; a multiple of tar's 512
-_DISK_BLOCK = 4096  # bytes that a disk gives to a file at once
+_DISK_BLOCK = 4096  # bytes that a disk gives to a file at once; ext4, xfs and btrfs by default
 _LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
 _MOST_GLOBAL_HEADERS = 1000
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
@@ -67,6 +74,7 @@ def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
             with _Stream.open(fileobj=unzipped, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as tar:
                 yield tar
                 ended = tar.ended
+            # Also what is not read here must be inflated: the sum of the last part comes behind it.
             while rest := unzipped.read(_BLOCK):
                 if ended and rest.strip(b"\0"):
                     raise tarfile.ReadError("data after the end of the archive")
@@ -107,13 +115,14 @@ def unpack(
                     continue
                 result.files += 1
                 result.bytes += member.size
+                # Before a byte is written: a header may claim a terabyte of zeros that the gzip holds in a few bytes.
                 if result.files > most_files:
                     raise BrokenArchive(f"{archive}: more than {most_files:,} files")
                 if result.bytes > most_bytes:
                     raise BrokenArchive(f"{archive}: its files claim more than {most_bytes:,} bytes")
                 crc = _write_new(tar, member, _inside(new, place), archive)
                 result.contents[place.as_posix()] = (member.size, crc)
-        os.sync()
+        os.sync()  # all files at once: one fsync a file takes minutes for a hundred thousand pictures
         result.preexisting = _publish(new, folder, replace)
     return result
 

@@ -16,6 +16,7 @@ from typing import Any
 from configs.config import DIMENSIONS
 from leap.files import read_json, write_json, write_text
 from leap.models.checkpoints import last_complete_checkpoint, read_manifest
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import TOPS
 from leap.statistics import Estimate, over_seeds
 from leap.text import count_text, duration_text, markdown_table
@@ -206,8 +207,8 @@ def as_markdown(rows: Sequence[PresetRow], which: str, warnings: Sequence[str]) 
     head = ["preset", "seeds", *(title for title, _ in _TRAINING)]
     trained = [row for row in rows if row.preset != BASE]
     parts = [markdown_table([head, *([_title(r), _seeds(r), *(show(r) for _, show in _TRAINING)] for r in trained)])]
-    for scorer, top in TOPS.items():
-        head = [f"total, {scorer} (of {top})", *COLUMNS]
+    for scorer in TOPS:
+        head = [MEASURES[f"{scorer}.total_score"].label, *COLUMNS]
         lines = [[_title(row), *(_cell_text(row, f"{scorer} {name}", "{:.1f}") for name in COLUMNS)] for row in rows]
         parts.append(markdown_table([head, *lines]))
     over = {cell.over for row in rows for cell in row.cells.values()}
@@ -253,7 +254,7 @@ def _draw(rows: Sequence[PresetRow], folder: Path) -> list[Path]:
     if not estimates:
         return []
     sizes = {row.preset: row.cells["trainable_parameters"].mean for row in rows if "trainable_parameters" in row.cells}
-    return save(ablation(estimates, sizes, BASE, "total score, grounded", TOPS["grounded"]), folder, "ablation")
+    return save(ablation(estimates, sizes, BASE, MEASURES["grounded.total_score"]), folder, "ablation")
 
 
 def _title(row: PresetRow) -> str:
@@ -301,6 +302,10 @@ def _memory(row: PresetRow) -> str:
     return " ".join([f"{max(cell.values) / 1e9:.2f} GB", *row.memory_of]) + _of_seeds(row, cell)
 
 
+def _validation(key: str, text: str) -> tuple[str, Callable[[PresetRow], str]]:
+    return f"{MEASURES[key].name} (validation)", lambda row: _cell_text(row, key, text)
+
+
 _TRAINING: tuple[tuple[str, Callable[[PresetRow], str]], ...] = (
     ("learning rate", _mean("learning_rate", "{:.3g}".format)),
     ("trainable", _trainable),
@@ -308,7 +313,7 @@ _TRAINING: tuple[tuple[str, Callable[[PresetRow], str]], ...] = (
     ("tokens seen", _mean("tokens_seen", count_text)),
     ("training time", _mean("seconds", duration_text)),
     ("peak memory", _memory),
-    ("validation loss", lambda row: _cell_text(row, "loss", "{:.4f}")),
-    ("plan step F1 (validation)", lambda row: _cell_text(row, "plan_step_f1", "{:.3f}")),
-    ("grounded (validation)", lambda row: _cell_text(row, "grounded_total", "{:.1f}")),
+    _validation("loss", "{:.4f}"),
+    _validation("plan_step_f1", "{:.3f}"),
+    _validation("grounded_total", "{:.1f}"),
 )

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from leap.plans.metrics import is_numbered_plan, leading_number, numbered_steps
@@ -30,6 +30,7 @@ from leap.rows.chat import task_name_in
 
 AGIBOT_LICENCE = "CC BY-NC-SA 4.0"
 
+# Ids are texts of at most 20 digits (a 64-bit number), which may begin with zeros; they are never turned into numbers.
 _ID = re.compile(r"[0-9]{1,20}")
 _FILE_TASK = re.compile(r"(?:task|output)_([0-9]{1,20})", re.IGNORECASE)
 _EPISODE_FOLDER = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/?$")
@@ -144,21 +145,27 @@ def _lines(text: str) -> Iterator[tuple[str, None, Any]]:
 
 
 def _unwrapped(content: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """The entries in a JSON value: those of a list, inside one object, of an object by episode id, or one entry."""
     if isinstance(content, list):
         yield from ((f"[{index}]", None, entry) for index, entry in enumerate(content))
         return
-    if isinstance(content, dict):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), (list, dict))]
-        if len(inner) == 1 and "messages" not in content:
-            shared = {name: content[name] for name in _SHARED if name in content}
-            for place, key, entry in _unwrapped(inner[0]):
-                yield place, key, shared | entry if isinstance(entry, dict) else entry
-            return
-        if content and all(isinstance(key, str) and _key_id(key) for key in content):
-            for key, value in content.items():
-                yield f"[{key!r}]", key, value
-            return
-    yield "", None, content
+    wrapped = _wrapped(content) if isinstance(content, dict) else None
+    if wrapped is not None:
+        shared = {name: content[name] for name in _SHARED if name in content}
+        for place, key, entry in _unwrapped(wrapped):
+            yield place, key, shared | entry if isinstance(entry, dict) else entry
+    elif isinstance(content, dict) and content and all(isinstance(key, str) and _key_id(key) for key in content):
+        for key, value in content.items():
+            yield f"[{key!r}]", key, value
+    else:
+        yield "", None, content
+
+
+def _wrapped(content: dict) -> list | dict | None:
+    """The entries inside one object. Of two candidates neither is it, and a planning row wraps nothing: its content
+    items may lie under one of the names."""
+    inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), (list, dict))]
+    return inner[0] if len(inner) == 1 and "messages" not in content else None
 
 
 def _key_id(key: str) -> tuple[str | None, str] | None:
@@ -243,10 +250,10 @@ def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> Annotate
             task_id,
             episode_id,
             name,
-            [text for _, _, text, _ in actions],
+            [action.text for action in actions],
             where,
-            [skill for _, _, _, skill in actions],
-            [[start, end] for start, end, _, _ in actions],
+            [action.skill for action in actions],
+            [[action.start, action.end] for action in actions],
             licence=AGIBOT_LICENCE,
             **common,
         )
@@ -275,32 +282,32 @@ def _action_config(entry: dict) -> list | None:
     return config
 
 
-def _actions(config: list) -> list[tuple[int, int, str, str | None]]:
-    """(first frame, last frame, text, skill) by time, without empty texts and repetitions of the one before."""
-    actions = []
-    for action in config:
-        text = action.get("action_text") if isinstance(action, dict) else None
-        if text is not None and not isinstance(text, str):
-            raise _EntryDefect(f"an action's text is no text: {text!r:.60}")
-        if not text or not text.strip():
-            continue
-        start, end, skill = (action.get(name) for name in ("start_frame", "end_frame", "skill"))
-        if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
-            raise _EntryDefect(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
-        actions.append((start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None))
-    actions.sort(key=lambda action: action[:2])
-    last = -1
-    for start, end, _, _ in actions:
-        if start <= last or end <= start:
-            behind = f", and another step begins at {last}" if last >= 0 else ""
-            raise _EntryDefect(f"frames do not increase: a step goes from {start} to {end}{behind}")
-        last = start
-    texts = _without_numbers([text for _, _, text, _ in actions])
-    actions = [(start, end, text, skill) for (start, end, _, skill), text in zip(actions, texts, strict=True) if text]
-    merged: list[tuple[int, int, str, str | None]] = []
-    for action in actions:
-        if merged and merged[-1][2] == action[2]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], action[1]), *merged[-1][2:])
+class _Action(NamedTuple):
+    """A step of AgiBotWorld, from its first to its last frame."""
+
+    start: int
+    end: int
+    text: str
+    skill: str | None
+
+
+def _actions(config: list) -> list[_Action]:
+    """The actions by time, without empty texts and repetitions of the one before.
+
+    1. Each entry is checked and typed; one without text is an idle stretch of the recording and goes.
+    2. They are put in order of their frames, which must increase: overlapping starts mean another order of steps than
+       the one written, or a mistake in labelling, and nobody can tell which.
+    3. List numbers in the texts go; they must be the steps' places after the sorting.
+    4. Equal neighbours, as where a step was labelled in two takes, become one that spans both.
+    """
+    actions = sorted(filter(None, map(_action, config)), key=lambda action: (action.start, action.end))
+    _require_order(actions)
+    texts = _without_numbers([action.text for action in actions])
+    named = [action._replace(text=text) for action, text in zip(actions, texts, strict=True) if text]
+    merged: list[_Action] = []
+    for action in named:
+        if merged and merged[-1].text == action.text:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, action.end))
         else:
             merged.append(action)
     if not merged:
@@ -308,24 +315,39 @@ def _actions(config: list) -> list[tuple[int, int, str, str | None]]:
     return merged
 
 
+def _action(record: Any) -> _Action | None:
+    """The typed form of one entry of an action_config; None without a text."""
+    text = record.get("action_text") if isinstance(record, dict) else None
+    if text is not None and not isinstance(text, str):
+        raise _EntryDefect(f"an action's text is no text: {text!r:.60}")
+    if not text or not text.strip():
+        return None
+    start, end, skill = (record.get(name) for name in ("start_frame", "end_frame", "skill"))
+    if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
+        raise _EntryDefect(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
+    return _Action(start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None)
+
+
+def _require_order(actions: Sequence[_Action]) -> None:
+    last = -1
+    for action in actions:
+        if action.start <= last or action.end <= action.start:
+            behind = f", and another step begins at {last}" if last >= 0 else ""
+            raise _EntryDefect(f"frames do not increase: a step goes from {action.start} to {action.end}{behind}")
+        last = action.start
+
+
 def _stated_steps(entry: dict) -> list[str]:
-    """Steps told as a list of texts, or as one text that numbers them or has one a line."""
-    target = entry.get("target")
-    statements = [entry[name] for name in _STEPS if entry.get(name) is not None]
-    statements += [target["steps"]] if isinstance(target, dict) and target.get("steps") is not None else []
-    if not statements:
-        raise _EntryDefect("has no steps")
-    value = statements[0]
+    """Steps stated as a list of texts, or as one text that numbers them or has one a line.
+
+    A list of one numbered text is that text. List marks go first, so that a number behind a bullet counts; a text whose
+    numbers are not 1, 2, 3 is refused, not cut at its lines: a step may be missing. A repeated step counts once.
+    """
+    value = _steps_field(entry)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and is_numbered_plan(value[0]):
         value = value[0]
     if isinstance(value, str):
-        value = _BULLETS.sub("", value)
-        if is_numbered_plan(value):
-            value = numbered_steps(value)
-        elif numbered_steps(value):
-            raise _EntryDefect(f"its steps are not numbered 1, 2, 3: {_one_line(value)!r:.80}")
-        else:
-            value = value.split("\n")
+        value = _cut(value)
     if not isinstance(value, list) or not all(isinstance(step, str) for step in value):
         raise _EntryDefect("its steps are no texts")
     steps = list(filter(None, _without_numbers(list(filter(None, map(_one_line, value))))))
@@ -333,6 +355,25 @@ def _stated_steps(entry: dict) -> list[str]:
     if not steps:
         raise _EntryDefect("has no steps")
     return steps
+
+
+def _steps_field(entry: dict) -> Any:
+    target = entry.get("target")
+    values = [entry.get(name) for name in _STEPS] + [target.get("steps") if isinstance(target, dict) else None]
+    value = next((value for value in values if value is not None), None)
+    if value is None:
+        raise _EntryDefect("has no steps")
+    return value
+
+
+def _cut(text: str) -> list[str]:
+    """The steps of one text: by their numbers, else its lines."""
+    text = _BULLETS.sub("", text)
+    if is_numbered_plan(text):
+        return numbered_steps(text)
+    if numbered_steps(text):
+        raise _EntryDefect(f"its steps are not numbered 1, 2, 3: {_one_line(text)!r:.80}")
+    return text.split("\n")
 
 
 def _without_numbers(steps: Sequence[str]) -> list[str]:

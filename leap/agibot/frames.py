@@ -84,6 +84,17 @@ class _LowestFrame:
     problem: str | None = "has no frame"
     bytes: int = 0
 
+    def gives_way_to(self, front: str, number: int | None) -> bool:
+        """Whether a frame of such a name takes the place of this one. Plain numbers come before all others, and where
+        names begin in several ways no other frame can settle it. The same number twice is a problem."""
+        if number is None or (front and self.front in ("", _SEVERAL)):
+            return False
+        if front != self.front:
+            return True
+        if number == self.number:
+            self.problem = f"has frame {number} twice"
+        return number < self.number
+
 
 def manifest_path(data: Path, task_id: str) -> Path:
     return data / "agibot" / f"task_{task_id}.json"
@@ -254,7 +265,11 @@ def _whole_picture(path: Path) -> tuple[int, int] | None:
 
 
 def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> dict[tuple[str, str], _LowestFrame]:
-    """Read the whole archive; the lowest frame of each (task, episode) is then a file in `work`."""
+    """Read the whole archive; the lowest frame of each (task, episode) is then a file in `work`.
+
+    Members come in any order and a stream cannot go back, so the lowest frame so far of each episode is on the disk and
+    is overwritten when a lower one comes. What all of these take is bounded by the size of the archive.
+    """
     episodes: dict[tuple[str, str], _LowestFrame] = {}
     held = 0
     with tar_stream(archive) as tar:
@@ -267,14 +282,8 @@ def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> 
             lowest = episodes.setdefault((task, episode), _LowestFrame())
             if len(episodes) > MOST_EPISODES:
                 raise BrokenArchive(f"{archive}: more than {MOST_EPISODES:,} episodes")
-            if number is None or (front and lowest.front in ("", _SEVERAL)):
+            if not lowest.gives_way_to(front, number):
                 continue
-            if front == lowest.front:
-                if number > lowest.number:
-                    continue
-                if number == lowest.number:
-                    lowest.problem = f"has frame {number} twice"
-                    continue
             several = bool(front) and lowest.front is not None and front != lowest.front
             held -= lowest.bytes
             lowest.front, lowest.number, lowest.bytes = _SEVERAL if several else front, number, 0

@@ -20,7 +20,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.data.image_checks import journaled_checks
-from leap.data.overlap import overlap_report
+from leap.data.overlap import overlap_report, share_text
 from leap.data.plan_words import plan_words, words_of
 from leap.data.planning_files import naming_the_check
 from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
@@ -75,36 +75,43 @@ def describe(files: Sequence[Path], image_root: Path | None, workspace: Path, ha
             raise naming_the_check(error, path) from error
     everything = [row for rows in sides.values() for row in rows]
     sizes, by_content = _pictures(everything, files, hash_pictures)
-    labels = dict(zip(map(id, everything), _task_names(everything), strict=True))
-    described = {}
-    for (name, rows), path in zip(sides.items(), files, strict=True):
-        gathered = _gather(path, len(rows))
-        tasks = Counter(labels[id(row)] for row in rows)
-        pictures = dict.fromkeys(image for row in rows for image in row.images if image)
-        described[name] = {
-            "path": str(path),
-            "rows": len(rows),
-            "tasks": len(tasks.keys() - {None}),
-            "rows without a task": tasks.pop(None, 0),
-            "episodes": len({row.episode for row in rows} - {None}),
-            "pictures": len({digest for row in rows for digest in row.digests if digest}),
-            "missing pictures": sum(image is None for row in rows for image in row.images),
-            "kinds": dict(gathered.kinds.most_common()),
-            "duplicates": _duplicates(rows, gathered.prompts),
-            "distributions": {what: distribution(values) for what, values in gathered.values.items()},
-            "counts": {
-                VERBS: dict(gathered.verbs.most_common()),
-                OBJECTS: dict(gathered.objects.most_common()),
-                SIZES: dict(Counter(sizes[image] for image in pictures).most_common()),
-                TASK_ROWS: dict(tasks.most_common()),
-            },
-        }
+    task_of = dict(zip(map(id, everything), _task_names(everything), strict=True))
     names = list(sides)
     pairs = [(trained, tested) for index, tested in enumerate(names) for trained in names[:index]]
     return {
-        "files": described,
+        "files": {
+            name: _describe_file(path, rows, [task_of[id(row)] for row in rows], sizes)
+            for (name, rows), path in zip(sides.items(), files, strict=True)
+        },
         "pictures_by": BY_CONTENT if by_content else BY_FILE,
         "shared": overlap_report(sides, pairs) if pairs else None,
+    }
+
+
+def _describe_file(
+    path: Path, rows: Sequence[SplitRow], row_tasks: Sequence[str | None], sizes: Mapping[Path, str]
+) -> dict[str, Any]:
+    """The entry of one file; `row_tasks` names each row's task, `sizes` says how large each picture is."""
+    counts = _count_words(path, len(rows))
+    tasks = Counter(row_tasks)
+    pictures = dict.fromkeys(image for row in rows for image in row.images if image)
+    return {
+        "path": str(path),
+        "rows": len(rows),
+        "tasks": len(tasks.keys() - {None}),
+        "rows without a task": tasks.pop(None, 0),
+        "episodes": len({row.episode for row in rows} - {None}),
+        "pictures": len({digest for row in rows for digest in row.digests if digest}),
+        "missing pictures": sum(image is None for row in rows for image in row.images),
+        "kinds": dict(counts.kinds.most_common()),
+        "duplicates": _duplicates(rows, counts.prompts),
+        "distributions": {what: distribution(values) for what, values in counts.values.items()},
+        "counts": {
+            VERBS: dict(counts.verbs.most_common()),
+            OBJECTS: dict(counts.objects.most_common()),
+            SIZES: dict(Counter(sizes[image] for image in pictures).most_common()),
+            TASK_ROWS: dict(tasks.most_common()),
+        },
     }
 
 
@@ -142,29 +149,33 @@ def description_text(description: Description) -> str:
     files = description["files"]
     lines = ["# What the planning files hold", "", markdown_table([["", *files], *_overview(files)])]
     by = "content" if description["pictures_by"] == BY_CONTENT else "file (two files with the same content count twice)"
-    lines += ["", f"Pictures are told apart by {by}.", ""]
-    header = ["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]
-    rows = []
+    lines += ["", f"Pictures are told apart by {by}.", "", _distributions_table(files), ""]
+    for what in (VERBS, OBJECTS, SIZES, TASK_ROWS):
+        lines += [_counts_table(what, files), ""]
+    if description["shared"]:
+        lines += ["## What the files share", "", _overlap_table(description["shared"]), ""]
+    return "\n".join(lines)
+
+
+def _distributions_table(files: Mapping[str, dict]) -> str:
+    rows = [["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]]
     for what in dict.fromkeys(what for file in files.values() for what in file["distributions"]):
         for name, file in files.items():
             if entry := file["distributions"].get(what):
                 marks = [f"{entry[mark]:,}" for mark in ("min", "median", "p95", "max")]
                 rows.append([what, name, f"{entry['count']:,}", f"{entry['mean']:.1f}", *marks])
-    lines += [markdown_table([header, *rows]), ""]
-    for what in (VERBS, OBJECTS, SIZES, TASK_ROWS):
-        lines += [_counts_table(what, files), ""]
-    if description["shared"]:
-        rows = []
-        for pair, kinds in description["shared"]["overlap"].items():
-            for kind, entry in kinds.items():
-                share = "unknown" if entry["share"] is None else f"{entry['rows']:,} ({entry['share']:.1%})"
-                rows.append([pair, kind, f"{entry['shared']:,}", share, f"{entry['unknown']:,}"])
-        header = ["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]
-        lines += ["## What the files share", "", markdown_table([header, *rows]), ""]
-    return "\n".join(lines)
+    return markdown_table(rows)
 
 
-def _gather(path: Path, count: int) -> _FileCounts:
+def _overlap_table(report: Mapping[str, Any]) -> str:
+    rows = [["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]]
+    for pair, kinds in report["overlap"].items():
+        for kind, entry in kinds.items():
+            rows.append([pair, kind, f"{entry['shared']:,}", share_text(entry), f"{entry['unknown']:,}"])
+    return markdown_table(rows)
+
+
+def _count_words(path: Path, count: int) -> _FileCounts:
     counts = _FileCounts()
     with Progress(f"describing {path.name}", count, "row") as progress:
         for row in iter_rows(path):
@@ -213,30 +224,36 @@ def _repeated(keys: Sequence[Any]) -> int:
 
 def _pictures(rows: Sequence[SplitRow], files: Sequence[Path], threads: int) -> tuple[dict[Path, str], bool]:
     """The size of each picture as text; fills in `digests`. Whether these are of content."""
-    looks = journaled_checks(dict.fromkeys(file.parent for file in files))
+    checks = journaled_checks(dict.fromkeys(file.parent for file in files))
     paths = dict.fromkeys(image for row in rows for image in row.images if image)
     sizes: dict[Path, str] = {}
     digests: dict[Path, str | None] = {}
     with Progress("reading pictures' sizes", len(paths), "picture") as progress:
         for path in paths:
-            look = looks.get(str(path))
-            if look and look.width and _is_current(path, look.stamp):
-                sizes[path], digests[path] = f"{look.width} x {look.height}", look.sha256
+            check = checks.get(str(path))
+            if check and check.width and _is_current(path, check.stamp):
+                sizes[path], digests[path] = f"{check.width} x {check.height}", check.sha256
             else:
                 sizes[path] = _size(path)
             progress.advance()
+    by_content = bool(paths) and all(map(digests.get, paths))
     if threads and not all(map(digests.get, paths)):
         hash_images(list(rows), threads)
         return sizes, True
-    by_content = bool(paths) and all(map(digests.get, paths))
-    if not by_content:
-        folder_of = functools.cache(os.path.realpath)  # asks of each folder on the way but once
-        for path in paths:
-            in_folder = os.path.join(folder_of(path.parent), path.name)
-            digests[path] = os.path.realpath(path) if os.path.islink(in_folder) else in_folder
+    digests = digests if by_content else _real_paths(paths)
     for row in rows:
         row.digests = [digests[image] if image else None for image in row.images]
     return sizes, by_content
+
+
+def _real_paths(paths: Iterable[Path]) -> dict[Path, str | None]:
+    """What tells files apart whose contents are not known: the path that each one leads to."""
+    folder_of = functools.cache(os.path.realpath)  # follows the links of each folder on the way but once
+    real: dict[Path, str | None] = {}
+    for path in paths:
+        in_folder = os.path.join(folder_of(path.parent), path.name)
+        real[path] = os.path.realpath(path) if os.path.islink(in_folder) else in_folder
+    return real
 
 
 def _is_current(path: Path, stamp: str) -> bool:

@@ -1,8 +1,10 @@
 """Pictures that look alike: a 64-bit perceptual hash finds candidates, a thumbnail in colour confirms them.
 
-The hash is pHash: signs of the lowest 8 x 8 cosine frequencies of the picture in grey, against their median. It alone
-takes drawn tabletop scenes with other objects for the same in 0.4 % of all pairs at 8 bits; with the thumbnail, in none
-of 4.5 million, while it still finds what was encoded anew or rescaled.
+The hash is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): signs of the
+lowest 8 x 8 frequencies of the discrete cosine transform of the picture in grey, against their median. Low frequencies
+survive another size, format or quality. The hash alone takes drawn tabletop scenes with other objects for the same in
+0.4 % of all pairs at 8 bits; with the thumbnail, in none of 4.5 million, while it still finds what was encoded anew or
+rescaled.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from PIL import Image
 HASH_BITS = 64
 THUMBNAIL = 8  # pixels a side
 
-_GREY = 32  # pixels a side of the picture that is transformed
+_GREY = 32  # pixels a side of the picture that is transformed, as in pHash
 _FREQUENCIES = 8
 _MOST_AT_ONCE = 1 << 20  # candidate pairs
 _MOST_COMPARED = 1 << 16  # pairs of thumbnails
@@ -62,6 +64,8 @@ def near_duplicates(trained: Fingerprints, tested: Fingerprints, distance: int, 
     """Each picture of `trained` that has one in `tested` at most `distance` bits and `colour` levels apart, with the
     nearest by bits, then by colour."""
     count = len(trained.hashes)
+    # A pair is ranked by one number, hash bits above colour levels above the index in `tested`, so that the nearest
+    # of all blocks is a minimum. Bits are at most 64, levels at most 255.
     best = np.full(count, np.iinfo(np.int64).max)
     near = np.zeros(count, dtype=np.int64)
     for i, j, bits in _within(trained.hashes, tested.hashes, distance):
@@ -86,8 +90,10 @@ def _within(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(indices in `trained`, indices in `tested`, bits apart) of every pair at most `distance` bits apart, each once.
 
-    The bits are cut into distance + 1 bands: two hashes that near are equal in one band at least, so that only pairs
-    with an equal band are compared.
+    The bits are cut into distance + 1 bands: by the pigeonhole principle two hashes that near are equal in one band at
+    least, so that only pairs with an equal band are compared (Manku et al., "Detecting Near-Duplicates for Web
+    Crawling", WWW 2007). In each band, hashes of `trained` are sorted by their bits there, and a binary search gives
+    the run of equals of each hash of `tested`.
     """
     bands = _bands(distance + 1)
     for band, (shift, mask) in enumerate(bands):
@@ -106,7 +112,7 @@ def _within(
             bits = np.bitwise_count(apart)
             close = bits <= distance
             for earlier_shift, width in bands[:band]:
-                close &= (apart >> earlier_shift) & width != 0  # equal there too: found already
+                close &= (apart >> earlier_shift) & width != 0  # equal there too: yielded by that band
             yield i[close], j[close], bits[close]
 
 
@@ -129,6 +135,6 @@ def _portions(counts: np.ndarray) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _cosines() -> np.ndarray:
-    """The lowest cosine waves, (8, 32)."""
+    """The lowest waves of the type-II discrete cosine transform, unnormalised: (8, 32)."""
     places = (2 * np.arange(_GREY) + 1) / (2 * _GREY)
     return np.cos(np.pi * np.outer(np.arange(_FREQUENCIES), places))

@@ -119,12 +119,16 @@ def check_fractions(test: float, val: float) -> None:
 
 
 def task_labels(rows: list[SplitRow]) -> list[str | None]:
-    """One name a row, equal for rows of one task: by id, by name or through others; None for a row that has neither."""
+    """One name a row, equal for rows of one task: by id, by name or through others; None for a row that has neither.
+
+    Union-find over ids and names: a row with both joins them, and each set is named by its least member, so that the
+    order of `rows` does not matter.
+    """
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
         while parent.setdefault(key, key) != key:
-            parent[key] = key = parent[parent[key]]
+            parent[key] = key = parent[parent[key]]  # halves the path for the next call
         return key
 
     keys = [[f"{kind} {v}" for kind, v in (("id", row.task_id), ("name", row.task_name)) if v] for row in rows]
@@ -161,14 +165,17 @@ def check_images_from(folder: Path, rows: list[SplitRow], image_root: Path | Non
         if image_root or row.file.parent == folder:
             continue
         for written, image in zip(row.written, row.images, strict=True):
-            other = _image(written, folder, None, workspace) if image else None
-            if image and other != image and not (other and other.samefile(image)):
+            if image and not _same_file(_image(written, folder, None, workspace), image):
                 lost.append(f"{written} of {row.file}:{row.number}, now {image}")
     if lost:
         raise UserError(
             f"from {folder} {len(lost)} image paths would lead elsewhere or nowhere (first: {lost[0]}). Write beside "
             "the source, or name the images' folder with --image_root, here and in training"
         )
+
+
+def _same_file(path: Path | None, image: Path) -> bool:
+    return path is not None and (path == image or path.samefile(image))
 
 
 def raw_lines(rows: list[SplitRow]) -> Iterator[bytes]:
@@ -251,10 +258,13 @@ def _look(row: SplitRow) -> str:
 def _choose(sizes: dict[str, int], target: int, seed: str) -> set[str]:
     """Groups whose rows come nearest to `wanted` but are neither none nor all; a random one of such choices.
 
-    Subset sums over the groups in an order that hangs on the seed: `last[n]` is the group whose coming first made n
-    rows reachable, so that following it back from n names the groups.
+    Subset sums by dynamic programming over the groups, in an order that hangs on the seed: `last[n]` is the group whose
+    coming first made n rows reachable, so that following it back from n names the groups. A greedy choice would miss
+    the target by up to the largest group.
     """
+    # A hash, not random.shuffle: the order of equal rows in another order must be the same.
     order = sorted(sizes, key=lambda group: hashlib.sha256(json.dumps([seed, group]).encode()).digest())
+    # Sums beyond target + the largest group can never be the nearest one.
     limit = min(sum(sizes.values()) - 1, target + max(sizes.values()))
     last = np.full(limit + 1, -1)
     reachable = np.zeros(limit + 1, dtype=bool)

@@ -53,21 +53,26 @@ def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path | None:
             return None
         trash = unfinished[-1] if unfinished else _new_trash(folder)
         with Journal(trash / _MANIFEST) as manifest:
-            planned = {move.source: move for move in _moves(folder, trash)}
-            first = len(planned)
-            fresh = [path for path in reasons if path not in planned]
-            manifest.append(
-                {"from": _written(folder, path), "to": f"{_FILES}/{number:06d}-{path.name}", "reason": reasons[path]}
-                for number, path in enumerate(fresh, first)
-            )
-            planned |= {move.source: move for move in _moves(folder, trash)}
+            # All moves are on disk before the first one is made, so that a kill loses no file's place.
+            targets = _plan_moves(folder, trash, manifest, reasons)
             with Progress("moving to the trash", len(reasons), "file") as progress:
                 for path in reasons:
                     if os.path.lexists(path):
-                        _move(path, planned[path].trashed)
+                        _move(path, targets[path])
                     progress.advance()
             manifest.append([{"state": "moved"}])
     return trash
+
+
+def _plan_moves(folder: Path, trash: Path, manifest: Journal, reasons: Mapping[Path, str]) -> dict[Path, Path]:
+    """Note the moves that the manifest does not list yet; the place in the trash of every file in it."""
+    planned = {move.source for move in _moves(folder, trash)}
+    fresh = [path for path in reasons if path not in planned]
+    manifest.append(
+        {"from": _written(folder, path), "to": f"{_FILES}/{number:06d}-{path.name}", "reason": reasons[path]}
+        for number, path in enumerate(fresh, len(planned))
+    )
+    return {move.source: move.trashed for move in _moves(folder, trash)}
 
 
 def trash_named(folder: Path, name: str) -> Path:
@@ -84,14 +89,7 @@ def undo(folder: Path, trash: Path | None) -> tuple[Path, int]:
     if not (folder / TRASH).is_dir():
         raise UserError(f"nothing to undo: there is no {folder / TRASH}")
     with _only_one(folder):
-        if trash is None:
-            left = [candidate for candidate in _trashes(folder) if _state(candidate) != "undone"]
-            if not left:
-                raise UserError(f"nothing to undo: all in {folder / TRASH} was put back already")
-            trash = left[-1]
-        elif not (trash / _MANIFEST).is_file():
-            names = ", ".join(candidate.name for candidate in _trashes(folder)) or "none"
-            raise UserError(f"no trash folder with a {_MANIFEST}: {trash}. In {folder / TRASH}: {names}")
+        trash = _trash_to_undo(folder, trash)
         with Journal(trash / _MANIFEST) as manifest:
             moves = [move for move in _moves(folder, trash) if os.path.lexists(move.trashed)]
             taken = [move.source for move in moves if os.path.lexists(move.source) and not _same(move)]
@@ -105,9 +103,22 @@ def undo(folder: Path, trash: Path | None) -> tuple[Path, int]:
                     _put_back(move)
                     progress.advance()
             manifest.append([{"state": "undone"}])
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # something that is not ours lies in it
             (trash / _FILES).rmdir()
     return trash, len(moves)
+
+
+def _trash_to_undo(folder: Path, named: Path | None) -> Path:
+    """The trash folder that is named, or the newest that was not put back; UserError if there is none."""
+    if named is None:
+        left = [trash for trash in _trashes(folder) if _state(trash) != "undone"]
+        if not left:
+            raise UserError(f"nothing to undo: all in {folder / TRASH} was put back already")
+        return left[-1]
+    if not (named / _MANIFEST).is_file():
+        names = ", ".join(trash.name for trash in _trashes(folder)) or "none"
+        raise UserError(f"no trash folder with a {_MANIFEST}: {named}. In {folder / TRASH}: {names}")
+    return named
 
 
 def _trashes(folder: Path) -> list[Path]:

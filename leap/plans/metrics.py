@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
+from leap.plans.measures import validation_key
 from leap.plans.reading import FormatError, read_tolerant
 from leap.plans.scoring import GROUNDED_METRICS, Score, score_against_steps
 
@@ -200,8 +201,7 @@ def score_answers(pairs: Sequence[tuple[str, str]]) -> dict[str, float | int | N
         found |= {"grounded_rows": len(skills)}
         found |= {"grounded_format_validity": _mean([score.status == "ok" for score in skills])}
         for metric in GROUNDED_METRICS:
-            key = metric.removesuffix("_score").removesuffix("_match")
-            found[f"grounded_{key}"] = _mean([score.scores[metric] for score in skills])
+            found[validation_key(metric)] = _mean([score.scores[metric] for score in skills])
     if others:
         found |= {"other_rows": len(others), "other_exact_match": _mean(others)}
     return found

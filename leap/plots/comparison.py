@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from configs.config import DIMENSIONS
-from leap.plans.scoring import TOPS, WEIGHTS
+from leap.plans.measures import MEASURES
+from leap.plans.scoring import GROUNDED_METRICS, TOPS, WEIGHTS
 from leap.plots.labels import short_names
 from leap.plots.marks import (
     EstimateTable,
@@ -38,22 +39,13 @@ from leap.plots.style import (
     model_styles,
     notes_on_missing,
     plt,
+    scale,
     totals,
 )
 from leap.vlabench.compare import Improvement
 from leap.vlabench.tables import Overall
 
 MOST_BARS = 6  # in a group
-
-METRIC_TITLES = {
-    "skill_match_score": "skills",
-    "entity_match_score": "entities",
-    "skill_with_entity_match_score": "skill with entity",
-    "exact_match_score": "exact sub-tasks",
-    "plan_success": "whole plan",
-    "edit_similarity": "edit similarity",
-    "precision": "precision",
-}
 
 # What the total is the sum of, by the rules of leap.plans.scoring: the official sum stops after two.
 _TERMS = tuple(WEIGHTS.items())
@@ -67,7 +59,7 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: P
     top = TOPS[scorer]
     return _bars_or_dots(
         f"Total score by dimension, {scorer} rules, with 95 % bootstrap intervals",
-        f"total score, {scorer} (0 to {top})",
+        scale(MEASURES[f"{scorer}.total_score"]),
         rows,
         columns,
         (0, top),
@@ -81,10 +73,11 @@ def metrics_overall(models: Mapping[str, Overall]) -> Figure:
     """Each grounded metric with its interval: mean of the dimensions, or if no model has all, in the dimension that
     most have."""
     scope = _common_ground(models)
+    titles = {metric: MEASURES[f"grounded.{metric}"].short for metric in GROUNDED_METRICS if metric != "total_score"}
     rows: dict[str, dict] = {}
     for name, scores in models.items():
         metrics = scores.dimensions.get(scope, {}) if scope != MACRO else scores.macro if scores.complete else {}
-        rows[name] = {title: metrics[metric] for metric, title in METRIC_TITLES.items() if metric in metrics}
+        rows[name] = {title: metrics[metric] for metric, title in titles.items() if metric in metrics}
     scope_title = "mean of dimensions" if scope == MACRO else scope
     notes = []
     if not all(rows.values()):
@@ -94,7 +87,7 @@ def metrics_overall(models: Mapping[str, Overall]) -> Figure:
         f"Grounded metrics, {scope_title}, with 95 % bootstrap intervals",
         f"score, {scope_title} (0 to 100)",
         rows,
-        list(METRIC_TITLES.values()),
+        list(titles.values()),
         (0, 100),
         model_styles(models),
         notes,
@@ -160,7 +153,7 @@ def stacked_terms(models: Mapping[str, Overall], scorer: str, published: Publish
         axes.set_xlim(0, top * 1.35)
         axes.set_xticks([0, top // 2, top])
     entries = {
-        f"{weight:g} x {METRIC_TITLES[metric]}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
+        f"{weight:g} x {MEASURES[f'{scorer}.{metric}'].title}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
         for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False)
     }
     title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % bootstrap intervals"

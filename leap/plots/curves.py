@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from leap.models.names import Curve, base_suffix, curves_in
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import TOPS
 from leap.plots.labels import short_names
 from leap.plots.marks import EstimateTable, around
@@ -28,6 +29,7 @@ from leap.plots.style import (
     notes_on_missing,
     plt,
     published_markers,
+    scale,
     styles_of,
     totals,
 )
@@ -62,7 +64,7 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     figure, entries, left_out = step_curves(rows, columns, lambda name: rank(models[name]), cited)
     for axes in figure.axes:
         axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
-    figure.supylabel(f"total score, {scorer} (0 to {top})", fontsize=9)
+    figure.supylabel(scale(MEASURES[f"{scorer}.total_score"]), fontsize=9)
     notes = notes_on_missing(rows, columns, written=False)
     if any(base_suffix(name) == curve.suffix for name in models for curve in curves_in(models)):
         notes.insert(0, STEP_0)

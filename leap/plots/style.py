@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 from configs.config import DIMENSIONS
 from leap.models.names import base_suffix
+from leap.plans.measures import Measure
 from leap.statistics import Estimate
 from leap.vlabench.tables import Overall
 
@@ -78,6 +79,11 @@ def totals(scores: Overall) -> dict[str, Estimate]:
     """Total scores by column, without those that are missing; macro needs all six dimensions."""
     columns = {dimension: metrics["total_score"] for dimension, metrics in scores.dimensions.items()}
     return columns | ({MACRO: scores.macro["total_score"]} if scores.complete else {})
+
+
+def scale(measure: Measure) -> str:
+    """What an axis from zero shows, and how far it goes."""
+    return f"{measure.name} (0 to {measure.best:g})"
 
 
 def columns_with_results(rows: Mapping[str, Collection[str]]) -> list[str]:

@@ -18,6 +18,7 @@ from configs.errors import UserError
 from leap.files import read_json, write_text
 from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.provenance import data_sha256
 from leap.rows.chat import planning_prompt
@@ -282,8 +283,9 @@ def _scores(summaries: dict[str, Summary], result: str, controls: list[str], res
     if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
         cells = [_interval(each.macro["total_score"]) for each in means if each]
         rows.append(["mean of dimensions", *cells, str(sum(s.examples.answered for s in summaries.values()))])
+    titles = [MEASURES[f"{scorer}.total_score"].label for scorer in METRICS]
     parts = [
-        markdown_table([["dimension", "official total (of 80)", "grounded total (of 100)", "examples"], *rows]),
+        markdown_table([["dimension", *titles, "examples"], *rows]),
         "Means with 95 % bootstrap intervals over examples. `official` is VLABench's scorer, whose total tops out at "
         "80; `grounded` reads an answer by what it means. VLABench's VLM track has 500 to 900 examples a dimension: "
         "fewer are a part of it, or another benchmark in its format.",

@@ -1,6 +1,7 @@
 """What the overview of the page shows: means with intervals, counts of outcomes and errors, settings of each model.
 
-    {"metrics": {scorer: [name]}, "error_labels": [label],
+    {"metrics": {scorer: [name]}, "measures": {key of MEASURES: {"name", "title", "best"}}, "weights": {metric: share of
+                     the total score}, "error_labels": [label],
      "differences": null or {"base": model, "of": [{"scorer", "metric", "models": [of each model: null or {"macro": null
                      or [mean, low, high], "dimensions": {dimension: [mean, low, high]}, "examples": n}]}]},
      "models": [{"name": text,
@@ -23,7 +24,8 @@ from typing import Any
 
 from leap.models.names import BASE_NAME
 from leap.plans.diagnosis import ERROR_LABELS
-from leap.plans.scoring import METRICS
+from leap.plans.measures import MEASURES
+from leap.plans.scoring import METRICS, WEIGHTS
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement, improvements
 from leap.vlabench.folder import summaries_of
@@ -38,6 +40,8 @@ def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Ma
     """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
     return {
         "metrics": METRICS,
+        "measures": {key: {"name": m.name, "title": m.title, "best": m.best} for key, m in MEASURES.items()},
+        "weights": WEIGHTS,
         "error_labels": ERROR_LABELS,
         "differences": _differences(results, models),
         "models": [_model(results, model, diagnoses.get(model, {})) for model in models],

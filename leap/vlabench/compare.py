@@ -22,6 +22,7 @@ import numpy as np
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import write_json, write_text
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, estimates, holm, paired_p_value, stratified_means
 from leap.text import markdown_table
@@ -331,7 +332,7 @@ def comparison_tables(comparison: Comparison) -> str:
         counts = ["B better", "B worse", "same"]
         if name.endswith("plan_success"):
             counts = ["B alone right", "A alone right", "both right", "neither"]
-        head = [name, "n", "A", "B", "B - A (95 %)", "p", "p (Holm)", *counts]
+        head = [MEASURES[name].label, "n", "A", "B", "B - A (95 %)", "p", "p (Holm)", *counts]
         rows = [head]
         for dimension in DIMENSIONS:
             if dimension in metric.dimensions:

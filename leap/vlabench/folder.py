@@ -27,6 +27,7 @@ from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import json_object, read_json, write_json, write_text
 from leap.models.names import order_of
+from leap.planners.asking import SETTINGS_FILE
 from leap.statistics import Estimate
 
 JOURNAL_FILE, FAILURES_FILE = "generations.jsonl", "failures.jsonl"

@@ -20,13 +20,13 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, sha256_file, sha256_json, write_json
+from leap.planners.asking import SETTINGS_FILE
 from leap.plans.reading import FormatError, check_nesting
 from leap.provenance import code_revision, utc_now
 from leap.vlabench.examples import Example
 from leap.vlabench.folder import (
     JOURNAL_FILE,
     RUN_INFO,
-    SETTINGS_FILE,
     AnswerRecord,
     ExampleKey,
     FailureRecord,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.config import DIMENSIONS
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, estimates, stratified_means
 from leap.text import markdown_table
@@ -68,14 +69,14 @@ def _scores_by_task(folder: ResultFolder, scorer: str) -> list[np.ndarray]:
     return [np.array(values, dtype=float) for values in rows.values()]
 
 
-# The scores of the results table, and their titles there.
-_TABLE = {
-    ("official", "total_score"): "total, official (of 80)",
-    ("grounded", "total_score"): "total, grounded (of 100)",
-    ("grounded", "skill_match_score"): "skills, grounded",
-    ("grounded", "entity_match_score"): "entities, grounded",
-    ("grounded", "plan_success"): "whole plan right",
-}
+# The scores of the results table.
+_TABLE = (
+    "official.total_score",
+    "grounded.total_score",
+    "grounded.skill_match_score",
+    "grounded.entity_match_score",
+    "grounded.plan_success",
+)
 
 
 def results_table(results: Path, models: Sequence[str], published: Sequence[Published] = ()) -> str:
@@ -86,14 +87,12 @@ def results_table(results: Path, models: Sequence[str], published: Sequence[Publ
     """
     rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]]
     means = {(scorer, model): overall(results, model, scorer) for scorer in METRICS for model in models}
-    for (scorer, metric), title in _TABLE.items():
-        for model in models:
-            rows.append([title, model, *_cells(means[scorer, model], metric)])
-        rows += [[title, *cells] for cells in published_rows(published, f"{scorer}.{metric}")]
-    measured = {f"{scorer}.{metric}" for scorer, metric in _TABLE}
-    for name in dict.fromkeys(score.score for entry in published for score in entry.scores):
-        if name not in measured:
-            rows += [[name, *cells] for cells in published_rows(published, name)]
+    for key in dict.fromkeys([*_TABLE, *(score.score for entry in published for score in entry.scores)]):
+        title = MEASURES[key].label if key in MEASURES else key
+        if key in _TABLE:
+            scorer, metric = key.split(".")
+            rows += [[title, model, *_cells(means[scorer, model], metric)] for model in models]
+        rows += [[title, *cells] for cells in published_rows(published, key)]
     return "\n\n".join(filter(None, (markdown_table(rows), published_notes(published))))
 
 

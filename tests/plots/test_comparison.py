@@ -27,7 +27,7 @@ def test_the_terms_are_stacked_to_the_total(scorer):
             total = found.macro["total_score"].mean
             assert sum(bar.get_width() for bar in stack) == pytest.approx(total)
             assert max(bar.get_x() + bar.get_width() for bar in stack) == pytest.approx(total)
-    assert legend(figure)[0] == "0.4 x skills"
+    assert legend(figure)[0] == "0.4 x skill match"
 
 
 def test_the_terms_are_those_of_the_scorers():

@@ -1,5 +1,6 @@
 from matplotlib.colors import to_hex
 
+from leap.plans.measures import MEASURES
 from leap.plots.training import ablation, loss_curve
 from leap.statistics import Estimate
 
@@ -9,7 +10,7 @@ def test_the_figure_of_presets_marks_what_is_missing():
         name: [Estimate(mean, mean - 1, mean + 1)] * 7 for name, mean in (("light", 40), ("full", 50), ("base", 9))
     }
     scores["light"] = [None, *scores["light"][1:]]
-    left, right = ablation(scores, {"light": 1e6}, "base", "total", 100).axes
+    left, right = ablation(scores, {"light": 1e6}, "base", MEASURES["grounded.total_score"]).axes
     assert [text.get_text() for text in left.texts] == ["n/a"]
     assert [text.get_text() for text in right.texts] == ["light", "base"]
     bars = [container for container in left.containers if hasattr(container, "patches")]

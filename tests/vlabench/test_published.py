@@ -52,7 +52,7 @@ def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
     ]
     cells = [cell.strip() for cell in lines[3].split("|")[3:-1]]
     assert cells == ["33.0", "27.3", "28.5", "31.6", "30.3", "19.7", "28.4", "-", "-"]
-    row = next(line for line in lines if line.startswith("| official.skill_match_score"))
+    row = next(line for line in lines if line.startswith("| skill match, official (of 100)"))
     assert row.count("| - ") == 8
     assert "72.2" in row
     assert all(MARK in line or "mine" in line for line in lines[2:] if line.startswith("|"))
