@@ -65,16 +65,16 @@ def score_answer(answer: AnswerRecord, truth: list[dict] | None, with_cot: bool)
     if "format_error" in output:
         official = no_plan("official", reason)
     else:
-        official = score_official_sequence(output["skill_sequence"], truth, free_order)
+        official = score_official_sequence(output["skill_sequence"], truth, order_independent=free_order)
     plan: Plan | None = None
     try:
         text = answer.text
         plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text, last=with_cot)
-        grounded = score_steps(plan.steps, true, free_order)
+        grounded = score_steps(plan.steps, true, order_independent=free_order)
     except FormatError as error:
         grounded = no_plan("grounded", str(error))
     scores = {"official": official, "grounded": grounded}
-    return ScoredAnswer(scores, plan, output, true, diagnose_plan(plan, true, free_order))
+    return ScoredAnswer(scores, plan, output, true, diagnose_plan(plan, true, order_independent=free_order))
 
 
 def _output_of(answer: AnswerRecord) -> tuple[dict[str, Any], str]:

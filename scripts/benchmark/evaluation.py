@@ -209,7 +209,8 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
 def score(text: str, truth: list[dict]) -> tuple:
     from leap.plans.scoring import score_grounded, score_official
 
-    return score_official(text, truth, False), score_grounded(text, truth, False)
+    official = score_official(text, truth, order_independent=False)
+    return official, score_grounded(text, truth, order_independent=False)
 
 
 def rates(seconds: dict[str, list[float]], count: int) -> dict[str, dict[str, float]]:

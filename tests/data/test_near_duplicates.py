@@ -61,13 +61,15 @@ def test_a_picture_encoded_anew_or_rescaled_is_found_and_no_other_one(change):
 
 def test_drawn_scenes_with_other_objects_are_never_taken_for_the_same():
     seen, tested = scenes(800, 1), scenes(800, 2)
-    found = near_duplicates(*(looks_of([draw(s, True) for s in side]) for side in (seen, tested)), DISTANCE, COLOUR)
+    found = near_duplicates(
+        *(looks_of([draw(s, tags=True) for s in side]) for side in (seen, tested)), DISTANCE, COLOUR
+    )
     assert found, "of 640,000 pairs some show the same objects"
     assert all(objects(seen[near.trained]) == objects(tested[near.tested]) for near in found)
 
 
 def test_most_drawn_scenes_are_found_after_they_are_encoded_anew_and_shrunk():
-    pictures = [draw(scene, True) for scene in scenes(200, 3)]
+    pictures = [draw(scene, tags=True) for scene in scenes(200, 3)]
     changes = {198: lambda picture: jpeg(picture, 75), 185: lambda picture: picture.resize((51, 51))}
     for fewest, change in changes.items():
         found = near_duplicates(looks_of(pictures), looks_of(map(change, pictures)), DISTANCE, COLOUR)

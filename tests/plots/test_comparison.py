@@ -34,7 +34,7 @@ def test_the_terms_are_those_of_the_scorers():
     truth = [{"name": "pick", "params": {"target_entity_name": 3}}, {"name": "lift", "params": {}}]
     text = '```json\n[{"name": "pick", "params": {"target_entity_name": 3}}, {"name": "pull", "params": {}}]\n```'
     for scorer, score in (("official", score_official), ("grounded", score_grounded)):
-        found = score(text, truth, False).scores
+        found = score(text, truth, order_independent=False).scores
         assert 0 < sum(weight * found[name] for name, weight in TERMS[scorer]) == pytest.approx(found["total_score"])
 
 

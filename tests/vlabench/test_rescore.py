@@ -186,7 +186,9 @@ def official_means(path, examples):
             scores.append(dict.fromkeys(OFFICIAL_METRICS, 0))
         else:
             free = example.task in ORDER_INDEPENDENT_TASKS
-            scores.append(score_official_sequence(entry["skill_sequence"], example.ground_truth(), free).scores)
+            scores.append(
+                score_official_sequence(entry["skill_sequence"], example.ground_truth(), order_independent=free).scores
+            )
     return {name: mean(score[name] for score in scores) for name in OFFICIAL_METRICS}
 
 
