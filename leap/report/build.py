@@ -28,6 +28,7 @@ _REPORT = Assets(
         "report/assets/list.js",
         "report/assets/example.js",
         "report/assets/examples.js",
+        "report/assets/review_summary.js",
         "report/assets/review.js",
         "report/assets/main.js",
     ),

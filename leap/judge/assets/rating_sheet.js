@@ -3,7 +3,7 @@
 const SCORES = [1, 2, 3, 4, 5];
 
 const sheet = { data: null, ids: [], state: { rater: "", plans: {} }, keeps: true, changed: false };
-const nodes = { rater: null, bar: null, count: null, said: null };
+const nodes = { rater: null, bar: null, count: null, message: null };
 
 // ---- what was rated
 
@@ -15,8 +15,8 @@ const storageName = () => `leap-ratings-${sheet.data.sheet}`;
 
 function recall() {
   try {
-    const kept = localStorage.getItem(storageName());
-    if (kept) sheet.state = JSON.parse(kept);
+    const stored = localStorage.getItem(storageName());
+    if (stored) sheet.state = JSON.parse(stored);
     localStorage.setItem(storageName(), JSON.stringify(sheet.state));
   } catch {
     cannotKeep();
@@ -68,36 +68,36 @@ function csvOf(ids) {
 function parsed(text) {
   text = text.replace(/^\ufeff/, "");
   const head = text.split("\n", 1)[0];
-  const count = (one) => head.split(one).length;
-  const delimiter = [",", ";", "\t"].reduce((best, one) => (count(one) > count(best) ? one : best));
+  const count = (letter) => head.split(letter).length;
+  const delimiter = [",", ";", "\t"].reduce((best, letter) => (count(letter) > count(best) ? letter : best));
   const rows = [[""]];
   let inside = false;
   for (let at = 0; at < text.length; at += 1) {
     const row = rows.at(-1);
-    const one = text[at];
-    if (inside && one === '"' && text[at + 1] === '"') {
+    const character = text[at];
+    if (inside && character === '"' && text[at + 1] === '"') {
       row[row.length - 1] += '"';
       at += 1;
-    } else if (one === '"' && (inside || row.at(-1) === "")) inside = !inside;
-    else if (!inside && one === delimiter) row.push("");
-    else if (!inside && (one === "\n" || one === "\r")) {
-      if (one === "\r" && text[at + 1] === "\n") at += 1;
+    } else if (character === '"' && (inside || row.at(-1) === "")) inside = !inside;
+    else if (!inside && character === delimiter) row.push("");
+    else if (!inside && (character === "\n" || character === "\r")) {
+      if (character === "\r" && text[at + 1] === "\n") at += 1;
       rows.push([""]);
-    } else row[row.length - 1] += one;
+    } else row[row.length - 1] += character;
   }
   return rows.filter((row) => row.some((field) => field.trim()));
 }
 
 function exportCsv() {
   const missing = sheet.ids.filter((id) => !isDone(id));
-  const done = sheet.ids.filter(isDone);
+  const complete = sheet.ids.filter(isDone);
   if (!sheet.state.rater.trim()) {
     nodes.rater.setAttribute("aria-invalid", "true");
     nodes.rater.focus();
     return say("Write your name first; the ratings carry it.");
   }
-  if (!done.length) return say("No plan has all four scores yet, so there is nothing to export.");
-  const address = URL.createObjectURL(new Blob(["\ufeff", csvOf(done)], { type: "text/csv;charset=utf-8" }));
+  if (!complete.length) return say("No plan has all four scores yet, so there is nothing to export.");
+  const address = URL.createObjectURL(new Blob(["\ufeff", csvOf(complete)], { type: "text/csv;charset=utf-8" }));
   const link = el("a", { href: address, download: sheet.data.file });
   document.body.append(link);
   link.click();
@@ -105,7 +105,7 @@ function exportCsv() {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
   sheet.changed = false;
   say(
-    `${sheet.data.file} holds ${plural(done.length, "plan")}. ` +
+    `${sheet.data.file} holds ${plural(complete.length, "plan")}. ` +
       (missing.length ? `${plural(missing.length, "plan")} without all four scores left out.` : "That is all of them."),
   );
 }
@@ -124,13 +124,13 @@ async function importCsv(file) {
     return say(
       `${file.name} holds ratings of ${raters.join(", ")}. Write that name into the field to go on with them.`,
     );
-  const counts = { taken: 0, kept: 0, unknown: 0, bad: 0 };
-  for (const row of rows.filter((one) => (one[at.rater] || "").trim() === rater)) {
+  const counts = { taken: 0, untouched: 0, unknown: 0, bad: 0 };
+  for (const row of rows.filter((fields) => (fields[at.rater] || "").trim() === rater)) {
     const id = (row[at.plan_id] || "").trim();
     const scores = sheet.data.scales.map(({ name }) => [name, Number(row[at[name]])]);
     if (!sheet.ids.includes(id)) counts.unknown += 1;
     else if (!scores.every(([, score]) => SCORES.includes(score))) counts.bad += 1;
-    else if (isBegun(id)) counts.kept += 1;
+    else if (isBegun(id)) counts.untouched += 1;
     else {
       counts.taken += 1;
       sheet.state.plans[id] = { ...Object.fromEntries(scores), comment: row[at.comment] || "" };
@@ -142,7 +142,7 @@ async function importCsv(file) {
   say(
     [
       `${plural(counts.taken, "rating")} taken over`,
-      counts.kept && `${counts.kept} left as they are here`,
+      counts.untouched && `${counts.untouched} left as they are here`,
       counts.unknown && `${counts.unknown} of plans that are not on this sheet`,
       counts.bad && `${counts.bad} with scores that are none`,
     ]
@@ -154,7 +154,7 @@ async function importCsv(file) {
 // ---- the page
 
 function say(text) {
-  nodes.said.textContent = text;
+  nodes.message.textContent = text;
 }
 
 function drawBar() {
@@ -181,7 +181,7 @@ function drawBar() {
   });
   nodes.bar = el("progress", { max: sheet.ids.length, value: 0, "aria-hidden": "true" });
   nodes.count = el("span", { role: "status" });
-  nodes.said = el("p", { class: "said", role: "alert" });
+  nodes.message = el("p", { class: "said", role: "alert" });
   document
     .getElementById("bar")
     .replaceChildren(
@@ -191,12 +191,12 @@ function drawBar() {
       el(
         "div",
         { class: "actions" },
-        el("button", { type: "button", name: "next", onclick: goOn }, "Next unrated ", el("kbd", null, "n")),
-        el("button", { type: "button", name: "import", onclick: () => file.click() }, "Import CSV"),
-        el("button", { type: "button", name: "export", class: "first", onclick: exportCsv }, "Export CSV"),
+        button(["Next unrated ", el("kbd", null, "n")], goOn, { name: "next" }),
+        button("Import CSV", () => file.click(), { name: "import" }),
+        button("Export CSV", exportCsv, { name: "export", class: "first" }),
         file,
       ),
-      nodes.said,
+      nodes.message,
     );
 }
 
@@ -236,12 +236,12 @@ function scalesPanel() {
   );
 }
 
-function pictureOf(number, at, of) {
-  const image = el("img", { alt: of > 1 ? `Picture ${at + 1} of the task` : "Picture of the task", decoding: "async" });
+function pictureOf(number, at, count) {
+  const alt = count > 1 ? `Picture ${at + 1} of the task` : "Picture of the task";
+  const image = el("img", { alt, decoding: "async" });
   const place = el("figure", { class: "picture" }, image);
   const lost = () => place.replaceChildren(el("p", { class: "none" }, "The picture is missing."));
-  if (number < 0) lost();
-  else showPicture(image, sheet.data.pictures, number, lost);
+  showPicture(image, sheet.data.pictures, number, lost);
   return place;
 }
 
@@ -273,7 +273,7 @@ function scaleOf(id, { name, title, anchors }) {
   );
 }
 
-function planOf({ id, text }, at, of) {
+function planOf({ id, text }, at, count) {
   const comment = el("textarea", {
     name: `${id}-comment`,
     rows: 1,
@@ -282,8 +282,8 @@ function planOf({ id, text }, at, of) {
   comment.value = ofPlan(id).comment || "";
   return el(
     "article",
-    { class: "plan", id: `plan-${id}`, "aria-label": `Plan ${at + 1} of ${of}` },
-    el("h3", null, `Plan ${at + 1} of ${of}`, el("small", null, id), el("span", { class: "state" })),
+    { class: "plan", id: `plan-${id}`, "aria-label": `Plan ${at + 1} of ${count}` },
+    el("h3", null, `Plan ${at + 1} of ${count}`, el("small", null, id), el("span", { class: "state" })),
     text.trim()
       ? el("div", { class: "text" }, text)
       : el("p", { class: "none" }, "Nothing was written: this plan is empty."),
@@ -343,7 +343,7 @@ function draw() {
             "div",
             { class: "end" },
             el("p", null, "That was the last task."),
-            el("button", { type: "button", class: "first", onclick: exportCsv }, "Export CSV"),
+            button("Export CSV", exportCsv, { class: "first" }),
           ),
         ),
       ),
@@ -375,41 +375,46 @@ function focusOn(fieldset) {
     plan.scrollIntoView({ block: bottom - top > innerHeight - 130 ? "end" : "center" });
 }
 
+// Where the reader is among the scales: a scale, or the first one of a plan; -1 for neither.
+function currentScale(all) {
+  const node = current();
+  return node ? all.indexOf(node.matches("fieldset") ? node : node.querySelector("fieldset")) : -1;
+}
+
 function move(by) {
   const all = scales();
-  const here = current();
-  if (!here) return goOn();
-  const at = all.indexOf(here.matches("fieldset") ? here : here.querySelector("fieldset"));
-  focusOn(all[Math.min(all.length - 1, Math.max(0, at + by))]);
+  const at = currentScale(all);
+  if (at < 0) goOn();
+  else focusOn(nearest(all, at + by));
 }
 
 // To the next scale without a score, from here on and then from the start.
 function goOn() {
   const all = scales();
-  const here = current();
-  const from = here ? all.indexOf(here.matches("fieldset") ? here : here.querySelector("fieldset")) : 0;
-  const open = (one) => !one.querySelector("input:checked");
-  const next = all.slice(from).find(open) || all.find(open);
+  const open = (scale) => !scale.querySelector("input:checked");
+  const next = all.slice(Math.max(0, currentScale(all))).find(open) || all.find(open);
   if (next) focusOn(next);
   else say("Every plan has its four scores. Export the CSV.");
 }
 
 function score(key) {
-  const here = document.activeElement.closest("fieldset");
-  if (!here) return goOn();
-  const radios = [...here.querySelectorAll("input")];
+  const scale = document.activeElement.closest("fieldset");
+  if (!scale) {
+    goOn();
+    return;
+  }
+  const radios = [...scale.querySelectorAll("input")];
   if (key === "0") {
     for (const radio of radios) radio.checked = false;
-    set(here.dataset.plan, { [here.dataset.scale]: null });
+    set(scale.dataset.plan, { [scale.dataset.scale]: null });
   } else {
     radios[Number(key) - 1].click();
     move(1);
   }
-  return undefined;
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isShortcut(event)) return;
   const typing = event.target.closest("textarea, input:not([type=radio])");
   if (typing) {
     if (event.key !== "Escape") return;
@@ -426,15 +431,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("focusin", (event) => {
-  const here = event.target.closest("fieldset");
+  const scale = event.target.closest("fieldset");
   for (const node of document.querySelectorAll(".scale"))
-    node.classList.toggle("now", Boolean(here) && node.dataset.scale === here.dataset.scale);
-  if (here) here.closest(".plan").querySelector(".hint").textContent = here.title;
+    node.classList.toggle("now", Boolean(scale) && node.dataset.scale === scale.dataset.scale);
+  if (scale) scale.closest(".plan").querySelector(".hint").textContent = scale.title;
 });
 
 async function start() {
-  if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser is too old to unpack the plans; one of 2023 or newer can");
   sheet.data = await unpack("sheet");
   sheet.ids = sheet.data.items.flatMap(({ plans }) => plans.map(({ id }) => id));
   drawBar();
@@ -442,9 +445,4 @@ async function start() {
   draw();
 }
 
-start().catch((error) => {
-  document
-    .getElementById("main")
-    .replaceChildren(el("p", { class: "note" }, `This page cannot be shown: ${error.message}`));
-  throw error;
-});
+startPage(start, "plans");

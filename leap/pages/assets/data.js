@@ -47,12 +47,30 @@ async function pictureAddress(pictures, number) {
   return line ? `data:image/${pictures.format};base64,${line}` : null;
 }
 
-// Show a picture in `image` once it is there; `missing` is called if there is none.
+// Show a picture in `image` once it has arrived; `missing` is called if there is none.
 function showPicture(image, pictures, number, missing) {
+  if (number < 0) {
+    missing();
+    return;
+  }
   image.addEventListener("error", missing, { once: true });
   image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth < 160), { once: true });
   pictureAddress(pictures, number).then((address) => {
     if (address === null) missing();
     else image.src = address;
   });
+}
+
+// Start a page that unpacks `what`; an error is shown in its place.
+async function startPage(start, what) {
+  try {
+    if (typeof DecompressionStream === "undefined")
+      throw new Error(`this browser is too old to unpack the ${what}; one of 2023 or newer can`);
+    await start();
+  } catch (error) {
+    document
+      .getElementById("main")
+      .replaceChildren(el("p", { class: "note" }, `This page cannot be shown: ${error.message}`));
+    throw error;
+  }
 }

@@ -6,7 +6,7 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
+    else if (name === "style") for (const [key, text] of Object.entries(value)) node.style.setProperty(key, text);
     else node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
@@ -30,16 +30,51 @@ function choice(label, name, choices, selected, onchange) {
   return el("label", { class: "choice" }, el("span", null, label), select);
 }
 
+function button(text, onclick, attributes) {
+  return el("button", { type: "button", onclick, ...attributes }, text);
+}
+
+const section = (title, ...content) => el("section", null, el("h2", null, title), content);
+
+// A table that scrolls by itself where it is wider than the page.
+const scrollTable = (kind, ...parts) => el("div", { class: "scroll" }, el("table", { class: kind }, parts));
+
+// The head of a table; `titles` are texts, or [text, what it means].
+function tableHead(titles) {
+  const cells = titles.map((title) => (Array.isArray(title) ? title : [title]));
+  return el(
+    "thead",
+    null,
+    el(
+      "tr",
+      null,
+      cells.map(([title, meaning]) => el("th", { scope: "col", title: meaning }, title)),
+    ),
+  );
+}
+
+// Put new children into `node`; the control that had the focus has it again, found by its name.
+function redraw(node, children) {
+  const name = node.contains(document.activeElement) ? document.activeElement.name : null;
+  node.replaceChildren(...children);
+  const control = name && node.querySelector(`[name="${name}"]`);
+  if (control) control.focus();
+}
+
+const nearest = (list, place) => list[Math.min(list.length - 1, Math.max(0, place))];
+
+const isShortcut = (event) => event.ctrlKey || event.metaKey || event.altKey;
+
 const words = (name) => name.replaceAll("_", " ");
-// Rounds as Python does, so that the page shows the digits of tables and figures: what lies halfway goes to the even one.
+// Rounds as Python does, so that the page shows the digits of tables and figures: halfway goes to the even digit.
 function fixed(value, digits = 1) {
   const exact = Math.abs(value).toFixed(digits + 50);
-  const [kept, rest] = [exact.slice(0, -50), exact.slice(-50)];
-  const halfway = /^50*$/.test(rest) && "02468".includes(kept.replace(".", "").at(-1));
-  return halfway ? (value < 0 ? "-" : "") + kept.replace(/\.$/, "") : value.toFixed(digits);
+  const [digitsShown, rest] = [exact.slice(0, -50), exact.slice(-50)];
+  const halfway = /^50*$/.test(rest) && "02468".includes(digitsShown.replace(".", "").at(-1));
+  return halfway ? (value < 0 ? "-" : "") + digitsShown.replace(/\.$/, "") : value.toFixed(digits);
 }
 const thousands = (value) => value.toLocaleString("en");
-const plural = (count, one) => `${thousands(count)} ${one}${count === 1 ? "" : "s"}`;
+const plural = (count, noun) => `${thousands(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 // Models are told apart by letter, shape and colour, in that order of trust.
 const letter = (model) =>

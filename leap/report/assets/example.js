@@ -33,8 +33,7 @@ function picture(name, number, caption) {
     },
     image,
   );
-  if (number < 0) lost();
-  else showPicture(image, report.index.pictures, number, lost);
+  showPicture(image, report.index.pictures, number, lost);
   return el("figure", { class: "scene" }, place, el("figcaption", null, caption));
 }
 
@@ -66,7 +65,7 @@ function step([skill, entity, container], marks = []) {
 const sign = (mark) =>
   el("span", { class: "sign" }, el("b", { "aria-hidden": "true" }, MARKS[mark][0]), " ", MARKS[mark][1]);
 
-function cell(answer, row, at) {
+function cell(answer, row) {
   if (!row) return el("td", { class: "empty" });
   const [i, j, marks] = row;
   const kind = marks.length === 0 ? "equal" : marks[0];
@@ -88,7 +87,7 @@ function cell(answer, row, at) {
 }
 
 // Rows of the table: a ground-truth step each, and between them room for the extra steps of any model.
-function table(detail, models) {
+function planRows(detail, models) {
   const truth = detail.truth || [];
   const columns = models.map((model) => ({
     model,
@@ -114,10 +113,11 @@ function table(detail, models) {
   const rows = [];
   for (let place = 0; place <= truth.length; place += 1) {
     const most = Math.max(0, ...columns.map(({ plan, after }) => (plan ? after[place].length : 0)));
-    for (let extra = 0; extra < most; extra += 1) rows.push({ true: null, of: (column) => column.after[place][extra] });
-    if (place < truth.length) rows.push({ true: place, of: (column) => column.at[place] });
+    for (let extra = 0; extra < most; extra += 1)
+      rows.push({ true: null, cellOf: (column) => column.after[place][extra] });
+    if (place < truth.length) rows.push({ true: place, cellOf: (column) => column.at[place] });
   }
-  if (!rows.length) rows.push({ true: null, of: () => null });
+  if (!rows.length) rows.push({ true: null, cellOf: () => null });
   return el(
     "tbody",
     null,
@@ -134,7 +134,7 @@ function table(detail, models) {
               !truth.length && at === 0 ? el("span", { class: "none" }, "not at hand") : null,
             ),
         columns.map((column) => {
-          if (column.plan) return cell(column.answer, row.of(column), at);
+          if (column.plan) return cell(column.answer, row.cellOf(column));
           return at === 0 ? el("td", { class: "noplan", rowspan: rows.length }, whyNoPlan(column.answer)) : null;
         }),
       ),
@@ -247,35 +247,30 @@ function allScores(detail, models) {
       (answer) => (answer && answer.scores && answer.scores[scorer] ? fixed(answer.scores[scorer][at]) : null),
     ]),
   );
-  return el(
-    "div",
-    { class: "scroll" },
+  return scrollTable(
+    "scores",
     el(
-      "table",
-      { class: "scores" },
+      "thead",
+      null,
       el(
-        "thead",
+        "tr",
         null,
+        el("th"),
+        models.map((model) => el("th", { scope: "col" }, tag(model, report.index.models[model]))),
+      ),
+    ),
+    el(
+      "tbody",
+      null,
+      rows.map(([title, read]) =>
         el(
           "tr",
           null,
-          el("th"),
-          models.map((model) => el("th", { scope: "col" }, tag(model, report.index.models[model]))),
-        ),
-      ),
-      el(
-        "tbody",
-        null,
-        rows.map(([title, read]) =>
-          el(
-            "tr",
-            null,
-            el("th", { scope: "row" }, title),
-            models.map((model) => {
-              const value = read(detail.answers[model]);
-              return el("td", { class: value === null ? "none" : null }, value === null ? "missing" : value);
-            }),
-          ),
+          el("th", { scope: "row" }, title),
+          models.map((model) => {
+            const value = read(detail.answers[model]);
+            return el("td", { class: value === null ? "none" : null }, value === null ? "missing" : value);
+          }),
         ),
       ),
     ),
@@ -298,25 +293,20 @@ function exampleView(at, detail, models, actions) {
       picture(name, tagged, "Picture with numbered tags"),
     ),
     models.length ? null : el("p", { class: "none" }, "No model is shown; choose some above."),
-    el(
-      "div",
-      { class: "scroll" },
+    scrollTable(
+      "plans",
       el(
-        "table",
-        { class: "plans" },
+        "thead",
+        null,
         el(
-          "thead",
+          "tr",
           null,
-          el(
-            "tr",
-            null,
-            el("th", { scope: "col" }, "#"),
-            el("th", { scope: "col" }, "Ground truth"),
-            models.map((model) => modelHead(model, detail.answers[model])),
-          ),
+          el("th", { scope: "col" }, "#"),
+          el("th", { scope: "col" }, "Ground truth"),
+          models.map((model) => modelHead(model, detail.answers[model])),
         ),
-        table(detail, models),
       ),
+      planRows(detail, models),
     ),
     el(
       "p",

@@ -102,8 +102,8 @@ function build() {
 
 function findExample({ dimension, task, number }) {
   const { examples, tasks, dimensions } = report.index;
-  const which = tasks.findIndex(([name, of]) => name === task && dimensions[of] === dimension);
-  return which < 0 ? -1 : examples.task.findIndex((of, at) => of === which && examples.number[at] === number);
+  const index = tasks.findIndex(([name, place]) => name === task && dimensions[place] === dimension);
+  return index < 0 ? -1 : examples.task.findIndex((task, at) => task === index && examples.number[at] === number);
 }
 
 function placeOf(at) {
@@ -114,9 +114,9 @@ function placeOf(at) {
 
 function shownModels() {
   const { models } = report.index;
-  const { show: wanted } = browser.route.filters;
-  if (wanted === undefined) return models.map((_, model) => model).slice(0, MOST_SHOWN);
-  return models.map((_, model) => model).filter((model) => wanted.split(" ").includes(letter(model)));
+  const { show: letters } = browser.route.filters;
+  if (letters === undefined) return models.map((_, model) => model).slice(0, MOST_SHOWN);
+  return models.map((_, model) => model).filter((model) => letters.split(" ").includes(letter(model)));
 }
 
 // Open an example; from the list alone this is a step that the browser's "back" undoes.
@@ -126,7 +126,7 @@ function open(at) {
 
 function move(by) {
   const place = browser.rows.indexOf(browser.at);
-  const next = browser.rows[place < 0 ? 0 : Math.min(browser.rows.length - 1, Math.max(0, place + by))];
+  const next = nearest(browser.rows, place < 0 ? 0 : place + by);
   if (next !== undefined) open(next);
 }
 
@@ -174,7 +174,6 @@ function drawControls(filters) {
   const [a, b] = pairOf(filters).map((model) => models[model]);
   const mean = filters.model ? "score" : "mean score";
   const pairing = ["disagree", "a", "b"].includes(filters.sort);
-  const focused = browser.controls.contains(document.activeElement) ? document.activeElement.name : null;
   if (browser.search.value !== (filters.q || "")) browser.search.value = filters.q || "";
   const pick = (name) => (value) => setFilter({ [name]: value });
   const parts = [
@@ -227,18 +226,16 @@ function drawControls(filters) {
         )
       : null,
   ].filter(Boolean);
-  browser.controls.replaceChildren(...parts);
-  const again = focused && browser.controls.querySelector(`[name="${focused}"]`);
-  if (again) again.focus();
+  redraw(browser.controls, parts);
 }
 
 // Buttons that show and hide models.
 function drawShown() {
   const { models } = report.index;
   const shown = shownModels();
-  const focused = browser.shown.contains(document.activeElement) ? document.activeElement.name : null;
-  browser.shown.replaceChildren(
-    ...(models.length < 2
+  redraw(
+    browser.shown,
+    models.length < 2
       ? []
       : models.map((name, model) => {
           const on = shown.includes(model);
@@ -258,9 +255,8 @@ function drawShown() {
             },
             letter(model),
           );
-        })),
+        }),
   );
-  if (focused) browser.shown.querySelector(`[name="${focused}"]`).focus();
 }
 
 async function showExample(at) {
@@ -283,14 +279,13 @@ async function showExample(at) {
   const details = await detailsOf(task);
   if (browser.key !== key) return; // the reader is elsewhere already
   const first = report.index.examples.task.indexOf(task);
-  const button = (text, title, onclick) => el("button", { type: "button", title, onclick }, text);
   browser.detail.replaceChildren(
     ...exampleView(at, details[at - first], shownModels(), [
-      button("\u2190 List", "Back to the list (Esc)", () =>
-        go({ page: "examples", place: null, filters: browser.route.filters }, true),
-      ),
-      button("\u2191", "Previous example (k)", () => move(-1)),
-      button("\u2193", "Next example (j)", () => move(1)),
+      button("\u2190 List", () => go({ page: "examples", place: null, filters: browser.route.filters }, true), {
+        title: "Back to the list (Esc)",
+      }),
+      button("\u2191", () => move(-1), { title: "Previous example (k)" }),
+      button("\u2193", () => move(1), { title: "Next example (j)" }),
       el(
         "a",
         {

@@ -104,13 +104,13 @@ function intervals(width, label, axis, columns, rows) {
         svg("line", { class: "grid", x1: x(at) - step / 2, x2: x(at) - step / 2, y1: y(top), y2: y(bottom) }),
       );
     rows.forEach(({ model, name, values }, row) => {
-      const here = x(at) + gap * (row - (rows.length - 1) / 2);
+      const middle = x(at) + gap * (row - (rows.length - 1) / 2);
       const value = values[at];
       if (!value) {
         canvas.append(
           svg(
             "text",
-            { class: "none", x: here, y: y(bottom) - 5, "text-anchor": "middle" },
+            { class: "none", x: middle, y: y(bottom) - 5, "text-anchor": "middle" },
             svg("title", null, `${name}, ${column}: missing`),
             "\u2013",
           ),
@@ -119,10 +119,10 @@ function intervals(width, label, axis, columns, rows) {
       }
       const [mean, low, high] = value;
       canvas.append(
-        svg("line", { class: `span ${hue(model)}`, x1: here, x2: here, y1: y(low), y2: y(high) }),
+        svg("line", { class: `span ${hue(model)}`, x1: middle, x2: middle, y1: y(low), y2: y(high) }),
         mark(
           model,
-          here,
+          middle,
           y(mean),
           `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} ` +
             `(${fixed(low, digits)} to ${fixed(high, digits)})`,

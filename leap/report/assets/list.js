@@ -25,23 +25,23 @@ function inQuestion(filters) {
   const { examples, tasks, dimensions, models } = report.index;
   const needles = (filters.q || "").toLowerCase().split(/\s+/).filter(Boolean);
   const all = texts();
-  const found = [];
+  const rows = [];
   for (let at = 0; at < all.length; at += 1) {
     const [task, dimension] = tasks[examples.task[at]];
     if (filters.dimension && dimensions[dimension] !== filters.dimension) continue;
     if (filters.task && task !== filters.task) continue;
-    if (needles.every((needle) => all[at].includes(needle))) found.push(at);
+    if (needles.every((needle) => all[at].includes(needle))) rows.push(at);
   }
-  const one = models.indexOf(filters.model);
-  return { found, looked: one < 0 ? models.map((_, model) => model) : [one] };
+  const chosenModel = models.indexOf(filters.model);
+  return { rows, looked: chosenModel < 0 ? models.map((_, model) => model) : [chosenModel] };
 }
 
 // Examples, in order, of which one model looked at has the outcome and the error at once.
 function matching(filters) {
   const { answers } = report.index;
-  const { found, looked } = inQuestion(filters);
+  const { rows, looked } = inQuestion(filters);
   const mask = flagBit(filters.outcome) | flagBit(filters.error);
-  const left = mask ? found.filter((at) => looked.some((model) => (answers[model].flags[at] & mask) === mask)) : found;
+  const left = mask ? rows.filter((at) => looked.some((model) => (answers[model].flags[at] & mask) === mask)) : rows;
   const value = sortValue(filters, looked);
   if (!value) return left;
   const values = new Map(left.map((at) => [at, value(at)]));
@@ -54,9 +54,9 @@ function matching(filters) {
 // How many examples each flag would leave.
 function flagCounts(filters) {
   const { answers, flags } = report.index;
-  const { found, looked } = inQuestion(filters);
+  const { rows, looked } = inQuestion(filters);
   const counts = flags.map(() => 0);
-  for (const at of found) {
+  for (const at of rows) {
     let some = 0;
     for (const model of looked) some |= answers[model].flags[at];
     for (let bit = 0; bit < flags.length; bit += 1) if (some & (1 << bit)) counts[bit] += 1;
@@ -81,11 +81,11 @@ function pairOf(filters) {
 function sortValue(filters, looked) {
   const { answers } = report.index;
   const mean = (at) => {
-    const there = looked.map((model) => answers[model].grounded[at]).filter((score) => score !== null);
-    return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
+    const scores = looked.map((model) => answers[model].grounded[at]).filter((score) => score !== null);
+    return scores.length ? scores.reduce((a, b) => a + b, 0) / scores.length : null;
   };
-  const times = (sign, of) => (at) => {
-    const value = of(at);
+  const times = (sign, read) => (at) => {
+    const value = read(at);
     return value === null ? null : sign * value;
   };
   const delta = (at) => difference(filters, at);
@@ -200,8 +200,7 @@ class ExampleList {
     const [task, dimension] = tasks[examples.task[at]];
     const image = el("img", { class: "thumb", alt: "", decoding: "async" });
     const plain = examples.pictures[at][0];
-    if (plain >= 0) showPicture(image, report.index.pictures, plain, () => image.classList.add("lost"));
-    else image.classList.add("lost");
+    showPicture(image, report.index.pictures, plain, () => image.classList.add("lost"));
     const delta = ["disagree", "a", "b"].includes(this.filters.sort) ? difference(this.filters, at) : null;
     return el(
       "div",

@@ -12,9 +12,9 @@ function show() {
         el("a", { href: `#${key}`, "aria-current": key === name ? "page" : null }, page.title),
       ),
     );
-  const before = document.body.dataset.page;
+  const isNew = document.body.dataset.page !== name;
   document.body.dataset.page = name;
-  pages[name].render(document.getElementById("main"), { ...route, page: name }, before !== name);
+  pages[name].render(document.getElementById("main"), { ...route, page: name }, isNew);
 }
 
 function openHelp() {
@@ -36,7 +36,7 @@ function openHelp() {
         el(
           "dt",
           null,
-          keys.split("  ").map((one) => [el("kbd", null, one), " "]),
+          keys.split("  ").map((key) => [el("kbd", null, key), " "]),
         ),
         el("dd", null, text),
       ]),
@@ -57,7 +57,7 @@ function openDialog(title, ...content) {
       "div",
       { class: "dialog-head" },
       el("h2", null, title),
-      el("button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "\u00d7"),
+      button("\u00d7", () => dialog.close(), { "aria-label": "Close" }),
     ),
     content,
   );
@@ -66,7 +66,7 @@ function openDialog(title, ...content) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isShortcut(event)) return;
   const dialog = document.querySelector("dialog[open]");
   if (dialog) {
     if (event.key !== "Escape") return;
@@ -84,8 +84,6 @@ document.addEventListener("keydown", (event) => {
 
 async function start() {
   document.getElementById("help-button").addEventListener("click", openHelp);
-  if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser is too old to unpack the data; one of 2023 or newer can");
   [report.overview, report.index] = await Promise.all([unpack("overview"), unpack("index")]);
   if (!report.index.review) delete pages.review;
   if (!report.index.models.length) {
@@ -96,9 +94,4 @@ async function start() {
   show();
 }
 
-start().catch((error) => {
-  document
-    .getElementById("main")
-    .replaceChildren(el("p", { class: "note" }, `This page cannot be shown: ${error.message}`));
-  throw error;
-});
+startPage(start, "data");

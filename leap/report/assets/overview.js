@@ -151,32 +151,35 @@ function resultsTable() {
           el("small", null, ` of ${measureOf(scorer, metric).best}`),
         ),
       ),
-      report.overview.models.map((of, model) => resultsRow(of, model, scorer, metric)),
+      report.overview.models.map((results, model) => resultsRow(results, model, scorer, metric)),
     ),
   );
-  return el("div", { class: "scroll" }, el("table", { class: "results" }, head, bodies));
+  return scrollTable("results", head, bodies);
 }
 
-function resultsRow(of, model, scorer, metric) {
+function resultsRow({ name, scores }, model, scorer, metric) {
   const top = measureOf(scorer, metric).best;
   const { dimensions } = report.index;
-  const found = of.scores[scorer];
+  const results = scores[scorer];
   const cells = dimensions.map((dimension) =>
-    meanCell(found && found.dimensions[dimension] && found.dimensions[dimension][metric], top),
+    meanCell(results && results.dimensions[dimension] && results.dimensions[dimension][metric], top),
   );
-  const over = found && Object.keys(found.dimensions).length;
+  const over = results && Object.keys(results.dimensions).length;
   const note =
-    found && (found.mixed ? "not one model" : over < dimensions.length ? `over ${over} of ${dimensions.length}` : "");
-  const means = ["macro", "micro"].map((which) =>
-    found && found.mixed ? el("td", { class: "none" }, note) : meanCell(found && found[which][metric], top, note),
+    results &&
+    (results.mixed ? "not one model" : over < dimensions.length ? `over ${over} of ${dimensions.length}` : "");
+  const means = ["macro", "micro"].map((mean) =>
+    results && results.mixed
+      ? el("td", { class: "none" }, note)
+      : meanCell(results && results[mean][metric], top, note),
   );
   return el(
     "tr",
     null,
-    el("th", { scope: "row" }, named(model, of.name)),
+    el("th", { scope: "row" }, named(model, name)),
     means,
     cells,
-    el("td", { class: "count" }, found ? thousands(found.examples) : "0"),
+    el("td", { class: "count" }, results ? thousands(results.examples) : "0"),
   );
 }
 
@@ -194,20 +197,11 @@ function meanCell(value, top, note, { bottom, digits } = PERCENT) {
 
 // What each model has over the base, by pairs of answers to the same examples.
 function differences() {
-  const found = report.overview.differences;
-  if (!found) return null;
+  const comparison = report.overview.differences;
+  if (!comparison) return null;
   const { dimensions, models } = report.index;
   const columns = ["Macro", ...dimensions];
-  const head = el(
-    "thead",
-    null,
-    el(
-      "tr",
-      null,
-      ["Model", ...columns, "pairs"].map((title) => el("th", { scope: "col" }, title)),
-    ),
-  );
-  const bodies = found.of.map(({ scorer, metric, models: of }) =>
+  const bodies = comparison.of.map(({ scorer, metric, models: results }) =>
     el(
       "tbody",
       null,
@@ -216,30 +210,30 @@ function differences() {
         { class: "group" },
         el("th", { colspan: columns.length + 2, scope: "rowgroup" }, heading(scorer, metric)),
       ),
-      of.map((one, model) =>
-        models[model] === found.base
+      results.map((result, model) =>
+        models[model] === comparison.base
           ? null
           : el(
               "tr",
               null,
               el("th", { scope: "row" }, named(model, models[model])),
-              [one && one.macro, ...dimensions.map((d) => one && one.dimensions[d])].map((d) => differenceCell(d)),
-              el("td", { class: "count" }, thousands(one ? one.examples : 0)),
+              [result && result.macro, ...dimensions.map((d) => result && result.dimensions[d])].map((value) =>
+                differenceCell(value),
+              ),
+              el("td", { class: "count" }, thousands(result ? result.examples : 0)),
             ),
       ),
     ),
   );
-  return el(
-    "section",
-    null,
-    el("h2", null, `Against ${found.base}`),
+  return section(
+    `Against ${comparison.base}`,
     el(
       "p",
       { class: "lead" },
       "Points over it on the examples that both answered, with 95 % intervals of the difference. ",
       "\u25b2 better and \u25bc worse where the interval leaves out 0, \u223c where it does not.",
     ),
-    el("div", { class: "scroll" }, el("table", { class: "results differences" }, head, bodies)),
+    scrollTable("results differences", tableHead(["Model", ...columns, "pairs"]), bodies),
   );
 }
 
@@ -265,11 +259,11 @@ function scoreFigure(scorer) {
   const columns = [...report.index.dimensions, "macro"];
   const rows = report.overview.models
     .map(({ name, scores }, model) => {
-      const found = scores[scorer];
-      const values = found
-        ? report.index.dimensions.map((d) => found.dimensions[d] && found.dimensions[d].total_score)
+      const results = scores[scorer];
+      const values = results
+        ? report.index.dimensions.map((d) => results.dimensions[d] && results.dimensions[d].total_score)
         : [];
-      return { model, name, values: [...values, found && found.complete ? found.macro.total_score : null] };
+      return { model, name, values: [...values, results && results.complete ? results.macro.total_score : null] };
     })
     .map((row) => ({ ...row, values: columns.map((_, at) => row.values[at] || null) }));
   const caption = `${heading(scorer, "total_score")}, of ${top}; lines are 95 % intervals, \u2013 is missing`;
@@ -285,9 +279,9 @@ function examplesLink(text, filters) {
 }
 
 function settingsOf({ name, settings, provenance }, model) {
-  const rows = (title, of) => [
+  const rows = (title, facts) => [
     el("tr", { class: "group" }, el("th", { colspan: 2 }, title)),
-    of.map(([label, value, byDimension]) =>
+    facts.map(([label, value, byDimension]) =>
       el(
         "tr",
         null,
@@ -300,7 +294,7 @@ function settingsOf({ name, settings, provenance }, model) {
             : el(
                 "dl",
                 null,
-                Object.entries(byDimension).map(([dimension, one]) => [el("dt", null, dimension), el("dd", null, one)]),
+                Object.entries(byDimension).map(([name, text]) => [el("dt", null, name), el("dd", null, text)]),
               ),
         ),
       ),
@@ -310,10 +304,6 @@ function settingsOf({ name, settings, provenance }, model) {
     "details",
     { class: "settings" },
     el("summary", null, named(model, name)),
-    el(
-      "div",
-      { class: "scroll" },
-      el("table", null, el("tbody", null, rows("Settings", settings), rows("Provenance", provenance))),
-    ),
+    scrollTable(null, el("tbody", null, rows("Settings", settings), rows("Provenance", provenance))),
   );
 }

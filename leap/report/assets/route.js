@@ -9,9 +9,9 @@ const FILTERS = ["dimension", "task", "model", "outcome", "error", "q", "sort", 
 
 function readRoute(hash) {
   const [path, query] = hash.replace(/^#/, "").split(/\?(.*)/s);
-  const given = new URLSearchParams(query || "");
+  const parameters = new URLSearchParams(query || "");
   const filters = {};
-  for (const name of FILTERS) if (given.get(name)) filters[name] = given.get(name);
+  for (const name of FILTERS) if (parameters.get(name)) filters[name] = parameters.get(name);
   const parts = path.split("/").map(decoded);
   if (parts.length === 3) {
     return { page: "examples", place: { dimension: parts[0], task: parts[1], number: Number(parts[2]) }, filters };

@@ -47,8 +47,8 @@ function breakdown() {
   );
 }
 
-const inScope = (of) =>
-  Object.entries(of)
+const inScope = (byDimension) =>
+  Object.entries(byDimension)
     .filter(([dimension, value]) => value && (!chosen.dimension || dimension === chosen.dimension))
     .map(([, value]) => value);
 
@@ -57,10 +57,10 @@ function lengths() {
     .map(({ name, diagnoses }, model) => {
       const sums = new Map();
       for (const { by_length: byLength } of inScope(diagnoses)) {
-        for (const [length, found] of Object.entries(byLength)) {
+        for (const [length, scores] of Object.entries(byLength)) {
           const sum = sums.get(+length) || { examples: 0, total_score: 0, plan_success: 0 };
-          for (const metric of ["total_score", "plan_success"]) sum[metric] += found[metric] * found.examples;
-          sum.examples += found.examples;
+          for (const metric of ["total_score", "plan_success"]) sum[metric] += scores[metric] * scores.examples;
+          sum.examples += scores.examples;
           sums.set(+length, sum);
         }
       }
@@ -99,7 +99,7 @@ function lengths() {
 }
 
 function outcomes() {
-  const counts = report.overview.models.map(({ counts: of }, model) => outcomeCounts(inScope(of), model));
+  const counts = report.overview.models.map((results, model) => outcomeCounts(inScope(results.counts), model));
   return el(
     "div",
     null,
@@ -108,20 +108,20 @@ function outcomes() {
       OUTCOMES.map(([name, text, outcome]) => [
         text ?? measureOf("grounded", "plan_success").name,
         "",
-        counts.map((of) => [of[name], of.answered]),
+        counts.map((count) => [count[name], count.answered]),
         (model) => outcome && { model: report.index.models[model], outcome, dimension: chosen.dimension },
       ]),
     ),
   );
 }
 
-function outcomeCounts(found, model) {
+function outcomeCounts(counts, model) {
   const sum = (read) =>
-    found.length && found.every((one) => read(one) !== undefined)
-      ? found.reduce((total, one) => total + read(one), 0)
+    counts.length && counts.every((count) => read(count) !== undefined)
+      ? counts.reduce((total, count) => total + read(count), 0)
       : null;
-  const status = (scorer, name) => sum(({ outcomes: of }) => (of[scorer] ? of[scorer][name] || 0 : undefined));
-  const examples = (name) => sum(({ examples: of }) => of[name]);
+  const status = (scorer, name) => sum(({ outcomes: by }) => (by[scorer] ? by[scorer][name] || 0 : undefined));
+  const examples = (name) => sum((count) => count.examples[name]);
   return {
     answered: examples("answered"),
     right: rightAnswers(model),
@@ -146,8 +146,8 @@ function rightAnswers(model) {
 }
 
 function errors() {
-  const of = report.overview.models.map(({ diagnoses }) => inScope(diagnoses));
-  const sum = (found, read) => (found.length ? found.reduce((total, one) => total + read(one), 0) : null);
+  const diagnoses = report.overview.models.map((results) => inScope(results.diagnoses));
+  const sum = (counts, read) => (counts.length ? counts.reduce((total, count) => total + read(count), 0) : null);
   return el(
     "div",
     null,
@@ -157,7 +157,7 @@ function errors() {
       report.overview.error_labels.map((label) => [
         words(label),
         MEANING[label] || "",
-        of.map((found) => [sum(found, (one) => one.labels[label]), sum(found, (one) => one.answers)]),
+        diagnoses.map((counts) => [sum(counts, ({ labels }) => labels[label]), sum(counts, ({ answers }) => answers)]),
         (model) => ({ model: report.index.models[model], error: label, dimension: chosen.dimension }),
       ]),
     ),
@@ -172,23 +172,18 @@ function countTable(rows) {
     el("th", { scope: "col" }, ""),
     report.overview.models.map(({ name }, model) => el("th", { scope: "col" }, named(model, name))),
   );
-  return el(
-    "div",
-    { class: "scroll" },
+  return scrollTable(
+    "counts",
+    el("thead", null, head),
     el(
-      "table",
-      { class: "counts" },
-      el("thead", null, head),
-      el(
-        "tbody",
-        null,
-        rows.map(([text, explanation, values, filters]) =>
-          el(
-            "tr",
-            null,
-            el("th", { scope: "row" }, text, explanation ? el("small", null, explanation) : null),
-            values.map(([count, total], model) => countCell(count, total, filters(model))),
-          ),
+      "tbody",
+      null,
+      rows.map(([text, explanation, values, filters]) =>
+        el(
+          "tr",
+          null,
+          el("th", { scope: "row" }, text, explanation ? el("small", null, explanation) : null),
+          values.map(([count, total], model) => countCell(count, total, filters(model))),
         ),
       ),
     ),
@@ -209,9 +204,9 @@ function countCell(count, total, filters) {
 function confusion(draw) {
   const models = report.overview.models;
   const counts = {};
-  for (const one of inScope(models[chosen.confusion].diagnoses)) {
-    for (const [skill, found] of Object.entries(one.confusion)) {
-      for (const [name, count] of Object.entries(found)) {
+  for (const diagnosis of inScope(models[chosen.confusion].diagnoses)) {
+    for (const [skill, answers] of Object.entries(diagnosis.confusion)) {
+      for (const [name, count] of Object.entries(answers)) {
         counts[skill] = counts[skill] || {};
         counts[skill][name] = (counts[skill][name] || 0) + count;
       }
@@ -242,33 +237,28 @@ function confusion(draw) {
       ),
     ),
     skills.length
-      ? el(
-          "div",
-          { class: "scroll" },
+      ? scrollTable(
+          "confusion",
           el(
-            "table",
-            { class: "confusion" },
+            "caption",
+            null,
+            "Rows: skill of the ground truth. Columns: skill in the answer at that place. ",
+            "Percent of the row, and count.",
+          ),
+          el(
+            "thead",
+            null,
             el(
-              "caption",
+              "tr",
               null,
-              "Rows: skill of the ground truth. Columns: skill in the answer at that place. ",
-              "Percent of the row, and count.",
+              el("td"),
+              columns.map((name) => el("th", { scope: "col" }, words(name))),
             ),
-            el(
-              "thead",
-              null,
-              el(
-                "tr",
-                null,
-                el("td"),
-                columns.map((name) => el("th", { scope: "col" }, words(name))),
-              ),
-            ),
-            el(
-              "tbody",
-              null,
-              skills.map((skill) => confusionRow(skill, counts[skill], columns)),
-            ),
+          ),
+          el(
+            "tbody",
+            null,
+            skills.map((skill) => confusionRow(skill, counts[skill], columns)),
           ),
         )
       : el("p", { class: "none" }, "Missing: no answer of this model could be compared."),
@@ -277,14 +267,14 @@ function confusion(draw) {
 
 const rank = (name) => (name === "missing" ? 2 : name === "other" ? 1 : 0);
 
-function confusionRow(skill, found, columns) {
-  const total = Object.values(found).reduce((a, b) => a + b, 0);
+function confusionRow(skill, counts, columns) {
+  const total = Object.values(counts).reduce((a, b) => a + b, 0);
   return el(
     "tr",
     null,
     el("th", { scope: "row" }, words(skill)),
     columns.map((name) => {
-      const count = found[name] || 0;
+      const count = counts[name] || 0;
       const share = (100 * count) / total;
       return el(
         "td",
