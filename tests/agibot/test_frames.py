@@ -233,6 +233,7 @@ def test_first_frames_that_take_more_than_their_archive_are_refused(tmp_path, da
     assert in_place(data) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures memory as Linux tells it")
 def test_as_many_episodes_as_an_archive_may_have_take_little_memory_and_one_more_is_refused(tmp_path, data):
     archive = tmp_path / "task_327.tar.gz"

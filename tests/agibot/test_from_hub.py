@@ -100,6 +100,7 @@ def test_a_rough_network_is_waited_out(hub, root):
     assert in_place(root) == wanted(("327", "352"))
 
 
+@pytest.mark.slow
 def test_an_archive_that_stays_wrong_is_listed_and_the_others_are_done(hub, root):
     hub.troubles = [Trouble(r"task_352", turns=1000, corrupt=True)]
     status, out, err = ended(start(hub, "--workers", "1"))
@@ -118,6 +119,7 @@ def test_a_repository_without_archives_or_none_is_an_error(hub, root):
         assert (status, word in err) == (2, True), err
 
 
+@pytest.mark.slow
 def test_kills_fetch_nothing_twice_that_was_done(hub, root):
     for task in TASKS:
         hub.troubles.append(Trouble(rf"task_{task}", turns=1000, pause_s=0.3))

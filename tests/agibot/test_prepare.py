@@ -179,6 +179,7 @@ def test_a_split_that_cannot_be_is_refused_before_any_archive_is_read(root, sour
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tmp_path):
     assert run_script(SCRIPT, "--source", source, "--workers", 2).returncode == 0
     wanted = files_of(root)

@@ -6,81 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from leap.files import read_json, write_json
 from leap.runs import monitor as monitor_module
-from leap.runs.monitor import Gpu, Monitor, Snapshot, read_gpus
+from leap.runs.monitor import Gpu, Monitor, read_gpus
 from leap.runs.status import Status
 from leap.runs.table import table
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+from tests.runs.status_files import ended, start_run
 
 SCRIPT = "utils/monitor_evaluation.py"
-
-
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    """An empty one; what is shown here needs no model."""
-    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path / "work space"))
-    return tmp_path / "work space"
-
-
-def start_run(path: Path) -> subprocess.Popen:
-    """An evaluation in a process of its own: 3 of 10 answered in its status, then silence."""
-    code = (
-        "import sys, time; from pathlib import Path; from leap.runs.status import Status\n"
-        "about = {'model': Path(sys.argv[1]).parent.name, 'dimension': Path(sys.argv[1]).parent.parent.name}\n"
-        "with Status(Path(sys.argv[1]), 'evaluation', about, total=10, unit='example', done=1) as status:\n"
-        "    time.sleep(0.1); status.update(3, phase='answering'); time.sleep(100)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=REPOSITORY)
-    limit = time.monotonic() + 30
-    while not path.is_file() or read_json(path)["phase"] is None:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    return process
-
-
-def ended(path: Path, error: BaseException | None = None, age: timedelta = timedelta(), **options) -> Path:
-    """The status file of a run of this process, which ended `age` ago."""
-    about = {"run": path.parent.name}
-    try:
-        with Status(path, **{"kind": "training", "about": about, "total": 20, "unit": "step"} | options) as status:
-            status.update(20 if error is None else 7)
-            if error is not None:
-                raise error
-    except (Exception, KeyboardInterrupt):
-        pass
-    updated = (datetime.now(UTC) - age).isoformat(timespec="seconds")
-    write_json(path, read_json(path) | {"updated": updated})
-    return path
-
-
-@pytest.fixture
-def runs(workspace):
-    """One of each: running, died, silent, failed, interrupted, finished now and long ago, and a torn status file."""
-    results, logs = workspace / "eva_results", workspace / "logs"
-    running = start_run(results / "Spatial" / "checkpoint-200" / "status.json")
-    died = start_run(results / "M&T" / "baseline" / "status.json")
-    died.kill()
-    died.wait(timeout=30)
-    silent = ended(logs / "elsewhere" / "status.json", age=timedelta(hours=2))
-    write_json(silent, read_json(silent) | {"state": "running", "host": "node7", "done": 7})
-    ended(logs / "failed" / "status.json", RuntimeError("CUDA error: device-side assert"), timedelta(days=2))
-    ended(logs / "sweep" / "interrupted" / "status.json", KeyboardInterrupt())
-    ended(logs / "finished" / "status.json")
-    ended(logs / "old" / "status.json", age=timedelta(hours=3))
-    ended(logs / "old_failure" / "status.json", RuntimeError("x"), timedelta(days=30))
-    (results / "Complex" / "torn").mkdir(parents=True)
-    (results / "Complex" / "torn" / "status.json").write_text('{"kind": "eval')
-    yield workspace
-    running.kill()
-    running.wait(timeout=30)
 
 
 def lines_of(text: str) -> dict[str, tuple[list[str], str]]:
@@ -206,36 +144,6 @@ def test_what_did_not_change_is_not_read_again(runs, monkeypatch):
     assert (after.runs[0].status.done, after.unreadable) == (5, {})
 
 
-@pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 100, 120, 200])
-def test_no_line_is_wider_than_the_terminal(runs, width):
-    name = "lora_standard_seed42-checkpoint-12000_1shot_cot"
-    ended(runs / "logs" / "long" / "status.json", RuntimeError("x" * 200), about={"run": name})
-    ended(runs / "logs" / "wide" / "status.json", about={"run": "\u6a5f\u5668\u4eba" * 20})
-    lines = table(Monitor(runs / "eva_results", runs / "logs").snapshot(), width)
-    assert max(map(len, lines)) <= width
-    wide = [line for line in lines if "\u6a5f" in line]
-    assert all(len(line) + sum(letter > "\u3000" for letter in line) <= width for line in wide)
-    if width >= 60:
-        assert any("checkpoint-200" in line and "running" in line and "3/10" in line for line in lines)
-        assert any("_1shot_cot" in line and "failed" in line for line in lines), "a long name keeps its end"
-    if width >= 120:
-        assert any(name in line for line in lines)
-
-
-@pytest.mark.parametrize("height", [1, 3, 10, 100])
-def test_no_more_lines_than_the_terminal_has(runs, height):
-    lines = table(Monitor(runs / "eva_results", runs / "logs").snapshot(), 80, height)
-    assert len(lines) <= height
-    assert ("--once shows them" in lines[-1]) == (height < 100)
-
-
-def test_what_would_steer_the_terminal_is_not_printed(tmp_path):
-    ended(tmp_path / "logs" / "run" / "status.json", RuntimeError("red \x1b[31m"), about={"run": "a\x1b[2Jb\udc80"})
-    text = "\n".join(table(Monitor(tmp_path / "none", tmp_path / "logs").snapshot()))
-    assert "a?[2Jb?" in text
-    assert "red ?[31m" in text
-
-
 def test_a_run_without_news_is_seen(runs):
     path = runs / "eva_results" / "Spatial" / "checkpoint-200" / "status.json"
     long_ago = datetime.now(UTC) - timedelta(minutes=20)
@@ -354,12 +262,3 @@ def test_a_review_whose_models_are_asked_is_shown_with_its_failures(workspace):
     assert row.split()[:5] == ["outputs", "blind_10", "-", "running", "3/20"]
     assert row.split()[-2:] == ["1", "-"]
     assert details.strip() == "asking baseline"
-
-
-def test_an_empty_snapshot_has_no_table():
-    snapshot = Snapshot("now", [], 0, {}, None)
-    assert table(snapshot, 80, 24) == ["nothing is running"]
-    assert table(replace(snapshot, gpus=[Gpu(0, "T4", 5, 100, 1024, ())]), 80) == [
-        "nothing is running",
-        "GPU 0 T4: 5% busy, 0.1 of 1.0 GiB",
-    ]
