@@ -34,9 +34,16 @@ _LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
 _MOST_GLOBAL_HEADERS = 1000
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 _EXTENDED += (tarfile.GNUTYPE_LONGLINK,)
-# What is raised for bytes that are no intact archive.
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error)
 _GZIP = 31  # zlib's number for a gzip with a window of any size
+_GZIP_START = b"\x1f\x8b"  # RFC 1952
+
+
+class _NoGzip(Exception):
+    """What should be a part of a gzip does not begin as one. No zlib.error: tarfile makes a text of these."""
+
+
+# What is raised for bytes that are no intact archive.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, _NoGzip)
 
 
 class BrokenArchive(Exception):
@@ -305,7 +312,7 @@ class _Gunzip:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._inflate = zlib.decompressobj(_GZIP)
-        self._input = b""
+        self._input = self._start = b""
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, none at the end. zlib.error or EOFError for what is no whole gzip."""
@@ -315,7 +322,13 @@ class _Gunzip:
             self._input = self._input or self._file.read(_BLOCK)
             if not self._input:
                 raise EOFError
-            content = self._inflate.decompress(self._input, size)
+            self._start += self._input[: len(_GZIP_START) - len(self._start)]
+            try:
+                content = self._inflate.decompress(self._input, size)
+            except zlib.error as error:
+                if self._start != _GZIP_START:
+                    raise _NoGzip(str(error)) from error
+                raise
             self._input = self._inflate.unconsumed_tail
             if content:
                 return content
@@ -327,13 +340,14 @@ class _Gunzip:
             rest = self._file.read(_BLOCK)
         self._input = rest.lstrip(b"\0")
         if self._input:
-            self._inflate = zlib.decompressobj(_GZIP)
+            self._inflate, self._start = zlib.decompressobj(_GZIP), b""
         return bool(self._input)
 
 
 def _reason(error: Exception) -> str:
-    if "incorrect header check" in str(error):
+    if isinstance(error, _NoGzip):
         return "not a gzip file, or followed by something that is none"
+    # tarfile has no type of its own for what is cut off.
     if isinstance(error, EOFError) or "unexpected end of data" in str(error):
         return "cut off"
     return f"damaged ({error})"

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from configs.errors import UserError
 from leap.data.near_duplicates import perceptual_hash, thumbnail
@@ -251,6 +251,6 @@ def _spread(histogram: Sequence[int]) -> float:
 def _reason(content: bytes, error: Exception) -> str:
     if not content:
         return "the file is empty"
-    if "cannot identify image file" in str(error):
+    if isinstance(error, UnidentifiedImageError):
         return "not a picture"
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import json_object
-from leap.rows.records import row_from_record
+from leap.rows.records import NoRows, row_from_record
 
 CLEANED, DROPPED = ".cleaned.jsonl", ".dropped.jsonl"  # what the image check writes beside a planning file
 
@@ -67,7 +67,7 @@ def left_out_text(whole: Sequence[Path], parts: Sequence[Path]) -> str:
 
 def naming_the_check(error: UserError, path: Path) -> UserError:
     """The error; if it is the defect of one line of a planning file, with how to list those of all lines."""
-    if not str(error).startswith(f"{path}:"):
+    if isinstance(error, NoRows) or isinstance(error.__cause__, OSError):  # the whole file's
         return error
     command = f"python scripts/training/validate_data.py --train_file {shlex.quote(str(path))}"
     return UserError(f"{str(error).rstrip('.')}. {command} lists all defects")

@@ -7,7 +7,7 @@ import io
 import os
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from configs.errors import UserError
 
@@ -97,6 +97,6 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if "cannot identify image file" in str(error):
+    if isinstance(error, UnidentifiedImageError):
         return "not a picture"
     return (str(error) or type(error).__name__).splitlines()[0]

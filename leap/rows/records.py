@@ -49,9 +49,13 @@ def read_rows(path: Path) -> list[PlanningRow]:
     return rows
 
 
-def no_rows(path: Path) -> UserError:
+class NoRows(UserError):
+    """A planning file holds no row at all."""
+
+
+def no_rows(path: Path) -> NoRows:
     """What to say of a planning file without rows."""
-    return UserError(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
+    return NoRows(f'{path} holds no planning rows. Each line is {{"messages": [...], "target": {{...}}}}')
 
 
 def iter_rows(path: Path) -> Iterator[PlanningRow]:
