@@ -35,7 +35,7 @@ _PIECE = re.compile(r"\d|\w+|[^\w\s]|\n")  # about what the tiny planner's token
 
 
 @dataclass(frozen=True)
-class TokenCounts:
+class TokenDistribution:
     """A log-normal distribution of token counts; what falls outside is put on the edge."""
 
     median: float
@@ -51,15 +51,22 @@ class TokenCounts:
 class RowMix:
     """How rows are mixed. The chat template adds about 30 tokens to a prompt."""
 
-    visual: TokenCounts  # of all pictures of a row together
+    visual: TokenDistribution  # of all pictures of a row together
     pictures: int  # most in a row; one is as likely as two
-    prompt: TokenCounts
-    plan: TokenCounts
+    prompt: TokenDistribution
+    plan: TokenDistribution
 
 
 MIXES = {
-    "tiny": RowMix(TokenCounts(65, 0.9, 4, 280), 3, TokenCounts(95, 1.0, 5, 420), TokenCounts(40, 1.0, 5, 250)),
-    "2b": RowMix(TokenCounts(480, 0.4, 256, 768), 3, TokenCounts(80, 0.7, 20, 300), TokenCounts(55, 0.8, 5, 250)),
+    "tiny": RowMix(
+        TokenDistribution(65, 0.9, 4, 280), 3, TokenDistribution(95, 1.0, 5, 420), TokenDistribution(40, 1.0, 5, 250)
+    ),
+    "2b": RowMix(
+        TokenDistribution(480, 0.4, 256, 768),
+        3,
+        TokenDistribution(80, 0.7, 20, 300),
+        TokenDistribution(55, 0.8, 5, 250),
+    ),
 }
 
 

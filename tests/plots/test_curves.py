@@ -2,7 +2,6 @@ import numpy as np
 
 from configs.config import DIMENSIONS
 from leap.plots.curves import checkpoint_curves
-from leap.plots.profiles import representatives
 from tests.plots.figures import legend, results_of
 
 
@@ -18,11 +17,10 @@ def curve_in(axes, steps: list[int]) -> np.ndarray:
     return np.asarray(found.get_ydata(), float)
 
 
-def test_many_runs_leave_a_radar_and_curves_readable():
+def test_many_runs_leave_curves_readable():
     models = {"baseline": results_of(9)} | {
         f"run{i}-checkpoint-{s}": results_of(i + s) for i in range(20) for s in (1, 2)
     }
-    assert representatives(models, 3) == ["baseline", "run18-checkpoint-2", "run19-checkpoint-2"]
     entries = legend(checkpoint_curves(models, "grounded"))
     assert entries[:2] == ["run19", "run18"]
     assert "14 other runs" in entries
