@@ -110,17 +110,17 @@ class WorkspaceConfig:
 
     def _rows_there(self, path: Path) -> str:
         """What lies in the folder of planning rows instead."""
-        there = sorted(found.name for found in path.parent.glob("[!.]*.jsonl")) if path.suffix == ".jsonl" else []
-        shown = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
-        return f"In its folder: {shown}. " if there else ""
+        names = sorted(row_file.name for row_file in path.parent.glob("[!.]*.jsonl")) if path.suffix == ".jsonl" else []
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        return f"In its folder: {listed}. " if names else ""
 
 
 def dimension_named(text: str) -> str:
     """The data set's spelling of one dimension; also takes CommonSense, PhysicalLaw, MT and any case."""
-    found = _SPELLINGS.get(text.strip().lower())
-    if found is None:
+    dimension = _SPELLINGS.get(text.strip().lower())
+    if dimension is None:
         raise UserError(f"unknown dimension {text!r}; choose from {', '.join(DIMENSIONS)} or all")
-    return found
+    return dimension
 
 
 def dimensions_named(texts: list[str]) -> list[str]:
@@ -130,5 +130,5 @@ def dimensions_named(texts: list[str]) -> list[str]:
         raise UserError(f"no dimension named; choose from {', '.join(DIMENSIONS)} or all")
     if any(word.strip().lower() == "all" for word in words):
         return list(DIMENSIONS)
-    wanted = {dimension_named(word) for word in words}
-    return [dimension for dimension in DIMENSIONS if dimension in wanted]
+    chosen = {dimension_named(word) for word in words}
+    return [dimension for dimension in DIMENSIONS if dimension in chosen]

@@ -1,5 +1,12 @@
 """Archives (.tar.gz) read as a stream, without trusting anything in them.
 
+Python's tarfile is made for archives of friends. Its traps, and where they are closed:
+- its gzip modes stop at the end of the tar and never check the sum behind it (`tar_stream`);
+- it takes a damaged header in the middle for the end of the archive (`_Member.fromtarfile`);
+- it reads long names, extended headers and maps of sparse files whole, however long they claim to be (`_Member`);
+- it keeps every member it has passed, so that memory grows with the archive (`_Stream.next`);
+- names may lead anywhere, and links, devices and two members of one name may lie in wait (`unpack`).
+
 A flipped byte passes tarfile's own gzip modes, as they stop before the checksum at the end: here the gzip is read to
 its end before anything counts. Only regular files are taken, under names that the caller makes; sizes are checked
 before a byte is written.
@@ -22,7 +29,7 @@ from configs.errors import UserError
 from leap.files import locked
 
 _BLOCK = 256 * 1024  # bytes read from the gzip at once; a multiple of tar's 512
-_DISK_BLOCK = 4096  # bytes that a disk gives to a file at once
+_DISK_BLOCK = 4096  # bytes that a disk gives to a file at once; ext4, xfs and btrfs by default
 _LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
 _MOST_GLOBAL_HEADERS = 1000
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
@@ -40,14 +47,14 @@ _MOST_NAMES = 20
 
 
 @dataclass
-class Unpacked:
-    """What `unpack` did: `files` (and their `bytes`) in place, of which `kept` were there before; `ignored` members
-    that are no folders were left out, the first 20 of them by name. `contents` are the size and CRC-32 of each file in
-    the archive by its path below the folder."""
+class Extraction:
+    """What `unpack` did: `files` (and their `bytes`) in place, of which `preexisting` were not written; `ignored`
+    members that are no folders were left out, the first 20 of them by name. `contents` are the size and CRC-32 of each
+    file in the archive by its path below the folder."""
 
     files: int = 0
     bytes: int = 0
-    kept: int = 0
+    preexisting: int = 0
     ignored: int = 0
     ignored_names: list[str] = field(default_factory=list)
     contents: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -67,6 +74,7 @@ def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
             with _Stream.open(fileobj=unzipped, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as tar:
                 yield tar
                 ended = tar.ended
+            # Also what is not read here must be inflated: the sum of the last part comes behind it.
             while rest := unzipped.read(_BLOCK):
                 if ended and rest.strip(b"\0"):
                     raise tarfile.ReadError("data after the end of the archive")
@@ -81,7 +89,7 @@ def unpack(
     most_bytes: int,
     most_files: int,
     replace: bool = False,
-) -> Unpacked:
+) -> Extraction:
     """Put the regular files of a .tar.gz below `folder`, each at the relative path that `accept` makes of its name.
 
     `accept` says None for what is to be left out, as links, devices, folders and sparse files are. Files that are in
@@ -92,7 +100,7 @@ def unpack(
     BrokenArchive if the archive is damaged, holds more than `most_bytes` or `most_files` of accepted files, or two
     for one path; UserError if another process unpacks it at the moment.
     """
-    done = Unpacked()
+    result = Extraction()
     folder = folder.resolve()
     with work_folder(place_on_disk_of(folder) / f".{folder.name}.{archive.name}.part") as work:
         new = work / "new"
@@ -102,20 +110,21 @@ def unpack(
                 place = accept(member.name) if member.isreg() and "\0" not in member.name else None
                 if place is None:
                     if not member.isdir():
-                        done.ignored += 1
-                        done.ignored_names += [member.name] if done.ignored <= _MOST_NAMES else []
+                        result.ignored += 1
+                        result.ignored_names += [member.name] if result.ignored <= _MOST_NAMES else []
                     continue
-                done.files += 1
-                done.bytes += member.size
-                if done.files > most_files:
+                result.files += 1
+                result.bytes += member.size
+                # Before a byte is written: a header may claim a terabyte of zeros that the gzip holds in a few bytes.
+                if result.files > most_files:
                     raise BrokenArchive(f"{archive}: more than {most_files:,} files")
-                if done.bytes > most_bytes:
+                if result.bytes > most_bytes:
                     raise BrokenArchive(f"{archive}: its files claim more than {most_bytes:,} bytes")
                 crc = _write_new(tar, member, _inside(new, place), archive)
-                done.contents[place.as_posix()] = (member.size, crc)
-        os.sync()
-        done.kept = _publish(new, folder, replace)
-    return done
+                result.contents[place.as_posix()] = (member.size, crc)
+        os.sync()  # all files at once: one fsync a file takes minutes for a hundred thousand pictures
+        result.preexisting = _publish(new, folder, replace)
+    return result
 
 
 def room_needed(
@@ -150,7 +159,7 @@ def _inside(folder: Path, place: Path) -> Path:
 
 def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> int:
     """Write a member to a new file; the CRC-32 of its content."""
-    content = _Summed(tar.extractfile(member))
+    content = _ChecksummedFile(tar.extractfile(member))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
@@ -164,7 +173,7 @@ def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, arch
     return content.crc
 
 
-class _Summed:
+class _ChecksummedFile:
     """A file whose CRC-32 grows as it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -178,19 +187,19 @@ class _Summed:
 
 def _publish(new: Path, folder: Path, replace: bool) -> int:
     """Move the files of `new` to their places in `folder`; how many were there already, and stay unless `replace`."""
-    kept = 0
+    preexisting = 0
     if not folder.exists():
         new.rename(folder)
-        return kept
+        return preexisting
     for path in sorted(new.rglob("*")):
         target = folder / path.relative_to(new)
         if path.is_dir():
             target.mkdir(exist_ok=True)
         elif target.exists() and not replace:
-            kept += 1
+            preexisting += 1
         else:
             path.replace(target)
-    return kept
+    return preexisting
 
 
 def place_on_disk_of(folder: Path) -> Path:

@@ -61,6 +61,27 @@ def parse_knobs(
     directory on the command line, to the workspace root in YAML and defaults.
     Raises UserError for an unknown key or flag, a wrong type, or a value out of bounds.
     """
+    hints = typing.get_type_hints(cls)
+    flag_values = vars(_parser(cls, hints, description, recipe, preset).parse_args(argv))
+
+    root = WorkspaceConfig.from_environment().root
+    values = {field.name: _anchored(_default_of(field), hints[field.name], root) for field in dataclasses.fields(cls)}
+    files = [preset.with_stem(flag_values.pop("preset"))] if preset is not None else []
+    if config := flag_values.pop("config", None):
+        files.append(config)
+    for file in files:
+        values |= _read_recipe(file, cls, hints, root)
+    for name, value in flag_values.items():
+        values[name] = _anchored(value, hints[name], Path.cwd())
+    for field in dataclasses.fields(cls):
+        _check_bounds(field, values[field.name])
+    return cls(**values)
+
+
+def _parser(
+    cls: type, hints: dict[str, Any], description: str, recipe: Path | None, preset: Path | None
+) -> argparse.ArgumentParser:
+    """A parser with a flag a knob, whose values hold only what the command line says."""
     purpose, _, rest = description.strip().partition("\n")
     parser = _Parser(
         description=purpose,
@@ -68,7 +89,6 @@ def parse_knobs(
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    hints = typing.get_type_hints(cls)
     if preset is not None:
         names = sorted(path.stem for path in preset.parent.glob("*.yaml"))
         text = f"ready recipe in {_short(preset.parent)} (default: {preset.stem})"
@@ -78,23 +98,11 @@ def parse_knobs(
         parser.add_argument("--config", type=Path, default=recipe, metavar="YAML", help=text)
     for field in dataclasses.fields(cls):
         _add_flag(parser, field, hints[field.name])
-    given = vars(parser.parse_args(argv))
+    return parser
 
-    values: dict[str, Any] = {}
-    root = WorkspaceConfig.from_environment().root
-    for field in dataclasses.fields(cls):
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-        values[field.name] = _anchored(default, hints[field.name], root)
-    files = [preset.with_stem(given.pop("preset"))] if preset is not None else []
-    if config := given.pop("config", None):
-        files.append(config)
-    for file in files:
-        values |= _read_recipe(file, cls, hints, root)
-    for name, value in given.items():
-        values[name] = _anchored(value, hints[name], Path.cwd())
-    for field in dataclasses.fields(cls):
-        _check_bounds(field, values[field.name])
-    return cls(**values)
+
+def _default_of(field: dataclasses.Field) -> Any:
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default
 
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
@@ -134,8 +142,14 @@ def _of_the_disk(error: Exception) -> str | None:
 
 
 def as_plain(knobs: Any) -> dict[str, Any]:
-    """The knobs as JSON and YAML can hold them: paths become text."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(knobs).items()}
+    """The knobs as JSON and YAML can hold them: paths, also those in lists, become text."""
+    return {name: _plain_value(value) for name, value in dataclasses.asdict(knobs).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(map(_plain_value, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def _short(path: Path) -> str:
@@ -159,11 +173,11 @@ def _unwrapped(hint: Any) -> tuple[Any, bool, bool]:
 def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: Any) -> None:
     kind, optional, is_list = _unwrapped(hint)
     names = [f"--{field.name}", f"--{field.name.replace('_', '-')}", *field.metadata["flags"]]
-    default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    shown = " ".join(map(str, default)) if is_list and default else default
+    default = _default_of(field)
+    default_text = " ".join(map(str, default)) if is_list and default else default
     text = field.metadata["help"].replace("%", "%%")
-    if shown not in (None, [], ""):
-        text += f" (default: {shown})"
+    if default_text not in (None, [], ""):
+        text += f" (default: {default_text})"
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
@@ -211,21 +225,24 @@ def _from_yaml(path: Path, field: dataclasses.Field, hint: Any, value: Any, root
     kind, optional, is_list = _unwrapped(hint)
     if value is None and optional:
         return None
-    items = value if is_list else [value]
-    if not isinstance(items, list):
+    if is_list and not isinstance(value, list):
         raise UserError(f"{path}: {field.name} must be a list, found {value!r}")
-    read = []
-    for item in items:
-        if kind is float and isinstance(item, (int, str)) and not isinstance(item, bool):
-            with contextlib.suppress(ValueError):  # YAML 1.1 reads 2e-4 as text
-                item = float(item)
-        wanted = str if kind is Path else kind
-        if not isinstance(item, wanted) or (kind is not bool and isinstance(item, bool)):
-            raise UserError(f"{path}: {field.name} must be {kind.__name__}, found {item!r}")
-        if field.metadata["choices"] and item not in field.metadata["choices"]:
-            raise UserError(f"{path}: {field.name} is {item!r}; choose from {', '.join(field.metadata['choices'])}")
-        read.append(kind(item))
-    return _anchored(read if is_list else read[0], hint, root)
+    items = [_yaml_item(path, field, kind, item) for item in (value if is_list else [value])]
+    return _anchored(items if is_list else items[0], hint, root)
+
+
+def _yaml_item(path: Path, field: dataclasses.Field, kind: type, item: Any) -> Any:
+    """One value of a recipe as its knob has it; UserError if it is of another type or no choice of the knob."""
+    if kind is float and isinstance(item, (int, str)) and not isinstance(item, bool):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 2e-4 as text
+            item = float(item)
+    yaml_type = str if kind is Path else kind
+    # For Python true is a number, too.
+    if not isinstance(item, yaml_type) or (kind is not bool and isinstance(item, bool)):
+        raise UserError(f"{path}: {field.name} must be {kind.__name__}, found {item!r}")
+    if field.metadata["choices"] and item not in field.metadata["choices"]:
+        raise UserError(f"{path}: {field.name} is {item!r}; choose from {', '.join(field.metadata['choices'])}")
+    return kind(item)
 
 
 def _anchored(value: Any, hint: Any, base: Path) -> Any:

@@ -16,7 +16,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import openai
@@ -41,16 +41,31 @@ _NEVER_REACHED = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 _PASSING = (408, 409, 425, *_BUSY)  # besides all from 500
 
 
+class EndpointOptions(Protocol):
+    """What an endpoint is opened with; the options of whoever asks it have these knobs and their defaults.
+
+    A request ends after `request_timeout_s` and is tried again up to `max_retries` times, first after about
+    `backoff_s`, then after twice as long, and so on.
+    """
+
+    base_url: str  # OPENAI_BASE_URL if empty
+    concurrency: int  # requests in flight
+    request_timeout_s: float
+    max_retries: int
+    backoff_s: float
+
+
 class NoAnswer(Exception):
-    """A request that brought no answer: whether to try `again`, whether the endpoint is only `busy`, and for how many
-    seconds it asks to wait. It is `hopeless` if every other request would be refused alike. `status` is that of an HTTP
-    error, else None; `body` is what came instead of an answer. The endpoint `may_cost` unless it answered with an error
-    or was never reached: it may have done, and charged for, the work."""
+    """A request that brought no answer: whether it is `retryable`, whether the endpoint is only `busy`, and for how
+    many seconds it asks to wait. It is `hopeless` if every other request would be refused alike. `status` is that of an
+    HTTP error, else None; `body` is what came instead of an answer. The endpoint `may_cost` unless it answered with an
+    error or was never reached: it may have done, and charged for, the work."""
 
     def __init__(
         self,
         reason: str,
-        again: bool = True,
+        *,
+        retryable: bool = True,
         busy: bool = False,
         wait_s: float | None = None,
         status: int | None = None,
@@ -59,14 +74,14 @@ class NoAnswer(Exception):
         hopeless: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.again, self.busy, self.wait_s, self.status, self.body = again, busy, wait_s, status, body
+        self.retryable, self.busy, self.wait_s, self.status, self.body = retryable, busy, wait_s, status, body
         self.may_cost, self.hopeless = may_cost, hopeless
 
 
 class Attempts:
     """What a caller wants to know of the tries of one request; these do nothing."""
 
-    async def before(self) -> dict[str, str] | None:
+    async def begin(self) -> dict[str, str] | None:
         """A request is about to be sent; returns headers to send along."""
 
     async def failed(self, failure: NoAnswer) -> None:
@@ -112,28 +127,16 @@ class Endpoint:
     """One served model. Up to `concurrency` requests are in flight."""
 
     def __init__(
-        self,
-        base_url: str,
-        model: str,
-        api_key: str | None = None,
-        concurrency: int = 8,
-        request_timeout_s: float = 300.0,
-        max_retries: int = 6,
-        backoff_s: float = 1.0,
-        model_flag: str = "--model",
+        self, options: EndpointOptions, model: str, api_key: str | None = None, model_flag: str = "--model"
     ) -> None:
-        """`base_url` may carry user:password@, which goes along as basic authentication and nowhere else.
-
-        A request ends after `request_timeout_s` and is tried again up to `max_retries` times, first after about
-        `backoff_s`, then after twice as long, and so on. `model_flag` is how the user names the model. UserError for an
-        address that is none, or a key that is none.
+        """`base_url` may carry user:password@, which goes along as basic authentication and nowhere else. `model_flag`
+        is how the user names the model. UserError for an address or a key that is none, or if no address is named.
         """
+        self.address, self._headers = _address(_base_url(options))
+        self.model, self.options = model, options
+        self._api_key, self._model_flag = api_key, model_flag
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise UserError("OPENAI_API_KEY holds a line break or another character that no request can carry")
-        self.address, self._headers = _address(base_url)
-        self.model, self.concurrency = model, concurrency
-        self.request_timeout_s, self.max_retries, self.backoff_s = request_timeout_s, max_retries, backoff_s
-        self._api_key, self._model_flag = api_key, model_flag
         self._answered, self._failures, self._last_kind = False, 0, ""
         self._stopping, self._why_stopped = asyncio.Event(), ""
 
@@ -151,13 +154,13 @@ class Endpoint:
             doing: set[asyncio.Task] = set()
             try:
                 while True:
-                    for job in itertools.islice(jobs, self.concurrency - len(doing)):
+                    for job in itertools.islice(jobs, self.options.concurrency - len(doing)):
                         doing.add(loop.create_task(do(client, job)))
                     if not doing:
                         return
-                    done, doing = runner.run(self._some_of(doing))
-                    errors = [error for task in done if (error := task.exception())]
-                    results = [task.result() for task in done if not task.exception()]
+                    ended, doing = runner.run(self._some_of(doing))
+                    errors = [error for task in ended if (error := task.exception())]
+                    results = [task.result() for task in ended if not task.exception()]
                     if results:
                         yield results
                     if errors:
@@ -182,13 +185,13 @@ class Endpoint:
         for tries in itertools.count(1):
             if self._stopping.is_set():
                 raise UserError(self._why_stopped)
-            headers = await attempts.before()
+            headers = await attempts.begin()
             try:
                 answer = await self._try(client, {**request, "extra_headers": headers}, read)
             except NoAnswer as failure:
                 await attempts.failed(failure)
                 self._note(failure)
-                if not failure.again or tries > self.max_retries:
+                if not failure.retryable or tries > self.options.max_retries:
                     if tries > 1:
                         failure.args = (f"{failure}; tried {tries} times",)
                     raise
@@ -209,12 +212,12 @@ class Endpoint:
         return text.replace(self._api_key, "***") if secret else text
 
     async def _some_of(self, doing: set[asyncio.Task]) -> tuple[set[asyncio.Task], set[asyncio.Task]]:
-        """(done, not done) as soon as one is done; if the run must stop, as soon as all are, or none comes any more."""
-        done, doing = await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
+        """(ended, others) as soon as one has ended; if the run must stop, once all have or none comes any more."""
+        ended, doing = await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
         if doing and self._stopping.is_set():
             late, doing = await asyncio.wait(doing, timeout=LAST_REPLIES_S)
-            done |= late
-        return done, doing
+            ended |= late
+        return ended, doing
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the run must stop."""
@@ -229,28 +232,28 @@ class Endpoint:
         raise UserError(self._why_stopped)
 
     def _client(self) -> openai.AsyncOpenAI:
-        here = _is_this_machine(self.address)
-        without_tls = here and self.address.startswith("http:")  # loading certificates takes a while
+        local, timeout_s = _is_this_machine(self.address), self.options.request_timeout_s
+        without_tls = local and self.address.startswith("http:")  # loading certificates takes a while
         return openai.AsyncOpenAI(
             api_key=self._api_key or "none",
             base_url=self.address,
             default_headers=self._headers,
             max_retries=0,
-            timeout=openai.Timeout(self.request_timeout_s, connect=min(CONNECT_TIMEOUT_S, self.request_timeout_s)),
+            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, trust_env=not here, verify=not without_tls
+                follow_redirects=False, trust_env=not local, verify=not without_tls
             ),
         )
 
     async def _try(self, client: openai.AsyncOpenAI, request: dict[str, Any], read: Callable[[bytes], T]) -> T:
         try:
             # The client's own limit is one on silence: a trickle of bytes would outlast it.
-            async with asyncio.timeout(self.request_timeout_s):
+            async with asyncio.timeout(self.options.request_timeout_s):
                 response = await client.chat.completions.with_raw_response.create(**request)
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except TimeoutError:
-            raise NoAnswer(f"no answer within {self.request_timeout_s:g} s", may_cost=True) from None
+            raise NoAnswer(f"no answer within {self.options.request_timeout_s:g} s", may_cost=True) from None
         except openai.APIConnectionError as error:  # its timeouts too
             reason = self.shown(f"connection to {self.address} failed ({_cause(error)})")
             raise NoAnswer(reason, may_cost=type(error.__cause__).__name__ not in _NEVER_REACHED) from None
@@ -264,13 +267,13 @@ class Endpoint:
     def _refusal(self, error: openai.APIStatusError) -> NoAnswer:
         """What an HTTP error means for this request, and for every other."""
         status, body = error.status_code, error.response.text
-        said = self.shown(f"{self.address} answered {status}: {_words(error)}")
+        words = self.shown(f"{self.address} answered {status}: {_words(error)}")
         if mend := self._how_to_mend(error):
-            return NoAnswer(f"{said}. {mend}", again=False, status=status, body=body, hopeless=True)
+            return NoAnswer(f"{words}. {mend}", retryable=False, status=status, body=body, hopeless=True)
         busy = status in _BUSY
         wait_s = retry_after_s(error.response.headers.get("retry-after")) if busy else None
-        again = status in _PASSING or status >= 500
-        return NoAnswer(said, again, busy, wait_s, status, body)
+        passing = status in _PASSING or status >= 500
+        return NoAnswer(words, retryable=passing, busy=busy, wait_s=wait_s, status=status, body=body)
 
     def _how_to_mend(self, error: openai.APIStatusError) -> str | None:
         """What to do about an error that every other request would meet too; None for another error."""
@@ -293,13 +296,13 @@ class Endpoint:
         """
         if failure.hopeless:
             self._stop(str(failure))
-        if self._answered and not failure.again:
+        if self._answered and not failure.retryable:
             return
-        kind = "" if failure.again else str(failure)
+        kind = "" if failure.retryable else str(failure)
         self._failures = self._failures + 1 if kind == self._last_kind else 1
         self._last_kind = kind
-        patience = 1 + self.max_retries if self._answered or failure.busy else 1
-        if self._failures >= STARTING_REQUESTS * self.concurrency * patience:
+        patience = 1 + self.options.max_retries if self._answered or failure.busy else 1
+        if self._failures >= STARTING_REQUESTS * self.options.concurrency * patience:
             self._stop(
                 f"{self._failures} requests in a row brought no answer, the last: {failure}. Check that the endpoint "
                 f"runs, --base_url and {self._model_flag} {self.model}; the same command goes on where it was"
@@ -308,16 +311,16 @@ class Endpoint:
     def _pause_s(self, tries: int, wait_s: float | None) -> float:
         """Seconds until the next try: what the endpoint asked for, else exponential; never quite the same for two."""
         if wait_s is None:
-            wait_s = self.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
-        return min(wait_s + self.backoff_s * random.uniform(0.0, 0.1), LONGEST_WAIT_S)
+            wait_s = self.options.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
+        return min(wait_s + self.options.backoff_s * random.uniform(0.0, 0.1), LONGEST_WAIT_S)
 
 
-def endpoint_named(base_url: str) -> str:
+def _base_url(options: EndpointOptions) -> str:
     """The address that --base_url or OPENAI_BASE_URL names; UserError if neither does."""
-    named = base_url or os.environ.get("OPENAI_BASE_URL", "")
-    if not named:
+    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL", "")
+    if not base_url:
         raise UserError("no endpoint named: give --base_url (such as http://localhost:8000/v1) or set OPENAI_BASE_URL")
-    return named
+    return base_url
 
 
 async def _drop(tasks: set[asyncio.Task], client: openai.AsyncOpenAI) -> None:

@@ -97,9 +97,9 @@ class Journal:
         while end > 0:
             start = max(0, end - 65536)
             self._file.seek(start)
-            found = self._file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
+            newline = self._file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
                 break
             end = start
         if end < size:
@@ -117,10 +117,10 @@ class Journal:
             return
         with replacing(self.path) as file:
             file.write(_lines(records))
-            kept = os.dup(file.fileno())
+            descriptor = os.dup(file.fileno())
             locked(file)
         self._file.close()
-        self._file = os.fdopen(kept, "r+b")
+        self._file = os.fdopen(descriptor, "r+b")
         self._file.seek(0, os.SEEK_END)
 
     def append(self, records: Iterable[dict]) -> None:
@@ -167,9 +167,9 @@ def json_object(line: bytes, where: str) -> dict:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 text: {error.reason} at byte {error.start}"
-        raise UserError(f"{where}: not valid JSON ({reason}). Mend or remove the line") from error
+        raise UserError(f"{where}: not valid JSON ({reason}). Mend or remove the line", "not JSON") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line") from error
+        raise UserError(f"{where}: not valid JSON ({error}). Mend or remove the line", "not JSON") from error
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
     return record
@@ -205,16 +205,21 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
 
 
-def locked(file: BinaryIO) -> bool:
-    """Lock an open file for this process, unless another one has: then False."""
+def locked(file: BinaryIO | int, *, shared: bool = False, without_locks: bool = True) -> bool:
+    """Lock an open file or descriptor for this process, unless another one has it: then False. `shared` is a lock that
+    other processes may share; it waits until no process has the file for itself.
+
+    Some network file systems have no locks. There the answer is `without_locks`: True where one writer at a time is the
+    user's care, False where a mistake would delete what another process uses.
+    """
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # some network file systems have no locks; a single writer is then the user's care
+        return without_locks
     return True
 
 

@@ -34,7 +34,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self._first, self._started, self._shown = done, time.monotonic(), time.monotonic()
+        self._first, self._started, self._last_line_s = done, time.monotonic(), time.monotonic()
         bar = sys.stderr.isatty() and _is_first()
         self._bar = tqdm(total=total, initial=done, desc=what, unit=unit) if bar else None
 
@@ -43,12 +43,12 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
             return
-        now = time.monotonic()
-        if now - self._shown >= _SECONDS_BETWEEN_LINES or self.done == self.total:
-            rate = (self.done - self._first) / max(now - self._started, 1e-9)
+        now_s = time.monotonic()
+        if now_s - self._last_line_s >= _SECONDS_BETWEEN_LINES or self.done == self.total:
+            rate = (self.done - self._first) / max(now_s - self._started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("nan")
             say(f"{self.what}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left")
-            self._shown = now
+            self._last_line_s = now_s
 
     def __enter__(self) -> Progress:
         return self

@@ -20,13 +20,13 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers"
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide the numbers of a run; one that is not installed is left out."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def code_revision(checkout: Path = REPOSITORY) -> str | None:
@@ -48,19 +48,19 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def differences(before: Any, now: Any, name: str = "") -> list[str]:
+def differences(earlier: Any, current: Any, name: str = "") -> list[str]:
     """Where two settings in JSON differ, each as "decoding.max_new_tokens: 256 -> 512"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [d for key in keys for d in differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))]
-    return [] if before == now else [f"{name}: {before} -> {now}"]
+    if isinstance(earlier, dict) and isinstance(current, dict):
+        keys = sorted(earlier.keys() | current.keys())
+        return [d for key in keys for d in differences(earlier.get(key), current.get(key), f"{name}.{key}".strip("."))]
+    return [] if earlier == current else [f"{name}: {earlier} -> {current}"]
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True, timeout=20
     )
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def hardware() -> dict[str, str | int | None]:

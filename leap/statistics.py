@@ -1,4 +1,10 @@
-"""Means with intervals: bootstrap over examples, Student t over seeds. Paired tests, corrected for many."""
+"""Means with intervals: bootstrap over examples, Student t over seeds. Paired tests, corrected for many.
+
+- percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13
+- resampling inside strata (tasks) and of whole clusters (items): Davison and Hinkley 1997, sections 3.2 and 3.8
+- paired permutation test by random signs: Fisher 1935; p = (b + 1) / (m + 1): Phipson and Smyth 2010
+- many tests: Holm 1979
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
-PERMUTATIONS = 9999
+RESAMPLES = 2000  # of them, 50 lie beyond each bound: enough for a bound to move by little with the seed
+PERMUTATIONS = 9999  # with the observed signs 10,000, so that p-values end after four digits
 CONFIDENCE = 0.95
 
 _MOST_DRAWS = 50_000  # at once: what fits into a processor's cache
@@ -50,6 +56,7 @@ def stratified_means(
 
 def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
     """How often each of n values is drawn in n draws with replacement: (resamples, n)."""
+    # Each resample counts in a range of numbers of its own, so that one bincount does for all.
     drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)
 
@@ -61,8 +68,9 @@ def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     item, so that columns and their differences are paired. Returns (columns,) and (resamples, columns), NaN in
     resamples that drew no value.
     """
-    there = ~np.isnan(values)
-    sums, drawn = stratified_means([np.hstack([np.where(there, values, 0), there])], resamples, seed)
+    has_value = ~np.isnan(values)
+    sums, drawn = stratified_means([np.hstack([np.where(has_value, values, 0), has_value])], resamples, seed)
+    # A mean is a ratio of two sums, of values and of how many there are; each resample has both of its own.
     columns = values.shape[1]
     with np.errstate(invalid="ignore"):
         return sums[:columns] / sums[columns:], drawn[:, :columns] / drawn[:, columns:]
@@ -106,8 +114,9 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def paired_p_value(differences: Sequence[float] | np.ndarray, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
     """Two-sided p-value of a paired permutation test: the sum of the differences against those under random signs.
 
-    Exact where there are no more sign patterns than `permutations`; otherwise the observed signs count as one of the
-    drawn, so that it is never 0. Differences of zero change no sum and are left out. ValueError without any difference.
+    Exact where there are no more sign patterns than `permutations`. Otherwise p = (b + 1) / (m + 1), as the observed
+    signs count as one of the drawn: b / m would be 0 where no draw reaches the sum, and p-values that can be 0 reject
+    too often (Phipson and Smyth 2010). Differences of zero change no sum and are left out. ValueError without any.
     As scipy.stats.permutation_test(permutation_type="samples"), which takes minutes for thousands of examples.
     """
     values = np.asarray(differences, dtype=float)
@@ -118,7 +127,8 @@ def paired_p_value(differences: Sequence[float] | np.ndarray, permutations: int 
     reached = abs(values.sum()) - 1e-12 * np.abs(values).sum()
     n = len(values)
     if n < 64 and 2**n <= permutations:
-        patterns = np.arange(2**n)[:, None] >> np.arange(n) & 1
+        patterns = np.arange(2**n)[:, None] >> np.arange(n) & 1  # (2^n, n): 1 for plus, 0 for minus
+        # The sum under signs s is that of (2 s - 1) times the values.
         return float(np.mean(np.abs(patterns @ (2 * values) - values.sum()) >= reached))
     rng = np.random.default_rng(seed)
     hits, at_once = 1, max(1, _MOST_DRAWS // n)
@@ -132,6 +142,7 @@ def paired_p_value(differences: Sequence[float] | np.ndarray, permutations: int 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for being several tests (Holm 1979), in the order given: each bounds the family-wise error."""
+    # The smallest of k p-values is multiplied by k, the next by k - 1, ...; none may be below the one before it.
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(order))
     highest = 0.0

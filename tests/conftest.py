@@ -21,7 +21,8 @@ import torch
 
 from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
-from tests.hub_download_server import Hub, serving
+from leap.runs.status import RunStatus, judged, written_status
+from tests.hub_server import Hub, serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -74,7 +75,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A Hub to download from, on the loopback."""
+    """A Hub on the loopback."""
     with serving() as running:
         yield running
 
@@ -117,6 +118,11 @@ def start_script(script: str, *arguments: str | Path, **options) -> subprocess.P
     """Start a script in a process of its own, which the test may kill."""
     command = [sys.executable, str(REPOSITORY / "scripts" / script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def read_status(path: Path) -> RunStatus:
+    """The status in a file, with the state that it has now."""
+    return judged(written_status(path))
 
 
 def kill_when(process: subprocess.Popen, ready: Callable[[], bool], seconds: float = 150) -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from leap.downloads.fetch import RECORD
 from tests.conftest import REPOSITORY, Done
-from tests.hub_download_server import SIGNATURE, Hub
-
-TOKEN = "hf_secret_of_the_user"
+from tests.hub_server import SIGNATURE, TOKEN, Hub
 
 
 def start(
@@ -50,8 +48,8 @@ def fetch(hub: Hub, script: str, *arguments: str | Path, **options) -> Done:
 
 def holds(folder: Path, files: dict[str, bytes]) -> None:
     """The folder holds just these files and the record, whole."""
-    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
-    assert found == {*files, RECORD}
+    paths = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
+    assert paths == {*files, RECORD}
     for path, content in files.items():
         assert (folder / path).read_bytes() == content, path
 

@@ -1,4 +1,4 @@
-"""The arrows of the house: configs <- leap <- scripts, no script imports a script, and what must stay light does."""
+"""The arrows of the house: configs <- leap <- scripts, wings import downwards only, and what must stay light does."""
 
 import ast
 import os
@@ -13,116 +13,193 @@ CONFIGS = sorted((REPOSITORY / "configs").glob("**/*.py"))
 LEAP = sorted((REPOSITORY / "leap").glob("**/*.py"))
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("**/*.py"))
 
-# Modules that handle records, plans, scores and statistics only.
-LIGHT = (
-    "configs.config",
-    "leap.cli",
-    "leap.files",
-    "leap.rows.records",
-    "leap.rows.chat",
-    "leap.rows.images",
-    "leap.plans.reading",
-    "leap.plans.metrics",
-    "leap.models.checkpoints",
-    "leap.publish.model_card",
-    "leap.publish.dataset_card",
-    "leap.publish.upload",
-    "leap.training.recipes",
-    "leap.training.resume",
-    "leap.data.splits",
-    "leap.data.cleaning",
-    "leap.data.description",
-    "leap.data.image_checks",
-    "leap.data.near_duplicates",
-    "leap.data.plan_words",
-    "leap.data.trash",
-    "leap.downloads.access",
-    "leap.downloads.fetch",
-    "leap.downloads.record",
-    "leap.downloads.run",
-    "leap.downloads.model_files",
-    "leap.downloads.picture_archives",
-    "leap.vlabench.verify",
-    "leap.vlabench.fix",
-    "leap.archives",
-    "leap.runs.workers",
-    "leap.data.split_files",
-    "leap.agibot.frames",
-    "leap.agibot.jobs",
-    "leap.agibot.annotations",
-    "leap.agibot.rows",
-    "leap.agibot.hub",
-    "leap.data.overlap",
-    "leap.training.accounting",
-    "leap.statistics",
-    "leap.runs.status",
-    "leap.runs.monitor",
-    "leap.runs.table",
-    "leap.ablation.sweep",
-    "leap.ablation.table",
-    "leap.runs.jobs",
-    "leap.planners",
-    "leap.runs.ranks",
-    "leap.vlabench.constant",
-    "leap.planners.endpoint",
-    "leap.planners.options",
-    "leap.planners.candidates",
-    "leap.endpoint",
-    "leap.blind.outputs",
-    "leap.blind.rows",
-    "leap.blind.options",
-    "leap.blind.run",
-    "leap.judge.judgements",
-    "leap.judge.analysis",
-    "leap.judge.ratings",
-    "leap.judge.summary",
-    "leap.report.review",
-    "leap.vlabench.examples",
-    "leap.vlabench.options",
-    "leap.vlabench.prompts",
-    "leap.plans.scoring",
-    "leap.plans.diagnosis",
-    "leap.vlabench.results",
-    "leap.vlabench.rescore",
-    "leap.models.names",
-    "leap.vlabench.paired",
-    "leap.vlabench.published",
-    "leap.vlabench.compare",
-    "leap.vlabench.run",
-    "leap.plots",
-    "leap.report.build",
-    "leap.demo.build",
+# From top to bottom, as docs/architecture.md draws the house. Wings of one line stand side by side.
+FLOORS = (
+    ("ablation",),
+    ("training",),
+    ("report", "plots"),
+    ("judge", "blind"),
+    ("demo",),
+    ("publish",),
+    ("vlabench",),
+    ("agibot",),
+    ("planners",),
+    ("data",),
+    ("downloads",),
+    ("pages",),
+    ("runs",),
+    ("models",),
+    ("rows",),
+    ("plans",),
 )
+GROUND = "the ground"  # the files at the top of leap/
+FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings} | {GROUND: len(FLOORS)}
+
+# The modules that load torch, transformers or datasets as soon as they are imported. All others start at once.
+HEAVY = {
+    "leap.models.generation",
+    "leap.models.prefix_cache",
+    "leap.planners.huggingface",
+    "leap.planners.remote_code",
+    "leap.training.batching",
+    "leap.training.callbacks",
+    "leap.training.packing",
+    "leap.training.preflight",
+    "leap.training.resources",
+    "leap.training.run",
+    "leap.training.supervision",
+    "leap.training.throughput",
+    "leap.training.trainer",
+}
+HEAVY_PACKAGES = {"torch", "torchvision", "transformers", "datasets", "accelerate", "peft"}
 
 
-def imported(path: Path) -> set[str]:
-    """First parts of the modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def module_name(path: Path) -> str:
+    """The dotted name of a file below the repository."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def wing_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOOR_OF else GROUND
+
+
+def import_nodes(tree: ast.AST, lazy: bool) -> list[ast.Import | ast.ImportFrom]:
+    """Every import of a file with `lazy`, else those that run when the file is imported."""
+    if lazy:
+        return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            nodes.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            nodes += import_nodes(node, lazy=False)
+    return nodes
+
+
+def imported_modules(source: str, lazy: bool = True) -> set[str]:
+    """The modules that a file imports; of `from package import name` both, since the name may be a module."""
+    names = set()
+    for node in import_nodes(ast.parse(source), lazy):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add((node.module or "").split(".")[0])
-    return found
+            names |= {alias.name for alias in node.names}
+        elif node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def import_graph(lazy: bool = True) -> dict[str, set[str]]:
+    """What each module of leap/ imports of leap/. A package counts where nothing more exact is imported from it."""
+    sources = {module_name(path): path.read_text(encoding="utf-8") for path in LEAP}
+    graph = {}
+    for module, source in sources.items():
+        targets = imported_modules(source, lazy) & sources.keys()
+        inner = {target.rpartition(".")[0] for target in targets}
+        graph[module] = {target for target in targets if target not in inner} - {module}
+    return graph
+
+
+def upward_imports(module: str, targets: set[str]) -> list[str]:
+    """The imports of a module that lead to a higher wing."""
+    floor = FLOOR_OF[wing_of(module)]
+    return [f"{module} -> {target}" for target in sorted(targets) if FLOOR_OF[wing_of(target)] < floor]
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Some path that ends where it began, or an empty list."""
+    path: list[str] = []
+    finished: set[str] = set()
+
+    def visit(node: str) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in finished:
+            return []
+        path.append(node)
+        for target in sorted(graph.get(node, ())):
+            if circle := visit(target):
+                return circle
+        finished.add(path.pop())
+        return []
+
+    return next((circle for node in sorted(graph) if (circle := visit(node))), [])
+
+
+def test_every_folder_of_the_library_is_a_wing_with_a_sentence_of_its_own():
+    folders = sorted(path for path in (REPOSITORY / "leap").iterdir() if (path / "__init__.py").is_file())
+    assert [path.name for path in folders] == sorted(FLOOR_OF.keys() - {GROUND})
+    silent = [path.name for path in folders if not ast.get_docstring(ast.parse((path / "__init__.py").read_text()))]
+    assert silent == []
+    assert len(list((REPOSITORY / "leap").glob("*.py"))) <= 10
+
+
+def test_wings_import_downwards_only():
+    assert [arrow for module, targets in import_graph().items() for arrow in upward_imports(module, targets)] == []
+
+
+def test_an_upward_import_is_noticed_also_where_it_is_lazy():
+    source = "def late():\n    from leap.judge import summary\n"
+    assert upward_imports("leap.vlabench.tables", imported_modules(source)) == [
+        "leap.vlabench.tables -> leap.judge",
+        "leap.vlabench.tables -> leap.judge.summary",
+    ]
+    assert upward_imports("leap.report.build", imported_modules(source)) == []
+
+
+def test_no_circle_among_modules():
+    assert circle_in(import_graph()) == []
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def test_no_circle_among_wings():
+    wings: dict[str, set[str]] = {}
+    for module, targets in import_graph().items():
+        wings.setdefault(wing_of(module), set()).update(map(wing_of, targets - {module}))
+    assert circle_in({wing: targets - {wing} for wing, targets in wings.items()}) == []
+
+
+def first_parts(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imported_modules(path.read_text(encoding="utf-8"))}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_configs_imports_nothing_of_ours(path):
-    assert not imported(path) & {"leap", "scripts"}
+    assert not first_parts(path) & {"leap", "scripts"}
 
 
 @pytest.mark.parametrize("path", LEAP, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_the_library_imports_no_script(path):
-    assert "scripts" not in imported(path)
+    assert "scripts" not in first_parts(path)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_no_script_imports_a_script(path):
-    assert not imported(path) & ({script.stem for script in SCRIPTS} | {"scripts"})
+    assert not first_parts(path) & ({script.stem for script in SCRIPTS} | {"scripts"})
 
 
-def test_light_modules_load_neither_torch_nor_transformers():
-    code = f"import sys, {', '.join(LIGHT)}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+def heavy_modules() -> set[str]:
+    """Modules of leap/ whose import loads a heavy package, by themselves or through others."""
+    sources = {module_name(path): path.read_text(encoding="utf-8") for path in LEAP}
+    graph = import_graph(lazy=False)
+    heavy = {
+        module
+        for module, source in sources.items()
+        if HEAVY_PACKAGES & {name.split(".")[0] for name in imported_modules(source, lazy=False)}
+    }
+    while more := {module for module, targets in graph.items() if targets & heavy} - heavy:
+        heavy |= more
+    return heavy
+
+
+def test_only_these_modules_are_heavy():
+    assert heavy_modules() == HEAVY
+
+
+def test_all_other_modules_load_neither_torch_nor_transformers():
+    light = sorted({module_name(path) for path in [*CONFIGS, *LEAP]} - HEAVY)
+    code = f"import sys, {', '.join(light)}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 

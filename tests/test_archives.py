@@ -44,14 +44,14 @@ def test_regular_files_go_where_accept_says(tmp_path, kind):
     archive = write_archive(tmp_path / "a.tar.gz", members, kind)
     done = unpacked(archive, tmp_path / "out", lambda name: Path(name) if name.endswith(".png") else None)
     assert tree(tmp_path / "out") == {"images/1.png": b"one", long: b"2"}
-    assert (done.files, done.bytes, done.kept, done.ignored_names) == (2, 4, 0, ["images/skip.txt"])
+    assert (done.files, done.bytes, done.preexisting, done.ignored_names) == (2, 4, 0, ["images/skip.txt"])
 
 
 def test_files_that_are_there_stay_and_the_others_join_them(tmp_path, archive):
     place = tmp_path / "out" / "images" / "3.png"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
-    assert unpacked(archive, tmp_path / "out").kept == 1
+    assert unpacked(archive, tmp_path / "out").preexisting == 1
     assert place.read_bytes() == b"mine"
     assert len(tree(tmp_path / "out")) == 20
 

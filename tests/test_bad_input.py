@@ -7,8 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from leap.runs.status import read_status
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+from tests.conftest import REPOSITORY, assert_one_line_error, read_status, run_script
 
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 TRAIN = "training/run-finetuning.py"

@@ -16,6 +16,7 @@ class Knobs:
     limit: int | None = knob(3, "a limit, or none")
     folder: Path = knob(Path("data"), "a folder")
     names: list[str] = knob([], "names")
+    files: list[Path] = knob([], "files")
     fast: bool = knob(True, "a switch")
     mode: str = knob("a", "a choice", choices=("a", "b"))
 
@@ -85,7 +86,7 @@ def test_a_wrong_recipe_is_an_error_that_names_the_file_and_key(recipe, text, wo
 def test_a_saved_recipe_can_be_read_back(recipe):
     import yaml
 
-    knobs = parse("--folder", "/some/where", "--names", "x")
+    knobs = parse("--folder", "/some/where", "--names", "x", "--files", "/a.jsonl", "/b.jsonl")
     recipe.write_text(yaml.safe_dump(as_plain(knobs)))
     assert parse(recipe=recipe) == knobs
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from configs.errors import UserError
-from leap.files import Journal, numbered_jsonl, read_jsonl, replacing, sha256_json, write_json
+from leap.files import Journal, locked, numbered_jsonl, read_jsonl, replacing, sha256_json, write_json
 
 
 def test_a_replaced_file_is_never_half_written(tmp_path):
@@ -72,3 +72,12 @@ def test_empty_lines_are_skipped_and_numbers_stay_those_of_the_file(tmp_path):
 
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys():
     assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1}) != sha256_json({"a": 1, "b": [3]})
+
+
+def test_a_shared_lock_keeps_out_only_who_wants_the_file_alone(tmp_path):
+    with open(tmp_path / "lock", "a+b") as first, open(tmp_path / "lock", "a+b") as second:
+        assert locked(first, shared=True)
+        assert locked(second, shared=True)
+        assert not locked(second)
+    with open(tmp_path / "lock", "a+b") as third:
+        assert locked(third)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -29,6 +30,7 @@ WEIGHT_STD = 0.3
 HIDDEN = 64
 WINDOW = 32  # tokens that a sliding layer sees; shorter than the prompts of the tests
 _SEQUENCE = 4096
+_ADAPTED = r".*(language_model|text_model)\..*(q_proj|v_proj)"
 _TEXT = {
     "hidden_size": HIDDEN,
     "intermediate_size": 128,
@@ -484,3 +486,10 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
         mllama,
     )
 }
+
+
+def put_adapter(base: Path, folder: Path) -> None:
+    """A LoRA of the family's text part as PEFT alone saves it: no manifest, no processor."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, init_lora_weights=False, target_modules=_ADAPTED)
+    get_peft_model(load_weights(base, "float32"), config).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The ablation sweep: presets by seeds, each trained under one budget and evaluated, by the scripts a user would run.
+"""The ablation sweep: presets by seeds, each trained under one budget, evaluated and measured, by a user's own scripts.
 
 Nothing is repeated that its own files show to be done: a training by the manifest of its last checkpoint, an evaluation
 by eva_results/<sweep>/done.json, which holds for each model what was asked and the hashes of the summaries it led to:
@@ -8,24 +8,25 @@ by eva_results/<sweep>/done.json, which holds for each model what was asked and 
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from configs.config import REPOSITORY, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
+from leap.ablation.table import BASE, ModelRecord, measure_run, measure_scores
 from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.models.checkpoints import best_checkpoint, kind_of, last_complete_checkpoint, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
-from leap.planners.options import image_tokens
 from leap.progress import Progress
+from leap.runs.jobs import only_one, run_logged
 from leap.training.recipes import LoraRecipe, TrainingRecipe
-from leap.training.resume import changes, made_from, require_inputs
+from leap.training.resume import changes, made_from
+from leap.training.start import require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
@@ -36,7 +37,7 @@ DEFAULT_STEPS = 2000
 _LORA = REPOSITORY / "configs/lora"
 
 # Decided by the sweep itself, so not to be given to a training or an evaluation besides.
-_SWEEPS_OWN = {
+_DECIDED_BY_SWEEP = {
     "--train_args": ("config", "preset", "seed", "max_steps", "output_dir"),
     "--eval_args": (
         *("checkpoint", "model_path", "all_checkpoints", "batch_mode", "base_model", "baseline_model", "planner"),
@@ -44,7 +45,7 @@ _SWEEPS_OWN = {
     ),
 }
 # Of an evaluation: how and where it runs, not what comes out.
-_NOT_ASKED = (
+_EXECUTION_ONLY = (
     "checkpoint",
     "base_model",
     "data_path",
@@ -59,7 +60,7 @@ _NOT_ASKED = (
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training of a sweep: its resolved recipe, and the command that does it."""
 
     preset: str
@@ -80,13 +81,13 @@ def preset_names() -> tuple[str, ...]:
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """A command line as (the sweep's own, what follows --train_args, what follows --eval_args)."""
     parts: dict[str, list[str]] = {"": [], "--train_args": [], "--eval_args": []}
-    here = ""
+    marker = ""
     for word in argv:
-        if word.replace("-args", "_args") in _SWEEPS_OWN:
-            here = word.replace("-args", "_args")
+        if word.replace("-args", "_args") in _DECIDED_BY_SWEEP:
+            marker = word.replace("-args", "_args")
         else:
-            parts[here].append(word)
-    for marker, names in _SWEEPS_OWN.items():
+            parts[marker].append(word)
+    for marker, names in _DECIDED_BY_SWEEP.items():
         for word in parts[marker]:
             name = word.partition("=")[0].removeprefix("--").replace("-", "_")
             if word.startswith("--") and name in names:
@@ -96,7 +97,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str], list[str
 
 def planned_runs(
     presets: Sequence[str], seeds: Sequence[int], max_steps: int | None, argv: Sequence[str], output: Path
-) -> list[Run]:
+) -> list[SweepRun]:
     """All trainings, seed by seed. `argv` are flags for each of them; without `max_steps` their recipe's count.
 
     UserError for a flag or value that one of them does not take.
@@ -104,10 +105,10 @@ def planned_runs(
     runs = []
     for seed in dict.fromkeys(seeds):
         for preset in dict.fromkeys(presets):
-            given = [*argv, "--seed", str(seed), "--output_dir", str(output / f"{preset}_seed{seed}")]
-            steps = max_steps or _recipe(preset, given).max_steps
-            given += ["--max_steps", str(steps if steps > 0 else DEFAULT_STEPS)]
-            runs.append(Run(preset, seed, _recipe(preset, given), [*_training_script(preset), *given]))
+            words = [*argv, "--seed", str(seed), "--output_dir", str(output / f"{preset}_seed{seed}")]
+            steps = max_steps or _recipe(preset, words).max_steps
+            words += ["--max_steps", str(steps if steps > 0 else DEFAULT_STEPS)]
+            runs.append(SweepRun(preset, seed, _recipe(preset, words), [*_training_script(preset), *words]))
     return runs
 
 
@@ -127,7 +128,7 @@ def _recipe(preset: str, argv: Sequence[str]) -> TrainingRecipe:
         raise UserError(f"preset {preset}: {error}") from error
 
 
-def check_inputs(runs: Sequence[Run], workspace: WorkspaceConfig, best: bool) -> None:
+def check_inputs(runs: Sequence[SweepRun], workspace: WorkspaceConfig, *, best: bool) -> None:
     """UserError if a file that the trainings read is missing, or a run's folder holds another recipe's checkpoints."""
     for recipe in (run.recipe for run in runs):
         require_inputs(recipe, workspace)
@@ -137,60 +138,60 @@ def check_inputs(runs: Sequence[Run], workspace: WorkspaceConfig, best: bool) ->
         finished_checkpoint(run)
 
 
-def finished_checkpoint(run: Run) -> Path | None:
+def finished_checkpoint(run: SweepRun) -> Path | None:
     """The last checkpoint of a training that has done all its steps, or None. UserError if it was made otherwise."""
     last = last_complete_checkpoint(run.recipe.output_dir)
     manifest = read_manifest(last) if last else None
     if last is None or manifest is None:
         return None
     # A training turns bf16 off where there is no GPU that has it.
-    found = changes(manifest, run.recipe, _sources_of(run.recipe), besides="bf16")
-    if found and not run.recipe.allow_changes:
+    differences = changes(manifest, run.recipe, _sources_of(run.recipe), besides="bf16")
+    if differences and not run.recipe.allow_changes:
         raise UserError(
-            f"{last} was made otherwise ({'; '.join(found)}). Give this sweep a name of its own with --name, or "
+            f"{last} was made otherwise ({'; '.join(differences)}). Give this sweep a name of its own with --name, or "
             f"remove {run.recipe.output_dir}"
         )
     return last if manifest.steps >= run.recipe.max_steps else None
 
 
-def checkpoint_to_evaluate(run: Run, which: str) -> Path:
+def checkpoint_to_evaluate(run: SweepRun, which: str) -> Path:
     """The last checkpoint, or the `best` by the recipe's metric. UserError if there is none."""
     folder = run.recipe.output_dir
-    found = best_checkpoint(folder, run.recipe.best_metric) if which == "best" else last_complete_checkpoint(folder)
-    if found is None:
+    best = which == "best"
+    checkpoint = best_checkpoint(folder, run.recipe.best_metric) if best else last_complete_checkpoint(folder)
+    if checkpoint is None:
         raise UserError(f"{folder} has no {which} checkpoint to evaluate")
-    return found
+    return checkpoint
 
 
 class Evaluations:
     """The evaluations of a sweep, all under the same settings, and which of them are done."""
 
-    def __init__(self, argv: Sequence[str], runs: Sequence[Run], workspace: WorkspaceConfig, name: str) -> None:
+    def __init__(self, argv: Sequence[str], runs: Sequence[SweepRun], workspace: WorkspaceConfig, name: str) -> None:
         """`argv` are flags for each evaluation. UserError for a wrong one, or a benchmark that is not whole."""
         self._argv, self._name = list(argv), name
         self._base = runs[0].recipe.model_name_or_path
         self._output = workspace.output
         self._options = parse_knobs(EvaluationOptions, self._argv, "Knobs of an evaluation")
-        image_tokens(self._options)
         # The base sees pictures as the trained models do, not at its processor's own larger budget.
         budgets = {(run.recipe.image_tokens_min, run.recipe.image_tokens_max) for run in runs}
-        self._of_base = []
+        self._base_flags = []
         if self._options.image_tokens_min is None and len(budgets) == 1:
             [(fewest, most)] = budgets
-            self._of_base = ["--image_tokens_min", str(fewest), "--image_tokens_max", str(most)]
+            self._base_flags = ["--image_tokens_min", str(fewest), "--image_tokens_max", str(most)]
         self.results = self._options.output_dir
         self.folder = self.results / name
         self.dimensions = dimensions_named(self._options.dimension)
-        self._asked = self._what_is_asked(workspace)
+        self._fingerprint = self._answers_depend_on(workspace)
 
-    def _what_is_asked(self, workspace: WorkspaceConfig) -> dict[str, Any]:
+    def _answers_depend_on(self, workspace: WorkspaceConfig) -> dict[str, Any]:
         """Settings, words and examples: what an answer depends on besides the weights."""
         o = self._options
         workspace.require(o.data_path, "benchmark")
         everything = find_examples(o.data_path, self.dimensions)
         selected = find_examples(o.data_path, self.dimensions, o.tasks, o.max_tasks, o.num_episodes)
-        shown = everything if o.few_shot_num else selected  # any example may be a shot
-        examples = [example for found in shown.values() for example in found]
+        needed = everything if o.few_shot_num else selected  # any example may be a shot
+        examples = [example for per_dimension in needed.values() for example in per_dimension]
         with Progress("checking examples", len(examples), "example") as progress:
             for example in examples:
                 example.sha256()  # before hours of training, not after them
@@ -199,7 +200,7 @@ class Evaluations:
         pool = everything[self.dimensions[0]]
         writer = PromptWriter(workspace, o.prompt, o.language, o.few_shot_num, o.with_cot, pool=pool, seed=o.seed)
         return {
-            "options": {key: value for key, value in as_plain(o).items() if key not in _NOT_ASKED},
+            "options": {key: value for key, value in as_plain(o).items() if key not in _EXECUTION_ONLY},
             "prompt": writer.fingerprint(),
             "examples": sha256_json([example.sha256() for example in examples]),
         }
@@ -210,7 +211,7 @@ class Evaluations:
 
     def model_name(self, folder: Path) -> str:
         """The name that a model gets in results: with the sweep's own for the base, and unless that is the default."""
-        options = dataclasses.replace(self._options, suffix=self._suffix(folder))
+        options = replace(self._options, suffix=self._suffix(folder))
         return (BASE_NAME if folder == self._base else result_name(folder, self._output)) + name_suffix(options)
 
     def _suffix(self, folder: Path) -> str:
@@ -222,19 +223,18 @@ class Evaluations:
             *(sys.executable, str(REPOSITORY / "scripts/evaluation/run_vlm_evaluation.py")),
             *("--checkpoint", str(folder), "--base_model", str(self._base)),
             *(["--suffix", suffix] if suffix else []),
-            *(self._of_base if folder == self._base else []),
+            *(self._base_flags if folder == self._base else []),
             *self._argv,
         ]
 
     def is_done(self, folder: Path) -> bool:
         """Whether these very weights were evaluated under these settings, and nothing touched the results since."""
-        known = self._done().get(self.model_name(folder))
-        return known is not None and known == self._entry(folder)
+        return self._entries().get(self.model_name(folder)) == self._entry(folder)
 
     def note_done(self, folder: Path) -> None:
-        write_json(self.folder / "done.json", self._done() | {self.model_name(folder): self._entry(folder)})
+        write_json(self.folder / "done.json", self._entries() | {self.model_name(folder): self._entry(folder)})
 
-    def _done(self) -> dict[str, Any]:
+    def _entries(self) -> dict[str, Any]:
         path = self.folder / "done.json"
         return read_json(path) if path.is_file() else {}
 
@@ -242,11 +242,72 @@ class Evaluations:
         weights = [weights_sha256(folder), _weights_sha256(self._base) if kind_of(folder) == "adapter" else None]
         name = self.model_name(folder)
         paths = {dimension: self.results / dimension / name / "summary.json" for dimension in self.dimensions}
-        asked = [weights, self._asked, self._of_base if folder == self._base else []]
+        question = [weights, self._fingerprint, self._base_flags if folder == self._base else []]
         return {
-            "asked": sha256_json(asked),
+            "asked": sha256_json(question),
             "summaries": {dimension: sha256_file(path) for dimension, path in paths.items() if path.is_file()},
         }
+
+
+class Sweep:
+    """Trains, evaluates and measures one model after another, and nothing twice. What fails is part of its record; the
+    others go on."""
+
+    def __init__(self, runs: Sequence[SweepRun], evaluations: Evaluations, which: str, logs: Path) -> None:
+        """`which` checkpoint of a training is evaluated: "last" or "best"."""
+        self.runs, self.evaluations, self.which, self.logs = runs, evaluations, which, logs
+
+    def run(self) -> list[ModelRecord]:
+        """The record of the base model, then of every training."""
+        with only_one(self.logs / "sweep.lock") as lock:
+            steps = self.runs[0].recipe.max_steps
+            print(f"== base model, then {len(self.runs)} trainings of {steps} steps", flush=True)
+            base = self.evaluations.base
+            record = ModelRecord(BASE, checkpoint=str(base), model=self.evaluations.model_name(base))
+            records = [self._evaluated(record, base, self.logs / "base.log", lock)]
+            for number, planned in enumerate(self.runs, 1):
+                print(f"== {number}/{len(self.runs)} {planned.name}", flush=True)
+                records.append(self._trained_and_evaluated(planned, lock))
+        return records
+
+    def _trained_and_evaluated(self, planned: SweepRun, lock: int) -> ModelRecord:
+        record, log = ModelRecord(planned.preset, planned.seed), self.logs / f"{planned.name}.log"
+        try:
+            if last := finished_checkpoint(planned):
+                print(f"trained already: {last}", flush=True)
+            else:
+                failure = _failure("training", planned.command, log, lock)
+                if failure or not finished_checkpoint(planned):
+                    return replace(record, failure=failure or f"training ended before its last step; log: {log}")
+            checkpoint = checkpoint_to_evaluate(planned, self.which)
+            record = replace(
+                record,
+                checkpoint=str(checkpoint),
+                model=self.evaluations.model_name(checkpoint),
+                **measure_run(planned.recipe.output_dir, checkpoint),
+            )
+            return self._evaluated(record, checkpoint, log, lock)
+        except UserError as error:
+            return replace(record, failure=str(error))
+
+    def _evaluated(self, record: ModelRecord, folder: Path, log: Path, lock: int) -> ModelRecord:
+        if self.evaluations.is_done(folder):
+            print(f"evaluated already: {record.model}", flush=True)
+        else:
+            failure = _failure("evaluation", self.evaluations.command(folder), log, lock)
+            if failure:
+                return replace(record, failure=failure)
+            self.evaluations.note_done(folder)
+        assert record.model is not None
+        return replace(record, **measure_scores(self.evaluations.results, record.model))
+
+
+def _failure(what: str, command: list[str], log: Path, lock: int) -> str | None:
+    """Run a command; how it failed, or None."""
+    ended = run_logged(command, log, lock)
+    if ended.status == 0:
+        return None
+    return "\n    ".join([f"{what} ended with exit status {ended.status}; log: {log}; last lines:", *ended.last_lines])
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:

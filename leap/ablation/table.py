@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.config import DIMENSIONS
-from leap.files import read_json
+from leap.files import read_json, write_json, write_text
 from leap.models.checkpoints import last_complete_checkpoint, read_manifest
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import TOPS
 from leap.statistics import Estimate, over_seeds
 from leap.text import count_text, duration_text, markdown_table
-from leap.vlabench.results import overall, summaries_of
+from leap.vlabench.folder import summaries_of
+from leap.vlabench.tables import overall
 
 BASE = "base"
 COLUMNS = (*DIMENSIONS, "macro")
@@ -32,7 +34,7 @@ _VALIDATION = ("loss", "plan_step_f1", "grounded_total")
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelRecord:
     """One trained model (or the base, without seed), as its files hold it. `numbers` and `scores` lack what they lack.
 
     `scores` are total scores by "<scorer> <dimension>" and "<scorer> macro", with bootstrap intervals over examples.
@@ -47,7 +49,7 @@ class Measured:
     scores: dict[str, Estimate] = field(default_factory=dict)
     memory_of: str | None = None  # "GPU" or "process"
     budget: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)  # settings of the evaluation that must be equal
+    settings: dict[str, Any] = field(default_factory=dict)  # of the evaluation that must be equal
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class PresetRow:
     """A line of the table: a preset over its seeds, or the base."""
 
     preset: str
@@ -74,8 +76,8 @@ class Row:
 
     def totals(self, scorer: str) -> list[Estimate | None]:
         """Total scores in the order of COLUMNS, as a figure takes them; None where one is missing."""
-        found = [self.cells.get(f"{scorer} {name}") for name in COLUMNS]
-        return [Estimate(c.mean, *(c.mean if x is None else x for x in (c.low, c.high))) if c else None for c in found]
+        cells = [self.cells.get(f"{scorer} {name}") for name in COLUMNS]
+        return [Estimate(c.mean, *(c.mean if x is None else x for x in (c.low, c.high))) if c else None for c in cells]
 
 
 def measure_run(folder: Path, checkpoint: Path) -> dict[str, Any]:
@@ -84,9 +86,9 @@ def measure_run(folder: Path, checkpoint: Path) -> dict[str, Any]:
     last = read_manifest(last_complete_checkpoint(folder) or checkpoint)
     assert manifest is not None, "the trainer's checkpoints have a manifest"
     assert last is not None, "the trainer's checkpoints have a manifest"
-    of_run = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    run_json = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     numbers = {"learning_rate": last.recipe["learning_rate"], "steps": last.steps, "tokens_seen": last.tokens_seen}
-    numbers |= {name: of_run[name] for name in _FROM_RUN if of_run.get(name) is not None}
+    numbers |= {name: run_json[name] for name in _FROM_RUN if run_json.get(name) is not None}
     if manifest.validation.get("step") == manifest.steps:
         numbers |= {name: manifest.validation[name] for name in _VALIDATION if name in manifest.validation}
     budget = budget_of(last.recipe, last.devices) | {
@@ -95,31 +97,30 @@ def measure_run(folder: Path, checkpoint: Path) -> dict[str, Any]:
         "base model": last.base_weights_sha256[:12],
         "tokens seen": last.tokens_seen,
     }
-    return {"numbers": numbers, "budget": budget, "memory_of": of_run.get("memory_of")}
+    return {"numbers": numbers, "budget": budget, "memory_of": run_json.get("memory_of")}
 
 
 def measure_scores(results: Path, model: str) -> dict[str, Any]:
-    """What the results of a model tell: `scores` and `asked`."""
+    """What the results of a model tell: `scores` and `settings`."""
     scores: dict[str, Estimate] = {}
     for scorer in TOPS:
-        found = overall(results, model, scorer)
-        if found:
-            scores |= {f"{scorer} {name}": of["total_score"] for name, of in found.dimensions.items()}
-            if found.complete:
-                scores[f"{scorer} macro"] = found.macro["total_score"]
-    return {"scores": scores, "asked": _asked(results, model)}
+        means = overall(results, model, scorer)
+        if means:
+            scores |= {f"{scorer} {name}": terms["total_score"] for name, terms in means.dimensions.items()}
+            if means.complete:
+                scores[f"{scorer} macro"] = means.macro["total_score"]
+    return {"scores": scores, "settings": _settings(results, model)}
 
 
-def _asked(results: Path, model: str) -> dict[str, Any]:
+def _settings(results: Path, model: str) -> dict[str, Any]:
     summaries = summaries_of(results, model)
     if not summaries:
         return {}
-    settings = next(iter(summaries.values()))["settings"]
-    kept = ("pixel_budget", "dtype", "decoding")
+    settings = next(iter(summaries.values())).settings
     return {
-        **{name: settings["planner"].get(name) for name in kept},
+        **{name: settings["planner"].get(name) for name in ("pixel_budget", "dtype", "decoding")},
         "prompt": settings["prompt"],
-        "examples": {dimension: summary["provenance"]["data_sha256"] for dimension, summary in summaries.items()},
+        "examples": {dimension: summary.provenance["data_sha256"] for dimension, summary in summaries.items()},
     }
 
 
@@ -160,26 +161,26 @@ def _difference(what: str, values: Mapping[str, Any]) -> list[str]:
     return [f"{what}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())]
 
 
-def all_warnings(measured: Sequence[Measured]) -> list[str]:
+def all_warnings(measured: Sequence[ModelRecord]) -> list[str]:
     """What makes the rows of the table hard to compare."""
     named = {f"{m.preset}_seed{m.seed}" if m.seed is not None else m.preset: m for m in measured}
     trained = {name: m for name, m in named.items() if m.budget}
     warnings = budget_warnings({n: m.budget for n, m in trained.items()}, {n: m.seed for n, m in trained.items()})
-    asked = {name: m.asked for name, m in named.items() if m.asked}
-    for part in dict.fromkeys(key for settings in asked.values() for key in settings):
-        if _difference(part, {name: settings.get(part) for name, settings in asked.items()}):
+    evaluated = {name: m.settings for name, m in named.items() if m.settings}
+    for part in dict.fromkeys(key for settings in evaluated.values() for key in settings):
+        if _difference(part, {name: settings.get(part) for name, settings in evaluated.items()}):
             warnings.append(f"evaluations differ in {part}: see settings.json and summary.json of each model")
     return warnings
 
 
-def table_rows(measured: Sequence[Measured]) -> list[Row]:
+def table_rows(measured: Sequence[ModelRecord]) -> list[PresetRow]:
     """One row a preset, in order of appearance."""
     rows = []
     for preset in dict.fromkeys(m.preset for m in measured):
         of_preset = [m for m in measured if m.preset == preset]
         names = dict.fromkeys(name for m in of_preset for name in (*m.numbers, *m.scores))
         rows.append(
-            Row(
+            PresetRow(
                 preset,
                 [m.seed for m in of_preset if m.seed is not None],
                 [f"seed {m.seed}" if m.seed is not None else m.preset for m in of_preset if m.failure],
@@ -190,25 +191,25 @@ def table_rows(measured: Sequence[Measured]) -> list[Row]:
     return rows
 
 
-def _cell(name: str, measured: Sequence[Measured]) -> Cell:
+def _cell(name: str, measured: Sequence[ModelRecord]) -> Cell:
     estimates = [m.scores[name] for m in measured if name in m.scores]
     values = [e.mean for e in estimates] or [float(m.numbers[name]) for m in measured if name in m.numbers]
     if len(values) > 1:
-        found = over_seeds(values)
-        return Cell(found.mean, values, found.low, found.high, "seeds")
+        estimate = over_seeds(values)
+        return Cell(estimate.mean, values, estimate.low, estimate.high, "seeds")
     if estimates:
         return Cell(values[0], values, estimates[0].low, estimates[0].high, "examples")
     return Cell(statistics.fmean(values), values)
 
 
-def as_markdown(rows: Sequence[Row], which: str, warnings: Sequence[str]) -> str:
+def as_markdown(rows: Sequence[PresetRow], which: str, warnings: Sequence[str]) -> str:
     """Three tables, one row a preset each (training, official totals, grounded totals), and what to know about them."""
     head = ["preset", "seeds", *(title for title, _ in _TRAINING)]
     trained = [row for row in rows if row.preset != BASE]
-    parts = [markdown_table([head, *([_title(r), _seeds(r), *(of(r) for _, of in _TRAINING)] for r in trained)])]
-    for scorer, top in TOPS.items():
-        head = [f"total, {scorer} (of {top})", *COLUMNS]
-        lines = [[_title(row), *(_shown(row, f"{scorer} {name}", "{:.1f}") for name in COLUMNS)] for row in rows]
+    parts = [markdown_table([head, *([_title(r), _seeds(r), *(show(r) for _, show in _TRAINING)] for r in trained)])]
+    for scorer in TOPS:
+        head = [MEASURES[f"{scorer}.total_score"].label, *COLUMNS]
+        lines = [[_title(row), *(_cell_text(row, f"{scorer} {name}", "{:.1f}") for name in COLUMNS)] for row in rows]
         parts.append(markdown_table([head, *lines]))
     over = {cell.over for row in rows for cell in row.cells.values()}
     notes = [f"Evaluated is {_EVALUATED[which]}. A missing value is shown as -."]
@@ -222,28 +223,52 @@ def as_markdown(rows: Sequence[Row], which: str, warnings: Sequence[str]) -> str
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
-def as_json(measured: Sequence[Measured], rows: Sequence[Row], which: str, warnings: Sequence[str]) -> dict[str, Any]:
+def as_json(
+    measured: Sequence[ModelRecord], rows: Sequence[PresetRow], which: str, warnings: Sequence[str]
+) -> dict[str, Any]:
     """All numbers: `rows` over seeds, `runs` one by one."""
     return {
         "evaluated": which,
         "warnings": list(warnings),
         "rows": [asdict(row) for row in rows],
-        "runs": [asdict(one) for one in measured],
+        "runs": [{"asked" if k == "settings" else k: v for k, v in asdict(m).items()} for m in measured],
     }
 
 
-def _title(row: Row) -> str:
+def write_table(measured: Sequence[ModelRecord], which: str, folder: Path) -> tuple[str, list[Path]]:
+    """Write the table as Markdown and JSON, and the figure; returns the Markdown and what was written."""
+    rows, warnings = table_rows(measured), all_warnings(measured)
+    table = as_markdown(rows, which, warnings)
+    paths = [folder / "ablation_table.md", folder / "ablation_table.json"]
+    write_text(paths[0], table)
+    write_json(paths[1], as_json(measured, rows, which, warnings))
+    return table, [*paths, *_draw(rows, folder)]
+
+
+def _draw(rows: Sequence[PresetRow], folder: Path) -> list[Path]:
+    from leap.plots.style import save
+    from leap.plots.training import ablation
+
+    estimates = {row.preset: row.totals("grounded") for row in rows}
+    estimates = {name: values for name, values in estimates.items() if any(values)}
+    if not estimates:
+        return []
+    sizes = {row.preset: row.cells["trainable_parameters"].mean for row in rows if "trainable_parameters" in row.cells}
+    return save(ablation(estimates, sizes, BASE, MEASURES["grounded.total_score"]), folder, "ablation")
+
+
+def _title(row: PresetRow) -> str:
     if not row.failures:
         return row.preset
     everything = len(row.failures) == max(1, len(row.seeds))
     return f"{row.preset}: failed" + ("" if everything else f" ({', '.join(row.failures)})")
 
 
-def _seeds(row: Row) -> str:
+def _seeds(row: PresetRow) -> str:
     return " ".join(map(str, row.seeds)) or "-"
 
 
-def _shown(row: Row, name: str, text: str) -> str:
+def _cell_text(row: PresetRow, name: str, text: str) -> str:
     cell = row.cells.get(name)
     if cell is None:
         return "-"
@@ -253,16 +278,16 @@ def _shown(row: Row, name: str, text: str) -> str:
     return f"{text.format(cell.mean)} ({text.format(cell.low)} to {text.format(cell.high)}){mark}{_of_seeds(row, cell)}"
 
 
-def _of_seeds(row: Row, cell: Cell) -> str:
+def _of_seeds(row: PresetRow, cell: Cell) -> str:
     """Says so where not all seeds have the number."""
     return f" [{len(cell.values)} of {len(row.seeds)} seeds]" if len(cell.values) < len(row.seeds) else ""
 
 
-def _mean(name: str, show: Callable[[float], str]) -> Callable[[Row], str]:
+def _mean(name: str, show: Callable[[float], str]) -> Callable[[PresetRow], str]:
     return lambda row: show(row.cells[name].mean) + _of_seeds(row, row.cells[name]) if name in row.cells else "-"
 
 
-def _trainable(row: Row) -> str:
+def _trainable(row: PresetRow) -> str:
     trainable, everything = row.cells.get("trainable_parameters"), row.cells.get("parameters")
     if trainable is None:
         return "-"
@@ -270,21 +295,25 @@ def _trainable(row: Row) -> str:
     return count_text(trainable.mean) + share + _of_seeds(row, trainable)
 
 
-def _memory(row: Row) -> str:
+def _memory(row: PresetRow) -> str:
     cell = row.cells.get("peak_memory_bytes")
     if cell is None:
         return "-"
     return " ".join([f"{max(cell.values) / 1e9:.2f} GB", *row.memory_of]) + _of_seeds(row, cell)
 
 
-_TRAINING: tuple[tuple[str, Callable[[Row], str]], ...] = (
+def _validation(key: str, text: str) -> tuple[str, Callable[[PresetRow], str]]:
+    return f"{MEASURES[key].name} (validation)", lambda row: _cell_text(row, key, text)
+
+
+_TRAINING: tuple[tuple[str, Callable[[PresetRow], str]], ...] = (
     ("learning rate", _mean("learning_rate", "{:.3g}".format)),
     ("trainable", _trainable),
     ("steps", _mean("steps", "{:,.0f}".format)),
     ("tokens seen", _mean("tokens_seen", count_text)),
     ("training time", _mean("seconds", duration_text)),
     ("peak memory", _memory),
-    ("validation loss", lambda row: _shown(row, "loss", "{:.4f}")),
-    ("plan step F1 (validation)", lambda row: _shown(row, "plan_step_f1", "{:.3f}")),
-    ("grounded (validation)", lambda row: _shown(row, "grounded_total", "{:.1f}")),
+    _validation("loss", "{:.4f}"),
+    _validation("plan_step_f1", "{:.3f}"),
+    _validation("grounded_total", "{:.1f}"),
 )

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import UserError
 from leap.plans.metrics import is_numbered_plan, leading_number, numbered_steps
@@ -30,6 +30,7 @@ from leap.rows.chat import task_name_in
 
 AGIBOT_LICENCE = "CC BY-NC-SA 4.0"
 
+# Ids are texts of at most 20 digits (a 64-bit number), which may begin with zeros; they are never turned into numbers.
 _ID = re.compile(r"[0-9]{1,20}")
 _FILE_TASK = re.compile(r"(?:task|output)_([0-9]{1,20})", re.IGNORECASE)
 _EPISODE_FOLDER = re.compile(r"(?:^|/)([0-9]{1,20})/([0-9]{1,20})/?$")
@@ -44,7 +45,7 @@ _SHARED = ("task_id", *_NAMES)  # what the object around a list may say for all 
 
 
 @dataclass(frozen=True)
-class Episode:
+class AnnotatedEpisode:
     """An annotated episode: its steps as texts, and of AgiBotWorld each step's skill and [first, last] frame."""
 
     task_id: str
@@ -59,7 +60,7 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedEntry:
     """An entry that is no usable episode, and why. `where` is the file and the entry's place in it."""
 
     where: str
@@ -68,7 +69,7 @@ class Rejected:
     episode_id: str | None = None
 
 
-class _Unusable(Exception):
+class _EntryDefect(Exception):
     """Why an entry is none."""
 
 
@@ -77,42 +78,42 @@ def annotation_files(paths: Sequence[Path]) -> list[Path]:
     files = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and file.is_file())
+            matches = sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and file.is_file())
         elif path.is_file():
-            found = [path]
+            matches = [path]
         else:
             raise UserError(f"annotations not found: {path}. Name task_info/*.json of AgiBotWorld, or their folder")
-        if not found:
+        if not matches:
             raise UserError(f"no .json or .jsonl file in {path}")
-        files += found
+        files += matches
     return files
 
 
-def read_annotations(path: Path) -> Iterator[Episode | Rejected]:
-    """The entries of one file, in its order. A file that is no JSON at all is one Rejected, as is a line of a JSONL."""
+def read_annotations(path: Path) -> Iterator[AnnotatedEpisode | RejectedEntry]:
+    """The entries of one file, in its order. A file, or a line of a JSONL, that is no JSON is one RejectedEntry."""
     named = _FILE_TASK.fullmatch(path.stem)
     for place, key, entry in _entries(path):
         where = f"{path.parent.name}/{path.name}{place}"
-        if isinstance(entry, Rejected):
-            yield Rejected(where, entry.reason)
+        if isinstance(entry, RejectedEntry):
+            yield RejectedEntry(where, entry.reason)
             continue
         task_id = episode_id = None
         try:
             if not isinstance(entry, dict):
-                raise _Unusable(f"is no object but {type(entry).__name__}")
+                raise _EntryDefect(f"is no object but {type(entry).__name__}")
             task_id, episode_id = _ids(entry, key, named and named[1])
             yield _episode(entry, task_id, episode_id, where)
-        except _Unusable as error:
+        except _EntryDefect as error:
             task_id, episode_id = task_id or _plain_id(entry, "task_id"), episode_id or _plain_id(entry, "episode_id")
-            yield Rejected(where, str(error), task_id, episode_id)
+            yield RejectedEntry(where, str(error), task_id, episode_id)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str | None, Any]]:
-    """(place in the file, key that names the episode, value) of each entry; a Rejected for what cannot be read."""
+    """(place in the file, key that names the episode, value) of each entry; a RejectedEntry for what cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        yield "", None, Rejected("", f"is not UTF-8 text ({error.reason} at byte {error.start})")
+        yield "", None, RejectedEntry("", f"is not UTF-8 text ({error.reason} at byte {error.start})")
         return
     try:
         content = json.loads(text)
@@ -120,7 +121,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str | None, Any]]:
         if path.suffix == ".jsonl" or _is_jsonl(text):
             yield from _lines(text)
         else:
-            yield "", None, Rejected("", f"is not valid JSON ({error})")
+            yield "", None, RejectedEntry("", f"is not valid JSON ({error})")
         return
     yield from _unwrapped(content)
 
@@ -140,33 +141,39 @@ def _lines(text: str) -> Iterator[tuple[str, None, Any]]:
             try:
                 yield f":{number}", None, json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield f":{number}", None, Rejected("", f"is not valid JSON ({error})")
+                yield f":{number}", None, RejectedEntry("", f"is not valid JSON ({error})")
 
 
 def _unwrapped(content: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """The entries in a JSON value: those of a list, inside one object, of an object by episode id, or one entry."""
     if isinstance(content, list):
         yield from ((f"[{index}]", None, entry) for index, entry in enumerate(content))
         return
-    if isinstance(content, dict):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), (list, dict))]
-        if len(inner) == 1 and "messages" not in content:
-            shared = {name: content[name] for name in _SHARED if name in content}
-            for place, key, entry in _unwrapped(inner[0]):
-                yield place, key, shared | entry if isinstance(entry, dict) else entry
-            return
-        if content and all(isinstance(key, str) and _key_id(key) for key in content):
-            for key, value in content.items():
-                yield f"[{key!r}]", key, value
-            return
-    yield "", None, content
+    wrapped = _wrapped(content) if isinstance(content, dict) else None
+    if wrapped is not None:
+        shared = {name: content[name] for name in _SHARED if name in content}
+        for place, key, entry in _unwrapped(wrapped):
+            yield place, key, shared | entry if isinstance(entry, dict) else entry
+    elif isinstance(content, dict) and content and all(isinstance(key, str) and _key_id(key) for key in content):
+        for key, value in content.items():
+            yield f"[{key!r}]", key, value
+    else:
+        yield "", None, content
+
+
+def _wrapped(content: dict) -> list | dict | None:
+    """The entries inside one object. Of two candidates neither is it, and a planning row wraps nothing: its content
+    items may lie under one of the names."""
+    inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), (list, dict))]
+    return inner[0] if len(inner) == 1 and "messages" not in content else None
 
 
 def _key_id(key: str) -> tuple[str | None, str] | None:
     """(task id if it is said, episode id) of a key: "648642", "327-648642", "327/648642" or a path to a frame."""
     if _ID.fullmatch(key):
         return None, key
-    found = re.fullmatch(r"([0-9]{1,20})[-_]([0-9]{1,20})", key) or _in_path(key)
-    return (found[1], found[2]) if found else None
+    match = re.fullmatch(r"([0-9]{1,20})[-_]([0-9]{1,20})", key) or _in_path(key)
+    return (match[1], match[2]) if match else None
 
 
 def _in_path(path: str) -> re.Match | None:
@@ -185,30 +192,30 @@ def _plain_id(entry: Any, name: str) -> str | None:
 def _ids(entry: dict, key: str | None, task_of_file: str | None) -> tuple[str, str]:
     """(task id, episode id); the sources that say one must agree."""
     tasks, episodes = [("the file's name", task_of_file)], []
-    for name, said in (("task_id", tasks), ("episode_id", episodes)):
+    for name, sources in (("task_id", tasks), ("episode_id", episodes)):
         value = _plain_id(entry, name)
         if value is None and entry.get(name) is not None:
-            raise _Unusable(f"{name} is no number: {entry[name]!r:.60}")
-        said.append((name, value))
+            raise _EntryDefect(f"{name} is no number: {entry[name]!r:.60}")
+        sources.append((name, value))
     if key is not None:
         task, episode = _key_id(key)
         tasks.append(("its key", task))
         episodes.append(("its key", episode))
     for name, path in _paths(entry):
-        if found := _in_path(path):
-            tasks.append((name, found[1]))
-            episodes.append((name, found[2]))
+        if match := _in_path(path):
+            tasks.append((name, match[1]))
+            episodes.append((name, match[2]))
     return _agreed(tasks, "task"), _agreed(episodes, "episode")
 
 
-def _agreed(said: Sequence[tuple[str, str | None]], what: str) -> str:
-    said = [(name, value) for name, value in said if value is not None]
-    if not said:
-        raise _Unusable(f"says no {what} id")
-    first = said[0]
-    other = next((one for one in said if one[1] != first[1]), None)
+def _agreed(sources: Sequence[tuple[str, str | None]], what: str) -> str:
+    sources = [(name, value) for name, value in sources if value is not None]
+    if not sources:
+        raise _EntryDefect(f"says no {what} id")
+    first = sources[0]
+    other = next((source for source in sources if source[1] != first[1]), None)
     if other:
-        raise _Unusable(f"{what} id is {first[1]} by {first[0]}, {other[1]} by {other[0]}")
+        raise _EntryDefect(f"{what} id is {first[1]} by {first[0]}, {other[1]} by {other[0]}")
     return first[1]
 
 
@@ -232,33 +239,33 @@ def _items(entry: dict) -> Iterator[dict]:
             yield from (item for item in content if isinstance(item, dict))
 
 
-def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> Episode:
+def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> AnnotatedEpisode:
     scene = entry.get("init_scene_text")
     name = _task_name(entry)
     config = _action_config(entry)
     common = {"scene": scene.strip() or None if isinstance(scene, str) else None}
     if config is not None:
         actions = _actions(config)
-        return Episode(
+        return AnnotatedEpisode(
             task_id,
             episode_id,
             name,
-            [text for _, _, text, _ in actions],
+            [action.text for action in actions],
             where,
-            [skill for _, _, _, skill in actions],
-            [[start, end] for start, end, _, _ in actions],
+            [action.skill for action in actions],
+            [[action.start, action.end] for action in actions],
             licence=AGIBOT_LICENCE,
             **common,
         )
-    return Episode(task_id, episode_id, name, _told_steps(entry), where, **common)
+    return AnnotatedEpisode(task_id, episode_id, name, _stated_steps(entry), where, **common)
 
 
 def _task_name(entry: dict) -> str:
-    found = [_one_line(entry[key]) for key in _NAMES if isinstance(entry.get(key), str)]
-    found += [name for item in _items(entry) if (name := task_name_in(str(item.get("text", ""))))]
-    name = next(filter(None, found), None)
+    names = [_one_line(entry[key]) for key in _NAMES if isinstance(entry.get(key), str)]
+    names += [name for item in _items(entry) if (name := task_name_in(str(item.get("text", ""))))]
+    name = next(filter(None, names), None)
     if name is None:
-        raise _Unusable("says no task name")
+        raise _EntryDefect("says no task name")
     return name
 
 
@@ -268,82 +275,116 @@ def _action_config(entry: dict) -> list | None:
     if not labels and "action_config" not in entry:
         return None
     if len(labels) == 2 and labels[0] != labels[1]:
-        raise _Unusable("label_info and lable_info differ")
+        raise _EntryDefect("label_info and lable_info differ")
     config = labels[0].get("action_config") if labels and isinstance(labels[0], dict) else entry.get("action_config")
     if not isinstance(config, list):
-        raise _Unusable("has no steps")
+        raise _EntryDefect("has no steps")
     return config
 
 
-def _actions(config: list) -> list[tuple[int, int, str, str | None]]:
-    """(first frame, last frame, text, skill) by time, without empty texts and repetitions of the one before."""
-    actions = []
-    for action in config:
-        text = action.get("action_text") if isinstance(action, dict) else None
-        if text is not None and not isinstance(text, str):
-            raise _Unusable(f"an action's text is no text: {text!r:.60}")
-        if not text or not text.strip():
-            continue
-        start, end, skill = (action.get(name) for name in ("start_frame", "end_frame", "skill"))
-        if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
-            raise _Unusable(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
-        actions.append((start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None))
-    actions.sort(key=lambda action: action[:2])
-    last = -1
-    for start, end, _, _ in actions:
-        if start <= last or end <= start:
-            behind = f", and another step begins at {last}" if last >= 0 else ""
-            raise _Unusable(f"frames do not increase: a step goes from {start} to {end}{behind}")
-        last = start
-    texts = _without_numbers([text for _, _, text, _ in actions])
-    actions = [(start, end, text, skill) for (start, end, _, skill), text in zip(actions, texts, strict=True) if text]
-    kept: list[tuple[int, int, str, str | None]] = []
-    for action in actions:
-        if kept and kept[-1][2] == action[2]:
-            kept[-1] = (kept[-1][0], max(kept[-1][1], action[1]), *kept[-1][2:])
+class _Action(NamedTuple):
+    """A step of AgiBotWorld, from its first to its last frame."""
+
+    start: int
+    end: int
+    text: str
+    skill: str | None
+
+
+def _actions(config: list) -> list[_Action]:
+    """The actions by time, without empty texts and repetitions of the one before.
+
+    1. Each entry is checked and typed; one without text is an idle stretch of the recording and goes.
+    2. They are put in order of their frames, which must increase: overlapping starts mean another order of steps than
+       the one written, or a mistake in labelling, and nobody can tell which.
+    3. List numbers in the texts go; they must be the steps' places after the sorting.
+    4. Equal neighbours, as where a step was labelled in two takes, become one that spans both.
+    """
+    actions = sorted(filter(None, map(_action, config)), key=lambda action: (action.start, action.end))
+    _require_order(actions)
+    texts = _without_numbers([action.text for action in actions])
+    named = [action._replace(text=text) for action, text in zip(actions, texts, strict=True) if text]
+    merged: list[_Action] = []
+    for action in named:
+        if merged and merged[-1].text == action.text:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, action.end))
         else:
-            kept.append(action)
-    if not kept:
-        raise _Unusable("has no steps")
-    return kept
+            merged.append(action)
+    if not merged:
+        raise _EntryDefect("has no steps")
+    return merged
 
 
-def _told_steps(entry: dict) -> list[str]:
-    """Steps told as a list of texts, or as one text that numbers them or has one a line."""
-    target = entry.get("target")
-    told = [entry[name] for name in _STEPS if entry.get(name) is not None]
-    told += [target["steps"]] if isinstance(target, dict) and target.get("steps") is not None else []
-    if not told:
-        raise _Unusable("has no steps")
-    value = told[0]
+def _action(record: Any) -> _Action | None:
+    """The typed form of one entry of an action_config; None without a text."""
+    text = record.get("action_text") if isinstance(record, dict) else None
+    if text is not None and not isinstance(text, str):
+        raise _EntryDefect(f"an action's text is no text: {text!r:.60}")
+    if not text or not text.strip():
+        return None
+    start, end, skill = (record.get(name) for name in ("start_frame", "end_frame", "skill"))
+    if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
+        raise _EntryDefect(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
+    return _Action(start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None)
+
+
+def _require_order(actions: Sequence[_Action]) -> None:
+    last = -1
+    for action in actions:
+        if action.start <= last or action.end <= action.start:
+            behind = f", and another step begins at {last}" if last >= 0 else ""
+            raise _EntryDefect(f"frames do not increase: a step goes from {action.start} to {action.end}{behind}")
+        last = action.start
+
+
+def _stated_steps(entry: dict) -> list[str]:
+    """Steps stated as a list of texts, or as one text that numbers them or has one a line.
+
+    A list of one numbered text is that text. List marks go first, so that a number behind a bullet counts; a text whose
+    numbers are not 1, 2, 3 is refused, not cut at its lines: a step may be missing. A repeated step counts once.
+    """
+    value = _steps_field(entry)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and is_numbered_plan(value[0]):
         value = value[0]
     if isinstance(value, str):
-        value = _BULLETS.sub("", value)
-        if is_numbered_plan(value):
-            value = numbered_steps(value)
-        elif numbered_steps(value):
-            raise _Unusable(f"its steps are not numbered 1, 2, 3: {_one_line(value)!r:.80}")
-        else:
-            value = value.split("\n")
+        value = _cut(value)
     if not isinstance(value, list) or not all(isinstance(step, str) for step in value):
-        raise _Unusable("its steps are no texts")
+        raise _EntryDefect("its steps are no texts")
     steps = list(filter(None, _without_numbers(list(filter(None, map(_one_line, value))))))
     steps = [step for index, step in enumerate(steps) if index == 0 or step != steps[index - 1]]
     if not steps:
-        raise _Unusable("has no steps")
+        raise _EntryDefect("has no steps")
     return steps
+
+
+def _steps_field(entry: dict) -> Any:
+    target = entry.get("target")
+    values = [entry.get(name) for name in _STEPS] + [target.get("steps") if isinstance(target, dict) else None]
+    value = next((value for value in values if value is not None), None)
+    if value is None:
+        raise _EntryDefect("has no steps")
+    return value
+
+
+def _cut(text: str) -> list[str]:
+    """The steps of one text: by their numbers, else its lines."""
+    text = _BULLETS.sub("", text)
+    if is_numbered_plan(text):
+        return numbered_steps(text)
+    if numbered_steps(text):
+        raise _EntryDefect(f"its steps are not numbered 1, 2, 3: {_one_line(text)!r:.80}")
+    return text.split("\n")
 
 
 def _without_numbers(steps: Sequence[str]) -> list[str]:
     """The steps without the bullets and numbers that they begin with."""
-    found = []
+    texts = []
     for place, step in enumerate(steps, 1):
         number, rest = leading_number(_BULLETS.sub("", step))
         if number not in (None, place):
-            raise _Unusable(f"its steps are not numbered 1, 2, 3: step {place} is {step!r:.80}")
-        found.append(rest)
-    return found
+            raise _EntryDefect(f"its steps are not numbered 1, 2, 3: step {place} is {step!r:.80}")
+        texts.append(rest)
+    return texts
 
 
 def _one_line(text: str) -> str:

@@ -60,7 +60,7 @@ class Frame:
 
 
 @dataclass
-class Manifest:
+class FramesManifest:
     """What became of one archive. `sha256` and `revision` are those of the hub, None where they are not known;
     `quarantined` has {"task_id", "episode_id", "reason"}; `ignored` counts members that are no frame."""
 
@@ -75,7 +75,7 @@ class Manifest:
 
 
 @dataclass(slots=True)
-class _Episode:
+class _LowestFrame:
     """What the stream has shown of an episode so far: its lowest frame, or why that is none. `front` stands before the
     number in the frames' names."""
 
@@ -83,6 +83,17 @@ class _Episode:
     number: int | None = None
     problem: str | None = "has no frame"
     bytes: int = 0
+
+    def gives_way_to(self, front: str, number: int | None) -> bool:
+        """Whether a frame of such a name takes the place of this one. Plain numbers come before all others, and where
+        names begin in several ways no other frame can settle it. The same number twice is a problem."""
+        if number is None or (front and self.front in ("", _SEVERAL)):
+            return False
+        if front != self.front:
+            return True
+        if number == self.number:
+            self.problem = f"has frame {number} twice"
+        return number < self.number
 
 
 def manifest_path(data: Path, task_id: str) -> Path:
@@ -98,17 +109,17 @@ def work_path(data: Path, task_id: str) -> Path:
     return data / "images" / f".task_{task_id}.part"
 
 
-def own_path(data: Path, task_id: str) -> Path:
+def own_hashes_path(data: Path, task_id: str) -> Path:
     """The hashes of a task's own pictures while there is no manifest that tells them."""
     return data / "images" / f".task_{task_id}.own.json"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> FramesManifest:
     """UserError if the file is missing or no manifest."""
     content = read_json(path)
     try:
         episodes = {episode: Frame(**frame) for episode, frame in content.pop("episodes").items()}
-        return Manifest(**content, episodes=episodes)
+        return FramesManifest(**content, episodes=episodes)
     except (TypeError, AttributeError, KeyError) as error:
         raise UserError(
             f"{path} is no manifest of first frames ({error}). Remove it, and the task is done anew"
@@ -146,13 +157,13 @@ def forget(data: Path, task_id: str) -> None:
     """Take back that a task is done, unless another process works on it; which pictures are its own stays known."""
     if manifest_path(data, task_id).exists():
         with contextlib.suppress(UserError), work_folder(work_path(data, task_id)) as work:
-            _note_own(work, data, task_id, _own(data, task_id))
+            _note_own_hashes(work, data, task_id, _own_hashes(data, task_id))
             manifest_path(data, task_id).unlink(missing_ok=True)
 
 
 def take_first_frames(
     archive: Path, data: Path, task_id: str, sha256: str | None = None, revision: str | None = None
-) -> Manifest:
+) -> FramesManifest:
     """Put the first frames of `archive` into data/images and write the task's manifest.
 
     A kill at any moment leaves whole frames of an intact archive, or nothing; the next call does the rest. Episodes
@@ -164,20 +175,20 @@ def take_first_frames(
     """
     size = archive.stat().st_size
     with work_folder(work_path(data, task_id)) as work:
-        manifest = Manifest(task_id, archive.name, size, sha256, revision)
-        seen = _collect(archive, work, size, manifest)
-        if not seen:
+        manifest = FramesManifest(task_id, archive.name, size, sha256, revision)
+        episodes = _collect(archive, work, size, manifest)
+        if not episodes:
             raise NoFrames(f"{archive}: holds no <task>/<episode>/<number>.png")
-        if not any(task == task_id for task, _ in seen):
-            raise NoFrames(f"{archive}: holds no episode of task {task_id}, but of task {min(seen)[0]}")
-        for task, episode in sorted(seen, key=lambda key: _order(*key)):
-            found = seen.pop((task, episode))
-            problem = found.problem or (f"is of task {task}" if task != task_id else None)
+        if not any(task == task_id for task, _ in episodes):
+            raise NoFrames(f"{archive}: holds no episode of task {task_id}, but of task {min(episodes)[0]}")
+        for task, episode in sorted(episodes, key=lambda key: _order(*key)):
+            lowest = episodes.pop((task, episode))
+            problem = lowest.problem or (f"is of task {task}" if task != task_id else None)
             if problem is None:
                 try:
-                    manifest.episodes[episode] = _finish(work / f"{task}-{episode}", found.number)
+                    manifest.episodes[episode] = _finish(work / f"{task}-{episode}", lowest.number)
                 except ValueError as error:
-                    problem = f"frame {found.number} {error}"
+                    problem = f"frame {lowest.number} {error}"
             if problem:
                 manifest.quarantined.append({"task_id": task, "episode_id": episode, "reason": problem})
         if not manifest.episodes:
@@ -190,15 +201,15 @@ def take_first_frames(
     return manifest
 
 
-def _publish(manifest: Manifest, work: Path, data: Path) -> None:
+def _publish(manifest: FramesManifest, work: Path, data: Path) -> None:
     """Move the frames from `work` to their places and write the manifest, which is told of pictures that stay there."""
     task_id = manifest.task_id
-    own = _own(data, task_id) | {frame.sha256 for frame in manifest.episodes.values()}
-    _note_own(work, data, task_id, own)
+    hashes = _own_hashes(data, task_id) | {frame.sha256 for frame in manifest.episodes.values()}
+    _note_own_hashes(work, data, task_id, hashes)
     manifest_path(data, task_id).unlink(missing_ok=True)
     for episode in manifest.episodes:
         place = frame_path(data, task_id, episode)
-        stays = _foreign(place, own)
+        stays = _foreign(place, hashes)
         if stays:
             manifest.episodes[episode] = stays
         else:
@@ -208,32 +219,32 @@ def _publish(manifest: Manifest, work: Path, data: Path) -> None:
         pieces = json.JSONEncoder(indent=2, default=asdict).iterencode(vars(manifest))
         file.writelines(piece.encode() for piece in pieces)
         file.write(b"\n")
-    own_path(data, task_id).unlink(missing_ok=True)
+    own_hashes_path(data, task_id).unlink(missing_ok=True)
 
 
-def _own(data: Path, task_id: str) -> set[str]:
+def _own_hashes(data: Path, task_id: str) -> set[str]:
     """The SHA-256 of the pictures that were written here for a task, or were about to be when a run was killed."""
-    own: set[str] = set()
+    hashes: set[str] = set()
     with contextlib.suppress(UserError):
         frames = read_manifest(manifest_path(data, task_id)).episodes.values()
-        own |= {frame.sha256 for frame in frames if frame.number is not None}
+        hashes |= {frame.sha256 for frame in frames if frame.number is not None}
     with contextlib.suppress(UserError, TypeError):
-        own |= set(read_json(own_path(data, task_id)))
-    return own
+        hashes |= set(read_json(own_hashes_path(data, task_id)))
+    return hashes
 
 
-def _note_own(work: Path, data: Path, task_id: str, own: set[str]) -> None:
-    if own:
-        write_json(work / "own", sorted(own))
-        (work / "own").replace(own_path(data, task_id))
+def _note_own_hashes(work: Path, data: Path, task_id: str, hashes: set[str]) -> None:
+    if hashes:
+        write_json(work / "own", sorted(hashes))
+        (work / "own").replace(own_hashes_path(data, task_id))
 
 
-def _foreign(place: Path, own: set[str]) -> Frame | None:
+def _foreign(place: Path, hashes: set[str]) -> Frame | None:
     """What lies in a frame's place if it is a whole picture that is not ours."""
     if not place.exists():
         return None
     digest = sha256_file(place)
-    size = None if digest in own else _whole_picture(place)
+    size = None if digest in hashes else _whole_picture(place)
     return Frame(None, place.name, place.stat().st_size, digest, *size) if size else None
 
 
@@ -253,9 +264,13 @@ def _whole_picture(path: Path) -> tuple[int, int] | None:
     return None if cut_off or intact_problem(content) else size
 
 
-def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[tuple[str, str], _Episode]:
-    """Read the whole archive; the lowest frame of each (task, episode) is then a file in `work`."""
-    seen: dict[tuple[str, str], _Episode] = {}
+def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> dict[tuple[str, str], _LowestFrame]:
+    """Read the whole archive; the lowest frame of each (task, episode) is then a file in `work`.
+
+    Members come in any order and a stream cannot go back, so the lowest frame so far of each episode is on the disk and
+    is overwritten when a lower one comes. What all of these take is bounded by the size of the archive.
+    """
+    episodes: dict[tuple[str, str], _LowestFrame] = {}
     held = 0
     with tar_stream(archive) as tar:
         for member in tar:
@@ -264,30 +279,24 @@ def _collect(archive: Path, work: Path, size: int, manifest: Manifest) -> dict[t
                 manifest.ignored += not member.isdir()
                 continue
             task, episode, front, number = place
-            found = seen.setdefault((task, episode), _Episode())
-            if len(seen) > MOST_EPISODES:
+            lowest = episodes.setdefault((task, episode), _LowestFrame())
+            if len(episodes) > MOST_EPISODES:
                 raise BrokenArchive(f"{archive}: more than {MOST_EPISODES:,} episodes")
-            if number is None or (front and found.front in ("", _SEVERAL)):
+            if not lowest.gives_way_to(front, number):
                 continue
-            if front == found.front:
-                if number > found.number:
-                    continue
-                if number == found.number:
-                    found.problem = f"has frame {number} twice"
-                    continue
-            several = bool(front) and found.front is not None and front != found.front
-            held -= found.bytes
-            found.front, found.number, found.bytes = _SEVERAL if several else front, number, 0
-            found.problem = f"names frames in several ways, as {_name(member)}" if several else _why_unusable(member)
-            if found.problem or task != manifest.task_id:
+            several = bool(front) and lowest.front is not None and front != lowest.front
+            held -= lowest.bytes
+            lowest.front, lowest.number, lowest.bytes = _SEVERAL if several else front, number, 0
+            lowest.problem = f"names frames in several ways, as {_name(member)}" if several else _why_unusable(member)
+            if lowest.problem or task != manifest.task_id:
                 (work / f"{task}-{episode}").unlink(missing_ok=True)
                 continue
-            found.bytes = member.size
+            lowest.bytes = member.size
             held += member.size
             if held > size + SPARE_BYTES:
                 raise BrokenArchive(f"{archive}: its first frames take more than {size + SPARE_BYTES:,} bytes")
             (work / f"{task}-{episode}").write_bytes(tar.extractfile(member).read())
-    return seen
+    return episodes
 
 
 def _place(member: tarfile.TarInfo) -> tuple[str, str, str, int | None] | None:

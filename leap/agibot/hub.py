@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from configs.errors import UserError
 from leap.agibot.frames import ARCHIVE_NAME
 from leap.agibot.jobs import ArchiveJob, in_order
-
-if TYPE_CHECKING:
-    from leap.downloads.fetch import Listing
+from leap.downloads.access import DownloadFailed
+from leap.downloads.fetch import Listing, content_problem, download_file, list_files, local_path
 
 _ANNOTATIONS = re.compile(r"json/(?:output|task)_([0-9]{1,20})\.jsonl?")
 
 
 def list_repository(repo_id: str, revision: str | None) -> Listing:
     """The archives and annotations at a revision (default: the newest)."""
-    from leap.downloads.fetch import list_files
-
-    return list_files(repo_id, "dataset", revision, ["image/*", "json/*"])
+    listing = list_files(repo_id, "dataset", revision)
+    return Listing(listing.commit, [file for file in listing.files if file.path.startswith(("image/", "json/"))])
 
 
 def jobs_of_listing(listing: Listing, repo_id: str, data: Path, keep: bool = False) -> list[ArchiveJob]:
@@ -41,14 +38,12 @@ def fetch_annotations(listing: Listing, repo_id: str, tasks: set[str], data: Pat
     What is there and right is not fetched again; what is there and another text stays as `<name>.changed-1`. UserError
     if one cannot be fetched.
     """
-    from leap.downloads.fetch import DownloadFailed, content_problem, download_file, place_of
-
     folder = data / "agibot"
     paths = []
     for file in listing.files:
         match = _ANNOTATIONS.fullmatch(file.path)
         if match and match[1] in tasks:
-            path = place_of(file, folder)
+            path = local_path(file, folder)
             if content_problem(path, file) is not None:
                 try:
                     download_file(repo_id, "dataset", file, listing.commit, folder)

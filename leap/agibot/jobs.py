@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,18 +21,18 @@ from leap.agibot.frames import (
     NoFrames,
     forget,
     manifest_path,
-    own_path,
+    own_hashes_path,
     read_manifest,
     take_first_frames,
     why_not_done,
     work_path,
 )
 from leap.archives import BrokenArchive, work_folder
-from leap.files import free_bytes
+from leap.downloads.access import DownloadFailed, NoSpace
+from leap.downloads.fetch import STAGING, RemoteFile, content_problem, download_file, local_path, remove_staging
+from leap.files import free_bytes, is_disk_full, locked
 from leap.progress import Progress, say
 from leap.runs.workers import WORKERS, Failure, run_tasks
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class ArchiveJob:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a job ended: `problem` is None if its frames are in place; then `frames` and `quarantined` count episodes,
     `others` those of `frames` in whose place another picture was, which stays."""
 
@@ -73,10 +72,10 @@ def archives_folder(data: Path) -> Path:
 def jobs_of_folder(folder: Path, data: Path) -> list[ArchiveJob]:
     """A job for each `task_<id>.tar.gz` directly in `folder` or in its `image/`, by task id; UserError if none."""
     paths = [path for place in (folder, folder / "image") if place.is_dir() for path in place.iterdir()]
-    found = [(match[1], path) for path in paths if (match := ARCHIVE_NAME.fullmatch(path.name)) and path.is_file()]
-    if not found:
+    archives = [(match[1], path) for path in paths if (match := ARCHIVE_NAME.fullmatch(path.name)) and path.is_file()]
+    if not archives:
         raise UserError(f"no archive task_<id>.tar.gz in {folder} or {folder / 'image'}")
-    return in_order([ArchiveJob(task, str(path), path.stat().st_size, data, keep=True) for task, path in found])
+    return in_order([ArchiveJob(task, str(path), path.stat().st_size, data, keep=True) for task, path in archives])
 
 
 def in_order(jobs: Sequence[ArchiveJob]) -> list[ArchiveJob]:
@@ -88,21 +87,21 @@ def in_order(jobs: Sequence[ArchiveJob]) -> list[ArchiveJob]:
     return jobs
 
 
-def chosen(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -> list[ArchiveJob]:
+def chosen_jobs(jobs: Sequence[ArchiveJob], tasks: Sequence[str], most: int | None) -> list[ArchiveJob]:
     """The jobs of these task ids (all without any), the first `most` of them; UserError for a task without archive."""
-    known = {job.task_id for job in jobs}
-    missing = [task for task in tasks if task not in known]
+    archived_tasks = {job.task_id for job in jobs}
+    missing = [task for task in tasks if task not in archived_tasks]
     if missing:
         some = " ".join(job.task_id for job in jobs[:10])
         raise UserError(f"no archive of task {missing[0]}; there are {len(jobs)}, as of tasks {some}")
     return [job for job in jobs if not tasks or job.task_id in tasks][:most]
 
 
-def prepare_task(job: ArchiveJob) -> Outcome:
+def prepare_task(job: ArchiveJob) -> TaskOutcome:
     """Do one job; a task that is done already is left alone. An archive that was fetched is gone afterwards, unless it
     is to be kept, gives no frame or the disk was full."""
     if not job.data.is_dir():
-        return Outcome(
+        return TaskOutcome(
             job.task_id, problem=f"{job.data} is not there on {socket.gethostname()}; all machines must see it"
         )
     try:
@@ -115,16 +114,16 @@ def prepare_task(job: ArchiveJob) -> Outcome:
                 manifest = take_first_frames(_archive(job), job.data, job.task_id, job.sha256, job.revision)
             _discard(job)
     except NoFrames as error:
-        return Outcome(job.task_id, problem=f"{error}. The archive is left where it is, to be looked into")
+        return TaskOutcome(job.task_id, problem=f"{error}. The archive is left where it is, to be looked into")
     except BrokenArchive as error:
         _discard(job)
-        return Outcome(job.task_id, problem=str(error))
-    except UserError as error:
-        return Outcome(job.task_id, problem=str(error))
+        return TaskOutcome(job.task_id, problem=str(error))
+    except (UserError, DownloadFailed) as error:
+        return TaskOutcome(job.task_id, problem=str(error), disk_full=isinstance(error, NoSpace))
     except OSError as error:
-        return Outcome(job.task_id, problem=str(error), disk_full=error.errno in _FULL)
+        return TaskOutcome(job.task_id, problem=str(error), disk_full=is_disk_full(error))
     others = sum(frame.number is None for frame in manifest.episodes.values())
-    return Outcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
+    return TaskOutcome(job.task_id, len(manifest.episodes), len(manifest.quarantined), others)
 
 
 def _archive(job: ArchiveJob) -> Path:
@@ -132,33 +131,20 @@ def _archive(job: ArchiveJob) -> Path:
 
 
 @contextlib.contextmanager
-def _archives_lock(data: Path, alone: bool) -> Iterator[bool]:
+def _archives_lock(data: Path, *, alone: bool) -> Iterator[bool]:
     """Hold the lock of the fetched archives, `alone` or with others who fetch. False if `alone` it cannot be had."""
-    import fcntl
-
     folder = archives_folder(data)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-            held = True
-        except OSError:  # another run has it, or this file system has no locks: then nobody is sure to be alone
-            held = False
-        yield held
+        # Without locks nobody is sure to be alone.
+        yield locked(file, shared=not alone, without_locks=False)
 
 
 def _fetch(job: ArchiveJob) -> None:
     """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
-    from leap.downloads.fetch import DownloadFailed, NoSpace, RemoteFile, content_problem, download_file, place_of
-
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
-    try:
-        if content_problem(place_of(file, folder), file) is not None:
-            download_file(job.repo_id, "dataset", file, job.revision, folder)
-    except NoSpace as error:
-        raise OSError(errno.ENOSPC, str(error)) from error
-    except DownloadFailed as error:
-        raise UserError(str(error)) from error
+    if content_problem(local_path(file, folder), file) is not None:
+        download_file(job.repo_id, "dataset", file, job.revision, folder)
 
 
 def _discard(job: ArchiveJob) -> bool:
@@ -170,30 +156,27 @@ def _discard(job: ArchiveJob) -> bool:
 
 
 def remove_leftovers(data: Path, jobs: Sequence[ArchiveJob] = ()) -> None:
-    """Remove what killed runs left of frames, manifests and of archives that are not those of `jobs`, which go on with
-    theirs. What another run is using stays."""
+    """Remove what killed runs left of frames, manifests and, unless all `jobs` are of a folder, half-fetched files.
+    What another run is using stays."""
     parts = [*(data / "images").glob(".task_*"), *(data / "agibot").glob(".task_*.json.*.part")]
     for part in parts:
         task_id = re.match(r"\.task_([0-9]+)\.", part.name)
         if task_id:
             with contextlib.suppress(UserError), work_folder(work_path(data, task_id[1])):
-                done = part == own_path(data, task_id[1]) and manifest_path(data, task_id[1]).is_file()
-                if done or part.parent.name == "agibot":
+                is_leftover = part == own_hashes_path(data, task_id[1]) and manifest_path(data, task_id[1]).is_file()
+                if is_leftover or part.parent.name == "agibot":
                     part.unlink(missing_ok=True)
     if not jobs or any(job.repo_id for job in jobs):
-        _remove_parts(data, jobs)
+        _remove_parts(data)
 
 
-def _remove_parts(data: Path, jobs: Sequence[ArchiveJob]) -> None:
-    """Remove what came of archives that are not those of `jobs`, unless a run is fetching."""
-    from leap.downloads.fetch import STAGING, RemoteFile, staging_of
-
-    folder = archives_folder(data)
-    if (folder / STAGING).is_dir():
-        wanted = {staging_of(RemoteFile(job.path, job.bytes), folder) for job in jobs if job.repo_id is not None}
+def _remove_parts(data: Path) -> None:
+    """Remove what came of archives and annotations whose fetching was cut off, unless a run is fetching."""
+    folders = [folder for folder in (data / "agibot", archives_folder(data)) if (folder / STAGING).exists()]
+    if folders:
         with _archives_lock(data, alone=True) as alone:
-            for part in set((folder / STAGING).iterdir()) - wanted if alone else ():
-                shutil.rmtree(part, ignore_errors=True)
+            for folder in folders if alone else ():
+                remove_staging(folder)
 
 
 def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[ArchiveJob]:
@@ -217,7 +200,7 @@ def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[Archiv
 
 def prepare_all(
     jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
-) -> list[Outcome]:
+) -> list[TaskOutcome]:
     """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all
     workers have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
@@ -231,7 +214,7 @@ def prepare_all(
             for job, result in results:
                 if isinstance(result, Failure):
                     print(result.details, file=sys.stderr, end="")
-                    result = Outcome(job.task_id, problem=result.reason)
+                    result = TaskOutcome(job.task_id, problem=result.reason)
                 if result.disk_full:
                     full = job
                     break
@@ -246,7 +229,7 @@ def prepare_all(
     return outcomes
 
 
-def _counts(outcome: Outcome) -> str:
+def _counts(outcome: TaskOutcome) -> str:
     others = f", {outcome.others} of them other pictures that were there" if outcome.others else ""
     return f"{outcome.frames} first frames{others}, {outcome.quarantined} quarantined"
 

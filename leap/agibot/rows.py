@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leap.agibot.annotations import Episode, Rejected, annotation_files, read_annotations
-from leap.agibot.frames import Manifest, frame_path, manifest_path, read_manifest
+from leap.agibot.annotations import AnnotatedEpisode, RejectedEntry, annotation_files, read_annotations
+from leap.agibot.frames import FramesManifest, frame_path, manifest_path, read_manifest
 from leap.files import replacing
 from leap.progress import Progress
 from leap.rows.chat import planning_prompt
@@ -27,7 +27,7 @@ from leap.rows.images import intact_bytes
 
 
 @dataclass
-class Prepared:
+class AnnotatedRows:
     """Rows with their metadata, in order, and what was left out; `unannotated` counts first frames that no usable entry
     is about."""
 
@@ -38,14 +38,14 @@ class Prepared:
 
     def reasons(self) -> Counter[str]:
         """How many entries were left out for what kind of reason."""
-        return Counter(one["reason"].split(":")[0] for one in self.quarantined)
+        return Counter(entry["reason"].split(":")[0] for entry in self.quarantined)
 
 
-def prepare_rows(paths: Sequence[Path], data: Path, tasks: Sequence[str] = (), workers: int = 4) -> Prepared:
+def prepare_rows(paths: Sequence[Path], data: Path, tasks: Sequence[str] = (), workers: int = 4) -> AnnotatedRows:
     """Rows for the annotated episodes in these files and folders (of these tasks; all without any) whose picture is in
     data/images. Of two entries about an episode the first counts. UserError if there is no file to read."""
-    prepared = Prepared()
-    episodes: dict[tuple[str, str], Episode] = {}
+    prepared = AnnotatedRows()
+    episodes: dict[tuple[str, str], AnnotatedEpisode] = {}
     files = annotation_files(paths)
     with Progress("reading annotations", len(files), "file") as progress:
         for file in files:
@@ -54,20 +54,20 @@ def prepare_rows(paths: Sequence[Path], data: Path, tasks: Sequence[str] = (), w
                     _take(entry, episodes, prepared)
             progress.advance()
     ordered = sorted(episodes.values(), key=_order)
-    pictures = _Pictures(data, {episode.task_id for episode in ordered})
+    pictures = _FirstFrames(data, {episode.task_id for episode in ordered})
     with ThreadPoolExecutor(workers) as pool, Progress("checking pictures", len(ordered), "picture") as progress:
         for episode, (digest, problem) in zip(ordered, pool.map(pictures.look, ordered), strict=True):
             if problem:
-                _reject(prepared, Rejected(episode.where, problem, episode.task_id, episode.episode_id))
+                _reject(prepared, RejectedEntry(episode.where, problem, episode.task_id, episode.episode_id))
             else:
                 prepared.rows.append(_row(episode))
                 prepared.metadata.append(_metadata(episode, digest))
             progress.advance()
-    prepared.unannotated = pictures.count_others({(one.task_id, one.episode_id) for one in ordered})
+    prepared.unannotated = pictures.count_others({(annotated.task_id, annotated.episode_id) for annotated in ordered})
     return prepared
 
 
-def write_rows(prepared: Prepared, data: Path, output: Path) -> list[Path]:
+def write_rows(prepared: AnnotatedRows, data: Path, output: Path) -> list[Path]:
     """Write the three files, the rows last; the paths written. The same input gives the same bytes. Without rows only
     the quarantine is written: those of earlier runs stay."""
     written = {data / "agibot" / "quarantine.jsonl": prepared.quarantined}
@@ -79,8 +79,10 @@ def write_rows(prepared: Prepared, data: Path, output: Path) -> list[Path]:
     return list(written)
 
 
-def _take(entry: Episode | Rejected, episodes: dict[tuple[str, str], Episode], prepared: Prepared) -> None:
-    if isinstance(entry, Rejected):
+def _take(
+    entry: AnnotatedEpisode | RejectedEntry, episodes: dict[tuple[str, str], AnnotatedEpisode], prepared: AnnotatedRows
+) -> None:
+    if isinstance(entry, RejectedEntry):
         _reject(prepared, entry)
         return
     first = episodes.setdefault((entry.task_id, entry.episode_id), entry)
@@ -88,10 +90,10 @@ def _take(entry: Episode | Rejected, episodes: dict[tuple[str, str], Episode], p
         same = (first.task_name, first.steps) == (entry.task_name, entry.steps)
         plan = "the same plan as" if same else "another plan than"
         reason = f"duplicate episode: {plan} {first.where}, which counts"
-        _reject(prepared, Rejected(entry.where, reason, entry.task_id, entry.episode_id))
+        _reject(prepared, RejectedEntry(entry.where, reason, entry.task_id, entry.episode_id))
 
 
-def _reject(prepared: Prepared, rejected: Rejected) -> None:
+def _reject(prepared: AnnotatedRows, rejected: RejectedEntry) -> None:
     prepared.quarantined.append(
         {
             "source": rejected.where,
@@ -102,23 +104,23 @@ def _reject(prepared: Prepared, rejected: Rejected) -> None:
     )
 
 
-class _Pictures:
+class _FirstFrames:
     """The first frames in place, by what the manifests say of them."""
 
     def __init__(self, data: Path, tasks: Iterable[str]) -> None:
         self.data = data
-        self.manifests: dict[str, Manifest] = {}
+        self.manifests: dict[str, FramesManifest] = {}
         for task in tasks:
             path = manifest_path(data, task)
             if path.is_file():
                 self.manifests[task] = read_manifest(path)
         self.refused = {
-            (one["task_id"], one["episode_id"]): one["reason"]
+            (entry["task_id"], entry["episode_id"]): entry["reason"]
             for manifest in self.manifests.values()
-            for one in manifest.quarantined
+            for entry in manifest.quarantined
         }
 
-    def look(self, episode: Episode) -> tuple[str | None, str | None]:
+    def look(self, episode: AnnotatedEpisode) -> tuple[str | None, str | None]:
         """(sha256 of the episode's picture, None), or (None, why there is none). Reads what no manifest tells of."""
         path = frame_path(self.data, episode.task_id, episode.episode_id)
         refused = self.refused.get((episode.task_id, episode.episode_id))
@@ -127,27 +129,31 @@ class _Pictures:
         if not path.is_file():
             return None, f"missing image: images/{path.name}"
         manifest = self.manifests.get(episode.task_id)
-        known = manifest.episodes.get(episode.episode_id) if manifest else None
-        if known and path.stat().st_size == known.bytes:
-            return known.sha256, None
+        frame = manifest.episodes.get(episode.episode_id) if manifest else None
+        if frame and path.stat().st_size == frame.bytes:
+            return frame.sha256, None
         try:
             return hashlib.sha256(intact_bytes(path)).hexdigest(), None
         except ValueError as error:
             return None, f"damaged image: images/{path.name} {error}"
 
     def count_others(self, annotated: set[tuple[str, str]]) -> int:
-        return sum((task, episode) not in annotated for task, one in self.manifests.items() for episode in one.episodes)
+        return sum(
+            (task, episode) not in annotated
+            for task, manifest in self.manifests.items()
+            for episode in manifest.episodes
+        )
 
 
-def _order(episode: Episode) -> tuple[int, int, str, str]:
+def _order(episode: AnnotatedEpisode) -> tuple[int, int, str, str]:
     return int(episode.task_id), int(episode.episode_id), episode.task_id, episode.episode_id
 
 
-def _image(episode: Episode) -> str:
+def _image(episode: AnnotatedEpisode) -> str:
     return f"images/{episode.task_id}-{episode.episode_id}.png"
 
 
-def _row(episode: Episode) -> dict[str, Any]:
+def _row(episode: AnnotatedEpisode) -> dict[str, Any]:
     content = [
         {"type": "image", "image": _image(episode)},
         {"type": "text", "text": planning_prompt(episode.task_name)},
@@ -163,7 +169,7 @@ def _row(episode: Episode) -> dict[str, Any]:
     }
 
 
-def _metadata(episode: Episode, digest: str) -> dict[str, Any]:
+def _metadata(episode: AnnotatedEpisode, digest: str) -> dict[str, Any]:
     return {
         "id": f"{episode.task_id}-{episode.episode_id}",
         "task_id": episode.task_id,

@@ -8,13 +8,13 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.planners import PLANNERS
 from leap.planners.options import AnsweringOptions
 
 
 @dataclass(frozen=True)
 class OutputOptions(AnsweringOptions):
-    planner: str = knob("huggingface", "who answers", choices=tuple(name for name in PLANNERS if name != "constant"))
+    """UserError for a probability above 1, or one that greedy decoding would ignore."""
+
     max_new_tokens: int = knob(256, "longest plan in tokens", check="> 0")
     stop_at_plan: bool = knob(False, "stop an answer behind a finished JSON plan")
 
@@ -36,14 +36,14 @@ class OutputOptions(AnsweringOptions):
     retry_failed: bool = knob(False, "ask again where the machine or a model failed before")
     overwrite: bool = knob(False, "replace outputs of other settings or other rows")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_p > 1:
+            raise UserError(f"--top_p is a probability, at most 1, found {self.top_p:g}")
+        if not self.temperature and self.top_p < 1:
+            raise UserError(f"--top_p {self.top_p:g} draws nothing without --temperature, such as 0.7; give both")
 
-def drawing(options: OutputOptions) -> dict[str, Any] | None:
-    """How tokens are drawn, or None for greedy decoding; UserError for a probability above 1, or one that would be
-    ignored."""
-    if options.top_p > 1:
-        raise UserError(f"--top_p is a probability, at most 1, found {options.top_p:g}")
-    if not options.temperature and options.top_p < 1:
-        raise UserError(f"--top_p {options.top_p:g} draws nothing without --temperature, such as 0.7; give both")
-    if not options.temperature:
-        return None
-    return {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
+    @property
+    def drawing(self) -> dict[str, Any] | None:
+        """How tokens are drawn, or None for greedy decoding."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed} if self.temperature else None

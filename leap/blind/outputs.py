@@ -75,10 +75,10 @@ def read_outputs(path: Path) -> list[Output]:
         raise UserError(
             f"no outputs to judge: {path} is not there. Make them with: python scripts/evaluation/run_vlm_output.py"
         )
-    found = _from_csv(path) if path.suffix.lower() == ".csv" else _from_jsonl(path)
-    if not found:
+    outputs = _from_csv(path) if path.suffix.lower() == ".csv" else _from_jsonl(path)
+    if not outputs:
         raise UserError(f"{path} holds no outputs. Make them with: python scripts/evaluation/run_vlm_output.py")
-    return sorted(found, key=lambda output: output.sample)
+    return sorted(outputs, key=lambda output: output.sample)
 
 
 def items_of(outputs: Iterable[Output], where: Path) -> list[Item]:
@@ -117,7 +117,7 @@ def write_csv(path: Path, outputs: Sequence[Output]) -> None:
 
 
 def _from_jsonl(path: Path) -> list[Output]:
-    found: dict[tuple[str, int], Output] = {}
+    outputs: dict[tuple[str, int], Output] = {}
     for number, record in numbered_jsonl(path):
         try:
             output = Output(**record)
@@ -126,12 +126,12 @@ def _from_jsonl(path: Path) -> list[Output]:
             raise UserError(f"{path}:{number}: not an output ({error})") from None
         if not (isinstance(output.model, str) and isinstance(output.sample, int) and text_or_failure):
             raise UserError(f"{path}:{number}: an output needs a model, a sample number, and a text or a failure")
-        found[output.model, output.sample] = output
-    return list(found.values())
+        outputs[output.model, output.sample] = output
+    return list(outputs.values())
 
 
 def _from_csv(path: Path) -> list[Output]:
-    found: dict[tuple[str, int], Output] = {}
+    outputs: dict[tuple[str, int], Output] = {}
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv_reader(file)
@@ -140,12 +140,12 @@ def _from_csv(path: Path) -> list[Output]:
                 raise UserError(f"{path} has no column {missing[0]}; it needs {', '.join(CSV_COLUMNS)}")
             for row in reader:
                 output = _from_csv_row(row, f"{path}:{reader.line_num}", str(path.parent))
-                if (output.model, output.sample) in found:
+                if (output.model, output.sample) in outputs:
                     raise UserError(f"{path}:{reader.line_num}: row {output.sample} of {output.model} is there twice")
-                found[output.model, output.sample] = output
+                outputs[output.model, output.sample] = output
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return list(found.values())
+    return list(outputs.values())
 
 
 def _from_csv_row(row: dict[str, str | None], where: str, folder: str) -> Output:

@@ -56,14 +56,14 @@ def read_blind_rows(path: Path, image_root: Path | None, workspace: Path) -> lis
 
 def _blind_row(sample: int, row: PlanningRow, image_root: Path | None, workspace: Path) -> BlindRow:
     folder = image_root or row.folder
-    shown: list[list[str]] = []
+    contents: list[list[str]] = []
     try:
         if video_items(row):
             raise UserError(f"{row.where}: a review shows no videos; give some of its frames as images")
         messages = [
             {
                 "role": turn["role"],
-                "content": [_shown(item, row, image_root, workspace, shown) for item in turn["content"]],
+                "content": [_content(item, row, image_root, workspace, contents) for item in turn["content"]],
             }
             for turn in chat_messages(row)
         ]
@@ -71,21 +71,21 @@ def _blind_row(sample: int, row: PlanningRow, image_root: Path | None, workspace
         problem = str(error).encode("utf-8", "backslashreplace").decode()  # a path may hold what no terminal can show
         return BlindRow(sample, row, [], sha256_json([row.messages, str(error)]), folder, problem)
     roles = [[turn["role"], len(turn["content"])] for turn in messages]
-    return BlindRow(sample, row, messages, sha256_json([roles, shown]), folder)
+    return BlindRow(sample, row, messages, sha256_json([roles, contents]), folder)
 
 
-def _shown(item: dict, row: PlanningRow, image_root: Path | None, workspace: Path, shown: list[list[str]]) -> dict:
-    """A content item as a planner takes it; `shown` gets what of it a model sees."""
+def _content(item: dict, row: PlanningRow, image_root: Path | None, workspace: Path, contents: list[list[str]]) -> dict:
+    """A content item as a planner takes it; `contents` gets what of it a model sees."""
     if item["type"] == "text":
         try:
             item["text"].encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{row.where}: its words are no Unicode text ({error.reason})") from error
-        shown.append(["text", item["text"]])
+        contents.append(["text", item["text"]])
         return {"type": "text", "text": item["text"]}
     path = resolve_image(item["image"], row, image_root, workspace)
     try:
-        shown.append(["image", hashlib.sha256(intact_bytes(path)).hexdigest()])
+        contents.append(["image", hashlib.sha256(intact_bytes(path)).hexdigest()])
     except ValueError as error:
         raise UserError(f"{row.where}: {path} {error}") from error
     return {"type": "image", "image": str(path)}

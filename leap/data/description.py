@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.data.cleaning import naming_the_check
-from leap.data.image_checks import kept_looks
-from leap.data.overlap import overlap_report
+from leap.data.image_checks import journaled_checks
+from leap.data.overlap import overlap_report, share_text
 from leap.data.plan_words import plan_words, words_of
+from leap.data.planning_files import naming_the_check
 from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
 from leap.files import sha256_json, stamp_of
 from leap.progress import Progress
@@ -44,11 +44,11 @@ VERBS, OBJECTS, SIZES, TASK_ROWS = "verbs", "objects", "picture sizes", "task ro
 BY_CONTENT, BY_FILE = "content", "file"
 UNREADABLE = "(unreadable)"
 
-_SHOWN = 15  # names of each kind in the table
+_MOST_NAMES = 15  # names of each kind in the table
 
 
 @dataclass
-class _Gathered:
+class _FileCounts:
     """Counts over the rows of one file."""
 
     kinds: Counter = field(default_factory=Counter)
@@ -75,36 +75,43 @@ def describe(files: Sequence[Path], image_root: Path | None, workspace: Path, ha
             raise naming_the_check(error, path) from error
     everything = [row for rows in sides.values() for row in rows]
     sizes, by_content = _pictures(everything, files, hash_pictures)
-    labels = dict(zip(map(id, everything), _task_names(everything), strict=True))
-    described = {}
-    for (name, rows), path in zip(sides.items(), files, strict=True):
-        gathered = _gather(path, len(rows))
-        tasks = Counter(labels[id(row)] for row in rows)
-        pictures = dict.fromkeys(image for row in rows for image in row.images if image)
-        described[name] = {
-            "path": str(path),
-            "rows": len(rows),
-            "tasks": len(tasks.keys() - {None}),
-            "rows without a task": tasks.pop(None, 0),
-            "episodes": len({row.episode for row in rows} - {None}),
-            "pictures": len({digest for row in rows for digest in row.digests if digest}),
-            "missing pictures": sum(image is None for row in rows for image in row.images),
-            "kinds": dict(gathered.kinds.most_common()),
-            "duplicates": _duplicates(rows, gathered.prompts),
-            "distributions": {what: distribution(values) for what, values in gathered.values.items()},
-            "counts": {
-                VERBS: dict(gathered.verbs.most_common()),
-                OBJECTS: dict(gathered.objects.most_common()),
-                SIZES: dict(Counter(sizes[image] for image in pictures).most_common()),
-                TASK_ROWS: dict(tasks.most_common()),
-            },
-        }
+    task_of = dict(zip(map(id, everything), _task_names(everything), strict=True))
     names = list(sides)
-    pairs = [(seen, tested) for index, tested in enumerate(names) for seen in names[:index]]
+    pairs = [(trained, tested) for index, tested in enumerate(names) for trained in names[:index]]
     return {
-        "files": described,
+        "files": {
+            name: _describe_file(path, rows, [task_of[id(row)] for row in rows], sizes)
+            for (name, rows), path in zip(sides.items(), files, strict=True)
+        },
         "pictures_by": BY_CONTENT if by_content else BY_FILE,
         "shared": overlap_report(sides, pairs) if pairs else None,
+    }
+
+
+def _describe_file(
+    path: Path, rows: Sequence[SplitRow], row_tasks: Sequence[str | None], sizes: Mapping[Path, str]
+) -> dict[str, Any]:
+    """The entry of one file; `row_tasks` names each row's task, `sizes` says how large each picture is."""
+    counts = _count_words(path, len(rows))
+    tasks = Counter(row_tasks)
+    pictures = dict.fromkeys(image for row in rows for image in row.images if image)
+    return {
+        "path": str(path),
+        "rows": len(rows),
+        "tasks": len(tasks.keys() - {None}),
+        "rows without a task": tasks.pop(None, 0),
+        "episodes": len({row.episode for row in rows} - {None}),
+        "pictures": len({digest for row in rows for digest in row.digests if digest}),
+        "missing pictures": sum(image is None for row in rows for image in row.images),
+        "kinds": dict(counts.kinds.most_common()),
+        "duplicates": _duplicates(rows, counts.prompts),
+        "distributions": {what: distribution(values) for what, values in counts.values.items()},
+        "counts": {
+            VERBS: dict(counts.verbs.most_common()),
+            OBJECTS: dict(counts.objects.most_common()),
+            SIZES: dict(Counter(sizes[image] for image in pictures).most_common()),
+            TASK_ROWS: dict(tasks.most_common()),
+        },
     }
 
 
@@ -123,7 +130,7 @@ def distribution(values: Mapping[int, int]) -> dict[str, Any]:
         "mean": sum(value * times for value, times in ordered) / count,
         "min": ordered[0][0],
         "median": _median(ordered, count),
-        "p95": _at(ordered, int(0.95 * (count - 1))),
+        "p95": _value_of_rank(ordered, int(0.95 * (count - 1))),
         "max": ordered[-1][0],
         "values": {str(value): times for value, times in ordered},
     }
@@ -132,8 +139,8 @@ def distribution(values: Mapping[int, int]) -> dict[str, Any]:
 def most_frequent(files: Iterable[Mapping[str, Any]], what: str, most: int) -> tuple[list[str], int]:
     """The `most` most frequent names of a kind over described files, and how many there are."""
     everywhere: Counter = Counter()
-    for of in files:
-        everywhere.update(of["counts"][what])
+    for file in files:
+        everywhere.update(file["counts"][what])
     return [name for name, _ in everywhere.most_common(most)], len(everywhere)
 
 
@@ -142,48 +149,52 @@ def description_text(description: Description) -> str:
     files = description["files"]
     lines = ["# What the planning files hold", "", markdown_table([["", *files], *_overview(files)])]
     by = "content" if description["pictures_by"] == BY_CONTENT else "file (two files with the same content count twice)"
-    lines += ["", f"Pictures are told apart by {by}.", ""]
-    header = ["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]
-    rows = []
-    for what in dict.fromkeys(what for of in files.values() for what in of["distributions"]):
-        for name, of in files.items():
-            if found := of["distributions"].get(what):
-                marks = [f"{found[mark]:,}" for mark in ("min", "median", "p95", "max")]
-                rows.append([what, name, f"{found['count']:,}", f"{found['mean']:.1f}", *marks])
-    lines += [markdown_table([header, *rows]), ""]
+    lines += ["", f"Pictures are told apart by {by}.", "", _distributions_table(files), ""]
     for what in (VERBS, OBJECTS, SIZES, TASK_ROWS):
         lines += [_counts_table(what, files), ""]
     if description["shared"]:
-        rows = []
-        for pair, kinds in description["shared"]["overlap"].items():
-            for kind, found in kinds.items():
-                share = "unknown" if found["share"] is None else f"{found['rows']:,} ({found['share']:.1%})"
-                rows.append([pair, kind, f"{found['shared']:,}", share, f"{found['unknown']:,}"])
-        header = ["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]
-        lines += ["## What the files share", "", markdown_table([header, *rows]), ""]
+        lines += ["## What the files share", "", _overlap_table(description["shared"]), ""]
     return "\n".join(lines)
 
 
-def _gather(path: Path, count: int) -> _Gathered:
-    found = _Gathered()
+def _distributions_table(files: Mapping[str, dict]) -> str:
+    rows = [["distribution", "file", "count", "mean", "min", "median", "95 %", "max"]]
+    for what in dict.fromkeys(what for file in files.values() for what in file["distributions"]):
+        for name, file in files.items():
+            if entry := file["distributions"].get(what):
+                marks = [f"{entry[mark]:,}" for mark in ("min", "median", "p95", "max")]
+                rows.append([what, name, f"{entry['count']:,}", f"{entry['mean']:.1f}", *marks])
+    return markdown_table(rows)
+
+
+def _overlap_table(report: Mapping[str, Any]) -> str:
+    rows = [["seen / tested", "of", "shared", "tested rows that hold one", "cannot tell"]]
+    for pair, kinds in report["overlap"].items():
+        for kind, entry in kinds.items():
+            rows.append([pair, kind, f"{entry['shared']:,}", share_text(entry), f"{entry['unknown']:,}"])
+    return markdown_table(rows)
+
+
+def _count_words(path: Path, count: int) -> _FileCounts:
+    counts = _FileCounts()
     with Progress(f"describing {path.name}", count, "row") as progress:
         for row in iter_rows(path):
             plan = plan_words(row.steps)
-            found.kinds[plan.kind] += 1
+            counts.kinds[plan.kind] += 1
             if plan.steps is not None:
-                found.count(STEPS, plan.steps)
-            found.count(PLAN_WORDS, plan.words)
+                counts.count(STEPS, plan.steps)
+            counts.count(PLAN_WORDS, plan.words)
             if plan.step_words:
-                found.values.setdefault(STEP_WORDS, Counter()).update(plan.step_words)
+                counts.values.setdefault(STEP_WORDS, Counter()).update(plan.step_words)
             items = [item for turn in row.messages for item in turn["content"]]
             words, prompt = _prompt(tuple(item["text"] for item in items if item["type"] == "text"))
-            found.count(PROMPT_WORDS, words)
-            found.count(IMAGES, len(image_items(row)))
-            found.verbs.update(plan.verbs)
-            found.objects.update(plan.objects)
-            found.prompts.append(prompt)
+            counts.count(PROMPT_WORDS, words)
+            counts.count(IMAGES, len(image_items(row)))
+            counts.verbs.update(plan.verbs)
+            counts.objects.update(plan.objects)
+            counts.prompts.append(prompt)
             progress.advance()
-    return found
+    return counts
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -195,46 +206,54 @@ def _prompt(texts: tuple[str, ...]) -> tuple[int, str]:
 def _duplicates(rows: Sequence[SplitRow], prompts: Sequence[str]) -> dict[str, int]:
     """Rows that repeat an earlier one, by what is equal: plans by their words, pictures where there are some."""
     pairs = list(zip(rows, prompts, strict=True))
-    shown = [tuple(row.digests) if row.digests and all(row.digests) else None for row in rows]
+    picture_sets = [tuple(row.digests) if row.digests and all(row.digests) else None for row in rows]
     return {
         "plan": len(rows) - len({row.plan for row in rows}),
         "prompt and plan": len(rows) - len({(prompt, row.plan) for row, prompt in pairs}),
-        "pictures": _repeated(shown),
-        "pictures and plan": _repeated([(s, row.plan) if s else None for s, row in zip(shown, rows, strict=True)]),
+        "pictures": _repeated(picture_sets),
+        "pictures and plan": _repeated(
+            [(s, row.plan) if s else None for s, row in zip(picture_sets, rows, strict=True)]
+        ),
     }
 
 
 def _repeated(keys: Sequence[Any]) -> int:
-    known = [key for key in keys if key is not None]
-    return len(known) - len(set(known))
+    usable = [key for key in keys if key is not None]
+    return len(usable) - len(set(usable))
 
 
 def _pictures(rows: Sequence[SplitRow], files: Sequence[Path], threads: int) -> tuple[dict[Path, str], bool]:
     """The size of each picture as text; fills in `digests`. Whether these are of content."""
-    looks = kept_looks(dict.fromkeys(file.parent for file in files))
+    checks = journaled_checks(dict.fromkeys(file.parent for file in files))
     paths = dict.fromkeys(image for row in rows for image in row.images if image)
     sizes: dict[Path, str] = {}
     digests: dict[Path, str | None] = {}
     with Progress("reading pictures' sizes", len(paths), "picture") as progress:
         for path in paths:
-            look = looks.get(str(path))
-            if look and look.width and _is_current(path, look.stamp):
-                sizes[path], digests[path] = f"{look.width} x {look.height}", look.sha256
+            check = checks.get(str(path))
+            if check and check.width and _is_current(path, check.stamp):
+                sizes[path], digests[path] = f"{check.width} x {check.height}", check.sha256
             else:
                 sizes[path] = _size(path)
             progress.advance()
+    by_content = bool(paths) and all(map(digests.get, paths))
     if threads and not all(map(digests.get, paths)):
         hash_images(list(rows), threads)
         return sizes, True
-    by_content = bool(paths) and all(map(digests.get, paths))
-    if not by_content:
-        folder_of = functools.cache(os.path.realpath)  # asks of each folder on the way but once
-        for path in paths:
-            in_folder = os.path.join(folder_of(path.parent), path.name)
-            digests[path] = os.path.realpath(path) if os.path.islink(in_folder) else in_folder
+    digests = digests if by_content else _real_paths(paths)
     for row in rows:
         row.digests = [digests[image] if image else None for image in row.images]
     return sizes, by_content
+
+
+def _real_paths(paths: Iterable[Path]) -> dict[Path, str | None]:
+    """What tells files apart whose contents are not known: the path that each one leads to."""
+    folder_of = functools.cache(os.path.realpath)  # follows the links of each folder on the way but once
+    real: dict[Path, str | None] = {}
+    for path in paths:
+        in_folder = os.path.join(folder_of(path.parent), path.name)
+        real[path] = os.path.realpath(path) if os.path.islink(in_folder) else in_folder
+    return real
 
 
 def _is_current(path: Path, stamp: str) -> bool:
@@ -270,40 +289,40 @@ def _names(files: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, files))
 
 
-def _at(ordered: Sequence[tuple[int, int]], rank: int) -> int:
+def _value_of_rank(ordered: Sequence[tuple[int, int]], rank: int) -> int:
     """The value of this rank, from 0, of counted values in order."""
-    seen = 0
+    passed = 0
     for value, times in ordered:
-        seen += times
-        if seen > rank:
+        passed += times
+        if passed > rank:
             return value
     raise IndexError(rank)
 
 
 def _median(ordered: Sequence[tuple[int, int]], count: int) -> float:
     """The middle one of `count` values, or the mean of the middle two; an int if it is whole."""
-    twice = _at(ordered, (count - 1) // 2) + _at(ordered, count // 2)
+    twice = _value_of_rank(ordered, (count - 1) // 2) + _value_of_rank(ordered, count // 2)
     return twice / 2 if twice % 2 else twice // 2
 
 
 def _overview(files: Mapping[str, dict]) -> list[list[str]]:
     plain = ("rows", "tasks", "rows without a task", "episodes", "pictures", "missing pictures")
-    lines = [[key, *(f"{of[key]:,}" for of in files.values())] for key in plain]
-    for kind in dict.fromkeys(kind for of in files.values() for kind in of["kinds"]):
-        lines.append([f"plans: {kind}", *(f"{of['kinds'].get(kind, 0):,}" for of in files.values())])
+    lines = [[key, *(f"{file[key]:,}" for file in files.values())] for key in plain]
+    for kind in dict.fromkeys(kind for file in files.values() for kind in file["kinds"]):
+        lines.append([f"plans: {kind}", *(f"{file['kinds'].get(kind, 0):,}" for file in files.values())])
     for what in ("plan", "prompt and plan", "pictures", "pictures and plan"):
         lines.append([f"rows that repeat a {what}".replace("a pictures", "pictures"),
-                      *(f"{of['duplicates'][what]:,}" for of in files.values())])  # fmt: skip
+                      *(f"{file['duplicates'][what]:,}" for file in files.values())])  # fmt: skip
     return lines
 
 
 def _counts_table(what: str, files: Mapping[str, dict]) -> str:
     """The most frequent names over all files, with their counts in each."""
-    shown, number = most_frequent(files.values(), what, _SHOWN)
-    rows = [[name, *(f"{of['counts'][what].get(name, 0):,}" for of in files.values())] for name in shown]
-    rest = number - len(shown)
+    top, number = most_frequent(files.values(), what, _MOST_NAMES)
+    rows = [[name, *(f"{file['counts'][what].get(name, 0):,}" for file in files.values())] for name in top]
+    rest = number - len(top)
     if rest > 0:
-        left = [sum(of["counts"][what].values()) - sum(of["counts"][what].get(n, 0) for n in shown)
-                for of in files.values()]  # fmt: skip
+        left = [sum(file["counts"][what].values()) - sum(file["counts"][what].get(n, 0) for n in top)
+                for file in files.values()]  # fmt: skip
         rows.append([f"{rest:,} other{'s' * (rest > 1)}", *(f"{count:,}" for count in left)])
     return markdown_table([[what, *files], *rows]) if rows else f"No {what}."

@@ -26,7 +26,7 @@ from leap.progress import Progress, say
 from leap.rows.images import decode_image
 from leap.runs.workers import Failure, run_tasks
 
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 
 # Kinds of defects. `UNREADABLE` is a failure of the machine, so the file may be sound.
 MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE = "missing", "broken", "blank", "odd size", "unreadable"
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureCheck:
     """What one look told about a file. `problem` says why it does not decode; `width` and `height` are its header's.
 
     `deviation` is the standard deviation (0 to 255) of the liveliest colour channel; it and what follows are None if
@@ -72,6 +72,9 @@ class Look:
             return UNREADABLE, self.problem
         if self.problem:
             return BROKEN, self.problem
+        return self._odd_size(limits) or self._blank(limits)
+
+    def _odd_size(self, limits: Limits) -> tuple[str, str] | None:
         width, height = self.width or 0, self.height or 0
         size = f"{width} x {height} pixels"
         if width * height > limits.max_pixels:
@@ -80,33 +83,41 @@ class Look:
             return ODD_SIZE, f"{size}: a side is under {limits.min_side}"
         if max(width, height) > limits.max_aspect * min(width, height):
             return ODD_SIZE, f"{size}: one side is more than {limits.max_aspect:g} times the other"
+        return None
+
+    def _blank(self, limits: Limits) -> tuple[str, str] | None:
         if self.deviation is not None and self.deviation < limits.blank_deviation:
             return BLANK, f"all but one colour (standard deviation {self.deviation:.2f} of 255)"
         return None
 
 
-def look_at(path: Path, max_pixels: int) -> Look:
+def is_picture(name: str) -> bool:
+    """Whether a file has the name of a picture."""
+    return Path(name).suffix.lower() in _ENDINGS
+
+
+def check_picture(path: Path, max_pixels: int) -> PictureCheck:
     """Read and decode one file; nothing wrong with it raises."""
     try:
         stamp = stamp_of([path])
         if (size := path.stat().st_size) > _MOST_BYTES_A_PIXEL * max_pixels + _MOST_HEADER:
-            return Look("", f"{size:,} bytes are too many for {max_pixels:,} pixels", unreadable=True)
+            return PictureCheck("", f"{size:,} bytes are too many for {max_pixels:,} pixels", unreadable=True)
         content = path.read_bytes()
     except OSError as error:
-        return Look("", f"cannot be read ({error.strerror})", unreadable=True)
+        return PictureCheck("", f"cannot be read ({error.strerror})", unreadable=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(content)) as header:
                 width, height = header.size
             if width * height > max_pixels:
-                return Look(stamp, "", width, height)
+                return PictureCheck(stamp, "", width, height)
             picture = decode_image(content)
         except Image.DecompressionBombError:
-            return Look(stamp, "its header claims more pixels than any picture has")
+            return PictureCheck(stamp, "its header claims more pixels than any picture has")
         except (OSError, SyntaxError, ValueError) as error:
-            return Look(stamp, _reason(content, error))
-    return Look(
+            return PictureCheck(stamp, _reason(content, error))
+    return PictureCheck(
         stamp,
         "",
         width,
@@ -118,112 +129,111 @@ def look_at(path: Path, max_pixels: int) -> Look:
     )
 
 
-def kept_in(folder: Path) -> Path:
+def checks_journal(folder: Path) -> Path:
     """Where the looks at the pictures of planning files in `folder` are kept."""
     return folder / ".image_checks.jsonl"
 
 
-def kept_looks(folders: Iterable[Path]) -> dict[str, Look]:
+def journaled_checks(folders: Iterable[Path]) -> dict[str, PictureCheck]:
     """What is kept of looks in these folders, by path; a look counts if its stamp is still the file's."""
-    found: dict[str, Look] = {}
+    checks: dict[str, PictureCheck] = {}
     for folder in folders:
-        if kept_in(folder).is_file():
+        if checks_journal(folder).is_file():
             with contextlib.suppress(UserError, TypeError, KeyError):
-                found |= _looks_in(read_jsonl(kept_in(folder)))
-    return found
+                checks |= _checks_in(read_jsonl(checks_journal(folder)))
+    return checks
 
 
-def look_at_all(paths: Collection[Path], kept: Path, workers: int, max_pixels: int) -> dict[Path, Look]:
+def check_pictures(paths: Collection[Path], cache: Path, workers: int, max_pixels: int) -> dict[Path, PictureCheck]:
     """A look at each file, by `workers` processes; those that the file `kept` holds are not taken again.
 
     UserError if workers die again and again on the same pictures; what was looked at until then is kept. However this
     process ends, its workers end with it, and none of them holds the lock of `kept`.
     """
-    journal, known = _opened(kept)
+    journal, journaled = _opened(cache)
     try:
-        found: dict[Path, Look] = {}
-        for path in paths:
-            look = known.get(str(path))
-            if look and _still_counts(look, path, max_pixels):
-                found[path] = look
-        left = [path for path in paths if path not in found]
-        batches = _looks(left, workers, max_pixels)
+        earlier = ((path, journaled.get(str(path))) for path in paths)
+        checks = {path: check for path, check in earlier if check and _still_counts(check, path, max_pixels)}
+        left = [path for path in paths if path not in checks]
+        batches = _check_batches(left, workers, max_pixels)
         with (
             contextlib.closing(batches),
-            Progress("looking at pictures", len(paths), "picture", done=len(found)) as progress,
+            Progress("looking at pictures", len(paths), "picture", done=len(checks)) as progress,
         ):
-            for chunk, looks in batches:
-                found |= zip(chunk, looks, strict=True)
+            for chunk, results in batches:
+                checks |= zip(chunk, results, strict=True)
                 if journal:
-                    pairs = zip(chunk, looks, strict=True)
-                    journal.append(_record(str(path), look) for path, look in pairs if not look.unreadable)
+                    pairs = zip(chunk, results, strict=True)
+                    journal.append(_record(str(path), check) for path, check in pairs if not check.unreadable)
                 progress.advance(len(chunk))
-        return found
+        return checks
     finally:
         if journal:
             journal.close()
 
 
-def _looks(paths: Sequence[Path], workers: int, max_pixels: int) -> Iterator[tuple[list[Path], list[Look]]]:
+def _check_batches(
+    paths: Sequence[Path], workers: int, max_pixels: int
+) -> Iterator[tuple[list[Path], list[PictureCheck]]]:
     """Looks at all paths, a batch of them at a time, in the order in which they are done."""
     chunks = [list(paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
-    look = partial(_look_at_chunk, max_pixels=max_pixels)
+    check_chunk = partial(_check_chunk, max_pixels=max_pixels)
     if workers == 1 or len(chunks) < 2:
-        yield from zip(chunks, map(look, chunks), strict=True)
+        yield from zip(chunks, map(check_chunk, chunks), strict=True)
         return
-    with contextlib.closing(run_tasks(look, chunks, workers)) as done:
-        for chunk, looks in done:
-            if not isinstance(looks, Failure):
-                yield chunk, looks
-            elif looks.details:
-                raise RuntimeError(looks.details)
+    with contextlib.closing(run_tasks(check_chunk, chunks, workers)) as finished:
+        for chunk, results in finished:
+            if not isinstance(results, Failure):
+                yield chunk, results
+            elif results.details:
+                raise RuntimeError(results.details)
             else:
                 raise UserError(
-                    f"processes that decode pictures were killed, most likely for want of memory ({looks.reason}: "
+                    f"processes that decode pictures were killed, most likely for want of memory ({results.reason}: "
                     f"{chunk[0]} or one of the {len(chunk) - 1} after it); lower --workers or --max_pixels. The same "
                     "command continues where it was"
                 )
 
 
-def _look_at_chunk(paths: Iterable[Path], max_pixels: int) -> list[Look]:
-    return [look_at(path, max_pixels) for path in paths]
+def _check_chunk(paths: Iterable[Path], max_pixels: int) -> list[PictureCheck]:
+    return [check_picture(path, max_pixels) for path in paths]
 
 
-def _opened(kept: Path) -> tuple[Journal | None, dict[str, Look]]:
+def _opened(cache: Path) -> tuple[Journal | None, dict[str, PictureCheck]]:
     """The file of looks, ready for more, and the latest look at each path; none where it cannot be written."""
     try:
-        journal = Journal(kept)
+        journal = Journal(cache)
     except OSError as error:
-        say(f"looks are not kept for the next run: {kept.parent}: {error.strerror}")
+        say(f"looks are not kept for the next run: {cache.parent}: {error.strerror}")
         return None, {}
     try:
         records = journal.read()
-        known = _looks_in(records)
+        journaled = _checks_in(records)
     except (UserError, TypeError, KeyError):
         journal.close()
-        kept.unlink()
-        return Journal(kept), {}
-    if len(records) > 2 * len(known) + _FEWEST_LINES:
-        journal.rewrite(list(map(_record, known, known.values())))
-    return journal, known
+        cache.unlink()
+        return Journal(cache), {}
+    if len(records) > 2 * len(journaled) + _FEWEST_LINES:
+        journal.rewrite(list(map(_record, journaled, journaled.values())))
+    return journal, journaled
 
 
-def _looks_in(records: Iterable[dict]) -> dict[str, Look]:
+def _checks_in(records: Iterable[dict]) -> dict[str, PictureCheck]:
     """The latest look at each path."""
-    return {record["path"]: Look(**{key: record[key] for key in record if key != "path"}) for record in records}
+    return {record["path"]: PictureCheck(**{key: record[key] for key in record if key != "path"}) for record in records}
 
 
-def _record(path: str, look: Look) -> dict:
-    return {"path": path} | asdict(look)
+def _record(path: str, check: PictureCheck) -> dict:
+    return {"path": path} | asdict(check)
 
 
-def _still_counts(look: Look, path: Path, max_pixels: int) -> bool:
+def _still_counts(check: PictureCheck, path: Path, max_pixels: int) -> bool:
     try:
-        same = stamp_of([path]) == look.stamp
+        same = stamp_of([path]) == check.stamp
     except OSError:
         return False
-    left_whole = look.width is None or look.height is None or look.deviation is not None
-    return same and (left_whole or look.width * look.height > max_pixels)
+    left_whole = check.width is None or check.height is None or check.deviation is not None
+    return same and (left_whole or check.width * check.height > max_pixels)
 
 
 def _deviation(picture: Image.Image) -> float:

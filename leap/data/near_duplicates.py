@@ -1,8 +1,10 @@
 """Pictures that look alike: a 64-bit perceptual hash finds candidates, a thumbnail in colour confirms them.
 
-The hash is pHash: signs of the lowest 8 x 8 cosine frequencies of the picture in grey, against their median. It alone
-takes drawn tabletop scenes with other objects for the same in 0.4 % of all pairs at 8 bits; with the thumbnail, in none
-of 4.5 million, while it still finds what was encoded anew or rescaled.
+The hash is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): signs of the
+lowest 8 x 8 frequencies of the discrete cosine transform of the picture in grey, against their median. Low frequencies
+survive another size, format or quality. The hash alone takes drawn tabletop scenes with other objects for the same in
+0.4 % of all pairs at 8 bits; with the thumbnail, in none of 4.5 million, while it still finds what was encoded anew or
+rescaled.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from PIL import Image
 HASH_BITS = 64
 THUMBNAIL = 8  # pixels a side
 
-_GREY = 32  # pixels a side of the picture that is transformed
+_GREY = 32  # pixels a side of the picture that is transformed, as in pHash
 _FREQUENCIES = 8
 _MOST_AT_ONCE = 1 << 20  # candidate pairs
 _MOST_COMPARED = 1 << 16  # pairs of thumbnails
 
 
 @dataclass(frozen=True)
-class Looks:
+class Fingerprints:
     """What `count` pictures look like."""
 
     hashes: np.ndarray  # (count,) uint64
@@ -33,11 +35,11 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Near:
-    """Picture `seen` of one side and the nearest, `tested`, of the other: hash bits and colour levels (of 255, in the
-    thumbnail's worst place) apart. `others` more of that side are near too."""
+class NearDuplicate:
+    """Picture `trained` of one side and the nearest, `tested`, of the other, by index: `bits` of the hash and `colour`
+    levels (of 255, in the thumbnail's worst place) apart. `others` more of that side are near too."""
 
-    seen: int
+    trained: int
     tested: int
     bits: int
     colour: int
@@ -48,8 +50,8 @@ def perceptual_hash(picture: Image.Image) -> int:
     """The 64-bit pHash of a picture."""
     grey = np.asarray(picture.convert("L").resize((_GREY, _GREY), Image.Resampling.BOX), dtype=float)
     waves = _cosines()
-    found = (waves @ grey @ waves.T).ravel()
-    bits = found > np.median(found[1:])  # without the mean brightness
+    amplitudes = (waves @ grey @ waves.T).ravel()
+    bits = amplitudes > np.median(amplitudes[1:])  # without the mean brightness
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -58,52 +60,60 @@ def thumbnail(picture: Image.Image) -> bytes:
     return picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
 
 
-def near_duplicates(seen: Looks, tested: Looks, distance: int, colour: int) -> list[Near]:
-    """Each picture of `seen` that has one in `tested` at most `distance` bits and `colour` levels apart, with the
+def near_duplicates(trained: Fingerprints, tested: Fingerprints, distance: int, colour: int) -> list[NearDuplicate]:
+    """Each picture of `trained` that has one in `tested` at most `distance` bits and `colour` levels apart, with the
     nearest by bits, then by colour."""
-    count = len(seen.hashes)
+    count = len(trained.hashes)
+    # A pair is ranked by one number, hash bits above colour levels above the index in `tested`, so that the nearest
+    # of all blocks is a minimum. Bits are at most 64, levels at most 255.
     best = np.full(count, np.iinfo(np.int64).max)
     near = np.zeros(count, dtype=np.int64)
-    for i, j, bits in _within(seen.hashes, tested.hashes, distance):
+    for i, j, bits in _within(trained.hashes, tested.hashes, distance):
         for start in range(0, len(i), _MOST_COMPARED):
             a, b = i[start : start + _MOST_COMPARED], j[start : start + _MOST_COMPARED]
-            levels = np.abs(seen.thumbnails[a].astype(np.int16) - tested.thumbnails[b]).max(axis=1)
+            levels = np.abs(trained.thumbnails[a].astype(np.int16) - tested.thumbnails[b]).max(axis=1)
             alike = levels <= colour
             a, b, levels = a[alike], b[alike], levels[alike].astype(np.int64)
             rank = (bits[start : start + _MOST_COMPARED][alike].astype(np.int64) << 8 | levels) << 32 | b
             np.minimum.at(best, a, rank)
             np.add.at(near, a, 1)
     return [
-        Near(int(i), int(best[i] & 0xFFFFFFFF), int(best[i] >> 40), int(best[i] >> 32 & 0xFF), int(near[i]) - 1)
+        NearDuplicate(
+            int(i), int(best[i] & 0xFFFFFFFF), int(best[i] >> 40), int(best[i] >> 32 & 0xFF), int(near[i]) - 1
+        )
         for i in np.flatnonzero(near)
     ]
 
 
-def _within(seen: np.ndarray, tested: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(indices in `seen`, indices in `tested`, bits apart) of every pair at most `distance` bits apart, each once.
+def _within(
+    trained: np.ndarray, tested: np.ndarray, distance: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(indices in `trained`, indices in `tested`, bits apart) of every pair at most `distance` bits apart, each once.
 
-    The bits are cut into distance + 1 bands: two hashes that near are equal in one band at least, so that only pairs
-    with an equal band are compared.
+    The bits are cut into distance + 1 bands: by the pigeonhole principle two hashes that near are equal in one band at
+    least, so that only pairs with an equal band are compared (Manku et al., "Detecting Near-Duplicates for Web
+    Crawling", WWW 2007). In each band, hashes of `trained` are sorted by their bits there, and a binary search gives
+    the run of equals of each hash of `tested`.
     """
     bands = _bands(distance + 1)
     for band, (shift, mask) in enumerate(bands):
-        keys = (seen >> shift) & mask
+        keys = (trained >> shift) & mask
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        wanted = (tested >> shift) & mask
-        first = np.searchsorted(keys, wanted, "left")
-        counts = np.searchsorted(keys, wanted, "right") - first
+        tested_keys = (tested >> shift) & mask
+        first = np.searchsorted(keys, tested_keys, "left")
+        counts = np.searchsorted(keys, tested_keys, "right") - first
         for start, end in _portions(counts):
             part = counts[start:end]
             j = np.repeat(np.arange(start, end), part)
             offsets = np.arange(len(j)) - np.repeat(np.cumsum(part) - part, part)
             i = order[np.repeat(first[start:end], part) + offsets]
-            apart = seen[i] ^ tested[j]
+            apart = trained[i] ^ tested[j]
             bits = np.bitwise_count(apart)
-            kept = bits <= distance
-            for before, width in bands[:band]:
-                kept &= (apart >> before) & width != 0  # equal there too: found already
-            yield i[kept], j[kept], bits[kept]
+            close = bits <= distance
+            for earlier_shift, width in bands[:band]:
+                close &= (apart >> earlier_shift) & width != 0  # equal there too: yielded by that band
+            yield i[close], j[close], bits[close]
 
 
 def _bands(count: int) -> list[tuple[np.uint64, np.uint64]]:
@@ -117,14 +127,14 @@ def _portions(counts: np.ndarray) -> Iterator[tuple[int, int]]:
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):
-        done = int(ends[start - 1]) if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, done + _MOST_AT_ONCE, "right")))
+        consumed = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, consumed + _MOST_AT_ONCE, "right")))
         yield start, end
         start = end
 
 
 @functools.cache
 def _cosines() -> np.ndarray:
-    """The lowest cosine waves, (8, 32)."""
+    """The lowest waves of the type-II discrete cosine transform, unnormalised: (8, 32)."""
     places = (2 * np.arange(_GREY) + 1) / (2 * _GREY)
     return np.cos(np.pi * np.outer(np.arange(_FREQUENCIES), places))

@@ -25,25 +25,34 @@ def overlap_report(sides: dict[str, list[SplitRow]], pairs: list[tuple[str, str]
         "images": lambda row: {digest for digest in row.digests if digest},
         "plans": lambda row: {row.plan},
     }
-    held = {side: {kind: set().union(*map(of, rows)) for kind, of in kinds.items()} for side, rows in sides.items()}
+    held = {side: {kind: set().union(*map(kinds[kind], rows)) for kind in kinds} for side, rows in sides.items()}
     report: dict = {"sides": {}, "overlap": {}}
     for side, rows in sides.items():
         missing = sum(digest is None for row in rows for digest in row.digests)
         counts = {kind: len(values) for kind, values in held[side].items()}
         report["sides"][side] = {"rows": len(rows)} | counts | {"missing_images": missing}
-    for seen, tested in pairs:
-        report["overlap"][f"{seen} / {tested}"] = found = {}
-        for kind, of in kinds.items():
-            values = [of(row) for row in sides[tested]]
-            known = sum(map(bool, values)) if held[seen][kind] else 0
-            rows = sum(not value.isdisjoint(held[seen][kind]) for value in values)
-            found[kind] = {
-                "shared": len(held[seen][kind] & held[tested][kind]),
-                "rows": rows,
-                "unknown": len(values) - known,
-                "share": rows / known if known else None,
-            }
+    for trained, tested in pairs:
+        report["overlap"][f"{trained} / {tested}"] = {
+            kind: _overlap(held[trained][kind], list(map(kinds[kind], sides[tested]))) for kind in kinds
+        }
     return report
+
+
+def _overlap(trained: set, tested: list[set]) -> dict:
+    """What the values of one kind in training have in common with those of each tested row."""
+    decidable = sum(map(bool, tested)) if trained else 0
+    rows = sum(not values.isdisjoint(trained) for values in tested)
+    return {
+        "shared": len(trained & set().union(*tested)),
+        "rows": rows,
+        "unknown": len(tested) - decidable,
+        "share": rows / decidable if decidable else None,
+    }
+
+
+def share_text(entry: dict) -> str:
+    """How many tested rows hold something that was seen, as text."""
+    return "unknown" if entry["share"] is None else f"{entry['rows']:,} ({entry['share']:.1%})"
 
 
 def report_text(report: dict) -> str:
@@ -55,7 +64,6 @@ def report_text(report: dict) -> str:
         lines.append(f"{side:{width}}" + "".join(f"{counts[column]:>16,}" for column in columns))
     lines += ["", f"{'seen / tested':{width}}{'':10}{'shared':>10}{'tested rows that hold one':>28}{'cannot tell':>14}"]
     for pair, kinds in report["overlap"].items():
-        for kind, found in kinds.items():
-            share = "unknown" if found["share"] is None else f"{found['rows']:,} ({found['share']:.1%})"
-            lines.append(f"{pair:{width}}{kind:10}{found['shared']:>10,}{share:>28}{found['unknown']:>14,}")
+        for kind, entry in kinds.items():
+            lines.append(f"{pair:{width}}{kind:10}{entry['shared']:>10,}{share_text(entry):>28}{entry['unknown']:>14,}")
     return "\n".join(lines)

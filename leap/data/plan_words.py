@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 
 from leap.plans.metrics import ARTICLES, CJK, numbered_steps
 from leap.plans.reading import FormatError, read_tolerant
@@ -38,21 +39,7 @@ _PREPOSITIONS = frozenset({
 _DETERMINERS = ARTICLES | frozenset({
     "this", "that", "these", "those", "it", "its", "them", "his", "her", "their", "your", "another", "each", "all",
 })
-# Verbs of manipulation whose other forms lose an e.
-_IN_E = frozenset({
-    "place", "move", "release", "close", "wipe", "take", "make", "remove", "rotate", "slide", "squeeze", "use",
-    "arrange", "retrieve", "raise", "separate", "scrape", "shake", "tie", "untie", "prepare", "locate", "store",
-    "organize", "rinse", "grate", "slice", "dice", "bake", "taste", "give", "leave", "hinge", "handle", "settle",
-    "have", "drive", "write", "erase", "paste", "merge", "compare", "measure", "navigate", "operate", "activate",
-    "complete", "continue", "ensure", "secure", "stabilize", "manipulate", "save", "serve", "change", "exchange",
-    "approve", "engage", "pile", "wave",
-})
-_SINGULAR_IN_S = frozenset({
-    "atlas", "canvas", "gas", "lens", "tongs", "scissors", "pliers", "pants", "jeans",
-})
 # fmt: on
-_IRREGULAR = {"put": "put", "putting": "put", "held": "hold", "took": "take", "taken": "take", "brought": "bring"}
-_DOUBLED = re.compile(r"(.+[aeiou])([bdgklmnprt])\2")
 
 
 @dataclass(frozen=True)
@@ -79,10 +66,8 @@ def plan_words(plan: str) -> PlanWords:
     steps = numbered_steps(plan)
     if not steps:
         return PlanWords(OTHER, None, len(words_of(plan)), (), (), ())
-    found = [_step(step) for step in steps]
-    words = tuple(words for words, _, _ in found)
-    verbs = tuple(verb for _, verb, _ in found if verb)
-    return PlanWords(NUMBERED, len(steps), sum(words), words, verbs, tuple(thing for _, _, thing in found if thing))
+    words, verbs, objects = zip(*map(_step, steps), strict=True)
+    return PlanWords(NUMBERED, len(steps), sum(words), words, tuple(filter(None, verbs)), tuple(filter(None, objects)))
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -104,45 +89,17 @@ def verb_and_object(words: list[str]) -> tuple[str | None, str | None]:
         return None, None
     if _IS_CJK.match(words[start]):
         return "".join(word for word in words[start : start + 2] if _IS_CJK.match(word)), None
-    rest = words[start + 1 :]
-    at = 0
-    while at < len(rest) and (rest[at] in _PARTICLES or rest[at] in _PREPOSITIONS):
-        at += 1
-    phrase = []
-    for word in rest[at:]:
-        if word in _PREPOSITIONS:
-            break
-        if word not in _DETERMINERS and not _IS_CJK.match(word):
-            phrase.append(word)
-    return base_form(words[start]), singular(phrase[-1]) if phrase else None
+    # "up from" of "pick up from the shelf the onion" goes, then the noun phrase reaches to the next preposition.
+    rest = dropwhile(lambda word: word in _PARTICLES or word in _PREPOSITIONS, words[start + 1 :])
+    phrase = [word for word in takewhile(lambda word: word not in _PREPOSITIONS, rest)
+              if word not in _DETERMINERS and not _IS_CJK.match(word)]  # fmt: skip
+    return base_form(words[start], "VERB"), base_form(phrase[-1], "NOUN") if phrase else None
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def base_form(verb: str) -> str:
-    """picks, picked, picking -> pick; places, placed, placing -> place. By rules, so an odd verb may stay as it is."""
-    if verb in _IRREGULAR:
-        return _IRREGULAR[verb]
-    for ending in ("ing", "ed"):
-        if verb.endswith(ending) and len(verb) > len(ending) + 2:
-            stem = verb.removesuffix(ending)
-            if stem + "e" in _IN_E:
-                return stem + "e"
-            if ending == "ed" and stem.endswith("i"):
-                return stem[:-1] + "y"
-            if not re.search("[aeiouy]", stem):  # bring, fling, shred
-                return verb
-            doubled = _DOUBLED.fullmatch(stem)
-            return doubled[1] + doubled[2] if doubled and not stem.endswith("ll") else stem
-    return singular(verb)
+def base_form(word: str, part_of_speech: str) -> str:
+    """picks, picked, picking -> pick as a VERB; boxes -> box, knives -> knife as a NOUN. A word that lemminflect's
+    dictionary does not hold follows its rules."""
+    from lemminflect import getLemma  # its dictionaries take a moment to load
 
-
-@functools.lru_cache(maxsize=1 << 14)
-def singular(word: str) -> str:
-    """boxes -> box, cherries -> cherry, apples -> apple; picks -> pick. By rules."""
-    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")) or word in _SINGULAR_IN_S:
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "sses", "xes", "zzes", "toes")):
-        return word[:-2]
-    return word[:-1]
+    return getLemma(word, part_of_speech)[0]

@@ -12,6 +12,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob
 from leap.data.overlap import overlap_report, report_text
+from leap.data.planning_files import require_each_once
 from leap.data.splits import (
     SplitRow,
     blind_sample,
@@ -59,9 +60,9 @@ def split_files(
     }
     report |= overlap_report(sides, [pair for pair in pairs if sides.keys() >= set(pair)])
     write_sides(knobs, folder, outputs, report)
-    for side, asked in report["asked"].items():
-        if asked:
-            print(f"{side}: {len(sides[side]) / len(rows):.1%} of the rows, asked {asked:.1%}")
+    for side, fraction in report["asked"].items():
+        if fraction:
+            print(f"{side}: {len(sides[side]) / len(rows):.1%} of the rows, asked {fraction:.1%}")
     print(report_text(report))
 
 
@@ -75,10 +76,7 @@ def check_split(knobs: SplitKnobs, folder: Path, name: str) -> None:
 def read_files(knobs: SplitKnobs, files: Sequence[Path], threads: int, hashed: bool = True) -> list[list[SplitRow]]:
     """The rows of each file, their pictures hashed."""
     workspace = WorkspaceConfig.from_environment()
-    for file in files:
-        workspace.require_file(file, "planning file")
-    if len({file.resolve() for file in files}) < len(files):
-        raise UserError(f"a file is named twice: {' '.join(map(str, files))}")
+    require_each_once(files, workspace)
     rows = [read_split_rows(file, knobs.image_root, workspace.root) for file in files]
     if hashed:
         hash_images([row for of_file in rows for row in of_file], threads)

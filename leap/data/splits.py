@@ -119,12 +119,16 @@ def check_fractions(test: float, val: float) -> None:
 
 
 def task_labels(rows: list[SplitRow]) -> list[str | None]:
-    """One name a row, equal for rows of one task: by id, by name or through others; None for a row that has neither."""
+    """One name a row, equal for rows of one task: by id, by name or through others; None for a row that has neither.
+
+    Union-find over ids and names: a row with both joins them, and each set is named by its least member, so that the
+    order of `rows` does not matter.
+    """
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
         while parent.setdefault(key, key) != key:
-            parent[key] = key = parent[parent[key]]
+            parent[key] = key = parent[parent[key]]  # halves the path for the next call
         return key
 
     keys = [[f"{kind} {v}" for kind, v in (("id", row.task_id), ("name", row.task_name)) if v] for row in rows]
@@ -161,8 +165,7 @@ def check_images_from(folder: Path, rows: list[SplitRow], image_root: Path | Non
         if image_root or row.file.parent == folder:
             continue
         for written, image in zip(row.written, row.images, strict=True):
-            found = _image(written, folder, None, workspace) if image else None
-            if image and found != image and not (found and found.samefile(image)):
+            if image and not _same_file(_image(written, folder, None, workspace), image):
                 lost.append(f"{written} of {row.file}:{row.number}, now {image}")
     if lost:
         raise UserError(
@@ -171,17 +174,21 @@ def check_images_from(folder: Path, rows: list[SplitRow], image_root: Path | Non
         )
 
 
+def _same_file(path: Path | None, image: Path) -> bool:
+    return path is not None and (path == image or path.samefile(image))
+
+
 def raw_lines(rows: list[SplitRow]) -> Iterator[bytes]:
     """The rows' lines as they are in their files, in the order of `rows`; each ends with a line break."""
     for file, group in groupby(rows, key=lambda row: row.file):
         with open(file, "rb") as lines:
-            at = 0
+            position = 0
             for row in group:
-                if row.number <= at:
+                if row.number <= position:
                     lines.seek(0)
-                    at = 0
-                line = next(islice(lines, row.number - at - 1, None))
-                at = row.number
+                    position = 0
+                line = next(islice(lines, row.number - position - 1, None))
+                position = row.number
                 yield line if line.endswith(b"\n") else line + b"\n"
 
 
@@ -226,7 +233,7 @@ def _digest(path: Path) -> str | None:
 def published_ids(row: PlanningRow) -> tuple[str | None, str | None]:
     """The ids of a row's task and episode: its own fields, else what the name of a picture says (<task>-<episode>)."""
     stems = (_TASK_AND_EPISODE.fullmatch(Path(item).stem) for item in image_items(row))
-    named = next((found.groups() for found in stems if found), (None, None))
+    named = next((match.groups() for match in stems if match), (None, None))
     return row.task_id or named[0], row.episode_id or named[1]
 
 
@@ -248,14 +255,17 @@ def _look(row: SplitRow) -> str:
     return f"pictures {sorted(pictures)}" if pictures else f"conversation {row.content}"
 
 
-def _choose(sizes: dict[str, int], wanted: int, seed: str) -> set[str]:
+def _choose(sizes: dict[str, int], target: int, seed: str) -> set[str]:
     """Groups whose rows come nearest to `wanted` but are neither none nor all; a random one of such choices.
 
-    Subset sums over the groups in an order that hangs on the seed: `last[n]` is the group whose coming first made n
-    rows reachable, so that following it back from n names the groups.
+    Subset sums by dynamic programming over the groups, in an order that hangs on the seed: `last[n]` is the group whose
+    coming first made n rows reachable, so that following it back from n names the groups. A greedy choice would miss
+    the target by up to the largest group.
     """
+    # A hash, not random.shuffle: the order of equal rows in another order must be the same.
     order = sorted(sizes, key=lambda group: hashlib.sha256(json.dumps([seed, group]).encode()).digest())
-    limit = min(sum(sizes.values()) - 1, wanted + max(sizes.values()))
+    # Sums beyond target + the largest group can never be the nearest one.
+    limit = min(sum(sizes.values()) - 1, target + max(sizes.values()))
     last = np.full(limit + 1, -1)
     reachable = np.zeros(limit + 1, dtype=bool)
     reachable[0] = True
@@ -264,10 +274,10 @@ def _choose(sizes: dict[str, int], wanted: int, seed: str) -> set[str]:
         fresh = np.flatnonzero(reachable[: max(0, limit + 1 - size)] & ~reachable[size:]) + size
         reachable[fresh] = True
         last[fresh] = index
-        if wanted <= limit and reachable[wanted]:
+        if target <= limit and reachable[target]:
             break
     sums = np.flatnonzero(reachable)[1:]
-    rows = int(sums[np.argmin(np.abs(sums - wanted))])
+    rows = int(sums[np.argmin(np.abs(sums - target))])
     chosen = set()
     while rows:
         group = order[last[rows]]

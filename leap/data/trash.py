@@ -30,14 +30,14 @@ class Move:
     """A file's place, its place in the trash, and why it was moved."""
 
     source: Path
-    kept: Path
+    trashed: Path
     reason: str
 
 
-def trashed(folder: Path) -> dict[Path, Move]:
+def trashed_files(folder: Path) -> dict[Path, Move]:
     """What lies in the trash of `folder`, by the place it had."""
     moves = (move for trash in _trashes(folder) for move in _moves(folder, trash))
-    return {move.source: move for move in moves if os.path.lexists(move.kept)}
+    return {move.source: move for move in moves if os.path.lexists(move.trashed)}
 
 
 def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path | None:
@@ -53,21 +53,32 @@ def move_to_trash(folder: Path, reasons: Mapping[Path, str]) -> Path | None:
             return None
         trash = unfinished[-1] if unfinished else _new_trash(folder)
         with Journal(trash / _MANIFEST) as manifest:
-            planned = {move.source: move for move in _moves(folder, trash)}
-            first = len(planned)
-            fresh = [path for path in reasons if path not in planned]
-            manifest.append(
-                {"from": _written(folder, path), "to": f"{_FILES}/{number:06d}-{path.name}", "reason": reasons[path]}
-                for number, path in enumerate(fresh, first)
-            )
-            planned |= {move.source: move for move in _moves(folder, trash)}
+            # All moves are on disk before the first one is made, so that a kill loses no file's place.
+            targets = _plan_moves(folder, trash, manifest, reasons)
             with Progress("moving to the trash", len(reasons), "file") as progress:
                 for path in reasons:
                     if os.path.lexists(path):
-                        _move(path, planned[path].kept)
+                        _move(path, targets[path])
                     progress.advance()
             manifest.append([{"state": "moved"}])
     return trash
+
+
+def _plan_moves(folder: Path, trash: Path, manifest: Journal, reasons: Mapping[Path, str]) -> dict[Path, Path]:
+    """Note the moves that the manifest does not list yet; the place in the trash of every file in it."""
+    planned = {move.source for move in _moves(folder, trash)}
+    fresh = [path for path in reasons if path not in planned]
+    manifest.append(
+        {"from": _written(folder, path), "to": f"{_FILES}/{number:06d}-{path.name}", "reason": reasons[path]}
+        for number, path in enumerate(fresh, len(planned))
+    )
+    return {move.source: move.trashed for move in _moves(folder, trash)}
+
+
+def trash_named(folder: Path, name: str) -> Path:
+    """The trash folder that a user names: by its path, or by its name in the trash of `folder`."""
+    path = Path(name).expanduser().absolute()
+    return path if path.is_dir() else folder / TRASH / name
 
 
 def undo(folder: Path, trash: Path | None) -> tuple[Path, int]:
@@ -78,30 +89,36 @@ def undo(folder: Path, trash: Path | None) -> tuple[Path, int]:
     if not (folder / TRASH).is_dir():
         raise UserError(f"nothing to undo: there is no {folder / TRASH}")
     with _only_one(folder):
-        if trash is None:
-            left = [found for found in _trashes(folder) if _state(found) != "undone"]
-            if not left:
-                raise UserError(f"nothing to undo: all in {folder / TRASH} was put back already")
-            trash = left[-1]
-        elif not (trash / _MANIFEST).is_file():
-            names = ", ".join(found.name for found in _trashes(folder)) or "none"
-            raise UserError(f"no trash folder with a {_MANIFEST}: {trash}. In {folder / TRASH}: {names}")
+        trash = _trash_to_undo(folder, trash)
         with Journal(trash / _MANIFEST) as manifest:
-            there = [move for move in _moves(folder, trash) if os.path.lexists(move.kept)]
-            taken = [move.source for move in there if os.path.lexists(move.source) and not _same(move)]
+            moves = [move for move in _moves(folder, trash) if os.path.lexists(move.trashed)]
+            taken = [move.source for move in moves if os.path.lexists(move.source) and not _same(move)]
             if taken:
                 raise UserError(
                     f"{len(taken)} files of {trash} cannot be put back, something is in their place (first: "
                     f"{taken[0]}). Move that away and undo again"
                 )
-            with Progress("putting back", len(there), "file") as progress:
-                for move in there:
+            with Progress("putting back", len(moves), "file") as progress:
+                for move in moves:
                     _put_back(move)
                     progress.advance()
             manifest.append([{"state": "undone"}])
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # something that is not ours lies in it
             (trash / _FILES).rmdir()
-    return trash, len(there)
+    return trash, len(moves)
+
+
+def _trash_to_undo(folder: Path, named: Path | None) -> Path:
+    """The trash folder that is named, or the newest that was not put back; UserError if there is none."""
+    if named is None:
+        left = [trash for trash in _trashes(folder) if _state(trash) != "undone"]
+        if not left:
+            raise UserError(f"nothing to undo: all in {folder / TRASH} was put back already")
+        return left[-1]
+    if not (named / _MANIFEST).is_file():
+        names = ", ".join(trash.name for trash in _trashes(folder)) or "none"
+        raise UserError(f"no trash folder with a {_MANIFEST}: {named}. In {folder / TRASH}: {names}")
+    return named
 
 
 def _trashes(folder: Path) -> list[Path]:
@@ -160,29 +177,29 @@ def _put_back(move: Move) -> None:
     """Link and remove, which overwrites nothing; where there are no links, rename."""
     move.source.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(move.source):  # a killed call had linked it
-        move.kept.unlink()
+        move.trashed.unlink()
         return
     try:
-        os.link(move.kept, move.source, follow_symlinks=False)
+        os.link(move.trashed, move.source, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _move(move.kept, move.source)
+        _move(move.trashed, move.source)
     else:
-        move.kept.unlink()
+        move.trashed.unlink()
 
 
 def _same(move: Move) -> bool:
     """Whether both places hold one file, as after a call killed between linking and removing, or on two disks between
     copying and removing."""
-    here, there = move.source.lstat(), move.kept.lstat()
-    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+    source, trashed_file = move.source.lstat(), move.trashed.lstat()
+    if (source.st_dev, source.st_ino) == (trashed_file.st_dev, trashed_file.st_ino):
         return True
     return (
-        here.st_dev != there.st_dev
-        and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+        source.st_dev != trashed_file.st_dev
+        and (source.st_size, source.st_mtime_ns) == (trashed_file.st_size, trashed_file.st_mtime_ns)
         and move.source.is_file()
-        and move.source.read_bytes() == move.kept.read_bytes()
+        and move.source.read_bytes() == move.trashed.read_bytes()
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from leap.demo.tabletop import Scene, draw, split_of
-from leap.demo.tasks import MAX_OBJECTS, TASKS, Episode, Task, random_episode
+from leap.demo.tasks import MAX_OBJECTS, TASKS, TabletopEpisode, TabletopTask, random_episode
 from leap.files import replacing, write_json, write_text
 from leap.plans.reading import fenced
 from leap.progress import Progress
@@ -42,7 +42,7 @@ def build_rows(path: Path, split: str, count: int, seed: int) -> None:
     rng = random.Random(f"{split} {seed}")
     kinds, shares = list(ROW_SHARES), list(ROW_SHARES.values())
 
-    def rows() -> Iterator[tuple[str, Episode]]:
+    def rows() -> Iterator[tuple[str, TabletopEpisode]]:
         for _ in range(count):
             episode = episode_of_split(rng, rng.choice(TASKS), split, rng.choice(TRAINING_OBJECTS))
             yield rng.choices(kinds, shares)[0], episode
@@ -57,7 +57,7 @@ def build_blind_rows(path: Path, seed: int, count: int = 10) -> None:
     _write_rows(path, "blind", (("prose", episode) for episode in episodes), count)
 
 
-def _write_rows(path: Path, split: str, rows: Iterable[tuple[str, Episode]], count: int) -> None:
+def _write_rows(path: Path, split: str, rows: Iterable[tuple[str, TabletopEpisode]], count: int) -> None:
     """Write rows of these kinds to `path`, numbered, and their pictures, named after `split`."""
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _write_rows(path: Path, split: str, rows: Iterable[tuple[str, Episode]], cou
             pictures = []
             for tags in {"plan": (False, True), "prose": (False,)}.get(kind, (True,)):
                 name = f"{split}-{number:06d}-{'tags' if tags else 'plain'}.png"
-                _save(draw(episode.scene, tags), images / name)
+                _save(draw(episode.scene, tags=tags), images / name)
                 pictures.append({"type": "image", "image": f"images/{name}"})
             text = {"type": "text", "text": prompt}
             # The benchmark's prompt puts its fixed text first, then the pictures, then the instruction.
@@ -83,7 +83,7 @@ def _write_rows(path: Path, split: str, rows: Iterable[tuple[str, Episode]], cou
             progress.advance()
 
 
-def episode_of_split(rng: random.Random, task: Task, split: str, objects: int) -> Episode:
+def episode_of_split(rng: random.Random, task: TabletopTask, split: str, objects: int) -> TabletopEpisode:
     """The next random episode whose scene belongs to `split`."""
     while True:
         episode = random_episode(rng, task, objects)
@@ -101,7 +101,7 @@ def training_texts(path: Path) -> list[str]:
     return texts
 
 
-def _row_text(kind: str, episode: Episode) -> tuple[str, str]:
+def _row_text(kind: str, episode: TabletopEpisode) -> tuple[str, str]:
     """(prompt, answer) of one kind of row."""
     if kind == "listing":
         by_name = sorted(episode.scene.objects, key=lambda placed: placed.kind)
@@ -112,7 +112,7 @@ def _row_text(kind: str, episode: Episode) -> tuple[str, str]:
     return planning_prompt(episode.instruction), episode.steps
 
 
-def _write_example(folder: Path, episode: Episode) -> None:
+def _write_example(folder: Path, episode: TabletopEpisode) -> None:
     (folder / "input").mkdir(parents=True, exist_ok=True)
     _save(draw(episode.scene, tags=False), folder / "input" / "input.png")
     _save(draw(episode.scene, tags=True), folder / "input" / "input_mask.png")

@@ -35,7 +35,7 @@ _PIECE = re.compile(r"\d|\w+|[^\w\s]|\n")  # about what the tiny planner's token
 
 
 @dataclass(frozen=True)
-class Spread:
+class TokenCounts:
     """A log-normal distribution of token counts; what falls outside is put on the edge."""
 
     median: float
@@ -48,22 +48,22 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Mix:
+class RowMix:
     """How rows are mixed. The chat template adds about 30 tokens to a prompt."""
 
-    visual: Spread  # of all pictures of a row together
+    visual: TokenCounts  # of all pictures of a row together
     pictures: int  # most in a row; one is as likely as two
-    prompt: Spread
-    plan: Spread
+    prompt: TokenCounts
+    plan: TokenCounts
 
 
 MIXES = {
-    "tiny": Mix(Spread(65, 0.9, 4, 280), 3, Spread(95, 1.0, 5, 420), Spread(40, 1.0, 5, 250)),
-    "2b": Mix(Spread(480, 0.4, 256, 768), 3, Spread(80, 0.7, 20, 300), Spread(55, 0.8, 5, 250)),
+    "tiny": RowMix(TokenCounts(65, 0.9, 4, 280), 3, TokenCounts(95, 1.0, 5, 420), TokenCounts(40, 1.0, 5, 250)),
+    "2b": RowMix(TokenCounts(480, 0.4, 256, 768), 3, TokenCounts(80, 0.7, 20, 300), TokenCounts(55, 0.8, 5, 250)),
 }
 
 
-def write_mixed_rows(path: Path, count: int, mix: Mix, seed: int) -> None:
+def write_mixed_rows(path: Path, count: int, mix: RowMix, seed: int) -> None:
     """Write `count` planning rows to `path`, their pictures to `images/` beside it."""
     rng = random.Random(f"mixed {seed}")
     images = path.parent / "images"
@@ -71,11 +71,11 @@ def write_mixed_rows(path: Path, count: int, mix: Mix, seed: int) -> None:
     with replacing(path) as file:
         for number in range(count):
             tokens = mix.visual.draw(rng)
-            shown = rng.randint(1, min(mix.pictures, tokens // 4))
+            picture_count = rng.randint(1, min(mix.pictures, tokens // 4))
             content = []
-            for i in range(shown):
+            for i in range(picture_count):
                 name = f"mixed-{number:06d}-{i}.png"
-                _picture(rng, tokens // shown).save(images / name)
+                _picture(rng, tokens // picture_count).save(images / name)
                 content.append({"type": "image", "image": f"images/{name}"})
             prompt = planning_prompt(f"Tidy up table {number}") + "\n" + _lines(rng, mix.prompt.draw(rng), _note)
             record = {

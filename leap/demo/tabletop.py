@@ -21,7 +21,7 @@ CELL_NAMES = ("upper left", "upper right", "lower left", "lower right")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """Something that can lie on the table; `shape` and `color` together are unique."""
 
     name: str
@@ -33,26 +33,26 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("apple", "fruit", "disc", "#d62728"),
-        Kind("lemon", "fruit", "disc", "#f5d90a"),
-        Kind("lime", "fruit", "disc", "#2ca02c"),
-        Kind("plum", "fruit", "disc", "#7b3fa0"),
-        Kind("rose", "flower", "star", "#d62728"),
-        Kind("tulip", "flower", "star", "#f5d90a"),
-        Kind("iris", "flower", "star", "#2f6fdf"),
-        Kind("salt", "condiment", "bottle", "#f4f4f4"),
-        Kind("pepper", "condiment", "bottle", "#222222"),
-        Kind("ketchup", "condiment", "bottle", "#d62728"),
-        Kind("atlas", "book", "slab", "#2f6fdf"),
-        Kind("novel", "book", "slab", "#d62728"),
-        Kind("diary", "book", "slab", "#2ca02c"),
-        Kind("iron", "block", "square", "#6b7280"),
-        Kind("cork", "block", "square", "#b0713a"),
-        Kind("gold", "block", "square", "#f5b70a"),
-        Kind("plate", "container", "ring", "#f4f4f4"),
-        Kind("vase", "container", "vase", "#2f6fdf"),
-        Kind("pan", "container", "pan", "#222222"),
-        Kind("shelf", "container", "frame", "#7a4a1e"),
+        ObjectKind("apple", "fruit", "disc", "#d62728"),
+        ObjectKind("lemon", "fruit", "disc", "#f5d90a"),
+        ObjectKind("lime", "fruit", "disc", "#2ca02c"),
+        ObjectKind("plum", "fruit", "disc", "#7b3fa0"),
+        ObjectKind("rose", "flower", "star", "#d62728"),
+        ObjectKind("tulip", "flower", "star", "#f5d90a"),
+        ObjectKind("iris", "flower", "star", "#2f6fdf"),
+        ObjectKind("salt", "condiment", "bottle", "#f4f4f4"),
+        ObjectKind("pepper", "condiment", "bottle", "#222222"),
+        ObjectKind("ketchup", "condiment", "bottle", "#d62728"),
+        ObjectKind("atlas", "book", "slab", "#2f6fdf"),
+        ObjectKind("novel", "book", "slab", "#d62728"),
+        ObjectKind("diary", "book", "slab", "#2ca02c"),
+        ObjectKind("iron", "block", "square", "#6b7280"),
+        ObjectKind("cork", "block", "square", "#b0713a"),
+        ObjectKind("gold", "block", "square", "#f5b70a"),
+        ObjectKind("plate", "container", "ring", "#f4f4f4"),
+        ObjectKind("vase", "container", "vase", "#2f6fdf"),
+        ObjectKind("pan", "container", "pan", "#222222"),
+        ObjectKind("shelf", "container", "frame", "#7a4a1e"),
     )
 }
 
@@ -63,7 +63,7 @@ def family(name: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Placed:
+class SceneObject:
     """One object of a scene: which kind, in which cell (0..3, row by row), with which tag (1..9)."""
 
     kind: str
@@ -75,7 +75,7 @@ class Placed:
 class Scene:
     """Objects on the table, ordered by cell, and the seed of their small shifts and of the table's tone."""
 
-    objects: tuple[Placed, ...]
+    objects: tuple[SceneObject, ...]
     look: int
 
     def key(self) -> str:
@@ -84,9 +84,6 @@ class Scene:
 
     def tag_of(self, kind: str) -> int:
         return next(o.tag for o in self.objects if o.kind == kind)
-
-    def at(self, cell: int) -> Placed | None:
-        return next((o for o in self.objects if o.cell == cell), None)
 
 
 def split_of(scene: Scene) -> str:
@@ -105,10 +102,10 @@ def random_scene(rng: random.Random, kinds: list[str]) -> Scene:
     cells = sorted(rng.sample(range(GRID * GRID), len(kinds)))
     tags = rng.sample(range(1, MOST_TAG + 1), len(kinds))
     kinds = rng.sample(kinds, len(kinds))
-    return Scene(tuple(map(Placed, kinds, cells, tags)), look=rng.randrange(2**31))
+    return Scene(tuple(map(SceneObject, kinds, cells, tags)), look=rng.randrange(2**31))
 
 
-def draw(scene: Scene, tags: bool) -> Image.Image:
+def draw(scene: Scene, *, tags: bool) -> Image.Image:
     """The scene as an RGB picture of PICTURE_PIXELS a side, with or without number tags."""
     rng = random.Random(scene.look)
     tone = rng.randint(-8, 8)
@@ -127,7 +124,7 @@ def draw(scene: Scene, tags: bool) -> Image.Image:
     return picture
 
 
-def _draw_object(pen: ImageDraw.ImageDraw, kind: Kind, x: int, y: int) -> None:
+def _draw_object(pen: ImageDraw.ImageDraw, kind: ObjectKind, x: int, y: int) -> None:
     color, edge = kind.color, "#333333"
     if kind.shape == "disc":
         pen.ellipse((x - 12, y - 12, x + 12, y + 12), fill=color, outline=edge)

@@ -22,7 +22,7 @@ PRESS = (("press", "item"),)
 
 
 @dataclass(frozen=True)
-class Task:
+class TabletopTask:
     """One task: `clues` are pairs of (words of the instruction, kind they mean); spatial tasks have none."""
 
     name: str
@@ -36,10 +36,10 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Episode:
+class TabletopEpisode:
     """A scene with its instruction, skill sequence (VLABench form) and the same plan as numbered prose."""
 
-    task: Task
+    task: TabletopTask
     scene: Scene
     instruction: str
     skill_sequence: list[dict]
@@ -51,7 +51,7 @@ def _named(kinds: list[str]) -> tuple[tuple[str, str], ...]:
 
 
 TASKS = (
-    Task(
+    TabletopTask(
         "select_fruit",
         "M&T",
         "fruit",
@@ -60,7 +60,7 @@ TASKS = (
         ("Put the {clue} on the plate", "Move the {clue} onto the plate"),
         _named(family("fruit")),
     ),
-    Task(
+    TabletopTask(
         "insert_flower",
         "M&T",
         "flower",
@@ -69,7 +69,7 @@ TASKS = (
         ("Put the {clue} into the vase", "Insert the {clue} in the vase"),
         _named(family("flower")),
     ),
-    Task(
+    TabletopTask(
         "add_condiment",
         "M&T",
         "condiment",
@@ -78,10 +78,10 @@ TASKS = (
         ("Add {clue} to the pan", "Pour {clue} into the pan"),
         _named(family("condiment")),
     ),
-    Task(
+    TabletopTask(
         "select_book", "M&T", "book", PULL, None, ("Take the {clue} out", "Pull out the {clue}"), _named(family("book"))
     ),
-    Task(
+    TabletopTask(
         "select_fruit_common_sense",
         "CommenSence",
         "fruit",
@@ -90,7 +90,7 @@ TASKS = (
         ("Put the {clue} fruit on the plate",),
         (("sour yellow", "lemon"), ("wine dark", "plum"), ("keeps the doctor away", "apple"), ("mojito", "lime")),
     ),
-    Task(
+    TabletopTask(
         "add_condiment_common_sense",
         "CommenSence",
         "condiment",
@@ -99,7 +99,7 @@ TASKS = (
         ("The dish should be {clue}",),
         (("saltier", "salt"), ("hotter", "pepper"), ("tomato flavoured", "ketchup")),
     ),
-    Task(
+    TabletopTask(
         "select_fruit_semantic",
         "Semantic",
         "fruit",
@@ -108,7 +108,7 @@ TASKS = (
         ("I would love some {clue} now, on the plate please", "My guest came for the {clue}, serve it on the plate"),
         _named(family("fruit")),
     ),
-    Task(
+    TabletopTask(
         "insert_flower_semantic",
         "Semantic",
         "flower",
@@ -117,9 +117,11 @@ TASKS = (
         ("Her birthday calls for a {clue}, the vase is empty", "That {clue} needs water, use the vase"),
         _named(family("flower")),
     ),
-    Task("select_book_spatial", "Spatial", "book", PULL, None, ("Take the book at the {clue} out",)),
-    Task("select_fruit_spatial", "Spatial", "fruit", PUT_ON, "plate", ("Put the fruit at the {clue} on the plate",)),
-    Task(
+    TabletopTask("select_book_spatial", "Spatial", "book", PULL, None, ("Take the book at the {clue} out",)),
+    TabletopTask(
+        "select_fruit_spatial", "Spatial", "fruit", PUT_ON, "plate", ("Put the fruit at the {clue} on the plate",)
+    ),
+    TabletopTask(
         "density_qa",
         "PhysicsLaw",
         "block",
@@ -128,7 +130,7 @@ TASKS = (
         ("Press the block that {clue}",),
         (("floats on water", "cork"), ("weighs most", "gold")),
     ),
-    Task(
+    TabletopTask(
         "magnetism_qa",
         "PhysicsLaw",
         "block",
@@ -137,7 +139,7 @@ TASKS = (
         ("Press the block that {clue}",),
         (("a magnet pulls", "iron"), ("may rust", "iron"), ("burns", "cork")),
     ),
-    Task(
+    TabletopTask(
         "cook_dishes",
         "Complex",
         "condiment",
@@ -147,7 +149,7 @@ TASKS = (
         _named(family("condiment")),
         items=2,
     ),
-    Task(
+    TabletopTask(
         "book_rearrange",
         "Complex",
         "book",
@@ -169,7 +171,7 @@ PROSE: dict[str, Callable[[str], str]] = {
 }
 
 
-def random_episode(rng: random.Random, task: Task, objects: int = MAX_OBJECTS) -> Episode:
+def random_episode(rng: random.Random, task: TabletopTask, objects: int = MAX_OBJECTS) -> TabletopEpisode:
     """One episode of `task` on a table with `objects` things (raised to what the task needs, at most four)."""
     pool = family(task.family)
     if task.clues:
@@ -201,4 +203,4 @@ def random_episode(rng: random.Random, task: Task, objects: int = MAX_OBJECTS) -
             plan.append({"name": skill, "params": params})
             prose.append(PROSE[skill](acts_on))
     steps = " ".join(f"{i}) {text}" for i, text in enumerate(prose, 1))
-    return Episode(task, scene, instruction, plan, steps)
+    return TabletopEpisode(task, scene, instruction, plan, steps)

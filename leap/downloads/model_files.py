@@ -21,7 +21,7 @@ _STEP_FOLDER = re.compile(r"(?:.*[-_])?(?:checkpoint|ckpt|step)[-_]?0*(\d+)")
 _STEPS = tuple(f"*{word}{sign}[0-9]*/*" for word in ("checkpoint", "ckpt", "step") for sign in ("", "[-_]"))
 
 
-def model_selection(paths: Iterable[str], repo_id: str, step: int | None, all_files: bool) -> Selection:
+def model_selection(paths: Iterable[str], repo_id: str, step: int | None, *, all_files: bool) -> Selection:
     """The files to fetch of a model repository that holds these paths.
 
     With `step` those below the folder of that training step; without, those of the repository's own model, not of its
@@ -30,15 +30,17 @@ def model_selection(paths: Iterable[str], repo_id: str, step: int | None, all_fi
     paths = list(paths)
     skip = () if all_files else (*_RUN_STATE, *_PICKLES, *_OTHER_FORMATS)
     steps = step_folders(paths)
-    there = ", ".join(map(str, sorted(steps))) or "none"
+    step_names = ", ".join(map(str, sorted(steps))) or "none"
     if step is not None:
         if step not in steps:
-            raise UserError(f"{repo_id} has no folder of step {step}; steps there: {there}")
+            raise UserError(f"{repo_id} has no folder of step {step}; steps there: {step_names}")
         selection = Selection((f"{glob.escape(steps[step])}/*",), skip)
     else:
         selection = Selection((), (*skip, *_STEPS))
         if steps and not any(map(_is_weights, filter(selection.takes, paths))):
-            raise UserError(f"{repo_id} holds checkpoints of several steps; choose one with --step. There: {there}")
+            raise UserError(
+                f"{repo_id} holds checkpoints of several steps; choose one with --step. There: {step_names}"
+            )
     chosen = [path for path in paths if selection.takes(path)]
     if not all_files and not any(path.endswith(".safetensors") for path in chosen):
         plain = Selection(selection.patterns)
@@ -52,13 +54,13 @@ def model_selection(paths: Iterable[str], repo_id: str, step: int | None, all_fi
 
 def step_folders(paths: Iterable[str]) -> dict[int, str]:
     """The folder of each training step, among folders that hold weights; of several, the shortest name."""
-    found: dict[int, str] = {}
+    folders: dict[int, str] = {}
     for path in sorted(paths, key=lambda path: (len(path), path)):
         folder = path.rpartition("/")[0]
-        named = _STEP_FOLDER.fullmatch(folder.rpartition("/")[2]) if folder else None
-        if named and _is_weights(path):
-            found.setdefault(int(named[1]), folder)
-    return found
+        match = _STEP_FOLDER.fullmatch(folder.rpartition("/")[2]) if folder else None
+        if match and _is_weights(path):
+            folders.setdefault(int(match[1]), folder)
+    return folders
 
 
 def _is_weights(path: str) -> bool:

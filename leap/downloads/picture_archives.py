@@ -15,7 +15,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from configs.errors import UserError
-from leap.archives import BrokenArchive, Unpacked, on_disk, room_needed, unpack
-from leap.downloads.fetch import RECORD, NoSpace, RemoteFile, content_problem
+from leap.archives import BrokenArchive, Extraction, on_disk, room_needed, unpack
+from leap.downloads.access import NoSpace
+from leap.downloads.fetch import RECORD, RemoteFile, content_problem
 from leap.downloads.record import read_record
 from leap.downloads.run import claimed, first_few
-from leap.files import replacing
+from leap.files import free_bytes, replacing
 from leap.progress import Progress, say
 from leap.text import size_text
 
@@ -84,7 +84,7 @@ def picture_place(name: str) -> Path | None:
     return Path(parts[-1])
 
 
-def forget_lost_pictures(folder: Path, hash_again: bool = False) -> None:
+def forget_lost_pictures(folder: Path, *, hash_again: bool = False) -> None:
     """Take back that an archive was unpacked if pictures of it are gone or have another size since, with `hash_again`
     also if they have another CRC-32: then it is fetched again, and `unpack_pictures` brings them back."""
     if read_record(folder) is None:
@@ -92,22 +92,20 @@ def forget_lost_pictures(folder: Path, hash_again: bool = False) -> None:
     with claimed(folder):
         record = read_record(folder)
         for path, entry in sorted(record.unpacked.items()):
-            if path not in record.files or entry.get("sha256") != _digest(record.files[path]):
-                continue  # unpacked at another commit
-            if _is_whole(path, entry["sha256"], folder, hash_again):
-                continue
-            del record.unpacked[path]
-            record.write(folder)
+            unpacked_here = path in record.files and record.was_unpacked(record.files[path])  # else at another commit
+            if unpacked_here and not _is_whole(path, entry["sha256"], folder, hash_again=hash_again):
+                del record.unpacked[path]
+                record.write(folder)
 
 
-def _is_whole(archive: str, digest: str, folder: Path, hash_again: bool) -> bool:
+def _is_whole(archive: str, digest: str, folder: Path, *, hash_again: bool) -> bool:
     """Whether all pictures of an archive are there. If not, it is said, and noted which are lost."""
     images, listed = folder / "images", contents_file(folder, archive)
     contents = _read_contents(folder, archive)
     if contents is None or contents.sha256 != digest:
         say(f"{listed} is gone or damaged, so {archive} is unpacked again to know what it held")
         return False
-    contents.lost = _lost(images, contents, hash_again)
+    contents.lost = _lost(images, contents, hash_again=hash_again)
     if contents.lost:
         contents.write(listed)
         say(
@@ -117,11 +115,7 @@ def _is_whole(archive: str, digest: str, folder: Path, hash_again: bool) -> bool
     return not contents.lost
 
 
-def _digest(file: RemoteFile) -> str:
-    return file.sha256 or file.git_sha1
-
-
-def _lost(images: Path, contents: Contents, hash_again: bool) -> list[str]:
+def _lost(images: Path, contents: Contents, *, hash_again: bool) -> list[str]:
     """The pictures that are not in `images` as the archive held them."""
     sizes: dict[str, int] = {}
     if images.is_dir():
@@ -132,11 +126,11 @@ def _lost(images: Path, contents: Contents, hash_again: bool) -> list[str]:
         if name not in sizes or size not in (None, sizes[name]):
             lost.add(name)
     if hash_again:
-        known = [(name, crc) for name, (_, crc) in contents.pictures.items() if crc is not None and name not in lost]
-        with ThreadPoolExecutor(_READERS) as pool, Progress("pictures hashed", len(known), "picture") as progress:
-            sums = pool.map(lambda item: _crc(images / item[0]), known)
-            for (name, crc), found in zip(known, sums, strict=True):
-                lost |= {name} if found != crc else set()
+        sums = {name: crc for name, (_, crc) in contents.pictures.items() if crc is not None and name not in lost}
+        with ThreadPoolExecutor(_READERS) as pool, Progress("pictures hashed", len(sums), "picture") as progress:
+            actual = pool.map(lambda name: _crc(images / name), sums)
+            for (name, crc), actual_crc in zip(sums.items(), actual, strict=True):
+                lost |= {name} if actual_crc != crc else set()
                 progress.advance()
     return sorted(lost)
 
@@ -159,14 +153,14 @@ def room_for_pictures(missing: Sequence[RemoteFile], folder: Path) -> int:
     for file in missing:
         if is_picture_archive(file.path):
             contents = _read_contents(folder, file.path)
-            if contents is not None and contents.sha256 == _digest(file) and contents.lost:
+            if contents is not None and contents.sha256 == file.digest and contents.lost:
                 needed += sum(on_disk(contents.pictures[name][0] or 0) for name in contents.lost)
             else:
                 needed += file.size + on_disk(1) * (file.size // _BYTES_A_PICTURE + 1)
     disk = _disk_of(folder / "images")
     if disk.stat().st_dev == folder.stat().st_dev:
         return needed
-    if needed > (free := shutil.disk_usage(disk).free):
+    if needed > (free := free_bytes(disk)):
         raise NoSpace(
             f"not enough space for {folder / 'images'}, which is on the disk of {disk}: about {size_text(needed)} are "
             f"needed, {size_text(free)} are free. Nothing was fetched"
@@ -176,13 +170,13 @@ def room_for_pictures(missing: Sequence[RemoteFile], folder: Path) -> int:
 
 def _disk_of(images: Path) -> Path:
     """A folder on the disk on which the pictures are or will be."""
-    place = images.resolve()
-    while not place.exists():
-        place = place.parent
-    return place
+    disk = images.resolve()
+    while not disk.exists():
+        disk = disk.parent
+    return disk
 
 
-def unpack_pictures(folder: Path, keep_archive: bool) -> None:
+def unpack_pictures(folder: Path, *, keep_archive: bool) -> None:
     """Unpack the archives of pictures that were fetched into `folder` and not unpacked yet, into its images/.
 
     UserError if an archive is damaged though its hash is the Hub's, or if the disk cannot hold its pictures: then
@@ -193,73 +187,74 @@ def unpack_pictures(folder: Path, keep_archive: bool) -> None:
         for path, file in sorted(record.files.items()):
             if not is_picture_archive(path):
                 continue
-            archive, digest = folder / path, _digest(file)
-            if record.unpacked.get(path, {}).get("sha256") != digest:
-                contents = _unpack_one(archive, folder, digest)
+            archive = folder / path
+            if not record.was_unpacked(file):
+                contents = _unpack_archive(archive, folder, file.digest)
                 contents.write(contents_file(folder, path))
-                record.unpacked[path] = {"sha256": digest, "files": len(contents.pictures)}
+                record.unpacked[path] = {"sha256": file.digest, "files": len(contents.pictures)}
                 record.write(folder)
             if archive.exists() and not keep_archive and content_problem(archive, file) is None:
                 archive.unlink()
                 say(f"deleted {archive}, as {RECORD} notes that it was unpacked; --keep_archive keeps it")
 
 
-def _unpack_one(archive: Path, folder: Path, digest: str) -> Contents:
+def _unpack_archive(archive: Path, folder: Path, digest: str) -> Contents:
     """Unpack all pictures of an archive that are not there, or just those that were lost, over what is left of them."""
     images = folder / "images"
-    known = _read_contents(folder, archive.name)
-    lost = set(known.lost) if known and known.sha256 == digest else set()
+    last = _read_contents(folder, archive.name)
+    lost = set(last.lost) if last and last.sha256 == digest else set()
     if lost:
         say(f"unpacking {len(lost):,} pictures of {archive} into {images}")
-        done = _brought_back(archive, images, lost)
-        say(f"{done.files:,} pictures brought back to {images}")
-        return Contents(digest, known.pictures | done.contents)
+        unpacked = _bring_back(archive, images, lost)
+        say(f"{unpacked.files:,} pictures brought back to {images}")
+        return Contents(digest, last.pictures | unpacked.contents)
     say(f"unpacking {archive} into {images}")
-    before = set(os.listdir(images)) if images.is_dir() else set()
-    done = _unpacked(archive, images, picture_place, replace=False)
+    present = set(os.listdir(images)) if images.is_dir() else set()
+    unpacked = _unpack(archive, images, picture_place, replace=False)
     say(
-        f"{done.files:,} pictures in {images}, of which {done.kept:,} were there already; "
-        f"{done.ignored:,} members that are no pictures were left out"
+        f"{unpacked.files:,} pictures in {images}, of which {unpacked.preexisting:,} were there already; "
+        f"{unpacked.ignored:,} members that are no pictures were left out"
     )
-    if not done.files:
+    if not unpacked.files:
         raise UserError(f"{archive} holds no picture named as in images/327-648642.png; look into it")
-    there = {name: content for name, content in done.contents.items() if name in before}
-    own = set(_lost(images, Contents(digest, there), hash_again=True)) if there else set()
-    if old := _as_held(images, known, own):
+    # A picture that was there and is not as this archive holds it is an earlier archive's, or else the user's.
+    doubles = {name: content for name, content in unpacked.contents.items() if name in present}
+    users = set(_lost(images, Contents(digest, doubles), hash_again=True)) if doubles else set()
+    if old := _as_held(images, last, users):
         say(f"{len(old):,} of those are as an earlier archive held them; this one's take their place")
-        _brought_back(archive, images, old)
-        own -= old
-    if own:
-        some = first_few(sorted(own))
-        say(f"{len(own):,} that were there differ from the archive's and stay ({some}); delete one to get its")
-    return Contents(digest, done.contents | dict.fromkeys(own, (None, None)))
+        _bring_back(archive, images, old)
+        users -= old
+    if users:
+        some = first_few(sorted(users))
+        say(f"{len(users):,} that were there differ from the archive's and stay ({some}); delete one to get its")
+    return Contents(digest, unpacked.contents | dict.fromkeys(users, (None, None)))
 
 
-def _as_held(images: Path, known: Contents | None, names: set[str]) -> set[str]:
+def _as_held(images: Path, last: Contents | None, names: set[str]) -> set[str]:
     """Those of the pictures in `images` that are as an archive held them."""
-    if known is None:
+    if last is None:
         return set()
-    held = {name: known.pictures[name] for name in names & known.pictures.keys()}
+    held = {name: last.pictures[name] for name in names & last.pictures.keys()}
     held = {name: content for name, content in held.items() if content != (None, None)}
-    return held.keys() - set(_lost(images, Contents(known.sha256, held), hash_again=True)) if held else set()
+    return held.keys() - set(_lost(images, Contents(last.sha256, held), hash_again=True)) if held else set()
 
 
-def _brought_back(archive: Path, images: Path, names: set[str]) -> Unpacked:
+def _bring_back(archive: Path, images: Path, names: set[str]) -> Extraction:
     """Unpack just these pictures, over what is there of them."""
-    done = _unpacked(archive, images, lambda name: _among(names, picture_place(name)), replace=True)
-    if gone := names - set(done.contents):
+    unpacked = _unpack(archive, images, lambda name: _among(names, picture_place(name)), replace=True)
+    if absent := names - set(unpacked.contents):
         raise UserError(
-            f"{archive} does not hold {min(gone)}, though it did; delete {contents_file(images.parent, archive.name)}"
+            f"{archive} does not hold {min(absent)}, though it did; delete {contents_file(images.parent, archive.name)}"
         )
-    return done
+    return unpacked
 
 
 def _among(names: set[str], place: Path | None) -> Path | None:
     return place if place is not None and place.name in names else None
 
 
-def _unpacked(archive: Path, images: Path, accept: Callable[[str], Path | None], replace: bool) -> Unpacked:
-    free = shutil.disk_usage(_disk_of(images)).free
+def _unpack(archive: Path, images: Path, accept: Callable[[str], Path | None], *, replace: bool) -> Extraction:
+    free = free_bytes(_disk_of(images))
     try:
         files, needed = room_needed(archive, accept, free, _MOST_PICTURES)
         if needed > free:

@@ -13,34 +13,38 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
-from leap.downloads.fetch import RECORD, Listing, RemoteFile, content_problem, matches, place_of, refuse_unsafe
+from leap.downloads.fetch import RECORD, Listing, RemoteFile, content_problem, local_path, refuse_unsafe
 from leap.files import read_json, write_json
 from leap.provenance import utc_now
+
+_KEYS = ("repo_id", "repo_type", "revision", "commit", "host", "time")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a repository: those that match one of `patterns` (none: all), less those that match `skip`."""
+    """Which files of a repository: those that match one of `patterns` (none: all), less those that match `skip`.
+
+    `*` matches across folders, as in "Spatial/*". `skip` is compared with the path and with the name alone.
+    """
 
     patterns: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
-    @property
-    def text(self) -> str:
-        """For people."""
-        return " ".join(self.patterns or ("*",)) + "".join(f" !{pattern}" for pattern in self.skip)
-
     def takes(self, path: str) -> bool:
-        """Whether the file is one of them; `skip` is compared with the path and with the name alone."""
-        name = path.rpartition("/")[2]
-        skipped = self.skip and (matches(path, self.skip) or matches(name, self.skip))
-        return matches(path, self.patterns) and not skipped
+        """Whether the file is one of them."""
+        skipped = _matches(path, self.skip) or _matches(path.rpartition("/")[2], self.skip)
+        return not skipped and (not self.patterns or _matches(path, self.patterns))
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 @dataclass
@@ -60,24 +64,25 @@ class Record:
     earlier: dict[str, list[RemoteFile]] = field(default_factory=dict)
     unpacked: dict[str, dict] = field(default_factory=dict)
 
-    def listing(self, selection: Selection) -> Listing:
-        """The recorded files of a selection."""
-        return Listing(self.commit, [file for path, file in sorted(self.files.items()) if selection.takes(path)])
+    def selected(self, selection: Selection) -> list[RemoteFile]:
+        """The recorded files of a selection, by path."""
+        return [file for path, file in sorted(self.files.items()) if selection.takes(path)]
 
-    def selection_again(self, choose: Callable[[list[str]], Selection]) -> Selection | None:
-        """What `choose` takes of the recorded paths, if just that was selected before; else None."""
+    def recorded_selection(self, select: Callable[[list[str]], Selection]) -> Selection | None:
+        """What `select` takes of the recorded paths, if just that was selected earlier; else None."""
         try:
-            selection = choose(list(self.files))
+            selection = select(list(self.files))
         except UserError:
             return None
         return selection if selection in self.selections else None
 
-    def include(self, selection: Selection, files: Iterable[RemoteFile]) -> None:
-        """Note that these are the files of a selection; of a file that changed, nothing is known to be right."""
-        for file in files:
-            if self.files.get(file.path) != file:
-                self.verified.pop(file.path, None)
-            self.files[file.path] = file
+    def include(self, selection: Selection, listing: Listing) -> None:
+        """Note the files of a selection; of a file that changed, nothing is known to be right."""
+        for file in listing.files:
+            if selection.takes(file.path):
+                if self.files.get(file.path) != file:
+                    self.verified.pop(file.path, None)
+                self.files[file.path] = file
         if selection not in self.selections:
             self.selections.append(selection)
 
@@ -97,16 +102,20 @@ class Record:
         self.verified[file.path] = (folder / file.path).stat().st_mtime_ns
         self.earlier.pop(file.path, None)
 
+    def was_unpacked(self, file: RemoteFile) -> bool:
+        """Whether this is an archive that did its work and need not be there."""
+        return self.unpacked.get(file.path, {}).get("sha256") == file.digest
+
     def write(self, folder: Path) -> None:
         """Write it into `folder`, in one step, if anything but the time is new."""
         files = {path: _entry(file) for path, file in sorted(self.files.items())}
-        for path, at in self.verified.items():
-            files[path]["mtime_ns"] = at
+        for path, changed_ns in self.verified.items():
+            files[path]["mtime_ns"] = changed_ns
         for path, versions in self.earlier.items():
             files[path]["earlier"] = [_entry(file) for file in versions]
-        selections = [{key: list(value) for key, value in asdict(one).items()} for one in self.selections]
-        own = {key: getattr(self, key) for key in ("repo_id", "repo_type", "revision", "commit", "host")}
-        content = own | {"time": self.time, "selections": selections, "files": files, "unpacked": self.unpacked}
+        selections = [{key: list(value) for key, value in asdict(choice).items()} for choice in self.selections]
+        content = {key: getattr(self, key) for key in _KEYS}
+        content |= {"selections": selections, "files": files, "unpacked": self.unpacked}
         if not (folder / RECORD).is_file() or read_json(folder / RECORD) != content:
             self.time = content["time"] = utc_now()
             write_json(folder / RECORD, content)
@@ -129,8 +138,8 @@ def read_record(folder: Path) -> Record | None:
     try:
         entries = content["files"].items()
         record = Record(
-            **{key: content[key] for key in ("repo_id", "repo_type", "revision", "commit", "host", "time")},
-            selections=[Selection(tuple(one["patterns"]), tuple(one["skip"])) for one in content["selections"]],
+            **{key: content[key] for key in _KEYS},
+            selections=[Selection(tuple(entry["patterns"]), tuple(entry["skip"])) for entry in content["selections"]],
             files={path: _file(path, entry) for path, entry in entries},
             verified={path: entry["mtime_ns"] for path, entry in entries if "mtime_ns" in entry},
             earlier={path: [_file(path, e) for e in entry["earlier"]] for path, entry in entries if "earlier" in entry},
@@ -144,15 +153,12 @@ def read_record(folder: Path) -> Record | None:
     return record
 
 
-def state_of(file: RemoteFile, folder: Path, record: Record | None, hash_again: bool) -> str | None:
+def why_fetch(file: RemoteFile, folder: Path, record: Record | None, *, hash_again: bool) -> str | None:
     """Why a file has to be fetched, or None if it is there: by size and, where its hash was right before, by its time
     of change; else by its hash."""
-    path = place_of(file, folder)
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return "is missing"
-    known = record is not None and record.files.get(file.path) == file
-    if known and not hash_again and found.st_size == file.size and record.verified.get(file.path) == found.st_mtime_ns:
-        return None
+    path = local_path(file, folder)
+    if record is not None and record.files.get(file.path) == file and not hash_again and path.exists():
+        stat = path.stat()
+        if (stat.st_size, stat.st_mtime_ns) == (file.size, record.verified.get(file.path)):
+            return None
     return content_problem(path, file)

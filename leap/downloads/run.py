@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shutil
 import sys
 import threading
 import time
@@ -21,21 +20,12 @@ from tqdm import tqdm
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.downloads.access import DownloadFailed, Patience, host
-from leap.downloads.fetch import (
-    PART,
-    RECORD,
-    STAGING,
-    Listing,
-    NoSpace,
-    RemoteFile,
-    download_file,
-    list_files,
-    staging_of,
-)
-from leap.downloads.record import Record, Selection, read_record, state_of
-from leap.files import locked
+from leap.downloads.access import DownloadFailed, NoSpace, RetryPolicy, host
+from leap.downloads.fetch import RECORD, RemoteFile, download_file, list_files, remove_staging
+from leap.downloads.record import Record, Selection, read_record, why_fetch
+from leap.files import free_bytes, locked
 from leap.progress import Progress, say
+from leap.text import duration_text, size_text
 
 _BLOCK = 4096  # bytes that a disk gives to a file at once
 _SECONDS_BETWEEN_RECORDS = 30.0
@@ -53,8 +43,8 @@ class FetchOptions:
     first_pause_s: float = knob(1.0, "seconds before the second try; doubles with each", check="> 0")
     longest_wait_s: float = knob(900.0, "longest wait, in seconds, that a rate limit may ask for", check="> 0")
 
-    def patience(self) -> Patience:
-        return Patience(self.tries, self.first_pause_s, self.longest_wait_s)
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(self.tries, self.first_pause_s, self.longest_wait_s)
 
 
 @dataclass(frozen=True)
@@ -68,13 +58,11 @@ class DownloadOptions(FetchOptions):
 
 
 @dataclass
-class Outcome:
+class DownloadResult:
     """What a download came to. `failed` are the files that are not there, with reasons."""
 
     folder: Path
-    commit: str
-    files: int
-    fetched: int = 0
+    selection: Selection
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,51 +70,48 @@ def download(
     repo_id: str,
     repo_type: str,
     folder: Path,
-    selection: Selection,
+    select: Callable[[list[str]], Selection],
     options: DownloadOptions,
-    listing: Listing | None = None,
-    besides: Callable[[list[RemoteFile]], int] = lambda missing: 0,
-) -> Outcome:
-    """Bring the selected files of a repository into `folder`, and say on the way what happens.
+    extra_bytes: Callable[[list[RemoteFile]], int] = lambda missing: 0,
+) -> DownloadResult:
+    """Bring the files that `select` takes of a repository's paths into `folder`, and say on the way what happens.
 
-    `listing` is the repository's if it was asked for already. `besides` says how many bytes more will be needed if
-    these files are fetched, as for unpacking. UserError before anything is fetched if the disk cannot hold it, the Hub
-    refuses, or the folder holds another repository's download or is used by another process.
+    `extra_bytes` says how many bytes more will be needed if these files are fetched, as for unpacking. UserError before
+    anything is fetched if the disk cannot hold it, the Hub refuses, or the folder holds another repository's download
+    or is used by another process.
     """
     with claimed(folder):
-        record, listing = _listed(repo_id, repo_type, folder, selection, options, listing)
-        if not listing.files:
+        record, selection = _recorded(repo_id, repo_type, folder, select, options)
+        if not record.selected(selection):
             raise UserError(f"{repo_id} holds no file that matches {' '.join(selection.patterns) or 'anything wanted'}")
-        wanted = [file for file in listing.files if not _served(file, record)]
-        missing = _missing(wanted, folder, record, options)
-        _tidy_staging(folder, missing)
-        absent = {file.path for file in missing}
-        present = [file for file in wanted if file.path not in absent]
+        files = [file for file in record.selected(selection) if not record.was_unpacked(file)]
+        missing = _missing(files, folder, record, options)
+        paths = {file.path for file in missing}
+        present = [file for file in files if file.path not in paths]
         for file in present:
             record.note_right(file, folder)
-        outcome = Outcome(folder, listing.commit, len(wanted))
         say(
-            f"{repo_type} {repo_id} at {listing.commit[:12]}: {counted_files(wanted)}; there already: "
+            f"{repo_type} {repo_id} at {record.commit[:12]}: {counted_files(files)}; there already: "
             f"{counted_files(present)}; to fetch: {counted_files(missing)}"
         )
+        failed = {}
         if missing:
-            _check_space(missing, folder, besides(missing))
+            _check_space(missing, folder, extra_bytes(missing))
             record.write(folder)
-            fetch_files(missing, folder, record, options, outcome)
+            failed = fetch_files(missing, folder, record, options)
         record.write(folder)
-        if outcome.failed:
-            for path, reason in outcome.failed.items():
-                say(f"failed: {path}: {reason}")
-            say(f"{len(outcome.failed)} of {len(wanted)} files are not there; the same command goes on where it was")
+        if failed:
+            say(f"{len(failed)} of {len(files)} files are not there; the same command goes on where it was")
         else:
-            say(f"{len(wanted):,} files in {folder}, each of the size and hash that the Hub lists")
-        return outcome
+            say(f"{len(files):,} files in {folder}, each of the size and hash that the Hub lists")
+        return DownloadResult(folder, selection, failed)
 
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """`folder`, made if need be, for this process alone; UserError if another one has it. What stays empty goes."""
-    made = not folder.exists()
+    """`folder`, made if need be, for this process alone; UserError if another one has it. What a killed run left half
+    fetched goes, and a new folder that stays empty."""
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -135,55 +120,44 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         if not locked(handle):
             raise UserError(f"another download into {folder} is running; wait for it or stop it")
+        remove_staging(folder)
         yield
+        remove_staging(folder)
     finally:
-        if made:
+        if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         os.close(handle)
 
 
-def _listed(
-    repo_id: str,
-    repo_type: str,
-    folder: Path,
-    selection: Selection,
-    options: DownloadOptions,
-    listing: Listing | None,
-) -> tuple[Record, Listing]:
-    """The record to go on with and the files of the selection; from the record alone where it has them all."""
-    record = read_record(folder)
-    if record is not None and (record.repo_id, record.repo_type) != (repo_id, repo_type):
+def _recorded(
+    repo_id: str, repo_type: str, folder: Path, select: Callable[[list[str]], Selection], options: DownloadOptions
+) -> tuple[Record, Selection]:
+    """The record to go on with, which has all files of the selection; the Hub is asked only if it had not."""
+    old = read_record(folder)
+    if old is not None and (old.repo_id, old.repo_type) != (repo_id, repo_type):
         raise UserError(
-            f"{folder} holds a download of {record.repo_type} {record.repo_id}, says its {RECORD}. Name another folder "
-            "with --local_dir"
+            f"{folder} holds a download of {old.repo_type} {old.repo_id}, says its {RECORD}. Name another folder with "
+            "--local_dir"
         )
-    pinned = record is not None and options.revision in (None, record.commit)
-    if pinned and selection in record.selections:
+    pinned = old is not None and options.revision in (None, old.commit)
+    if pinned and (selection := old.recorded_selection(select)) is not None:
         if options.revision is None:
-            say(f"commit {record.commit[:12]} as recorded in {folder / RECORD}; --revision main takes the newest")
-        return record, record.listing(selection)
-    before = [] if record is None or pinned else record.selections
-    if listing is None:
-        say(f"asking {host()} for the list of {repo_type} {repo_id}")
-        revision = record.commit if pinned else options.revision
-        listing = list_files(repo_id, repo_type, revision, _patterns([selection, *before]), options.patience())
-    old = record
-    if record is None or record.commit != listing.commit:
+            say(f"commit {old.commit[:12]} as recorded in {folder / RECORD}; --revision main takes the newest")
+        return old, selection
+    say(f"asking {host()} for the list of {repo_type} {repo_id}")
+    revision = old.commit if pinned else options.revision
+    listing = list_files(repo_id, repo_type, revision, options.retry_policy())
+    selection = select([file.path for file in listing.files])
+    record = old
+    if old is None or old.commit != listing.commit:
         record = Record(repo_id, repo_type, options.revision or "main", listing.commit, host())
-    for one in (selection, *before):
-        record.include(one, [file for file in listing.files if one.takes(file.path)])
+    for choice in (selection, *(old.selections if old else ())):
+        record.include(choice, listing)
     if old is not None and old is not record:
         record.remember(old)
         _say_what_stays(old, record, selection, folder)
-    return record, record.listing(selection)
-
-
-def _patterns(selections: Sequence[Selection]) -> tuple[str, ...]:
-    """What to list for all of them; nothing is everything."""
-    if not all(selection.patterns for selection in selections):
-        return ()
-    return tuple(pattern for selection in selections for pattern in selection.patterns)
+    return record, selection
 
 
 def _say_what_stays(old: Record, record: Record, selection: Selection, folder: Path) -> None:
@@ -201,48 +175,27 @@ def _say_what_stays(old: Record, record: Record, selection: Selection, folder: P
         )
 
 
-def _served(file: RemoteFile, record: Record) -> bool:
-    """Whether an archive was unpacked and need not be there."""
-    return record.unpacked.get(file.path, {}).get("sha256") == (file.sha256 or file.git_sha1)
-
-
 def _missing(files: Sequence[RemoteFile], folder: Path, record: Record, options: DownloadOptions) -> list[RemoteFile]:
     """The files that have to be fetched, looked at by a few threads."""
     missing = []
-    shown = Progress("files looked at", len(files), "file") if _takes_long(files, folder) else None
-    with ThreadPoolExecutor(options.workers) as pool, shown or contextlib.nullcontext():
-        states = pool.map(lambda file: state_of(file, folder, record, options.verify), files)
-        for file, state in zip(files, states, strict=True):
-            if state is not None:
+    takes_long = len(files) > 2000 or sum(file.size for file in files if (folder / file.path).exists()) > 1e9
+    progress = Progress("files looked at", len(files), "file") if takes_long else None
+    with ThreadPoolExecutor(options.workers) as pool, progress or contextlib.nullcontext():
+        reasons = pool.map(lambda file: why_fetch(file, folder, record, hash_again=options.verify), files)
+        for file, reason in zip(files, reasons, strict=True):
+            if reason is not None:
                 missing.append(file)
                 record.verified.pop(file.path, None)
-                if state != "is missing":
-                    say(f"{file.path} {state}; it is fetched again")
-            if shown is not None:
-                shown.advance()
+                if reason != "is missing":
+                    say(f"{file.path} {reason}; it is fetched again")
+            if progress is not None:
+                progress.advance()
     return missing
 
 
-def _takes_long(files: Sequence[RemoteFile], folder: Path) -> bool:
-    return len(files) > 2000 or sum(file.size for file in files if (folder / file.path).exists()) > 1e9
-
-
-def _tidy_staging(folder: Path, missing: Sequence[RemoteFile]) -> None:
-    """Remove what earlier runs left of files that are not wanted now; of the others, it is gone on with."""
-    staging = folder / STAGING
-    if staging.is_symlink():
-        raise UserError(f"{staging} is a symbolic link, and nothing is written through one; remove it")
-    if not missing:
-        shutil.rmtree(staging, ignore_errors=True)
-    elif staging.is_dir():
-        wanted = {staging_of(file, folder) for file in missing}
-        for path in set(staging.iterdir()) - wanted:
-            shutil.rmtree(path)
-
-
-def _check_space(missing: Sequence[RemoteFile], folder: Path, besides: int) -> None:
-    needed = sum(-(-file.size // _BLOCK) * _BLOCK - _there_of(file, folder) for file in missing) + besides
-    free = shutil.disk_usage(folder).free
+def _check_space(missing: Sequence[RemoteFile], folder: Path, extra: int) -> None:
+    needed = sum(-(-file.size // _BLOCK) * _BLOCK for file in missing) + extra
+    free = free_bytes(folder)
     say(f"the disk of {folder} has {size_text(free)} free; this takes {size_text(needed)}")
     if needed > free:
         raise NoSpace(
@@ -251,136 +204,110 @@ def _check_space(missing: Sequence[RemoteFile], folder: Path, besides: int) -> N
         )
 
 
-def _there_of(file: RemoteFile, folder: Path) -> int:
-    """Bytes that a killed run left of a file, and that are not fetched again."""
-    part = staging_of(file, folder) / PART
-    return min(part.stat().st_size, file.size) if part.exists() else 0
+def fetch_files(files: Sequence[RemoteFile], folder: Path, record: Record, options: FetchOptions) -> dict[str, str]:
+    """Fetch files with a few workers; those that failed, with reasons, which are said too. The record is written every
+    now and then. UserError stops all."""
+    policy = options.retry_policy()
+    pending = iter(files)
+    results: queue.SimpleQueue[tuple[RemoteFile, Exception | None]] = queue.SimpleQueue()
+    progress = TransferProgress(files)
 
-
-def fetch_files(
-    files: Sequence[RemoteFile], folder: Path, record: Record, options: FetchOptions, outcome: Outcome
-) -> None:
-    """Fetch files with a few workers; the record is written now and then. UserError stops all."""
-    patience = options.patience()
-    todo: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[RemoteFile, Exception | None]] = queue.SimpleQueue()
-    for file in files:
-        todo.put(file)
-    progress = TransferProgress(len(files), sum(file.size for file in files))
+    def problem_with(file: RemoteFile) -> Exception | None:
+        source, versions = (record.repo_id, record.repo_type, file, record.commit), record.earlier.get(file.path, ())
+        try:
+            download_file(*source, folder, policy, lambda size: progress.report(file, size), versions)
+        except Exception as error:  # whatever it is, the main thread judges it
+            return error
+        return None
 
     def work() -> None:
-        while not patience.stopped.is_set():
-            try:
-                file = todo.get_nowait()
-            except queue.Empty:
-                return
-            source = (record.repo_id, record.repo_type, file, record.commit)
-            try:
-                download_file(*source, folder, patience, progress.add_bytes, record.earlier.get(file.path, ()))
-            except Exception as error:  # whatever it is, the main thread judges it
-                done.put((file, error))
-            else:
-                done.put((file, None))
+        while not policy.stopped.is_set() and (file := next(pending, None)) is not None:
+            results.put((file, problem_with(file)))
 
     # Daemons: after Ctrl-C nothing waits for a transfer that hangs.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(options.workers, len(files)))]
     for thread in threads:
         thread.start()
+    failed: dict[str, str] = {}
     failures_in_a_row, written = 0, time.monotonic()
     try:
         with progress:
-            for number in range(1, len(files) + 1):
-                file, error = _next(done, progress)
+            for left in range(len(files) - 1, -1, -1):
+                file, error = results.get()
                 if error is None:
                     record.note_right(file, folder)
-                    outcome.fetched += 1
-                    failures_in_a_row = 0
                     progress.add_file()
-                elif isinstance(error, NoSpace):
-                    raise NoSpace(_space_needed(files, folder, record)) from error
+                    failures_in_a_row = 0
                 elif isinstance(error, DownloadFailed):
-                    outcome.failed[file.path] = str(error).removeprefix(f"{file.path}: ")
+                    failed[file.path] = str(error).removeprefix(f"{file.path}: ")
                     failures_in_a_row += 1
-                    if failures_in_a_row >= _MOST_FAILURES_IN_A_ROW and number < len(files):
+                    if failures_in_a_row >= _MOST_FAILURES_IN_A_ROW and left:
                         say(f"{failures_in_a_row} files failed in a row, so the rest is not tried")
                         break
                 else:
-                    raise error
+                    raise NoSpace(_space_needed(files, folder, record)) if isinstance(error, NoSpace) else error
                 if time.monotonic() - written > _SECONDS_BETWEEN_RECORDS:
                     record.write(folder)
                     written = time.monotonic()
     finally:
-        patience.stopped.set()
-        _join(threads, 1.0)
+        policy.stopped.set()
+        for thread in threads:
+            thread.join(0.2)  # they stop at their next bytes
         with contextlib.suppress(OSError):
             record.write(folder)
-    for file in files:
-        if file.path not in record.verified:
-            outcome.failed.setdefault(file.path, "not tried")
-    if not outcome.failed:
-        shutil.rmtree(folder / STAGING, ignore_errors=True)
-
-
-def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
-    """Wait a moment for the workers, which stop at their next bytes and remove what is half done."""
-    until = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
-
-
-def _next(done: queue.SimpleQueue, progress: TransferProgress) -> tuple[RemoteFile, Exception | None]:
-    while True:
-        try:
-            return done.get(timeout=1.0)
-        except queue.Empty:
-            progress.show_now_and_then()
+    failed |= {file.path: "not tried" for file in files if file.path not in {**record.verified, **failed}}
+    for path, reason in failed.items():
+        say(f"failed: {path}: {reason}")
+    return failed
 
 
 def _space_needed(files: Sequence[RemoteFile], folder: Path, record: Record) -> str:
-    shutil.rmtree(folder / STAGING, ignore_errors=True)
+    remove_staging(folder)
     left = sum(file.size for file in files if file.path not in record.verified)
     return (
-        f"no space left on the disk of {folder}: {left:,} bytes are still to come, "
-        f"{shutil.disk_usage(folder).free:,} are free. Free some and run the same command again; finished files stay"
+        f"no space left on the disk of {folder}: {left:,} bytes are still to come, {free_bytes(folder):,} are free. "
+        "Free some and run the same command again; finished files stay"
     )
 
 
 class TransferProgress:
     """Files and bytes so far, and the time left: a bar on a terminal, a line now and then in a log."""
 
-    def __init__(self, files: int, size: int) -> None:
-        self.files, self.size, self.done_files, self.done_bytes = files, size, 0, 0
-        self._started = self._shown = time.monotonic()
+    def __init__(self, files: Sequence[RemoteFile]) -> None:
+        self.files, self.bytes = len(files), sum(file.size for file in files)
+        self.done_files = self.done_bytes = 0
+        self._sizes: dict[RemoteFile, int] = {}  # what came of each file
         self._lock = threading.Lock()
-        self._bar = None
-        if sys.stderr.isatty():
-            self._bar = tqdm(total=size, unit="B", unit_scale=True, desc=self._files_text())
+        self._started = self._shown = time.monotonic()
+        self._bar = tqdm(total=self.bytes, unit="B", unit_scale=True) if sys.stderr.isatty() else None
 
-    def add_bytes(self, number: int) -> None:
+    def report(self, file: RemoteFile, size: int) -> None:
+        """So many bytes of a file are there."""
         with self._lock:
-            self.done_bytes += number
+            count = size - self._sizes.get(file, 0)
+            self._sizes[file] = size
+            self.done_bytes += count
             if self._bar is not None:
-                self._bar.update(number)
+                self._bar.update(count)
+            self._show()
 
     def add_file(self) -> None:
-        self.done_files += 1
-        if self._bar is not None:
-            self._bar.set_description(self._files_text(), refresh=False)
-        self.show_now_and_then()
+        with self._lock:
+            self.done_files += 1
+            if self._bar is not None:
+                self._bar.set_description(f"{self.done_files:,}/{self.files:,} files", refresh=False)
+            self._show(last=self.done_files == self.files)
 
-    def show_now_and_then(self) -> None:
-        now = time.monotonic()
-        if self._bar is None and (now - self._shown >= _SECONDS_BETWEEN_LINES or self.done_files == self.files):
-            rate = self.done_bytes / max(now - self._started, 1e-9)
-            left = f"{duration_text((self.size - self.done_bytes) / rate)} left" if rate > 0 else "nothing came yet"
+    def _show(self, *, last: bool = False) -> None:
+        clock = time.monotonic()
+        if self._bar is None and (last or clock - self._shown >= _SECONDS_BETWEEN_LINES):
+            rate = self.done_bytes / max(clock - self._started, 1e-9)
+            left = f"{duration_text((self.bytes - self.done_bytes) / rate)} left" if rate > 0 else "nothing came yet"
             say(
-                f"{self._files_text()}, {size_text(self.done_bytes)} of {size_text(self.size)}, "
+                f"{self.done_files:,}/{self.files:,} files, {size_text(self.done_bytes)} of {size_text(self.bytes)}, "
                 f"{size_text(rate)}/s, {left}"
             )
-            self._shown = now
-
-    def _files_text(self) -> str:
-        return f"{self.done_files:,}/{self.files:,} files"
+            self._shown = clock
 
     def __enter__(self) -> TransferProgress:
         return self
@@ -398,19 +325,3 @@ def first_few(names: Sequence[str]) -> str:
 def counted_files(files: Sequence[RemoteFile]) -> str:
     """How many files and how large, as in "12 files (4.3 GB)"."""
     return f"{len(files):,} files ({size_text(sum(file.size for file in files))})"
-
-
-def size_text(size: float) -> str:
-    """A number of bytes for people, in powers of 1000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
-from leap.endpoint import Endpoint, endpoint_named
+from leap.endpoint import Endpoint
 from leap.files import read_json, write_json, write_text
 from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge
@@ -84,23 +84,13 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
             "no judge named: give --judge_model NAME with OPENAI_BASE_URL and OPENAI_API_KEY set, or --judge "
             "reference, which needs no endpoint"
         )
-    address, key = endpoint_named(options.base_url), os.environ.get("OPENAI_API_KEY")
     endpoints = {}
     for name in options.judge_model:
         if name in (PEOPLE, REFERENCE_JUDGE):
             raise UserError(
                 f"--judge_model {name} is the name of another kind of judge here; serve the model under another"
             )
-        endpoints[name] = Endpoint(
-            address,
-            name,
-            key,
-            options.concurrency,
-            options.request_timeout_s,
-            options.max_retries,
-            options.backoff_s,
-            model_flag="--judge_model",
-        )
+        endpoints[name] = Endpoint(options, name, os.environ.get("OPENAI_API_KEY"), model_flag="--judge_model")
     if len({judge_folder(options.review_dir, name) for name in endpoints}) < len(options.judge_model):
         raise UserError(f"two judges share a name or a folder: {', '.join(options.judge_model)}")
     return endpoints

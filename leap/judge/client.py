@@ -258,7 +258,7 @@ class _JournaledAttempts(Attempts):
         self._held = self._most.cost(judge.price) or 0.0
         self._id = -1
 
-    async def before(self) -> dict[str, str]:
+    async def begin(self) -> dict[str, str]:
         await self._budget.hold(self._held)
         self._id = self._judge.history.last_id + 1
         prompt, most = self._request.prompt(), [self._most.prompt, self._most.completion]

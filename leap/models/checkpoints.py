@@ -61,8 +61,8 @@ def begin_saving(folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare `folder` complete: list its files and write the manifest in one step."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in found}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
     for name in (MANIFEST, SAVING, CARD):
         files.pop(name, None)
     write_text(folder / MANIFEST, manifest_text(replace(manifest, files=files)))
@@ -102,20 +102,20 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     content = read_json(path)
-    known = {field.name for field in fields(Manifest)}
+    names = {field.name for field in fields(Manifest)}
     try:
-        return Manifest(**{key: value for key, value in content.items() if key in known})
+        return Manifest(**{key: value for key, value in content.items() if key in names})
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a LEAP manifest: {error}") from error
 
 
 def step_of(folder: Path) -> int | None:
     """The step in a checkpoint folder's name, or None if it is not named so."""
-    found = _STEP.fullmatch(folder.name)
-    return int(found.group(1)) if found else None
+    match = _STEP.fullmatch(folder.name)
+    return int(match.group(1)) if match else None
 
 
-def why_incomplete(folder: Path, to_resume: bool = False) -> str | None:
+def why_incomplete(folder: Path, *, to_resume: bool = False) -> str | None:
     """The reason why a checkpoint cannot be loaded (`to_resume`: cannot be trained on from), or None if it can.
 
     The state of the optimiser and of the run may be gone from one that is only loaded.
@@ -178,8 +178,8 @@ def find_checkpoints(run: Path) -> list[Path]:
     """Folders `checkpoint-<step>` directly below `run`, in the order of their steps, complete or not."""
     if not run.is_dir():
         return []
-    found = [folder for folder in run.iterdir() if folder.is_dir() and step_of(folder) is not None]
-    return sorted(found, key=lambda folder: step_of(folder) or 0)
+    folders = [folder for folder in run.iterdir() if folder.is_dir() and step_of(folder) is not None]
+    return sorted(folders, key=lambda folder: step_of(folder) or 0)
 
 
 def find_all_checkpoints(output: Path) -> list[Path]:

@@ -30,13 +30,13 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
 
     input_ids, attention_mask  # (batch, seq), and what else this processor makes
     """
-    shown = [list(of_prompt) for of_prompt in pictures] if any(pictures) else None
+    images = [list(prompt_pictures) for prompt_pictures in pictures] if any(pictures) else None
     begin = processor.tokenizer.bos_token
     # A template may write the token that begins a text itself; the tokenizer would put a second one before it.
     begun = begin is not None and all(prompt.startswith(begin) for prompt in prompts)
     return processor(
         text=list(prompts),
-        images=shown,
+        images=images,
         padding=True,
         padding_side="left",
         return_tensors="pt",
@@ -50,6 +50,7 @@ def answer_batch(
     tokenizer: Any,
     inputs: Any,
     max_new_tokens: int,
+    *,
     stop_at_plan: bool = False,
     prefixes: PrefixCache | None = None,
     in_step: bool = False,
@@ -126,8 +127,8 @@ class _PlanFinished(StoppingCriteria):
                 tokens = input_ids[row, self.prompt_length :].tolist()
                 if ends_with_a_plan(_text(tokens, self.tokenizer)):
                     self.lengths[row] = len(tokens)
-        done = [row in self.lengths for row in range(len(input_ids))]
-        return torch.tensor(done, device=input_ids.device)
+        finished = [row in self.lengths for row in range(len(input_ids))]
+        return torch.tensor(finished, device=input_ids.device)
 
 
 @cache

@@ -25,30 +25,30 @@ class UnusableModel(UserError):
     """A model cannot be loaded, for a reason in its folder, or for want of memory; another one may well be."""
 
 
-def pick_device(wanted: str = "auto") -> str:
+def pick_device(name: str = "auto") -> str:
     """`auto` is the CUDA device of this process under torchrun, else the first one if there is one, else the CPU.
     UserError if a named one is absent."""
     import torch
 
-    if wanted == "auto":
+    if name == "auto":
         if not torch.cuda.is_available():
             return "cpu"
         return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     try:
-        device = torch.device(wanted)
+        device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"unknown device {wanted!r}; use auto, cpu or cuda:0") from None
+        raise UserError(f"unknown device {name!r}; use auto, cpu or cuda:0") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"device {wanted} is not there; {torch.cuda.device_count()} CUDA device(s) found, or use --device cpu"
+            f"device {name} is not there; {torch.cuda.device_count()} CUDA device(s) found, or use --device cpu"
         )
-    return wanted
+    return name
 
 
 def processor_folder(folder: Path, base: Path | None = None) -> Path:
     """Where the processor of a model lies: in its folder, or in that of its base for an adapter that came without."""
-    own = any((folder / name).is_file() for name in _PROCESSOR_FILES)
-    return folder if own or base is None else base
+    has_processor = any((folder / name).is_file() for name in _PROCESSOR_FILES)
+    return folder if has_processor or base is None else base
 
 
 def load_processor(folder: Path) -> Any:
@@ -89,7 +89,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
 
     quiet_transformers()
     try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn_implementation,
@@ -101,8 +101,8 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
         if is_out_of_memory(error):
             raise
         raise UnusableModel(f"cannot load a model from {folder}: {_first_line(error)}") from error
-    if found["missing_keys"]:  # transformers would fill them with random numbers
-        raise UnusableModel(f"cannot load a model from {folder}: {min(found['missing_keys'])} is not in its weights")
+    if report["missing_keys"]:  # transformers would fill them with random numbers
+        raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
     return model
 
 
@@ -223,17 +223,17 @@ def quantised(folder: Path, load_in: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    kept = _outside_language_model(folder)
+    left_whole = _outside_language_model(folder)
     if load_in == "8bit":
         # It says at every layer of every step that it computes in float16.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left_whole)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=kept,
+        llm_int8_skip_modules=left_whole,
     )
 
 

@@ -47,14 +47,14 @@ class Curve:
 
 def curve_and_step(name: str) -> tuple[Curve, int] | None:
     """The curve that a model belongs to and its optimiser step; None if it is no checkpoint."""
-    found = _CHECKPOINT.fullmatch(name)
-    return (Curve(found["run"] or "", found["suffix"] or ""), int(found["step"])) if found else None
+    match = _CHECKPOINT.fullmatch(name)
+    return (Curve(match["run"] or "", match["suffix"] or ""), int(match["step"])) if match else None
 
 
 def base_suffix(name: str) -> str | None:
     """The suffix of the base model's name ("" under the usual settings), or None if the model is not the base."""
-    found = _BASE.fullmatch(name)
-    return (found["suffix"] or "") if found else None
+    match = _BASE.fullmatch(name)
+    return (match["suffix"] or "") if match else None
 
 
 def order_of(name: str) -> tuple:
@@ -68,9 +68,9 @@ def order_of(name: str) -> tuple:
 
 def curves_in(names: Iterable[str]) -> dict[Curve, dict[int, str]]:
     """The checkpoints among `names` by curve and step, steps ascending; curves in order of appearance."""
-    found: dict[Curve, dict[int, str]] = {}
+    curves: dict[Curve, dict[int, str]] = {}
     for name in names:
         placed = curve_and_step(name)
         if placed:
-            found.setdefault(placed[0], {})[placed[1]] = name
-    return {curve: dict(sorted(steps.items())) for curve, steps in found.items()}
+            curves.setdefault(placed[0], {})[placed[1]] = name
+    return {curve: dict(sorted(steps.items())) for curve, steps in curves.items()}

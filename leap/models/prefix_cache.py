@@ -30,7 +30,7 @@ class PrefixCache:
         """`image_tokens` are the ids that stand for a picture in a prompt."""
         self._image_tokens = torch.tensor(sorted(image_tokens))
         self.tokens: list[int] = []  # that are kept
-        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def begin(self, model: Any, inputs: Any) -> dict[str, Any]:
         """What generate() needs to go on from the common prefix of left-padded `inputs`; {} if the prefix is too short
@@ -42,10 +42,10 @@ class PrefixCache:
         if len(common) < _WORTHWHILE or not _keeps_keys_only(model):
             return {}
         if common != self.tokens:  # what is reused depends on the batch alone, not on those before it
-            self.tokens, self._kept = [], []  # frees the old ones first
-            self._kept = _keys_and_values(model, torch.tensor([common], device=mask.device))
+            self.tokens, self._states = [], []  # frees the old ones first
+            self._states = _keys_and_values(model, torch.tensor([common], device=mask.device))
             self.tokens = common
-        return {"past_key_values": _moved(self._kept, pads, DynamicCache(config=model.config))}
+        return {"past_key_values": _moved(self._states, pads, DynamicCache(config=model.config))}
 
     def _common(self, ids: torch.Tensor, pads: torch.Tensor) -> list[int]:
         """The text tokens before any picture with which all rows of ids (batch, seq) begin; the last token of a prompt
@@ -81,14 +81,14 @@ def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tenso
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def _moved(kept: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
+def _moved(states: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
     """Fill `cache` with a row for each of pads (batch,): its pads, then as much of the prefix as fits."""
-    length = kept[0][0].shape[2]
+    length = states[0][0].shape[2]
     source = (torch.arange(length, device=pads.device) - pads[:, None]).clamp(min=0)  # (batch, length); pads are masked
-    for place, layer in enumerate(kept):
+    for place, layer in enumerate(states):
         if layer[0] is None:  # a dummy's place
             continue
-        rows = (states[0, :, source].transpose(0, 1) for states in layer)  # (batch, heads, length, head size)
+        rows = (tensor[0, :, source].transpose(0, 1) for tensor in layer)  # (batch, heads, length, head size)
         cache.update(*rows, place)
     return cache
 

@@ -15,9 +15,9 @@ from leap.rows.images import decode_image
 
 # Name of --planner -> module. Each has `open_planner(options, folder) -> Planner`, where `options` are
 # leap.planners.options.AnsweringOptions and `folder` is the model's, or None for a planner that has none.
+# A benchmark adds its own controls in its own options (leap.vlabench.options).
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
-    "constant": "leap.vlabench.constant",
     "openai": "leap.planners.endpoint",
     "internvl-chat": "leap.planners.remote_code",
     "minicpm-chat": "leap.planners.remote_code",
@@ -71,7 +71,7 @@ class Query:
         return Image.new("RGB", picture.size, "grey") if self.blank_images else picture
 
 
-Answered = tuple[Query, Answer | MachineFailure]
+QueryResult = tuple[Query, Answer | MachineFailure]
 
 
 class Planner(Protocol):
@@ -87,7 +87,7 @@ class Planner(Protocol):
         """The queries in groups that are answered, and stored, at once; the same queries make the same groups."""
         ...
 
-    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         """Answers as they come, in lists that the caller stores before it asks for the next.
 
         Each query comes out once, in any order, with its answer or why the machine gave none.
@@ -95,6 +95,6 @@ class Planner(Protocol):
         ...
 
 
-def open_planner(name: str, options: Any, folder: Path | None) -> Planner:
-    """The planner that PLANNERS lists as `name`. UserError if it cannot be had."""
-    return importlib.import_module(PLANNERS[name]).open_planner(options, folder)
+def open_planner(options: Any, folder: Path | None) -> Planner:
+    """The planner that the options name. UserError if it cannot be had."""
+    return importlib.import_module(options.planner_modules[options.planner]).open_planner(options, folder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.models.checkpoints import find_all_checkpoints, why_incomplete
+from leap.models.checkpoints import find_all_checkpoints, step_of, why_incomplete
 from leap.models.names import BASE_NAME, result_name
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
@@ -19,25 +22,72 @@ class Candidate(NamedTuple):
     name: str
 
 
-def served_model(options: AnsweringOptions) -> Candidate:
-    """The model that an endpoint serves; UserError if none is named."""
+def models_to_ask(
+    options: AnsweringOptions,
+    workspace: WorkspaceConfig,
+    output: Path,
+    *,
+    with_base: bool,
+    with_complete: bool,
+    max_checkpoints: int | None = None,
+) -> list[Candidate]:
+    """The served model, or in this order: the base, the complete checkpoints in `output`, those that the user named.
+
+    Of the checkpoints only the first `max_checkpoints` by step. A model named twice, or the base named beside itself,
+    is asked once. UserError if a named folder is not there, or two models have one name.
+    """
+    if options.planner == "openai":
+        if options.checkpoint or options.all_checkpoints:
+            raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
+        return [_served_model(options)]
+    base = options.base_model or workspace.base_model
+    models = {base.resolve(): Candidate(workspace.require(base, "base model"), BASE_NAME)} if with_base else {}
+    named = [_named_checkpoint(workspace.require(folder, "checkpoint"), base, output) for folder in options.checkpoint]
+    for model in [*(_complete_checkpoints(output) if with_complete else []), *named]:
+        models.setdefault(model.folder.resolve(), model)
+    first, rest = list(models.values())[:with_base], list(models.values())[with_base:]
+    models_in_order = first + _first_by_step(rest, max_checkpoints)
+    counts = Counter(model.name for model in models_in_order)
+    for name, count in counts.items():
+        if count > 1:
+            raise UserError(f"two models would be called {name}; ask them one at a time, with --suffix")
+    return models_in_order
+
+
+def require_complete(models: Iterable[Candidate]) -> None:
+    """UserError if a folder among them cannot be loaded."""
+    for folder, _ in models:
+        problem = why_incomplete(folder) if folder else None
+        if problem:
+            raise UserError(f"cannot evaluate {folder}: {problem}")
+
+
+def _served_model(options: AnsweringOptions) -> Candidate:
     if not options.model:
         raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
     return Candidate(None, options.model.rstrip("/").rpartition("/")[2])
 
 
-def complete_checkpoints(output: Path) -> list[Candidate]:
+def _complete_checkpoints(output: Path) -> list[Candidate]:
     """All checkpoints in `output` that can be loaded, by run and step; says why the others cannot."""
-    found = []
+    checkpoints = []
     for folder in find_all_checkpoints(output):
         problem = why_incomplete(folder)
         if problem:
             say(f"skipping {folder}: {problem}")
         else:
-            found.append(Candidate(folder, result_name(folder, output)))
-    return found
+            checkpoints.append(Candidate(folder, result_name(folder, output)))
+    return checkpoints
 
 
-def named_checkpoint(folder: Path, base: Path, output: Path) -> Candidate:
+def _named_checkpoint(folder: Path, base: Path, output: Path) -> Candidate:
     """A folder that the user named, which may be the base."""
     return Candidate(folder, BASE_NAME if folder.resolve() == base.resolve() else result_name(folder, output))
+
+
+def _first_by_step(checkpoints: list[Candidate], count: int | None) -> list[Candidate]:
+    """The `count` checkpoints of the lowest steps, in the order that they have; those without a step are the last."""
+    if count is None:
+        return checkpoints
+    by_step = sorted(checkpoints, key=lambda model: (step_of(model.folder) is None, step_of(model.folder) or 0))
+    return [model for model in checkpoints if model in by_step[:count]]

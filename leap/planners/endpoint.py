@@ -17,9 +17,9 @@ import openai
 from PIL import Image
 
 from configs.errors import UserError
-from leap.endpoint import Endpoint, NoAnswer, endpoint_named, read_completion
+from leap.endpoint import Endpoint, NoAnswer, read_completion
 from leap.models.answer import Answer
-from leap.planners import Answered, MachineFailure, Query, UnreadablePicture
+from leap.planners import MachineFailure, Query, QueryResult, UnreadablePicture
 from leap.planners.options import AnsweringOptions
 from leap.rows.images import data_url
 
@@ -36,36 +36,29 @@ class EndpointPlanner:
     `notes` say what a user should know before trusting its numbers.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        endpoint_id: str = "",
-        max_new_tokens: int = 512,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, options: AnsweringOptions) -> None:
         """At a `temperature` above 0 answers are drawn, each by the seed of its query where the endpoint heeds it."""
-        self.endpoint, self.max_new_tokens = endpoint, max_new_tokens
-        self._decoding = DECODING | ({"temperature": temperature, "top_p": top_p} if temperature else {})
-        self._endpoint_id = endpoint_id or endpoint.address
+        self.endpoint, self.options = endpoint, options
+        drawing = {"temperature": options.temperature, "top_p": options.top_p}
+        self._decoding = DECODING | (drawing if options.temperature else {})
         unseen = (
             f"which weights {endpoint.address} serves as {endpoint.model} cannot be seen from here; --endpoint_id can "
             "name them"
         )
-        self.notes = [] if endpoint_id else [unseen]
+        self.notes = [] if options.endpoint_id else [unseen]
 
     def identity(self) -> dict[str, Any]:
         return {
             "planner": "openai",
             "model": self.endpoint.model,
-            "endpoint": self._endpoint_id,
-            "decoding": {**self._decoding, "max_tokens": self.max_new_tokens},
+            "endpoint": self.options.endpoint_id or self.endpoint.address,
+            "decoding": {**self._decoding, "max_tokens": self.options.max_new_tokens},
         }
 
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         return [[query] for query in queries]
 
-    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         """Each answer as soon as it is known; pictures are read when their request is about to be sent.
 
         UserError if the endpoint refuses key, model or address, or gives no answer to many requests in a row. Closing
@@ -73,7 +66,7 @@ class EndpointPlanner:
         """
         return self.endpoint.work((query for batch in batches for query in batch), self._ask)
 
-    async def _ask(self, client: openai.AsyncOpenAI, query: Query) -> Answered:
+    async def _ask(self, client: openai.AsyncOpenAI, query: Query) -> QueryResult:
         try:
             return query, await self.endpoint.ask(client, self._request(query), self._read)
         except NoAnswer as failure:
@@ -93,8 +86,8 @@ class EndpointPlanner:
 
         turns = [{"role": turn["role"], "content": [part(item) for item in turn["content"]]} for turn in query.messages]
         drawn = {"seed": query.seed} if self._decoding["temperature"] else {}
-        asked = {"model": self.endpoint.model, "messages": turns, "max_tokens": self.max_new_tokens}
-        return asked | self._decoding | drawn
+        request = {"model": self.endpoint.model, "messages": turns, "max_tokens": self.options.max_new_tokens}
+        return request | self._decoding | drawn
 
     def _read(self, body: bytes) -> Answer | MachineFailure:
         answer = read_answer(body)
@@ -106,16 +99,16 @@ def read_answer(body: bytes) -> Answer | MachineFailure:
 
     An empty answer is an answer. One that the service withheld is its failure: it comes as a MachineFailure.
     """
-    said = read_completion(body)
-    if said.refusal:
-        return MachineFailure(f"the endpoint refused: {said.refusal}")
-    if said.finish == "content_filter":
+    completion = read_completion(body)
+    if completion.refusal:
+        return MachineFailure(f"the endpoint refused: {completion.refusal}")
+    if completion.finish == "content_filter":
         return MachineFailure("the endpoint's content filter withheld the answer")
-    if not said.text and said.calls_tool:
+    if not completion.text and completion.calls_tool:
         return MachineFailure("the endpoint took the answer for a tool call; serve the model without a tool parser")
-    if said.finish not in _STOPS:
-        raise ValueError(f"finish_reason {said.finish!r}")
-    return Answer(said.text, said.completion_tokens, _STOPS[said.finish])
+    if completion.finish not in _STOPS:
+        raise ValueError(f"finish_reason {completion.finish!r}")
+    return Answer(completion.text, completion.completion_tokens, _STOPS[completion.finish])
 
 
 def _picture_url(path: Path) -> str:
@@ -133,15 +126,7 @@ def _png_url(picture: Image.Image) -> str:
 
 def open_planner(options: AnsweringOptions, folder: Path | None) -> EndpointPlanner:
     """The endpoint that --base_url or OPENAI_BASE_URL names. UserError if neither does, or no model is named."""
-    base_url = endpoint_named(options.base_url)
+    endpoint = Endpoint(options, options.model, os.environ.get("OPENAI_API_KEY"))
     if not options.model:
         raise UserError("--planner openai needs --model, the name under which the endpoint serves it")
-    endpoint = Endpoint(
-        base_url,
-        options.model,
-        os.environ.get("OPENAI_API_KEY"),
-        options.concurrency,
-        options.request_timeout_s,
-        options.max_retries,
-    )
-    return EndpointPlanner(endpoint, options.endpoint_id, options.max_new_tokens, options.temperature, options.top_p)
+    return EndpointPlanner(endpoint, options)

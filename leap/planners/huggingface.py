@@ -31,27 +31,14 @@ from leap.models.loading import (
     why_not_quantised,
 )
 from leap.models.prefix_cache import PrefixCache, picture_tokens
-from leap.planners import Answered, MachineFailure, Query, UnusablePrompt
-from leap.planners.options import AnsweringOptions, image_tokens
+from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
+from leap.planners.options import AnsweringOptions
 
 _AHEAD = 2  # batches that are decoded while one is answered
 
 
 def open_planner(options: AnsweringOptions, folder: Path) -> HuggingFacePlanner:
-    return HuggingFacePlanner(
-        folder,
-        options.device,
-        options.base_model,
-        options.batch_size,
-        options.max_new_tokens,
-        image_tokens=image_tokens(options),
-        load_in=options.load_in,
-        stop_at_plan=options.stops_at_plan,
-        reuse_prefix=options.reuse_prefix,
-        workers=options.workers,
-        temperature=options.temperature,
-        top_p=options.top_p,
-    )
+    return HuggingFacePlanner(folder, options)
 
 
 class HuggingFacePlanner:
@@ -61,45 +48,26 @@ class HuggingFacePlanner:
     sums (a test holds it in float32). `notes` are what a user should know about the model before trusting its numbers.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        device: str = "auto",
-        base_model: Path | None = None,
-        batch_size: int = 8,
-        max_new_tokens: int = 512,
-        image_tokens: tuple[int, int] | None = None,
-        load_in: str | None = None,
-        stop_at_plan: bool = True,
-        reuse_prefix: bool = True,
-        workers: int = 2,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-    ) -> None:
-        """`image_tokens` are the fewest and most visual tokens of a picture; None leaves the processor's own budget.
-        `load_in` is "8bit", "4bit" or None for the whole precision. `workers` threads decode pictures ahead.
-        With a `temperature` above 0 each answer is drawn by the seed of its query. UnusableModel if the folder cannot
-        be used."""
+    def __init__(self, folder: Path, options: AnsweringOptions) -> None:
+        """With a `temperature` above 0 each answer is drawn by the seed of its query. UnusableModel if the folder
+        cannot be used."""
         problem = why_incomplete(folder)
         if problem:
             raise UnusableModel(f"cannot use {folder}: {problem}")
-        self.folder, self.device = folder, pick_device(device)
-        self.base, base_weights = base_of(folder, base_model) if kind_of(folder) == "adapter" else (None, None)
-        if load_in and (problem := why_not_quantised(self.base or folder, self.device)):
-            raise UserError(f"cannot load {self.base or folder} in {load_in}: {problem}")
-        self.load_in = load_in
+        self.folder, self.options, self.device = folder, options, pick_device(options.device)
+        self.base, base_weights = base_of(folder, options.base_model) if kind_of(folder) == "adapter" else (None, None)
+        if options.load_in and (problem := why_not_quantised(self.base or folder, self.device)):
+            raise UserError(f"cannot load {self.base or folder} in {options.load_in}: {problem}")
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
-        self.batch_size, self.max_new_tokens, self.workers = batch_size, max_new_tokens, workers
-        self.stop_at_plan = stop_at_plan
-        self.sampling = Sampling(temperature, top_p) if temperature else None
+        self.sampling = Sampling(options.temperature, options.top_p) if options.temperature else None
         home = processor_folder(folder, self.base)
         self.processor = load_processor(home)
-        if image_tokens:
-            set_pixel_budget(self.processor, *image_tokens)
-        of_pictures = picture_tokens(self.processor)
-        self._picture_words = self.processor.tokenizer.convert_ids_to_tokens(sorted(of_pictures))
-        self._prefixes = PrefixCache(of_pictures) if reuse_prefix else None
-        self._most_at_once = batch_size  # fewer once memory has run out
+        if options.image_tokens_min is not None and options.image_tokens_max is not None:
+            set_pixel_budget(self.processor, options.image_tokens_min, options.image_tokens_max)
+        picture_ids = picture_tokens(self.processor)
+        self._picture_words = self.processor.tokenizer.convert_ids_to_tokens(sorted(picture_ids))
+        self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
+        self._most_at_once = options.batch_size  # fewer once memory has run out
         self._identity = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
@@ -107,12 +75,12 @@ class HuggingFacePlanner:
             "chat_template_sha256": sha256_json(self.processor.chat_template),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
-            **({"load_in": load_in} if load_in else {}),
+            **({"load_in": options.load_in} if options.load_in else {}),
             "decoding": {
                 **({"do_sample": True, **asdict(self.sampling)} if self.sampling else {"do_sample": False}),
                 "repetition_penalty": 1.0,
-                "max_new_tokens": max_new_tokens,
-                "stop_at_plan": stop_at_plan,
+                "max_new_tokens": options.max_new_tokens,
+                "stop_at_plan": options.stops_at_plan,
             },
         }
         self.notes = self._differences_from_training()
@@ -128,7 +96,7 @@ class HuggingFacePlanner:
     def model(self) -> Any:
         """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
         try:
-            return load_for_planning(self.folder, self.device, self.dtype, self.base, self.load_in)
+            return load_for_planning(self.folder, self.device, self.dtype, self.base, self.options.load_in)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -144,18 +112,18 @@ class HuggingFacePlanner:
         texts = [self._text_or_nothing(query) for query in queries]
         lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
         order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
-        size = self.batch_size
+        size = self.options.batch_size
         return [[queries[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
 
-    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture, or words and turns
         that the model cannot take, fail their own prompt only. UnusableModel if the model cannot be loaded."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            for ready in _ahead(pool, self._prepared, batches):
-                if ready.failed:
-                    yield ready.failed
-                if ready.queries:
-                    yield from self._answered(ready)
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            for batch in _ahead(pool, self._prepared, batches):
+                if batch.failed:
+                    yield batch.failed
+                if batch.queries:
+                    yield from self._batch_results(batch)
 
     def _text(self, query: Query) -> str:
         words = [item["text"] for turn in query.messages for item in turn["content"] if item["type"] == "text"]
@@ -173,50 +141,50 @@ class HuggingFacePlanner:
         except UnusablePrompt:
             return ""
 
-    def _prepared(self, batch: Sequence[Query]) -> _Ready:
+    def _prepared(self, batch: Sequence[Query]) -> _PreparedBatch:
         failed, queries, texts, pictures = [], [], [], []
         for query in batch:
             try:
-                text, shown = self._text(query), query.pictures()
+                text, images = self._text(query), query.pictures()
             except MachineFailure as failure:
                 failed.append((query, failure))
             else:
                 queries.append(query)
                 texts.append(text)
-                pictures.append(shown)
+                pictures.append(images)
         inputs = encode(self.processor, texts, pictures) if queries else None
-        return _Ready(failed, queries, inputs)
+        return _PreparedBatch(failed, queries, inputs)
 
-    def _answered(self, ready: _Ready) -> Iterator[list[Answered]]:
+    def _batch_results(self, batch: _PreparedBatch) -> Iterator[list[QueryResult]]:
         """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""
-        count = len(ready.queries)
+        count = len(batch.queries)
         if count <= self._most_at_once:
-            answers = self._decoded(ready)
+            answers = self._decoded(batch)
             if answers is not None:
-                yield list(zip(ready.queries, answers, strict=True))
+                yield list(zip(batch.queries, answers, strict=True))
                 return
             if count == 1:
-                yield [(ready.queries[0], MachineFailure("out of memory with one prompt at once"))]
+                yield [(batch.queries[0], MachineFailure("out of memory with one prompt at once"))]
                 return
             self._most_at_once = (count + 1) // 2
-        ready.inputs = None
+        batch.inputs = None
         size = self._most_at_once
         for start in range(0, count, size):
-            yield from self._answered(self._prepared(ready.queries[start : start + size]))
+            yield from self._batch_results(self._prepared(batch.queries[start : start + size]))
 
-    def _decoded(self, ready: _Ready) -> list[Answer] | None:
+    def _decoded(self, batch: _PreparedBatch) -> list[Answer] | None:
         """The answers, or None if memory ran out."""
         model = self.model  # loads on first use, outside the guard below
         try:
             return answer_batch(
                 model,
                 self.processor.tokenizer,
-                ready.inputs,
-                self.max_new_tokens,
-                self.stop_at_plan,
-                self._prefixes,
+                batch.inputs,
+                self.options.max_new_tokens,
+                stop_at_plan=self.options.stops_at_plan,
+                prefixes=self._prefixes,
                 sampling=self.sampling,
-                seeds=[query.seed for query in ready.queries],
+                seeds=[query.seed for query in batch.queries],
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -241,16 +209,18 @@ class HuggingFacePlanner:
 
 
 @dataclass
-class _Ready:
+class _PreparedBatch:
     """A batch whose pictures are decoded: prompts that cannot be asked, those that can, and their model inputs."""
 
-    failed: list[Answered]
+    failed: list[QueryResult]
     queries: list[Query]
     inputs: Any
 
 
-def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[Any], _Ready], batches: Iterable[Any]) -> Iterator[_Ready]:
-    """What `prepare` makes of each batch, in order, made a few batches before it is wanted."""
+def _ahead(
+    pool: ThreadPoolExecutor, prepare: Callable[[Any], _PreparedBatch], batches: Iterable[Any]
+) -> Iterator[_PreparedBatch]:
+    """What `prepare` makes of each batch, in order, made a few batches before it is needed."""
     waiting: deque[Future] = deque()
     for batch in batches:
         waiting.append(pool.submit(prepare, batch))

@@ -13,7 +13,7 @@ from leap.planners import PLANNERS
 
 @dataclass(frozen=True)
 class AnsweringOptions:
-    """What a planner is opened with. `temperature` and `top_p` are knobs only where answers may be drawn."""
+    """What a planner is opened with. UserError for half a range of image tokens."""
 
     base_model: Path | None = knob(
         None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
@@ -42,19 +42,18 @@ class AnsweringOptions:
     max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
     trust_remote_code: bool = knob(False, "run the Python files in the model's folder (the chat planners need it)")
 
+    # Not fields: constants here, knobs only in those scripts whose options make them fields.
+    planner_modules = PLANNERS
+    all_checkpoints = False
     temperature = 0.0
     top_p = 1.0
+    backoff_s = 1.0
+
+    def __post_init__(self) -> None:
+        fewest, most = self.image_tokens_min, self.image_tokens_max
+        if (fewest, most) != (None, None) and (fewest is None or most is None or fewest > most):
+            raise UserError("give --image_tokens_min and --image_tokens_max together, the first not above the second")
 
     @property
     def stops_at_plan(self) -> bool:
         return self.stop_at_plan
-
-
-def image_tokens(options: AnsweringOptions) -> tuple[int, int] | None:
-    """The fewest and most visual tokens a picture, or None for the processor's own; UserError for half a range."""
-    fewest, most = options.image_tokens_min, options.image_tokens_max
-    if fewest is None and most is None:
-        return None
-    if fewest is None or most is None or fewest > most:
-        raise UserError("give --image_tokens_min and --image_tokens_max together, the first not above the second")
-    return fewest, most

@@ -1,4 +1,5 @@
-"""Models that answer through a `chat` method in Python files of their own folder: InternVL2.5 and MiniCPM-V 2.6.
+"""Experimental: models that answer through a `chat` method in Python files of their own folder (InternVL2.5 and
+MiniCPM-V 2.6).
 
 Their code runs only with --trust_remote_code. Written after the two models' published interfaces and tried only
 against a stand-in with the same `chat`: their weights were not at hand, and their code was written for transformers 4.
@@ -23,7 +24,7 @@ from leap.files import read_json, sha256_file
 from leap.models.answer import Answer
 from leap.models.checkpoints import kind_of, weights_sha256, why_incomplete
 from leap.models.loading import UnusableModel, is_out_of_memory, pick_device, quiet_transformers
-from leap.planners import Answered, MachineFailure, Query, UnusablePrompt
+from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
 from leap.planners.options import AnsweringOptions
 
 TILE_PIXELS = 448
@@ -41,22 +42,14 @@ class ChatPlanner:
     notes = ()
     language_model: str  # attribute of the model whose `generate` writes the answer
 
-    def __init__(
-        self,
-        folder: Path,
-        device: str = "auto",
-        max_new_tokens: int = 512,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-    ) -> None:
+    def __init__(self, folder: Path, options: AnsweringOptions) -> None:
         """Runs no code of the folder yet. UnusableModel if it holds none, or names code that lies elsewhere."""
         problem = why_incomplete(folder)
         if kind_of(folder) == "adapter":
             problem = "it is an adapter; merge it into its base first"
         if problem:
             raise UnusableModel(f"cannot use {folder}: {problem}")
-        self.temperature, self.top_p = temperature, top_p
-        self.folder, self.max_new_tokens, self.device = folder, max_new_tokens, pick_device(device)
+        self.folder, self.options, self.device = folder, options, pick_device(options.device)
         self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
         self._identity = {
             "planner": self.name,
@@ -73,7 +66,7 @@ class ChatPlanner:
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         return [[query] for query in queries]
 
-    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         """UnusableModel if the model cannot be loaded. Turns that are not the user's and the model's by turns fail
         their own prompt only."""
         for batch in batches:
@@ -83,8 +76,7 @@ class ChatPlanner:
     def _answer(self, query: Query) -> Answer | MachineFailure:
         roles = [turn["role"] for turn in query.messages]
         if roles != (["user", "assistant"] * len(roles))[: len(roles)] or roles[-1:] != ["user"]:
-            found = ", ".join(roles)
-            return UnusablePrompt(f"--planner {self.name} takes turns of user and assistant, found {found}")
+            return UnusablePrompt(f"--planner {self.name} takes turns of user and assistant, found {', '.join(roles)}")
         model, tokenizer = self._model  # loads on first use, outside the guard below
         try:
             pictures = query.pictures()
@@ -106,6 +98,9 @@ class ChatPlanner:
         """What is asked of `generate`."""
         raise NotImplementedError
 
+    def _drawing(self) -> dict[str, Any]:
+        return {"temperature": self.options.temperature, "top_p": self.options.top_p, "top_k": 0}
+
     def _chat(self, model: Any, tokenizer: Any, turns: list[dict], pictures: list[Image.Image]) -> str:
         raise NotImplementedError
 
@@ -115,10 +110,10 @@ class ChatPlanner:
         from transformers import AutoModel, AutoTokenizer, __version__
 
         quiet_transformers()
-        own_code = {"trust_remote_code": True, "local_files_only": True}
+        loading = {"trust_remote_code": True, "local_files_only": True}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, **own_code)
-            model = AutoModel.from_pretrained(self.folder, dtype=self.dtype, **own_code).to(self.device).eval()
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, **loading)
+            model = AutoModel.from_pretrained(self.folder, dtype=self.dtype, **loading).to(self.device).eval()
             writer = getattr(model, self.language_model)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -148,7 +143,7 @@ class ChatPlanner:
         if len(self._written) != 1:
             return None, "end"
         [(tokens, ends)] = self._written
-        cut = len(tokens) >= self.max_new_tokens and tokens[-1] not in ends
+        cut = len(tokens) >= self.options.max_new_tokens and tokens[-1] not in ends
         return len(tokens), "length" if cut else "end"
 
 
@@ -162,12 +157,12 @@ class InternVLChat(ChatPlanner):
     language_model = "language_model"
 
     def _decoding(self) -> dict[str, Any]:
-        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        drawn = {"do_sample": True, **self._drawing()}
         return {
-            **(drawn if self.temperature else {"do_sample": False}),
+            **(drawn if self.options.temperature else {"do_sample": False}),
             "num_beams": 1,
             "repetition_penalty": 1.0,
-            "max_new_tokens": self.max_new_tokens,
+            "max_new_tokens": self.options.max_new_tokens,
         }
 
     def _chat(self, model: Any, tokenizer: Any, turns: list[dict], pictures: list[Image.Image]) -> str:
@@ -180,7 +175,7 @@ class InternVLChat(ChatPlanner):
             words[-1],
             self._decoding(),
             history=list(zip(words[:-1:2], words[1::2], strict=True)) or None,
-            num_patches_list=[len(of_picture) for of_picture in tiled],
+            num_patches_list=[len(picture_tiles) for picture_tiles in tiled],
         )
 
 
@@ -193,21 +188,21 @@ class MiniCPMChat(ChatPlanner):
     def _decoding(self) -> dict[str, Any]:
         # Without sampling, its own choice would be three beams and a repetition penalty of 1.2; and it cuts a prompt
         # at 8192 tokens without a word.
-        drawn = {"sampling": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        drawn = {"sampling": True, **self._drawing()}
         return {
-            **(drawn if self.temperature else {"sampling": False}),
+            **(drawn if self.options.temperature else {"sampling": False}),
             "num_beams": 1,
             "repetition_penalty": 1.0,
-            "max_new_tokens": self.max_new_tokens,
+            "max_new_tokens": self.options.max_new_tokens,
             "max_inp_length": 32768,
         }
 
     def _chat(self, model: Any, tokenizer: Any, turns: list[dict], pictures: list[Image.Image]) -> str:
-        shown = iter(pictures)
+        images = iter(pictures)
         turns = [
             {
                 "role": turn["role"],
-                "content": [next(shown) if item["type"] == "image" else item["text"] for item in turn["content"]],
+                "content": [next(images) if item["type"] == "image" else item["text"] for item in turn["content"]],
             }
             for turn in turns
         ]
@@ -277,4 +272,4 @@ def open_planner(options: AnsweringOptions, folder: Path | None) -> ChatPlanner:
             f"--planner {kind.name} runs the Python files in {folder} with all your rights. Read them, and if you "
             "trust them, give --trust_remote_code"
         )
-    return kind(folder, options.device, options.max_new_tokens, options.temperature, options.top_p)
+    return kind(folder, options)

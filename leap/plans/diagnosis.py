@@ -39,11 +39,13 @@ ERROR_LABELS = (
 MOST_STEPS = 200
 MOST_SUBTASKS = 50
 
-# Costs of an alignment. A pair, however different, is cheaper than a gap on both sides.
+# Costs of an alignment. A pair, however different, is cheaper than a gap on both sides: two steps in one place are a
+# wrong step and not a missing and an extra one. A wrong skill costs more than wrong targets, as two steps of one skill
+# are more alike than two on one object.
 _GAP = 3
 _ONE_TARGET, _BOTH_TARGETS, _SKILL, _EVERYTHING = 2, 3, 4, 5
 
-Pair = tuple[int | None, int | None]
+StepPair = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Diagnosis:
 
     labels: tuple[str, ...]
     steps: tuple[Step, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[StepPair, ...]
 
     @property
     def correct(self) -> bool:
@@ -62,17 +64,17 @@ class Diagnosis:
         return not set(self.labels) - {"ids_as_strings"}
 
 
-def diagnose(text: str, ground_truth: list[dict], order_independent: bool, with_cot: bool = False) -> Diagnosis:
+def diagnose(text: str, ground_truth: list[dict], *, order_independent: bool, with_cot: bool = False) -> Diagnosis:
     """Compare an answer with the ground truth. Never raises for the answer; FormatError for the ground truth."""
     true = steps_of(ground_truth)
     try:
         plan = read_plan(text, last=with_cot)
     except FormatError:
         plan = None
-    return diagnose_plan(plan, true, order_independent)
+    return diagnose_plan(plan, true, order_independent=order_independent)
 
 
-def diagnose_plan(plan: Plan | None, true: Sequence[Step], order_independent: bool) -> Diagnosis:
+def diagnose_plan(plan: Plan | None, true: Sequence[Step], *, order_independent: bool) -> Diagnosis:
     """As `diagnose`, for an answer and a ground truth that were read already; None is an unparsable answer.
 
     Where sub-tasks may come in any order (`order_independent`), a plan with the right ones has no wrong_order; one that
@@ -80,14 +82,14 @@ def diagnose_plan(plan: Plan | None, true: Sequence[Step], order_independent: bo
     """
     if plan is None:
         return Diagnosis(("unparsable",), (), tuple((i, None) for i in range(len(true))))
-    found = plan.steps
-    pairs, moved = _aligned(true, found, order_independent)
-    labels = {label for pair in pairs for label in _labels(true, found, pair)}
+    answer = plan.steps
+    pairs, moved = _aligned(true, answer, order_independent=order_independent)
+    labels = {label for pair in pairs for label in _labels(true, answer, pair)}
     if plan.ids_as_strings:
         labels.add("ids_as_strings")
     if moved:
         labels.add("wrong_order")
-    return Diagnosis(tuple(label for label in ERROR_LABELS if label in labels), tuple(found), tuple(_reading(pairs)))
+    return Diagnosis(tuple(label for label in ERROR_LABELS if label in labels), tuple(answer), tuple(_reading(pairs)))
 
 
 def skill_pairs(true: Sequence[Step], diagnosis: Diagnosis) -> list[tuple[str, str]]:
@@ -114,43 +116,55 @@ def skill_confusion(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int
     return table
 
 
-def _labels(true: Sequence[Step], found: Sequence[Step], pair: Pair) -> list[str]:
+def _labels(true: Sequence[Step], answer: Sequence[Step], pair: StepPair) -> list[str]:
     i, j = pair
     if j is None:
         return ["missing_step"]
     if i is None:
         return ["extra_step"]
-    one, other = true[i], found[j]
-    if one == other:
+    expected, actual = true[i], answer[j]
+    if expected == actual:
         return []
-    if one.skill != other.skill:
+    if expected.skill != actual.skill:
         return ["wrong_skill"]
-    return ["wrong_entity"] * (one.entity != other.entity) + ["wrong_container"] * (one.container != other.container)
+    wrong = {
+        "wrong_entity": expected.entity != actual.entity,
+        "wrong_container": expected.container != actual.container,
+    }
+    return [label for label, is_wrong in wrong.items() if is_wrong]
 
 
-def _aligned(true: Sequence[Step], found: Sequence[Step], order_independent: bool) -> tuple[list[Pair], bool]:
-    """Pairs of all steps, and whether one is out of turn."""
-    if true == found:
+def _aligned(true: Sequence[Step], answer: Sequence[Step], *, order_independent: bool) -> tuple[list[StepPair], bool]:
+    """Pairs of all steps, and whether one is out of turn.
+
+    An alignment of least cost keeps the order, so a step that came too early or late is left alone in it twice, as
+    missing and as extra. Hence:
+    1. cut both plans into blocks that are aligned apart: the whole plans, or sub-tasks that may come in any order;
+    2. align each block;
+    3. pair equal steps that the alignment left alone: they are out of turn;
+    4. align what is left once more, between the equal steps that stay in their places.
+    """
+    if true == answer:
         return [(i, i) for i in range(len(true))], False
-    blocks = _blocks(true, found) if order_independent else [(range(len(true)), range(len(found)))]
-    by_block = [_align(true, found, i, j) for i, j in blocks]
-    equal = [[(i, j) for i, j in pairs if _is_equal(true, found, i, j)] for pairs in by_block]
+    blocks = _blocks(true, answer) if order_independent else [(range(len(true)), range(len(answer)))]
+    by_block = [_align(true, answer, i, j) for i, j in blocks]
+    equal = [[(i, j) for i, j in pairs if _is_equal(true, answer, i, j)] for pairs in by_block]
     # Two sub-tasks that exchanged a target name the wrong ones: in a plan without order nothing came too early.
-    settled = by_block if order_independent else equal
-    settled = [(i, j) for pairs in settled for i, j in pairs if i is not None and j is not None]
-    moved = _moved(true, found, {i for i, _ in settled}, {j for _, j in settled})
+    paired = by_block if order_independent else equal
+    paired = [(i, j) for pairs in paired for i, j in pairs if i is not None and j is not None]
+    moved = _moved(true, answer, {i for i, _ in paired}, {j for _, j in paired})
     if not moved:
         return [pair for pairs in by_block for pair in pairs], False
     # The counterparts of the moved steps are free again: align what is left between the steps that stay.
-    gone_i, gone_j = {i for i, _ in moved}, {j for _, j in moved}
-    pairs: list[Pair] = list(moved)
+    moved_i, moved_j = {i for i, _ in moved}, {j for _, j in moved}
+    pairs: list[StepPair] = list(moved)
     for (block_i, block_j), anchors in zip(blocks, equal, strict=True):
         pairs += anchors
         rest_i, rest_j = deque(block_i), deque(block_j)
         for anchor_i, anchor_j in [*anchors, (None, None)]:
-            between_i = [i for i in _until(rest_i, anchor_i) if i not in gone_i]
-            between_j = [j for j in _until(rest_j, anchor_j) if j not in gone_j]
-            pairs += _align(true, found, between_i, between_j)
+            between_i = [i for i in _until(rest_i, anchor_i) if i not in moved_i]
+            between_j = [j for j in _until(rest_j, anchor_j) if j not in moved_j]
+            pairs += _align(true, answer, between_i, between_j)
     return pairs, True
 
 
@@ -165,49 +179,60 @@ def _until(rest: deque[int], stop: int | None) -> list[int]:
     return taken
 
 
-def _is_equal(true: Sequence[Step], found: Sequence[Step], i: int | None, j: int | None) -> bool:
-    return i is not None and j is not None and true[i] == found[j]
+def _is_equal(true: Sequence[Step], answer: Sequence[Step], i: int | None, j: int | None) -> bool:
+    return i is not None and j is not None and true[i] == answer[j]
 
 
-def _moved(true: Sequence[Step], found: Sequence[Step], done_i: set[int], done_j: set[int]) -> list[tuple[int, int]]:
+def _moved(
+    true: Sequence[Step], answer: Sequence[Step], paired_i: set[int], paired_j: set[int]
+) -> list[tuple[int, int]]:
     """Equal steps that the alignment left without each other, first with first."""
-    there: dict[Step, deque[int]] = defaultdict(deque)
-    for j, step in enumerate(found):
-        if j not in done_j:
-            there[step].append(j)
-    return [(i, there[step].popleft()) for i, step in enumerate(true) if i not in done_i and there.get(step)]
+    unpaired: dict[Step, deque[int]] = defaultdict(deque)
+    for j, step in enumerate(answer):
+        if j not in paired_j:
+            unpaired[step].append(j)
+    return [(i, unpaired[step].popleft()) for i, step in enumerate(true) if i not in paired_i and unpaired.get(step)]
 
 
-def _align(true: Sequence[Step], found: Sequence[Step], block_i: Sequence[int], block_j: Sequence[int]) -> list[Pair]:
-    """An alignment of least cost that keeps the order, of the steps at these indices."""
+def _align(
+    true: Sequence[Step], answer: Sequence[Step], block_i: Sequence[int], block_j: Sequence[int]
+) -> list[StepPair]:
+    """An alignment of least cost that keeps the order, of the steps at these indices.
+
+    Equal steps at both ends are paired first: they cost nothing, and a table of long plans is quadratic.
+    """
     block_i, block_j = list(block_i), list(block_j)
     shorter = min(len(block_i), len(block_j))
-    start = next((k for k in range(shorter) if true[block_i[k]] != found[block_j[k]]), shorter)
+    start = next((k for k in range(shorter) if true[block_i[k]] != answer[block_j[k]]), shorter)
     ends = range(shorter - start)
-    end = next((k for k in ends if true[block_i[-1 - k]] != found[block_j[-1 - k]]), len(ends))
+    end = next((k for k in ends if true[block_i[-1 - k]] != answer[block_j[-1 - k]]), len(ends))
     middle_i, middle_j = block_i[start : len(block_i) - end], block_j[start : len(block_j) - end]
-    pairs: list[Pair] = list(zip(block_i[:start], block_j[:start], strict=True))
+    pairs: list[StepPair] = list(zip(block_i[:start], block_j[:start], strict=True))
     a, b = middle_i[:MOST_STEPS], middle_j[:MOST_STEPS]
     pairs += [
         (None if i is None else a[i], None if j is None else b[j])
-        for i, j in _cheapest([true[i] for i in a], [found[j] for j in b])[1]
+        for i, j in _cheapest([true[i] for i in a], [answer[j] for j in b])[1]
     ]
     pairs += [(i, None) for i in middle_i[MOST_STEPS:]] + [(None, j) for j in middle_j[MOST_STEPS:]]
     return pairs + list(zip(block_i[len(block_i) - end :], block_j[len(block_j) - end :], strict=True))
 
 
-def _cheapest(a: Sequence[Step], b: Sequence[Step]) -> tuple[int, list[Pair]]:
-    """(cost, pairs) of an alignment of least cost; of several, one with pairs as early as can be."""
+def _cheapest(a: Sequence[Step], b: Sequence[Step]) -> tuple[int, list[StepPair]]:
+    """(cost, pairs) of an alignment of least cost; of several, one with pairs as early as can be.
+
+    Global alignment by dynamic programming (Needleman and Wunsch 1970) with the costs of _cost and _GAP. costs[i][j] is
+    that of aligning a[i:] with b[j:]: filled from the ends, it lets the way back be read from the first step on.
+    """
     if not a or not b:
         return _GAP * (len(a) + len(b)), [(i, None) for i in range(len(a))] + [(None, j) for j in range(len(b))]
-    costs = [[_GAP * (len(b) - j) for j in range(len(b) + 1)]]  # of the ends of a and b, from the last step up
+    costs = [[_GAP * (len(b) - j) for j in range(len(b) + 1)]]  # the row of a[len(a):]
     for i, step in enumerate(reversed(a), 1):
         below, row = costs[-1], [0] * len(b) + [_GAP * i]
         for j in range(len(b) - 1, -1, -1):
             row[j] = min(below[j + 1] + _cost(step, b[j]), below[j] + _GAP, row[j + 1] + _GAP)
         costs.append(row)
     costs.reverse()
-    pairs: list[Pair] = []
+    pairs: list[StepPair] = []
     i = j = 0
     while i < len(a) and j < len(b):
         if costs[i][j] == costs[i + 1][j + 1] + _cost(a[i], b[j]):
@@ -232,21 +257,23 @@ def _cost(a: Step, b: Step) -> int:
     return _SKILL if same == 2 else _EVERYTHING
 
 
-def _blocks(true: Sequence[Step], found: Sequence[Step]) -> list[tuple[range, range]]:
+def _blocks(true: Sequence[Step], answer: Sequence[Step]) -> list[tuple[range, range]]:
     """Sub-tasks of both plans, as indices: equal ones together, then those that fit best, the rest alone."""
-    of_true, of_found = ([range(*piece) for piece in pieces([step.skill for step in steps])] for steps in (true, found))
+    true_pieces, answer_pieces = (
+        [range(*piece) for piece in pieces([step.skill for step in steps])] for steps in (true, answer)
+    )
     equal: dict[tuple[Step, ...], deque[range]] = defaultdict(deque)
-    for piece in of_found:
-        equal[tuple(found[piece.start : piece.stop])].append(piece)
+    for piece in answer_pieces:
+        equal[tuple(answer[piece.start : piece.stop])].append(piece)
     blocks, left = [], []
-    for piece in of_true:
+    for piece in true_pieces:
         same = equal.get(tuple(true[piece.start : piece.stop]))
         if same:
             blocks.append((piece, same.popleft()))
         else:
             left.append(piece)
     spare = sorted((piece for same in equal.values() for piece in same), key=lambda piece: piece.start)
-    fit = _best_fit(true, found, left[:MOST_SUBTASKS], spare[:MOST_SUBTASKS])
+    fit = _best_fit(true, answer, left[:MOST_SUBTASKS], spare[:MOST_SUBTASKS])
     blocks += [(left[a], spare[b]) for a, b in fit]
     fit_a, fit_b = {a for a, _ in fit}, {b for _, b in fit}
     blocks += [(piece, range(0)) for a, piece in enumerate(left) if a not in fit_a]
@@ -254,9 +281,9 @@ def _blocks(true: Sequence[Step], found: Sequence[Step]) -> list[tuple[range, ra
 
 
 def _best_fit(
-    true: Sequence[Step], found: Sequence[Step], left: Sequence[range], spare: Sequence[range]
+    true: Sequence[Step], answer: Sequence[Step], left: Sequence[range], spare: Sequence[range]
 ) -> list[tuple[int, int]]:
-    """The pairing of sub-tasks that saves most against leaving them alone."""
+    """The pairing of sub-tasks that saves most against leaving them alone: an assignment problem (Kuhn 1955)."""
     if not left or not spare:
         return []
     if len(left) == len(spare) == 1:
@@ -264,24 +291,24 @@ def _best_fit(
     from scipy.optimize import linear_sum_assignment
 
     saved = [
-        [_GAP * (len(a) + len(b)) - _cheapest(true[a.start : a.stop], found[b.start : b.stop])[0] for b in spare]
+        [_GAP * (len(a) + len(b)) - _cheapest(true[a.start : a.stop], answer[b.start : b.stop])[0] for b in spare]
         for a in left
     ]
     return [(int(a), int(b)) for a, b in zip(*linear_sum_assignment(saved, maximize=True), strict=True)]
 
 
-def _reading(pairs: Sequence[Pair]) -> list[Pair]:
+def _reading(pairs: Sequence[StepPair]) -> list[StepPair]:
     """Pairs in reading order."""
     if all(None not in pair for pair in pairs):
         return sorted(pairs)
-    behind: dict[int, list[Pair]] = defaultdict(list)  # extra steps, by the answer's step before them that is none
-    before = -1
-    at = {j: i for i, j in pairs if j is not None}
-    for j in sorted(at):
-        if at[j] is None:
-            behind[before].append((None, j))
+    behind: dict[int, list[StepPair]] = defaultdict(list)  # extra steps, by the answer's step before them that is none
+    previous = -1
+    true_index = {j: i for i, j in pairs if j is not None}
+    for j in sorted(true_index):
+        if true_index[j] is None:
+            behind[previous].append((None, j))
         else:
-            before = j
+            previous = j
     ordered = list(behind[-1])
     for i, j in sorted((pair for pair in pairs if pair[0] is not None), key=lambda pair: pair[0]):
         ordered.append((i, j))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
+from leap.plans.measures import validation_key
 from leap.plans.reading import FormatError, read_tolerant
 from leap.plans.scoring import GROUNDED_METRICS, Score, score_against_steps
 
@@ -36,7 +37,7 @@ _PLAIN = {0xFF10 + i: 0x30 + i for i in range(10)} | {0xFF08: "(", 0xFF09: ")", 
 
 # An aside such as "(slot 2)", which is skipped, or the number of a step: 1)  1.  1:  (1)  Step 1:  and the Chinese
 # forms with an enumeration comma (U+3001) or "step" (U+6B65 U+9AA4). No 1.5, no 10:30.
-_MARKER = re.compile(
+_STEP_NUMBER = re.compile(
     r"(?=[(0-9s\u6b65])(?:"  # what it can begin with: the rest is tried there only
     r"\((?![0-9]{1,3}\))[^()\n]{0,80}\)"
     r"|(?<![A-Za-z0-9_])(?<![0-9][.,:])(?P<word>(?:step|\u6b65\u9aa4)\s{0,3})?"
@@ -100,29 +101,29 @@ def leading_number(step: str) -> tuple[int | None, str]:
 
 def compare_plans(answer: str, reference: str) -> PlanScores:
     """Compare two numbered plans. An answer without steps scores 0; UserError for such a reference."""
-    wanted = numbered_steps(reference)
-    if not wanted:
+    reference_steps = numbered_steps(reference)
+    if not reference_steps:
         raise UserError(
             f'the reference is no numbered plan: {reference!r:.80}. Write it as "1) Pick up ... 2) Put ..."'
         )
     steps, valid = _read(answer)
-    return compare_steps(steps, wanted, valid)
+    return compare_steps(steps, reference_steps, format_valid=valid)
 
 
-def compare_steps(steps: Sequence[str], wanted: Sequence[str], format_valid: bool = True) -> PlanScores:
+def compare_steps(steps: Sequence[str], reference_steps: Sequence[str], *, format_valid: bool = True) -> PlanScores:
     """Compare an answer's steps with the reference's, of which there must be some."""
-    pairs = alignment(steps, wanted)
+    pairs = alignment(steps, reference_steps)
     total = sum(overlap for _, _, overlap in pairs)
     order = [j for _, j, overlap in pairs if overlap >= MATCH_THRESHOLD]
     return PlanScores(
         format_valid=format_valid,
         step_precision=total / len(steps) if steps else 0.0,
-        step_recall=total / len(wanted),
-        step_f1=2 * total / (len(steps) + len(wanted)),
+        step_recall=total / len(reference_steps),
+        step_f1=2 * total / (len(steps) + len(reference_steps)),
         order_agreement=_kendall_tau(order) if len(order) > 1 else None,
         redundancy=repeated_share(steps) if steps else None,
         steps=len(steps),
-        reference_steps=len(wanted),
+        reference_steps=len(reference_steps),
     )
 
 
@@ -193,21 +194,20 @@ def score_answers(pairs: Sequence[tuple[str, str]]) -> dict[str, float | int | N
                 plans.append(compare_plans(answer, reference))
             else:
                 others.append(answer.split() == reference.split())
-    found: dict[str, float | int | None] = {}
+    means: dict[str, float | int | None] = {}
     if plans:
-        found |= {f"plan_{key}": value for key, value in summarise(plans).items()}
+        means |= {f"plan_{key}": value for key, value in summarise(plans).items()}
     if skills:
-        found |= {"grounded_rows": len(skills)}
-        found |= {"grounded_format_validity": _mean([score.status == "ok" for score in skills])}
+        means |= {"grounded_rows": len(skills)}
+        means |= {"grounded_format_validity": _mean([score.status == "ok" for score in skills])}
         for metric in GROUNDED_METRICS:
-            key = metric.removesuffix("_score").removesuffix("_match")
-            found[f"grounded_{key}"] = _mean([score.scores[metric] for score in skills])
+            means[validation_key(metric)] = _mean([score.scores[metric] for score in skills])
     if others:
-        found |= {"other_rows": len(others), "other_exact_match": _mean(others)}
-    return found
+        means |= {"other_rows": len(others), "other_exact_match": _mean(others)}
+    return means
 
 
-class _Marker(NamedTuple):
+class StepNumber(NamedTuple):
     """The number of a step: where it stands, how it is written, and whether it can be nothing else."""
 
     number: int
@@ -218,7 +218,15 @@ class _Marker(NamedTuple):
 
 
 def _read(text: str) -> tuple[list[str], bool]:
-    """(steps, whether the text is a numbered plan and nothing else)."""
+    """(steps, whether the text is a numbered plan and nothing else).
+
+    A number in a text may be a step's, or a count, a slot, an amount. Hence:
+    1. find all that look like a step's number (`_markers`), each in its style; those that open a line or sentence are
+       firm;
+    2. for each style, follow the firm ones that count up from 1 (`_chain`), and take the style that counts furthest;
+    3. if that leaves one step, its plan may stand in a line ("1. Pick 2. Place"): take numbers that are not firm too,
+       unless a step without a word shows that they were no steps.
+    """
     text = text[:MOST_CHARACTERS]
     plain = text.translate(_PLAIN)
     markers = _markers(plain)
@@ -232,37 +240,37 @@ def _read(text: str) -> tuple[list[str], bool]:
         if all(map(_tokens, _between(text, loose))):
             chain, steps = loose, _between(text, loose)
     in_turn = set(chain)
-    told = [step for step in steps if _tokens(step)]
+    worded = [step for step in steps if _tokens(step)]
     valid = (
-        len(told) == len(steps)
+        len(worded) == len(steps)
         and "".join(plain[: chain[0].start].lower().split()) in _FRONTS
         and all(marker in in_turn for marker in markers if marker.firm and marker.style == chain[0].style)
     )
-    return told[:MOST_STEPS], valid
+    return worded[:MOST_STEPS], valid
 
 
-def _markers(plain: str) -> list[_Marker]:
-    found = []
-    for match in _MARKER.finditer(plain):
+def _markers(plain: str) -> list[StepNumber]:
+    numbers = []
+    for match in _STEP_NUMBER.finditer(plain):
         if match["number"] is None:
             continue
         style = "step" if match["word"] else (match["open"] or "") + match["close"]
-        before = plain[max(0, match.start() - 20) : match.start()].rstrip(" \t\u3000*#-")
-        firm = style in (")", "\u3001") or not before or before[-1] in _SENTENCE_ENDS
-        found.append(_Marker(int(match["number"]), *match.span(), style, firm))
-    return found
+        text_in_front = plain[max(0, match.start() - 20) : match.start()].rstrip(" \t\u3000*#-")
+        firm = style in (")", "\u3001") or not text_in_front or text_in_front[-1] in _SENTENCE_ENDS
+        numbers.append(StepNumber(int(match["number"]), *match.span(), style, firm))
+    return numbers
 
 
-def _chain(markers: list[_Marker], style: str, only_firm: bool = True) -> list[_Marker]:
+def _chain(markers: list[StepNumber], style: str, *, only_firm: bool = True) -> list[StepNumber]:
     """The markers of one style that count up from 1."""
-    chain: list[_Marker] = []
+    chain: list[StepNumber] = []
     for marker in markers:
         if marker.style == style and marker.number == len(chain) + 1 and (marker.firm or not only_firm):
             chain.append(marker)
     return chain
 
 
-def _between(text: str, chain: list[_Marker]) -> list[str]:
+def _between(text: str, chain: list[StepNumber]) -> list[str]:
     ends = [marker.start for marker in chain[1:]] + [len(text)]
     return [text[marker.end : end].strip() for marker, end in zip(chain, ends, strict=True)]
 
@@ -279,7 +287,10 @@ def _overlap(a: Counter[str], b: Counter[str]) -> float:
 
 
 def _best_in_order(overlaps: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of the order-preserving matching with the largest summed overlap, last first."""
+    """The pairs of the order-preserving matching with the largest summed overlap, last first.
+
+    Dynamic programming as for a longest common subsequence, with the overlap of a pair in place of 1.
+    """
     i, j = overlaps.shape
     best = [[0.0] * (j + 1) for _ in range(i + 1)]  # by the number of steps of the answer and of the reference seen
     for a, row in enumerate(overlaps.tolist()):

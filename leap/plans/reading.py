@@ -77,21 +77,21 @@ def read_official(text: str) -> Any:
     return value
 
 
-def read_tolerant(text: str, last: bool = False) -> list[Step]:
+def read_tolerant(text: str, *, last: bool = False) -> list[Step]:
     """The first valid skill list in the text (`last`: the last one, as after a chain of thought).
 
     Fenced or bare, also inside {"skill_sequence": ...}; missing params are none; ids are canonical. Reads the first
     100,000 characters. Raises FormatError.
     """
-    return read_plan(text, last).steps
+    return read_plan(text, last=last).steps
 
 
-def read_plan(text: str, last: bool = False) -> Plan:
+def read_plan(text: str, *, last: bool = False) -> Plan:
     """As `read_tolerant`, with how the ids were written."""
     text = text[:_MOST_CHARACTERS]
     decoder = json.JSONDecoder()
     may_be_deep = _may_be_deep(text)
-    found: Plan | None = None
+    plan: Plan | None = None
     reason = "no list of skills"
     position = decoded = 0
     for _ in range(_MOST_ATTEMPTS):
@@ -108,16 +108,16 @@ def read_plan(text: str, last: bool = False) -> Plan:
         try:
             if may_be_deep:
                 check_nesting(value)
-            found = plan_of(value)
+            plan = plan_of(value)
         except FormatError as error:
             reason = str(error)
             position = start.start() + 1  # a valid list may lie inside
             continue
         if not last:
             break
-    if found is None:
+    if plan is None:
         raise FormatError(reason)
-    return found
+    return plan
 
 
 def plan_of(value: Any) -> Plan:
@@ -191,13 +191,13 @@ def subtasks(names: list[Any]) -> list[tuple[int, int]]:
 
 def pieces(names: list[Any]) -> list[tuple[int, int]]:
     """A sequence of skill names in sub-tasks and, where none matches, single skills: (start, end) each, in order."""
-    found, position = [], 0
+    cuts, position = [], 0
     for start, end in [*subtasks(names), (len(names), len(names))]:
-        found += [(i, i + 1) for i in range(position, start)]
+        cuts += [(i, i + 1) for i in range(position, start)]
         if start < end:
-            found.append((start, end))
+            cuts.append((start, end))
         position = end
-    return found
+    return cuts
 
 
 def fenced(skill_sequence: list[dict]) -> str:
@@ -208,10 +208,10 @@ def fenced(skill_sequence: list[dict]) -> str:
 def ends_with_a_plan(text: str) -> bool:
     """Whether nothing that follows can change a score of this answer (without chain of thought): its first json fence
     has closed on a valid skill list, and no list began before it."""
-    before, fence, rest = text.partition("```json")
+    head, fence, rest = text.partition("```json")
     inside, closed, _ = rest.partition("```")
     inside = inside.lstrip()
-    if not fence or not closed or _LIST_START.search(before) or not _LIST_START.match(inside):
+    if not fence or not closed or _LIST_START.search(head) or not _LIST_START.match(inside):
         return False
     try:
         steps_of(json.loads(inside))

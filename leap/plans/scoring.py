@@ -2,7 +2,11 @@
 
 Pure Python. The official rules are those of VLABench/evaluation/utils.py at commit 47b04bf and are not to be improved
 here; what is wrong with them (string ids never match, no penalty for extra items, a total that tops out at 80) is
-mended in `grounded`.
+mended in `grounded`. Traps of the official code that are kept:
+- ids match by Python's equality: "1" is not 1, but 1.0 and true are;
+- in the chain of sub-tasks a node counts only if the node before it is right too: one wrong node costs two;
+- a sub-task keeps its last entity and its last container only (`_nodes`), and items that fit no pattern vanish;
+- a ground truth without any sub-task divides by zero, which gives zeros as any other exception does.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ class Score:
     reason: str = ""
 
 
-def score_official(text: str, ground_truth: list, order_independent: bool) -> Score:
+def score_official(text: str, ground_truth: list, *, order_independent: bool) -> Score:
     """Score an answer as VLABench does. Never raises: anything its scorer would trip over gives zeros.
 
     Differs from VLABench in one thing: JSON nested deeper than leap.plans.reading.MOST_NESTING is a format error.
@@ -55,16 +59,16 @@ def score_official(text: str, ground_truth: list, order_independent: bool) -> Sc
         predicted = read_official(text)
     except FormatError as error:
         return no_plan("official", str(error))
-    return score_official_sequence(predicted, ground_truth, order_independent)
+    return score_official_sequence(predicted, ground_truth, order_independent=order_independent)
 
 
-def score_official_sequence(predicted: Any, ground_truth: list, order_independent: bool) -> Score:
+def score_official_sequence(predicted: Any, ground_truth: list, *, order_independent: bool) -> Score:
     """Score an already decoded skill sequence as VLABench does, whatever JSON value it is."""
     try:
         plan_true, plan = _columns(ground_truth), _columns(predicted)
         skill, entity, joint = _recalls(plan_true, plan)
         nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
-        exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true)
+        exact = 100 * _matched_nodes(nodes_true, nodes, order_independent=order_independent) / len(nodes_true)
     except Exception as error:
         return Score("score_error", dict.fromkeys(OFFICIAL_METRICS, 0), f"{type(error).__name__}: {error}"[:200])
     # The official sum walks a dictionary that holds only the first two of its four weighted terms.
@@ -72,22 +76,22 @@ def score_official_sequence(predicted: Any, ground_truth: list, order_independen
     return Score("ok", dict(zip(OFFICIAL_METRICS, (skill, entity, joint, exact, total), strict=True)))
 
 
-def score_grounded(text: str, ground_truth: list, order_independent: bool, with_cot: bool = False) -> Score:
+def score_grounded(text: str, ground_truth: list, *, order_independent: bool, with_cot: bool = False) -> Score:
     """Score an answer by what it means: tolerant reading, canonical ids, all four terms (100 is reachable), and beside
     the five official names `plan_success` (whole plan equal), `edit_similarity` and `precision`.
 
     Raises FormatError if the ground truth itself is no skill list.
     """
-    return score_against_steps(text, steps_of(ground_truth), order_independent, with_cot)
+    return score_against_steps(text, steps_of(ground_truth), order_independent=order_independent, with_cot=with_cot)
 
 
-def score_against_steps(text: str, true: list[Step], order_independent: bool, with_cot: bool = False) -> Score:
+def score_against_steps(text: str, true: list[Step], *, order_independent: bool, with_cot: bool = False) -> Score:
     """As `score_grounded`, against a ground truth that was read already."""
     try:
         steps = read_tolerant(text, last=with_cot)
     except FormatError as error:
         return no_plan("grounded", str(error))
-    return score_steps(steps, true, order_independent)
+    return score_steps(steps, true, order_independent=order_independent)
 
 
 def no_plan(scorer: str, reason: str) -> Score:
@@ -95,26 +99,27 @@ def no_plan(scorer: str, reason: str) -> Score:
     return Score("format_error", dict.fromkeys(METRICS[scorer], 0.0), reason)
 
 
-def score_steps(steps: list[Step], true: list[Step], order_independent: bool) -> Score:
+def score_steps(steps: list[Step], true: list[Step], *, order_independent: bool) -> Score:
     """As `score_grounded`, for an answer and a ground truth that were read already."""
     plan_true, plan = (([step.skill for step in each], [step[1:] for step in each]) for each in (true, steps))
     nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
-    exact = 100 * _matched_nodes(nodes_true, nodes, order_independent) / len(nodes_true) if nodes_true else 0.0
+    matched = _matched_nodes(nodes_true, nodes, order_independent=order_independent)
+    exact = 100 * matched / len(nodes_true) if nodes_true else 0.0
     scores = dict(zip(WEIGHTS, (*_recalls(plan_true, plan), exact), strict=True))
     scores["total_score"] = sum(weight * scores[name] for name, weight in WEIGHTS.items())
-    scores["plan_success"] = 100.0 if _same_plan(true, steps, order_independent) else 0.0
+    scores["plan_success"] = 100.0 if _same_plan(true, steps, order_independent=order_independent) else 0.0
     scores["edit_similarity"] = 100 * (1 - _edit_distance(true, steps) / max(len(true), len(steps)))
     scores["precision"] = _recall(steps, true)
     return Score("ok", scores)
 
 
-def _recall(wanted: Iterable[Any], found: Iterable[Any]) -> float:
+def _recall(expected: Iterable[Any], items: Iterable[Any]) -> float:
     """How much of one multiset is in another, 0 to 100; 0 if there is nothing to find."""
     left: dict[Any, int] = {}
-    for item in found:
+    for item in items:
         left[item] = left.get(item, 0) + 1
     total = hits = 0
-    for item in wanted:
+    for item in expected:
         total += 1
         if left.get(item, 0):
             left[item] -= 1
@@ -127,14 +132,14 @@ def _columns(plan: Any) -> tuple[list[Any], list[tuple]]:
     return [item["name"] for item in plan], [tuple(map(item["params"].get, TARGETS)) for item in plan]
 
 
-def _recalls(true: tuple[list[Any], list[tuple]], found: tuple[list[Any], list[tuple]]) -> tuple[float, float, float]:
+def _recalls(true: tuple[list[Any], list[tuple]], plan: tuple[list[Any], list[tuple]]) -> tuple[float, float, float]:
     """Recall of skills, of targets (entities and containers apart), and of both together."""
     entities = [
         [(kind, value) for pair in targets for kind, value in enumerate(pair) if value is not None]
-        for _, targets in (true, found)
+        for _, targets in (true, plan)
     ]
-    joint = [list(zip(*plan, strict=True)) for plan in (true, found)]
-    return _recall(true[0], found[0]), _recall(*entities), _recall(*joint)
+    joint = [list(zip(*columns, strict=True)) for columns in (true, plan)]
+    return _recall(true[0], plan[0]), _recall(*entities), _recall(*joint)
 
 
 def _nodes(names: list[Any], targets: list[tuple]) -> list[tuple]:
@@ -142,31 +147,32 @@ def _nodes(names: list[Any], targets: list[tuple]) -> list[tuple]:
     nodes = []
     for start, end in subtasks(names):
         entity = container = None
-        for one, other in targets[start:end]:
-            entity = entity if one is None else one
-            container = container if other is None else other
+        for next_entity, next_container in targets[start:end]:
+            entity = entity if next_entity is None else next_entity
+            container = container if next_container is None else next_container
         nodes.append((tuple(names[start:end]), entity, container))
     return nodes
 
 
-def _matched_nodes(true: list[tuple], found: list[tuple], order_independent: bool) -> int:
+def _matched_nodes(true: list[tuple], nodes: list[tuple], *, order_independent: bool) -> int:
     """Ground-truth nodes that find an equal, unused node with equal predecessors.
 
-    Order-independent plans are stars around START: every node has that one predecessor. Others are chains: the i-th
-    node can only match the i-th, and the node before it must be equal too.
+    The official code builds a graph from START and walks both graphs layer by layer. Its graphs have two shapes only,
+    for which the walk comes down to this. Order-independent plans are stars around START: every node has that one
+    predecessor. Others are chains, where the i-th node can only match the i-th, and the node before it must be equal.
     """
     if order_independent:
-        unused, matched = list(found), 0
+        unused, matched = list(nodes), 0
         for node in true:
             if node in unused:
                 unused.remove(node)
                 matched += 1
         return matched
-    equal = [a == b for a, b in zip(true, found, strict=False)]
-    return sum(now and before for now, before in zip(equal, [True, *equal], strict=False))
+    equal = [a == b for a, b in zip(true, nodes, strict=False)]
+    return sum(is_equal and after_equal for is_equal, after_equal in zip(equal, [True, *equal], strict=False))
 
 
-def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> bool:
+def _same_plan(true: list[Step], steps: list[Step], *, order_independent: bool) -> bool:
     if not order_independent:
         return true == steps
     cut = [Counter(tuple(plan[a:b]) for a, b in pieces([step.skill for step in plan])) for plan in (true, steps)]
@@ -174,7 +180,7 @@ def _same_plan(true: list[Step], steps: list[Step], order_independent: bool) -> 
 
 
 def _edit_distance(a: list, b: list) -> int:
-    """Levenshtein distance between two sequences of steps."""
+    """Levenshtein distance between two sequences of steps (Wagner and Fischer 1974), row by row."""
     if a == b:
         return 0
     previous = list(range(len(b) + 1))

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from configs.config import DIMENSIONS
-from leap.plans.scoring import TOPS, WEIGHTS
+from leap.plans.measures import MEASURES
+from leap.plans.scoring import GROUNDED_METRICS, TOPS, WEIGHTS
 from leap.plots.labels import short_names
 from leap.plots.marks import (
-    Rows,
+    EstimateTable,
     by_family,
     dots,
     draw_intervals,
@@ -30,48 +31,39 @@ from leap.plots.style import (
     HATCHES,
     MACRO,
     SIZE,
-    Look,
-    Published,
+    PublishedTotals,
+    Style,
     clean_published,
     columns_with_results,
     finish,
-    model_looks,
+    model_styles,
     notes_on_missing,
     plt,
+    scale,
     totals,
 )
-from leap.vlabench.paired import Difference
-from leap.vlabench.results import Overall
+from leap.vlabench.compare import Improvement
+from leap.vlabench.tables import Overall
 
 MOST_BARS = 6  # in a group
-
-METRIC_TITLES = {
-    "skill_match_score": "skills",
-    "entity_match_score": "entities",
-    "skill_with_entity_match_score": "skill with entity",
-    "exact_match_score": "exact sub-tasks",
-    "plan_success": "whole plan",
-    "edit_similarity": "edit similarity",
-    "precision": "precision",
-}
 
 # What the total is the sum of, by the rules of leap.plans.scoring: the official sum stops after two.
 _TERMS = tuple(WEIGHTS.items())
 TERMS = {"official": _TERMS[:2], "grounded": _TERMS}
 
 
-def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """Total score of each model in each dimension with its interval; what a model lacks is marked, not zero."""
-    rows = {name: totals(found) for name, found in models.items()}
+    rows = {name: totals(scores) for name, scores in models.items()}
     columns = columns_with_results(rows)
     top = TOPS[scorer]
     return _bars_or_dots(
         f"Total score by dimension, {scorer} rules, with 95 % bootstrap intervals",
-        f"total score, {scorer} (0 to {top})",
+        scale(MEASURES[f"{scorer}.total_score"]),
         rows,
         columns,
         (0, top),
-        model_looks(models),
+        model_styles(models),
         notes_on_missing(rows, columns),
         published,
     )
@@ -80,96 +72,103 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: P
 def metrics_overall(models: Mapping[str, Overall]) -> Figure:
     """Each grounded metric with its interval: mean of the dimensions, or if no model has all, in the dimension that
     most have."""
-    where = _common_ground(models)
+    scope = _common_ground(models)
+    titles = {metric: MEASURES[f"grounded.{metric}"].short for metric in GROUNDED_METRICS if metric != "total_score"}
     rows: dict[str, dict] = {}
-    for name, found in models.items():
-        metrics = found.dimensions.get(where, {}) if where != MACRO else found.macro if found.complete else {}
-        rows[name] = {title: metrics[metric] for metric, title in METRIC_TITLES.items() if metric in metrics}
-    what = "mean of dimensions" if where == MACRO else where
+    for name, scores in models.items():
+        metrics = scores.dimensions.get(scope, {}) if scope != MACRO else scores.macro if scores.complete else {}
+        rows[name] = {title: metrics[metric] for metric, title in titles.items() if metric in metrics}
+    scope_title = "mean of dimensions" if scope == MACRO else scope
     notes = []
     if not all(rows.values()):
-        needs = "all six dimensions under the same settings" if where == MACRO else where
+        needs = "all six dimensions under the same settings" if scope == MACRO else scope
         notes.append(f"n/a: has no results in {needs}.")
     return _bars_or_dots(
-        f"Grounded metrics, {what}, with 95 % bootstrap intervals",
-        f"score, {what} (0 to 100)",
+        f"Grounded metrics, {scope_title}, with 95 % bootstrap intervals",
+        f"score, {scope_title} (0 to 100)",
         rows,
-        list(METRIC_TITLES.values()),
+        list(titles.values()),
         (0, 100),
-        model_looks(models),
+        model_styles(models),
         notes,
     )
 
 
-def improvement(models: Mapping[str, Overall], differences: Mapping[str, Difference], base: str, scorer: str) -> Figure:
+def improvement(
+    models: Mapping[str, Overall], differences: Mapping[str, Improvement], base: str, scorer: str
+) -> Figure:
     """Each model's total score less that of `base` over the same examples, with its paired interval, in points."""
     rows: dict[str, dict] = {}
-    for name, found in models.items():
+    for name, scores in models.items():
         if name != base:
             difference = differences.get(name)
             rows[name] = dict(difference.dimensions) if difference else {}
-            if difference and difference.macro and found.complete and models[base].complete:
+            if difference and difference.macro and scores.complete and models[base].complete:
                 rows[name][MACRO] = difference.macro
     columns = columns_with_results(rows)
-    shown = short_names(models)
+    labels = short_names(models)
     notes = []
     partly = [(name, d) for name, d in differences.items() if d.unpaired and name in rows]
     if partly:
-        cases = ", ".join(f"{shown[name]} {d.examples} ({d.unpaired} left out)" for name, d in partly[:3])
+        cases = ", ".join(f"{labels[name]} {d.examples} ({d.unpaired} left out)" for name, d in partly[:3])
         more = f", and {len(partly) - 3} models more" if len(partly) > 3 else ""
         notes.append(f"Only examples that both answered count: {cases}{more}.")
     return _bars_or_dots(
-        f"Total score over {shown[base]}, {scorer} rules: same examples, 95 % paired bootstrap intervals",
-        f"points over {shown[base]}, {scorer}",
+        f"Total score over {labels[base]}, {scorer} rules: same examples, 95 % paired bootstrap intervals",
+        f"points over {labels[base]}, {scorer}",
         rows,
         columns,
         None,
-        model_looks(models),
+        model_styles(models),
         [*notes, *notes_on_missing(rows, columns)],
     )
 
 
-def stacked_terms(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+def stacked_terms(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """The weighted terms of the total score, stacked to the total with its interval; a panel a dimension."""
-    rows = {name: totals(found) for name, found in models.items()}
+    rows = {name: totals(scores) for name, scores in models.items()}
     published = clean_published(published)
     columns = columns_with_results(rows)
     top, terms = TOPS[scorer], TERMS[scorer]
     rows = by_family(rows)
     figure, panels = panels_of_lines(columns, list(rows), list(published), inches=1.25)
     for axes, column in zip(panels, columns, strict=True):
-        there = {name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values}
-        ys = [y for y, _ in there.values()]
-        metrics = [models[name].macro if column == MACRO else models[name].dimensions[column] for name in there]
-        left = np.zeros(len(there))
+        values_by_model = {
+            name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values
+        }
+        ys = [y for y, _ in values_by_model.values()]
+        metrics = [
+            models[name].macro if column == MACRO else models[name].dimensions[column] for name in values_by_model
+        ]
+        left = np.zeros(len(values_by_model))
         for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False):
-            widths = np.array([weight * of[metric].mean for of in metrics])
+            widths = np.array([weight * metric_means[metric].mean for metric_means in metrics])
             axes.barh(ys, widths, 0.76, left, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
             left = left + widths
-        draw_intervals(axes, there.values())
-        for y, total in there.values():
+        draw_intervals(axes, values_by_model.values())
+        for y, total in values_by_model.values():
             write(axes, f"{total.mean:.1f}", (total.high, y), (3, 0), va="center", fontsize=7, color="black")
-        write_missing(axes, [y for y, name in enumerate(rows) if name not in there])
+        write_missing(axes, [y for y, name in enumerate(rows) if name not in values_by_model])
         draw_published(axes, column, published, len(rows), with_number=True)
         axes.set_xlim(0, top * 1.35)
         axes.set_xticks([0, top // 2, top])
     entries = {
-        f"{weight:g} x {METRIC_TITLES[metric]}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
+        f"{weight:g} x {MEASURES[f'{scorer}.{metric}'].title}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
         for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False)
     }
     title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % bootstrap intervals"
-    return finish(figure, title, entries, notes_on_missing(rows, columns), bool(published))
+    return finish(figure, title, entries, notes_on_missing(rows, columns), published=bool(published))
 
 
 def _bars_or_dots(
     title: str,
     axis: str,
-    rows: Rows,
+    rows: EstimateTable,
     columns: Sequence[str],
     limits: tuple[float, float] | None,
-    styles: Mapping[str, Look],
+    styles: Mapping[str, Style],
     notes: Sequence[str],
-    published: Published | None = None,
+    published: PublishedTotals | None = None,
 ) -> Figure:
     """`limits` of the values, or None for differences around zero."""
     published = clean_published(published)
@@ -177,7 +176,7 @@ def _bars_or_dots(
         figure = dots(axis, columns, rows, limits, published)
         if limits is None:
             notes = ["Hollow: the interval holds zero.", *notes]
-        return finish(figure, title, {}, notes, bool(published))
+        return finish(figure, title, {}, notes, published=bool(published))
     figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
     bars = grouped_bars(axes, columns, rows, styles, published)
     if MACRO in columns:
@@ -189,13 +188,13 @@ def _bars_or_dots(
     else:
         axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylabel(axis)
-    shown = short_names(bars)
-    return finish(figure, title, {shown[name]: mark for name, mark in bars.items()}, notes, bool(published))
+    labels = short_names(bars)
+    return finish(figure, title, {labels[name]: mark for name, mark in bars.items()}, notes, published=bool(published))
 
 
 def _common_ground(models: Mapping[str, Overall]) -> str:
     """Where models compare: the mean of all dimensions if any has it, else the dimension that most of them have."""
-    if any(found.complete for found in models.values()):
+    if any(scores.complete for scores in models.values()):
         return MACRO
-    counts = {dimension: sum(dimension in found.dimensions for found in models.values()) for dimension in DIMENSIONS}
+    counts = {dimension: sum(dimension in scores.dimensions for scores in models.values()) for dimension in DIMENSIONS}
     return max(counts, key=lambda dimension: counts[dimension])

@@ -12,27 +12,29 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from leap.models.names import Curve, base_suffix, curves_in
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import TOPS
 from leap.plots.labels import short_names
-from leap.plots.marks import Rows, around
+from leap.plots.marks import EstimateTable, around
 from leap.plots.profiles import rank
 from leap.plots.style import (
     MACRO,
-    Look,
-    Published,
+    PublishedTotals,
+    Style,
     clean,
     clean_published,
     columns_with_results,
     finish,
     hollow,
-    looks,
     notes_on_missing,
     plt,
     published_markers,
+    scale,
+    styles_of,
     totals,
 )
 from leap.statistics import Estimate
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints
@@ -40,20 +42,20 @@ MOST_LEVELS = 4  # models that are no checkpoints
 STEP_0 = "Step 0 is the base, asked in the same way."
 
 _BAND, _BASE_INK, _LEVEL_INK = "0.87", "0.35", "0.2"
-_BACKGROUND = Look("0.72", "", ".", "-")
+_BACKGROUND = Style("0.72", "", ".", "-")
 _DASHES = ("--", (0, (8, 2)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1.2)))
 
-Entries = dict[str, Artist | tuple[Artist, ...]]
+LegendEntries = dict[str, Artist | tuple[Artist, ...]]
 
 
-def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """Total score over optimiser steps with interval bands, a panel a dimension and a large one for macro.
 
     Each run under each way of asking is a curve, which starts at the base (step 0) if that was asked in the same way.
     The base under the usual settings is a level with a band, controls and other models are dashed levels, `published`
     scores dotted ones. A line breaks at a checkpoint without results, and a cross marks its step.
     """
-    rows = {name: totals(found) for name, found in models.items()}
+    rows = {name: totals(scores) for name, scores in models.items()}
     columns = columns_with_results(rows)
     top = TOPS[scorer]
     cited = clean_published(published)
@@ -62,29 +64,31 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     figure, entries, left_out = step_curves(rows, columns, lambda name: rank(models[name]), cited)
     for axes in figure.axes:
         axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
-    figure.supylabel(f"total score, {scorer} (0 to {top})", fontsize=9)
+    figure.supylabel(scale(MEASURES[f"{scorer}.total_score"]), fontsize=9)
     notes = notes_on_missing(rows, columns, written=False)
     if any(base_suffix(name) == curve.suffix for name in models for curve in curves_in(models)):
         notes.insert(0, STEP_0)
     if left_out:
         notes.append(f"{left_out} models that are no checkpoints are left out; the heat map has them.")
     title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
-    return finish(figure, title, entries, [" ".join(notes)] if notes else [], bool(cited))
+    return finish(figure, title, entries, [" ".join(notes)] if notes else [], published=bool(cited))
 
 
 def step_curves(
-    rows: Rows, columns: Sequence[str], rank: Callable[[str], Any], cited: Published | None = None
-) -> tuple[Figure, Entries, int]:
+    rows: EstimateTable, columns: Sequence[str], rank: Callable[[str], Any], cited: PublishedTotals | None = None
+) -> tuple[Figure, LegendEntries, int]:
     """Curves over steps, a panel a column, all on one scale; more than MOST_CURVES in colour by the `rank` of the best
     model of each. Returns the legend's entries too, and how many models that are no checkpoints found no room."""
     cited = cited or {}
     curves = _curves(rows, rank)
-    styles = looks(curves[:MOST_CURVES])
-    shown = short_names([curve.title for curve in curves], 60)
+    styles = styles_of(curves[:MOST_CURVES])
+    labels = short_names([curve.title for curve in curves], 60)
     base, levels = _levels(rows)
-    entries: Entries = {}
-    for curve, look in styles.items():
-        entries[shown[curve.title]] = Line2D([], [], color=look.color, linestyle=look.line, marker=look.marker, ms=4.5)
+    entries: LegendEntries = {}
+    for curve, style in styles.items():
+        entries[labels[curve.title]] = Line2D(
+            [], [], color=style.color, linestyle=style.line, marker=style.marker, ms=4.5
+        )
     figure, panels = _grid(columns)
     gaps = False
     for column, axes in panels.items():
@@ -95,7 +99,7 @@ def step_curves(
             gaps |= _draw_curve(axes, points, styles.get(curve, _BACKGROUND), banded=curve in styles)
     if len(curves) > len(styles):
         others = len(curves) - len(styles)
-        label = f"{others} other runs" if others > 1 else shown[curves[-1].title]
+        label = f"{others} other runs" if others > 1 else labels[curves[-1].title]
         entries[label] = Line2D([], [], color=_BACKGROUND.color, marker=_BACKGROUND.marker)
     if gaps:
         entries["no results at this step"] = Line2D([], [], color="0.3", linestyle="none", marker="x", ms=4)
@@ -120,68 +124,70 @@ def _levels(models: Collection[str]) -> tuple[str | None, list[str]]:
     return base, [n for n in models if n not in checkpoints and n != base and base_suffix(n) not in starts]
 
 
-def _points(curve: Curve, rows: Rows, column: str) -> dict[int, Estimate | None]:
+def _points(curve: Curve, rows: EstimateTable, column: str) -> dict[int, Estimate | None]:
     """The values of a curve by step, None where there is none; step 0 is the base."""
     start = [(0, name) for name in rows if base_suffix(name) == curve.suffix]
     return {step: rows[name].get(column) for step, name in [*start, *curves_in(rows)[curve].items()]}
 
 
 def _draw_levels(
-    axes: plt.Axes, column: str, rows: Rows, base: str | None, levels: Sequence[str], entries: Entries
+    axes: plt.Axes, column: str, rows: EstimateTable, base: str | None, levels: Sequence[str], entries: LegendEntries
 ) -> None:
-    shown = short_names([*([base] if base else []), *levels])
+    labels = short_names([*([base] if base else []), *levels])
     if base and column in rows[base]:
         level = rows[base][column]
         axes.axhspan(level.low, level.high, color=_BAND, linewidth=0, zorder=0.5)
         line = axes.axhline(level.mean, color=_BASE_INK, linewidth=1.2, zorder=1)
-        entries[shown[base]] = (Patch(facecolor=_BAND), line)
+        entries[labels[base]] = (Patch(facecolor=_BAND), line)
     for name, dashes in zip(levels, _DASHES, strict=False):
         if column in rows[name]:
-            entries[shown[name]] = axes.axhline(
+            entries[labels[name]] = axes.axhline(
                 rows[name][column].mean, color=_LEVEL_INK, linewidth=1, linestyle=dashes, zorder=1
             )
 
 
-def _draw_published(axes: plt.Axes, column: str, cited: Published, entries: Entries) -> None:
-    shown = short_names(cited)
+def _draw_published(axes: plt.Axes, column: str, cited: PublishedTotals, entries: LegendEntries) -> None:
+    labels = short_names(cited)
     right = axes.get_yaxis_transform()  # x as a share of the axes' width
     for label, marker in published_markers(cited).items():
         if column in cited[label]:
             value = cited[label][column]
             axes.axhline(value, color="0.5", linewidth=0.9, linestyle=":", zorder=1)
             axes.plot(1, value, marker, mfc="white", mec="black", ms=5, clip_on=False, zorder=5, transform=right)
-            entries[shown[label]] = hollow(marker)
+            entries[labels[label]] = hollow(marker)
 
 
-def _draw_curve(axes: plt.Axes, points: Mapping[int, Estimate | None], look: Look, banded: bool) -> bool:
+def _draw_curve(axes: plt.Axes, points: Mapping[int, Estimate | None], style: Style, *, banded: bool) -> bool:
     """Draw one curve. Returns whether it has gaps here (one that has nothing here is not there)."""
     steps = np.array(list(points))
-    there = np.array([value is not None for value in points.values()])
-    if not there.any():
+    has_value = np.array([value is not None for value in points.values()])
+    if not has_value.any():
         return False
     gap = Estimate(np.nan, np.nan, np.nan)
     values = [value or gap for value in points.values()]
     axes.plot(
         steps,
         [value.mean for value in values],
-        color=look.color,
-        linestyle=look.line,
+        color=style.color,
+        linestyle=style.line,
         linewidth=1.5 if banded else 0.8,
-        marker=look.marker,
+        marker=style.marker,
         markersize=4.5 if len(steps) <= 8 else 3,
         zorder=3 if banded else 2,
     )
     if banded:
         lows, highs = [value.low for value in values], [value.high for value in values]
-        axes.fill_between(steps, lows, highs, color=look.color, alpha=0.2, linewidth=0, zorder=2)
-        padded = np.pad(there, 1)
-        for i in np.flatnonzero(there & ~padded[:-2] & ~padded[2:]):  # a band needs a neighbour
+        axes.fill_between(steps, lows, highs, color=style.color, alpha=0.2, linewidth=0, zorder=2)
+        padded = np.pad(has_value, 1)
+        for i in np.flatnonzero(has_value & ~padded[:-2] & ~padded[2:]):  # a band needs a neighbour
             axes.errorbar(
-                steps[i], values[i].mean, around(values[i]), fmt="none", ecolor=look.color, capsize=2, zorder=3
+                steps[i], values[i].mean, around(values[i]), fmt="none", ecolor=style.color, capsize=2, zorder=3
             )
     bottom = axes.get_xaxis_transform()  # y as a share of the axes' height
-    axes.plot(steps[~there], np.full((~there).sum(), 0.03), "x", color=look.color, ms=4, zorder=4, transform=bottom)
-    return not there.all()
+    axes.plot(
+        steps[~has_value], np.full((~has_value).sum(), 0.03), "x", color=style.color, ms=4, zorder=4, transform=bottom
+    )
+    return not has_value.all()
 
 
 def _grid(columns: Sequence[str]) -> tuple[Figure, dict[str, plt.Axes]]:

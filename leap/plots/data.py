@@ -28,7 +28,7 @@ from leap.data.description import (
     most_frequent,
 )
 from leap.plots.labels import short_names
-from leap.plots.style import FAINT, Look, clean, finish, looks, plt
+from leap.plots.style import FAINT, Style, clean, finish, plt, styles_of
 
 MOST_FILES = 4  # side by side; more are drawn as one
 MOST_NAMES = 12  # lines of a panel
@@ -58,7 +58,7 @@ _NO_FONT = (
     "have them here, install a font such as Noto Sans CJK and draw again."
 )
 
-Files = Mapping[str, Mapping[str, Any]]
+FileDescriptions = Mapping[str, Mapping[str, Any]]
 
 
 def data_description(description: Description) -> Figure:
@@ -66,12 +66,12 @@ def data_description(description: Description) -> Figure:
 
     Up to MOST_FILES files are compared, more are drawn as one.
     """
-    files: Files = description["files"]
+    files: FileDescriptions = description["files"]
     if len(files) > MOST_FILES:
         files = {f"all {len(files)} files": _together(files.values())}
-    styles = looks(files)
-    shown = {what: most_frequent(files.values(), what, MOST_NAMES)[0] for what in _NAMED}
-    names = [*files, *(name for of in shown.values() for name in of)]
+    styles = styles_of(files)
+    frequent = {quantity: most_frequent(files.values(), quantity, MOST_NAMES)[0] for quantity in _NAMED}
+    names = [*files, *(name for of_panel in frequent.values() for name in of_panel)]
     fonts, drawn = _fonts(names)
     with matplotlib.rc_context({"font.family": fonts}):
         figure = plt.figure(figsize=_PAGE, layout="constrained")
@@ -88,41 +88,44 @@ def data_description(description: Description) -> Figure:
         _names(tasks, "Tasks", "rows with a task", TASK_ROWS, files, styles, drawn, _WIDEST_TASK)
         short = short_names(files, 40)
         entries = {
-            f"{short[name]}: {of['rows']:,} row{'s' * (of['rows'] != 1)}": Patch(
+            f"{short[name]}: {file['rows']:,} row{'s' * (file['rows'] != 1)}": Patch(
                 facecolor=styles[name].color, hatch=styles[name].hatch, edgecolor="white"
             )
-            for name, of in files.items()
+            for name, file in files.items()
         }
         notes = [f"All pictures are {one_size} pixels."] if one_size else []
         notes += [] if all(_is_drawn(character, drawn) for name in names for character in name) else [_NO_FONT]
         return finish(figure, "What the planning files hold", entries, notes)
 
 
-def _only_size(files: Files) -> str | None:
+def _only_size(files: FileDescriptions) -> str | None:
     """The size of all pictures, if it is one and known."""
-    found = {size for of in files.values() for size in of["counts"][SIZES]}
-    return found.pop() if len(found) == 1 and UNREADABLE not in found else None
+    sizes = {size for file in files.values() for size in file["counts"][SIZES]}
+    return sizes.pop() if len(sizes) == 1 and UNREADABLE not in sizes else None
 
 
-def _histogram(axes: plt.Axes, title: str, of_what: str, what: str, files: Files, styles: Mapping[str, Look]) -> None:
+def _histogram(
+    axes: plt.Axes, title: str, unit: str, quantity: str, files: FileDescriptions, styles: Mapping[str, Style]
+) -> None:
     """Shares of values in each file, a bar a value or a bin of values; the last one takes the rest."""
-    found = {name: of["distributions"][what] for name, of in files.items() if what in of["distributions"]}
-    if not found:
+    distributions = {name: file["distributions"] for name, file in files.items()}
+    counts = {name: of_file[quantity] for name, of_file in distributions.items() if quantity in of_file}
+    if not counts:
         _empty(axes, title)
         return
-    low = min(of["min"] for of in found.values())
-    high = max(of["max"] for of in found.values())
-    cap = max(low + 1, *(_quantile(of["values"], 0.995) for of in found.values()))
+    low = min(file_counts["min"] for file_counts in counts.values())
+    high = max(file_counts["max"] for file_counts in counts.values())
+    cap = max(low + 1, *(_quantile(file_counts["values"], 0.995) for file_counts in counts.values()))
     step = 1 if cap - low < _MOST_BARS else -(-(cap - low + 1) // _BINS)
     bins = (min(cap, high) - low) // step + 1
-    width = 0.86 / len(found)
-    for i, (name, of) in enumerate(found.items()):
+    width = 0.86 / len(counts)
+    for i, (name, file_counts) in enumerate(counts.items()):
         shares = np.zeros(bins)
-        for value, count in of["values"].items():
-            shares[min((int(value) - low) // step, bins - 1)] += 100 * count / of["count"]
+        for value, count in file_counts["values"].items():
+            shares[min((int(value) - low) // step, bins - 1)] += 100 * count / file_counts["count"]
         places = np.arange(bins) - 0.43 + (i + 0.5) * width
-        look = styles[name]
-        axes.bar(places, shares, width, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.4)
+        style = styles[name]
+        axes.bar(places, shares, width, color=style.color, hatch=style.hatch, edgecolor="white", linewidth=0.4)
     every = max(1, -(-bins // 8))
     ticks = list(range(0, bins, every))
     labels = [
@@ -135,9 +138,9 @@ def _histogram(axes: plt.Axes, title: str, of_what: str, what: str, files: Files
         labels.append(f"{low + (bins - 1) * step}+")
     axes.set_xticks(ticks, labels, fontsize=8)
     axes.set_xlim(*((-0.8, bins - 0.2) if bins > 2 else (-1.3, bins + 0.3)))
-    axes.set_ylabel(f"% of {of_what}", fontsize=8.5)
+    axes.set_ylabel(f"% of {unit}", fontsize=8.5)
     axes.tick_params(axis="y", labelsize=8)
-    medians = ", ".join(f"{of['median']:,}" for of in found.values())
+    medians = ", ".join(f"{file_counts['median']:,}" for file_counts in counts.values())
     axes.set_title(f"{title} (median {medians})", fontsize=10)
     clean(axes)
 
@@ -145,34 +148,34 @@ def _histogram(axes: plt.Axes, title: str, of_what: str, what: str, files: Files
 def _names(
     axes: plt.Axes,
     title: str,
-    of_what: str,
-    what: str,
-    files: Files,
-    styles: Mapping[str, Look],
+    unit: str,
+    quantity: str,
+    files: FileDescriptions,
+    styles: Mapping[str, Style],
     drawn: frozenset[int],
     widest: int = _WIDEST_NAME,
 ) -> None:
     """Shares of the most frequent names, a line a name, a bar a file; n is what was counted in each file, in order."""
-    found = {name: of["counts"][what] for name, of in files.items() if of["counts"][what]}
-    shown, number = most_frequent(files.values(), what, MOST_NAMES)
-    if not shown:
+    counts_by_file = {name: file["counts"][quantity] for name, file in files.items() if file["counts"][quantity]}
+    names, number = most_frequent(files.values(), quantity, MOST_NAMES)
+    if not names:
         _empty(axes, title)
         return
-    height = 0.8 / len(found)
-    for i, (name, counts) in enumerate(found.items()):
+    height = 0.8 / len(counts_by_file)
+    for i, (name, counts) in enumerate(counts_by_file.items()):
         total = sum(counts.values())
-        shares = [100 * counts.get(of, 0) / total for of in shown]
-        ys = np.arange(len(shown)) - 0.4 + (i + 0.5) * height
-        look = styles[name]
-        axes.barh(ys, shares, height, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0.4)
-    axes.set_yticks(range(len(shown)), _labels(shown, drawn, widest), fontsize=8)
-    axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
+        shares = [100 * counts.get(name, 0) / total for name in names]
+        ys = np.arange(len(names)) - 0.4 + (i + 0.5) * height
+        style = styles[name]
+        axes.barh(ys, shares, height, color=style.color, hatch=style.hatch, edgecolor="white", linewidth=0.4)
+    axes.set_yticks(range(len(names)), _labels(names, drawn, widest), fontsize=8)
+    axes.set_ylim(max(len(names), 4) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    counts_of = ", ".join(f"{sum(of['counts'][what].values()):,}" for of in files.values())
-    axes.set_xlabel(f"% of {of_what}{', ' if len(files) < 3 else chr(10)}n = {counts_of}", fontsize=8.5)
-    counted = f"{number:,}" if number == len(shown) else f"{len(shown)} of {number:,}"
+    counts_of = ", ".join(f"{sum(file['counts'][quantity].values()):,}" for file in files.values())
+    axes.set_xlabel(f"% of {unit}{', ' if len(files) < 3 else chr(10)}n = {counts_of}", fontsize=8.5)
+    counted = f"{number:,}" if number == len(names) else f"{len(names)} of {number:,}"
     axes.set_title(f"{title} ({counted})", fontsize=10)
     clean(axes, "x")
 
@@ -187,15 +190,15 @@ def _empty(axes: plt.Axes, title: str) -> None:
 
 def _labels(names: Sequence[str], drawn: frozenset[int], widest: int) -> list[str]:
     """Names on one line, short, all different; one that no font draws has its number in place of what is not drawn."""
-    known = []
+    drawable = []
     for number, name in enumerate(names, 1):
         text = "".join(character if _is_drawn(character, drawn) else " " for character in name)
-        known.append(" ".join([*text.split(), *([f"[no. {number}]"] if text != name else [])]))
-    wide = [any(unicodedata.east_asian_width(character) in "WF" for character in name) for name in known]
+        drawable.append(" ".join([*text.split(), *([f"[no. {number}]"] if text != name else [])]))
+    wide = [any(unicodedata.east_asian_width(character) in "WF" for character in name) for name in drawable]
     short: dict[str, str] = {}
     for kind, most in ((False, widest), (True, widest // 2)):
-        short |= short_names([name for name, of in zip(known, wide, strict=True) if of == kind], most)
-    return [short[name] for name in known]
+        short |= short_names([name for name, is_wide in zip(drawable, wide, strict=True) if is_wide == kind], most)
+    return [short[name] for name in drawable]
 
 
 def _quantile(values: Mapping[str, int], share: float) -> int:
@@ -239,16 +242,16 @@ def _characters_of(font: str) -> frozenset[int]:
 def _together(files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Several files' descriptions as one, as far as the page needs it."""
     rows, counts, values = 0, {}, {}
-    for of in files:
-        rows += of["rows"]
-        for what, names in of["counts"].items():
-            counts.setdefault(what, Counter()).update(names)
-        for what, found in of["distributions"].items():
-            into = values.setdefault(what, Counter())
-            for value, count in found["values"].items():
+    for file in files:
+        rows += file["rows"]
+        for quantity, names in file["counts"].items():
+            counts.setdefault(quantity, Counter()).update(names)
+        for quantity, distribution_of_file in file["distributions"].items():
+            into = values.setdefault(quantity, Counter())
+            for value, count in distribution_of_file["values"].items():
                 into[int(value)] += count
     return {
         "rows": rows,
         "counts": counts,
-        "distributions": {what: distribution(of) for what, of in values.items()},
+        "distributions": {quantity: distribution(file) for quantity, file in values.items()},
     }

@@ -16,12 +16,12 @@ def short_names(names: Iterable[str], most: int = 48) -> dict[str, str]:
             likes.setdefault(len(_words(name)), []).append(name)
     shorter = {name: short for alike in likes.values() for name, short in _without_shared_words(alike).items()}
     while True:
-        found = {n: n if len(n) <= width else _cut(shorter.get(n, n), width) for n, width in widths.items()}
-        times = Counter(found.values())
-        if max(times.values(), default=1) == 1:
+        labels = {n: n if len(n) <= width else _cut(shorter.get(n, n), width) for n, width in widths.items()}
+        uses = Counter(labels.values())
+        if max(uses.values(), default=1) == 1:
             # An underscore in front would hide a name from the legend, a pair of dollars is a formula.
-            return {name: (" " * short.startswith("_") + short).replace("$", r"\$") for name, short in found.items()}
-        widths = {name: width + 4 * (times[found[name]] > 1) for name, width in widths.items()}
+            return {name: (" " * short.startswith("_") + short).replace("$", r"\$") for name, short in labels.items()}
+        widths = {name: width + 4 * (uses[labels[name]] > 1) for name, width in widths.items()}
 
 
 def _words(name: str) -> list[str]:
@@ -35,14 +35,17 @@ def _without_shared_words(names: list[str]) -> dict[str, str]:
     if len(names) < 2 or " " in "".join(_words(names[0])[:-1]):  # a label in words is no name of a run
         return {name: name for name in names}
     columns = list(zip(*map(_words, names), strict=True))
-    kept = [i for i, words in enumerate(columns) if len(set(words)) > 1 or i in (0, len(columns) - 1)]
+    columns_left = [i for i, words in enumerate(columns) if len(set(words)) > 1 or i in (0, len(columns) - 1)]
     # A lone separator between kept words is shorter than what would stand for it.
-    kept = sorted({*kept, *(i + 1 for i in kept if i + 2 in kept)})
-    found = {}
+    columns_left = sorted({*columns_left, *(i + 1 for i in columns_left if i + 2 in columns_left)})
+    shortened = {}
     for name, words in zip(names, zip(*columns, strict=True), strict=True):
-        parts = [("..." if i - before > 1 else "") + words[i] for before, i in zip([-1, *kept], kept, strict=False)]
-        found[name] = "".join(parts)
-    return found
+        parts = [
+            ("..." if i - previous > 1 else "") + words[i]
+            for previous, i in zip([-1, *columns_left], columns_left, strict=False)
+        ]
+        shortened[name] = "".join(parts)
+    return shortened
 
 
 def _cut(name: str, most: int) -> str:

@@ -11,19 +11,19 @@ from matplotlib.patches import Patch
 
 from leap.models.names import base_suffix, curve_and_step
 from leap.plots.labels import short_names
-from leap.plots.style import FAINT, MACRO, Look, Published, clean, hollow, looks, plt, published_markers
+from leap.plots.style import FAINT, MACRO, PublishedTotals, Style, clean, hollow, plt, published_markers, styles_of
 from leap.statistics import Estimate
 
 # {model: {column: value}}; a missing value has no key.
-Rows = Mapping[str, Mapping[str, Estimate]]
+EstimateTable = Mapping[str, Mapping[str, Estimate]]
 
 
 def grouped_bars(
     axes: plt.Axes,
     columns: Sequence[str],
-    rows: Rows,
-    styles: Mapping[str, Look],
-    published: Published | None = None,
+    rows: EstimateTable,
+    styles: Mapping[str, Style],
+    published: PublishedTotals | None = None,
 ) -> dict[str, Artist]:
     """Bars with intervals, a group a column, and hollow marks for `published`. A missing value is written as such, a
     measured zero as 0. Returns the legend's entries by name."""
@@ -34,14 +34,14 @@ def grouped_bars(
     entries: dict[str, Artist] = {}
     for i, (name, values) in enumerate(rows.items()):
         places = dict(zip(columns, np.arange(len(columns)) - 0.42 + (i + 0.5) * width, strict=True))
-        there = [values[column] for column in columns if column in values]
+        drawn = [values[column] for column in columns if column in values]
         xs = [places[column] for column in columns if column in values]
-        heights = [value.mean for value in there]
-        look = styles[name]
-        axes.bar(xs, heights, width * 0.94, color=look.color, hatch=look.hatch, edgecolor="white", label=name)
-        entries[name] = Patch(facecolor=look.color, hatch=look.hatch, edgecolor="white")
-        if any(value.low < value.high for value in there):
-            errors = np.hstack([around(value) for value in there])
+        heights = [value.mean for value in drawn]
+        style = styles[name]
+        axes.bar(xs, heights, width * 0.94, color=style.color, hatch=style.hatch, edgecolor="white", label=name)
+        entries[name] = Patch(facecolor=style.color, hatch=style.hatch, edgecolor="white")
+        if any(value.low < value.high for value in drawn):
+            errors = np.hstack([around(value) for value in drawn])
             axes.errorbar(xs, heights, errors, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
         for column, x in places.items():
             if column not in values:
@@ -64,10 +64,11 @@ def grouped_bars(
 def dots(
     axis: str,
     columns: Sequence[str],
-    rows: Rows,
+    rows: EstimateTable,
     limits: tuple[float, float] | None,
-    published: Published | None = None,
+    published: PublishedTotals | None = None,
     level: float | None = None,
+    *,
     whole: bool = False,
     inches: float = 1.15,
 ) -> Figure:
@@ -76,7 +77,7 @@ def dots(
     of no difference: marks are hollow where the interval holds it."""
     rows, published = by_family(rows), published or {}
     figure, panels = panels_of_lines(columns, list(rows), list(published), inches=inches)
-    styles = family_looks(rows)
+    styles = family_styles(rows)
     left = 0.0
     if limits and whole:
         left = limits[0]
@@ -91,17 +92,19 @@ def dots(
     for axes, column in zip(panels, columns, strict=True):
         if level is not None:
             axes.axvline(level, color="black", linewidth=0.8)
-        there = {name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values}
-        draw_intervals(axes, there.values())
+        values_by_model = {
+            name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values
+        }
+        draw_intervals(axes, values_by_model.values())
         marks: dict[tuple[str, bool], list[tuple[float, int]]] = {}
-        for name, (y, value) in there.items():
+        for name, (y, value) in values_by_model.items():
             unclear = level is not None and value.low <= level <= value.high
             marks.setdefault((family(name), unclear), []).append((value.mean, y))
-        for (of, unclear), places in marks.items():
-            look = styles[of]
-            face = "white" if unclear else look.color
-            axes.plot(*zip(*places, strict=True), look.marker, mfc=face, mec=look.color, mew=0.7, ms=3, zorder=5)
-        write_missing(axes, [y for y, name in enumerate(rows) if name not in there], left)
+        for (family_name, unclear), places in marks.items():
+            style = styles[family_name]
+            face = "white" if unclear else style.color
+            axes.plot(*zip(*places, strict=True), style.marker, mfc=face, mec=style.color, mew=0.7, ms=3, zorder=5)
+        write_missing(axes, [y for y, name in enumerate(rows) if name not in values_by_model], left)
         draw_published(axes, column, published, len(rows))
     panels[len(columns) // 2].set_xlabel(axis, fontsize=9)
     return figure
@@ -152,7 +155,9 @@ def panels_of_lines(
     return figure, panels
 
 
-def draw_published(axes: plt.Axes, column: str, published: Published, first: int, with_number: bool = False) -> None:
+def draw_published(
+    axes: plt.Axes, column: str, published: PublishedTotals, first: int, *, with_number: bool = False
+) -> None:
     """A hollow mark on the line of each label (from y = `first`) that has a value in `column`."""
     markers = published_markers(published)
     for y, (name, values) in enumerate(published.items(), first):
@@ -173,20 +178,20 @@ def draw_intervals(axes: plt.Axes, values: Collection[tuple[int, Estimate]]) -> 
 
 def family(name: str) -> str:
     """The run and settings that a checkpoint belongs to; any other model is a family of its own."""
-    found = curve_and_step(name)
-    return found[0].title if found else name
+    curve = curve_and_step(name)
+    return curve[0].title if curve else name
 
 
-def by_family(rows: Rows) -> Rows:
+def by_family(rows: EstimateTable) -> EstimateTable:
     """The same rows, those of a family next to each other where its first one was."""
-    first = {of: i for i, of in reversed(list(enumerate(map(family, rows))))}
+    first = {family_name: i for i, family_name in reversed(list(enumerate(map(family, rows))))}
     return {name: rows[name] for name in sorted(rows, key=lambda name: first[family(name)])}
 
 
-def family_looks(names: Collection[str]) -> dict[str, Look]:
-    """A look for each family among the models, grey for the base."""
+def family_styles(names: Collection[str]) -> dict[str, Style]:
+    """A style for each family among the models, grey for the base."""
     families = list(dict.fromkeys(map(family, names)))
-    return looks(families, next((name for name in families if base_suffix(name) is not None), None))
+    return styles_of(families, next((name for name in families if base_suffix(name) is not None), None))
 
 
 def around(value: Estimate) -> np.ndarray:

@@ -19,24 +19,24 @@ from leap.plots.style import (
     COLUMNS,
     FAINT,
     MACRO,
-    Published,
+    PublishedTotals,
     clean_published,
     finish,
     hollow,
-    model_looks,
+    model_styles,
     notes_on_missing,
     plt,
     published_markers,
     totals,
 )
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 MOST_POLYGONS = 5
 
 
-def heat_map(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """Total scores, models by dimensions, written into their cells; darker is better, the best of a column is bold."""
-    rows = by_family({name: totals(found) for name, found in models.items()})
+    rows = by_family({name: totals(scores) for name, scores in models.items()})
     cited = clean_published(published)
     names = [*rows, *cited]
     numbers = {name: {column: value.mean for column, value in values.items()} for name, values in rows.items()} | cited
@@ -84,15 +84,15 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: Published | 
     return finish(figure, f"Total score, {scorer} rules (0 to {top})", {}, notes)
 
 
-def radar(models: Mapping[str, Overall], scorer: str, published: Published | None = None) -> Figure:
+def radar(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """The six totals of a few models as polygons. A missing dimension leaves a gap and is named in the legend."""
     chosen = representatives(models, MOST_POLYGONS)
     # Colours are those of the other figures, unless there are more models than colours.
-    styles = model_looks(models if len(chosen) == len(models) else chosen)
+    styles = model_styles(models if len(chosen) == len(models) else chosen)
     cited = clean_published(published)
     markers = published_markers(cited)
     cited = {label: values for label, values in cited.items() if any(d in values for d in DIMENSIONS)}
-    shown = short_names([*models, *cited])
+    labels = short_names([*models, *cited])
     top = TOPS[scorer]
     angles = np.linspace(0, 2 * np.pi, len(DIMENSIONS), endpoint=False)
     figure, axes = plt.subplots(figsize=(7, 6.2), subplot_kw={"projection": "polar"}, layout="constrained")
@@ -100,26 +100,26 @@ def radar(models: Mapping[str, Overall], scorer: str, published: Published | Non
     axes.set_theta_direction(-1)
     entries: dict[str, Artist] = {}
     for name in chosen:
-        found, look = totals(models[name]), styles[name]
+        scores, style = totals(models[name]), styles[name]
         _polygon(
             axes,
             angles,
-            [found[d].mean if d in found else np.nan for d in DIMENSIONS],
-            color=look.color,
-            linestyle=look.line,
+            [scores[d].mean if d in scores else np.nan for d in DIMENSIONS],
+            color=style.color,
+            linestyle=style.line,
             linewidth=1.6,
-            marker=look.marker,
+            marker=style.marker,
             markeredgecolor="black",
             markeredgewidth=0.5,
         )
-        entries[_with_gaps(shown[name], found)] = Line2D(
-            [], [], color=look.color, linestyle=look.line, marker=look.marker, mec="black", mew=0.5
+        entries[_with_gaps(labels[name], scores)] = Line2D(
+            [], [], color=style.color, linestyle=style.line, marker=style.marker, mec="black", mew=0.5
         )
     for label, values in cited.items():
         heights = [values.get(d, np.nan) for d in DIMENSIONS]
         marks = {"marker": markers[label], "mfc": "white", "mec": "black"}
         _polygon(axes, angles, heights, color="0.3", linestyle=":", linewidth=0.9, **marks)
-        entries[_with_gaps(shown[label], values)] = hollow(markers[label])
+        entries[_with_gaps(labels[label], values)] = hollow(markers[label])
     _rings(axes, angles, top)
     axes.grid(color="0.85")
     axes.spines["polar"].set_color("0.7")
@@ -129,7 +129,9 @@ def radar(models: Mapping[str, Overall], scorer: str, published: Published | Non
             f"{len(chosen)} of {len(models)} models, out of the base, the best and last checkpoints of runs, and "
             "controls. The heat map has all."
         )
-    return finish(figure, f"Total score by dimension, {scorer} rules (0 to {top})", entries, notes, bool(cited))
+    return finish(
+        figure, f"Total score by dimension, {scorer} rules (0 to {top})", entries, notes, published=bool(cited)
+    )
 
 
 def representatives(models: Mapping[str, Overall], most: int) -> list[str]:
@@ -145,10 +147,10 @@ def representatives(models: Mapping[str, Overall], most: int) -> list[str]:
     return [name for name in models if name in list(chosen)[:most]]
 
 
-def rank(found: Overall) -> tuple[int, float]:
+def rank(scores: Overall) -> tuple[int, float]:
     """How good a model is among those of its run: one with more dimensions first, then by mean total."""
-    scores = [of["total_score"].mean for of in found.dimensions.values()]
-    return len(scores), float(np.mean(scores))
+    totals_by_dimension = [metrics["total_score"].mean for metrics in scores.dimensions.values()]
+    return len(totals_by_dimension), float(np.mean(totals_by_dimension))
 
 
 def _luminance(color: tuple[float, float, float, float]) -> float:
@@ -177,6 +179,6 @@ def _rings(axes: plt.Axes, angles: np.ndarray, top: float) -> None:
     axes.tick_params(axis="x", pad=4)
 
 
-def _with_gaps(label: str, there: Mapping[str, object]) -> str:
-    gaps = [dimension for dimension in DIMENSIONS if dimension not in there]
+def _with_gaps(label: str, values: Mapping[str, object]) -> str:
+    gaps = [dimension for dimension in DIMENSIONS if dimension not in values]
     return f"{label} (n/a: {', '.join(gaps)})" if gaps else label

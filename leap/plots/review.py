@@ -20,22 +20,22 @@ from leap.models.names import base_suffix, curves_in
 from leap.plots.curves import STEP_0, step_curves
 from leap.plots.labels import short_names
 from leap.plots.marks import (
-    Rows,
+    EstimateTable,
     around,
     by_family,
     dots,
     family,
-    family_looks,
+    family_styles,
     panels_of_lines,
     show_whole,
     write_missing,
 )
-from leap.plots.style import COLORS, SIZE, Look, clean, finish, looks, model_looks, plt
+from leap.plots.style import COLORS, SIZE, Style, clean, finish, model_styles, plt, styles_of
 from leap.statistics import Estimate
 
-Summary = Mapping[str, Any]
+ReviewSummary = Mapping[str, Any]
 
-MOST_LOOKS = len(COLORS) - 1  # models that differ by colour in a scatter; more are told apart by run
+MOST_STYLES = len(COLORS) - 1  # models that differ by colour in a scatter; more are told apart by run
 
 _SCALE = (LOWEST, HIGHEST)
 _MISSING = "n/a: no judgements."
@@ -44,12 +44,12 @@ _WIDEST_NAME = 40  # characters of a judge's name
 _PANELS_A_LINE = 3
 
 
-def review_figures(summary: Summary) -> dict[str, Callable[[], Figure] | None]:
+def review_figures(summary: ReviewSummary) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a review, by file name; None where the judgements do not allow it."""
     judges = summary["judges"].values()
-    scored = any(of["scores"] for judge in judges for of in judge["models"].values())
-    compared = any(of["over_base"] for judge in judges for of in judge["models"].values())
-    paired = any(of["win_rate"] for judge in judges for of in (judge["pairwise"] or {}).values())
+    scored = any(record["scores"] for judge in judges for record in judge["models"].values())
+    compared = any(record["over_base"] for judge in judges for record in judge["models"].values())
+    paired = any(record["win_rate"] for judge in judges for record in (judge["pairwise"] or {}).values())
     beside = any(judge["with"].get(REFERENCE_JUDGE, {}).get("plans") for judge in judges)
     has_curve = any(len(steps) > 1 for steps in curves_in(summary["models"]).values())
     possible: dict[str, tuple[Callable[[], Figure], bool]] = {
@@ -63,17 +63,17 @@ def review_figures(summary: Summary) -> dict[str, Callable[[], Figure] | None]:
     return {f"blind10_{name}": make if allowed else None for name, (make, allowed) in possible.items()}
 
 
-def models_final_score(summary: Summary) -> Figure:
+def models_final_score(summary: ReviewSummary) -> Figure:
     """The mean final score of each model, a panel a judge."""
-    rows, columns = _by_judge(summary, lambda of: of["scores"] and of["scores"][FINAL])
+    rows, columns = _by_judge(summary, lambda record: record["scores"] and record["scores"][FINAL])
     figure = dots("final score (1 to 5)", columns, rows, _SCALE, whole=True, inches=_inches(columns))
     figure.axes[0].set_xticks(range(LOWEST, HIGHEST + 1))
     return _finish(figure, f"Mean final score by judge, {_of_items(summary)}", {}, _notes(summary, rows, columns))
 
 
-def models_final_score_by_step(summary: Summary) -> Figure:
+def models_final_score_by_step(summary: ReviewSummary) -> Figure:
     """The mean final score over optimiser steps, a panel a judge, a curve a run."""
-    rows, columns = _by_judge(summary, lambda of: of["scores"] and of["scores"][FINAL])
+    rows, columns = _by_judge(summary, lambda record: record["scores"] and record["scores"][FINAL])
     figure, entries, left_out = step_curves(
         rows, columns, lambda name: max((value.mean for value in rows[name].values()), default=0.0)
     )
@@ -89,13 +89,17 @@ def models_final_score_by_step(summary: Summary) -> Figure:
     return _finish(figure, f"Final score over training by judge, {_of_items(summary)}", entries, notes)
 
 
-def models_dimension_scores(summary: Summary) -> Figure:
+def models_dimension_scores(summary: ReviewSummary) -> Figure:
     """The mean of each model on the four scales, a panel a scale; several judges are marks on the line of a model."""
-    judges = [name for name, judge in summary["judges"].items() if any(of["scores"] for of in judge["models"].values())]
+    judges = [
+        name
+        for name, judge in summary["judges"].items()
+        if any(record["scores"] for record in judge["models"].values())
+    ]
     by_judge = {
         judge: {
-            model: {_words(scale): Estimate(**of["scores"][scale]) for scale in SCALES} if of["scores"] else {}
-            for model, of in summary["judges"][judge]["models"].items()
+            model: {_words(scale): Estimate(**record["scores"][scale]) for scale in SCALES} if record["scores"] else {}
+            for model, record in summary["judges"][judge]["models"].items()
         }
         for judge in judges
     }
@@ -111,51 +115,55 @@ def models_dimension_scores(summary: Summary) -> Figure:
     return _finish(figure, title, entries, [*_warnings(summary), *_silent(summary), *missing])
 
 
-def models_improvement_vs_baseline(summary: Summary) -> Figure:
+def models_improvement_vs_baseline(summary: ReviewSummary) -> Figure:
     """Each model's mean final score less the base's over the same items, in points of the scale, a panel a judge."""
     base = summary["base"]
-    rows, columns = _by_judge(summary, lambda of: of["over_base"] and of["over_base"][FINAL])
+    rows, columns = _by_judge(summary, lambda record: record["over_base"] and record["over_base"][FINAL])
     rows = {name: values for name, values in rows.items() if name != base}
     ends = [abs(end) for values in rows.values() for value in values.values() for end in (value.low, value.high)]
     limit = float(max(1, *ends))
-    shown = short_names(summary["models"])[base]
-    figure = dots(f"points over {shown}", columns, rows, (-limit, limit), level=0, whole=True, inches=_inches(columns))
+    base_label = short_names(summary["models"])[base]
+    figure = dots(
+        f"points over {base_label}", columns, rows, (-limit, limit), level=0, whole=True, inches=_inches(columns)
+    )
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(2 if len(columns) > 2 else 4))
     notes = [_HOLLOW.format("zero"), *_notes(summary, rows, columns)]
-    return _finish(figure, f"Final score over {shown} on the same items, {_of_items(summary)}", {}, notes)
+    return _finish(figure, f"Final score over {base_label} on the same items, {_of_items(summary)}", {}, notes)
 
 
-def win_rates(summary: Summary) -> Figure:
+def win_rates(summary: ReviewSummary) -> Figure:
     """Each model's win rate against the base in percent, a tie counting half, a panel a judge of pairs."""
     base = summary["base"]
     paired = [
         name
         for name, judge in summary["judges"].items()
-        if any(of["win_rate"] for of in (judge["pairwise"] or {}).values())
+        if any(record["win_rate"] for record in (judge["pairwise"] or {}).values())
     ]
     titles = _titles(paired)
     rows: dict[str, dict[str, Estimate]] = {name: {} for name in summary["models"] if name != base}
     for judge, title in titles.items():
-        for model, of in summary["judges"][judge]["pairwise"].items():
-            if of["win_rate"]:
-                rows[model][title] = Estimate(*(100 * of["win_rate"][end] for end in ("mean", "low", "high")))
+        for model, record in summary["judges"][judge]["pairwise"].items():
+            if record["win_rate"]:
+                rows[model][title] = Estimate(*(100 * record["win_rate"][end] for end in ("mean", "low", "high")))
     columns = list(titles.values())
-    shown = short_names(summary["models"])[base]
-    axis = f"win rate against {shown} (%)"
+    base_label = short_names(summary["models"])[base]
+    axis = f"win rate against {base_label} (%)"
     figure = dots(axis, columns, rows, (0, 100), level=50, whole=True, inches=_inches(columns))
     figure.axes[0].set_xticks((0, 50, 100) if len(columns) > 2 else (0, 25, 50, 75, 100))
     notes = ["A pair is won if both orders say so, else a tie; a tie counts half.", _HOLLOW.format("50 %")]
-    title = f"Pairs with {shown}, judged in both orders, {_of_items(summary)}"
+    title = f"Pairs with {base_label}, judged in both orders, {_of_items(summary)}"
     return _finish(figure, title, {}, [" ".join(notes), *_notes(summary, rows, columns)])
 
 
-def judge_vs_reference(summary: Summary) -> Figure:
+def judge_vs_reference(summary: ReviewSummary) -> Figure:
     """The final score of each plan by each judge over that by the reference judge, with their rank correlation."""
-    judges = [name for name, of in summary["judges"].items() if of["with"].get(REFERENCE_JUDGE, {}).get("plans")]
+    judges = [
+        name for name, record in summary["judges"].items() if record["with"].get(REFERENCE_JUDGE, {}).get("plans")
+    ]
     titles, models = _titles(judges), summary["models"]
-    groups = {name: name if len(models) <= MOST_LOOKS else family(name) for name in models}
-    styles = model_looks(models) if len(models) <= MOST_LOOKS else family_looks(models)
-    shown = short_names(dict.fromkeys(groups.values()))
+    groups = {name: name if len(models) <= MOST_STYLES else family(name) for name in models}
+    styles = model_styles(models) if len(models) <= MOST_STYLES else family_styles(models)
+    labels = short_names(dict.fromkeys(groups.values()))
     per_line = min(len(judges), _PANELS_A_LINE)
     lines = -(-len(judges) // per_line)
     size = (max(SIZE[1], 3.1 * per_line + 0.4), 3.3 * lines + 1.3)
@@ -165,15 +173,15 @@ def judge_vs_reference(summary: Summary) -> Figure:
         points: dict[str, list[tuple[float, float]]] = {}
         for model, group in groups.items():
             by_reference, by_judge = (_final_by_row(summary, name, model) for name in (REFERENCE_JUDGE, judge))
-            both = [row for row in by_judge if row in by_reference]
-            points.setdefault(group, []).extend((by_reference[row], by_judge[row]) for row in both)
+            common_rows = [row for row in by_judge if row in by_reference]
+            points.setdefault(group, []).extend((by_reference[row], by_judge[row]) for row in common_rows)
         for group in dict.fromkeys(groups.values()):
             if points[group]:
-                look = styles[group]
+                style = styles[group]
                 xs, ys = zip(*points[group], strict=True)
-                axes.plot(xs, ys, look.marker, color=look.color, mec="black", mew=0.4, ms=5, alpha=0.65, ls="none")
-                entries[shown[group]] = Line2D(
-                    [], [], color=look.color, marker=look.marker, mec="black", mew=0.4, ms=5, ls="none"
+                axes.plot(xs, ys, style.marker, color=style.color, mec="black", mew=0.4, ms=5, alpha=0.65, ls="none")
+                entries[labels[group]] = Line2D(
+                    [], [], color=style.color, marker=style.marker, mec="black", mew=0.4, ms=5, ls="none"
                 )
         axes.plot(_SCALE, _SCALE, color="0.8", linewidth=0.8, zorder=0)
         _square(axes)
@@ -190,7 +198,7 @@ def judge_vs_reference(summary: Summary) -> Figure:
     return _finish(figure, title, entries, _warnings(summary))
 
 
-def _final_by_row(summary: Summary, judge: str, model: str) -> Mapping[str, float]:
+def _final_by_row(summary: ReviewSummary, judge: str, model: str) -> Mapping[str, float]:
     return summary["judges"][judge]["models"][model]["final_by_row"]
 
 
@@ -213,35 +221,36 @@ def _square(axes: plt.Axes) -> None:
     clean(axes, "both")
 
 
-def _correlation(found: Summary) -> str:
-    if found["spearman"] is None:
-        return f"Spearman n/a, {found['plans']} plans"
-    return f"Spearman {found['spearman']:.2f} [{found['low']:.2f}, {found['high']:.2f}], {found['plans']} plans"
+def _correlation(agreement: ReviewSummary) -> str:
+    if agreement["spearman"] is None:
+        return f"Spearman n/a, {agreement['plans']} plans"
+    interval = f"[{agreement['low']:.2f}, {agreement['high']:.2f}]"
+    return f"Spearman {agreement['spearman']:.2f} {interval}, {agreement['plans']} plans"
 
 
-def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, Rows]) -> tuple[Figure, dict[str, Artist]]:
+def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, EstimateTable]) -> tuple[Figure, dict[str, Artist]]:
     """A panel a column, a line a model, on it a mark with interval a judge; and the legend's entries."""
     models = list(by_family(next(iter(by_judge.values()))))
     line_inches = 0.1 * len(by_judge) + 0.1
     figure, panels = panels_of_lines(columns, models, [], inches=1.75, line_inches=line_inches)
     show_whole(panels[0], _SCALE)
     panels[0].set_xticks(range(LOWEST, HIGHEST + 1))
-    styles, shown = looks(by_judge), short_names(by_judge)
-    entries = {shown[judge]: _mark(look) for judge, look in styles.items()}
+    styles, labels = styles_of(by_judge), short_names(by_judge)
+    entries = {labels[judge]: _mark(style) for judge, style in styles.items()}
     step = 0.84 / len(by_judge)
     for axes, column in zip(panels, columns, strict=True):
         for i, (judge, rows) in enumerate(by_judge.items()):
             ys = {model: y - 0.42 + (i + 0.5) * step for y, model in enumerate(models)}
-            there = [(ys[model], rows[model][column]) for model in models if column in rows[model]]
-            if there:
-                means, errors = [value.mean for _, value in there], np.hstack([around(value) for _, value in there])
-                look = styles[judge]
+            points = [(ys[model], rows[model][column]) for model in models if column in rows[model]]
+            if points:
+                means, errors = [value.mean for _, value in points], np.hstack([around(value) for _, value in points])
+                style = styles[judge]
                 axes.errorbar(
                     means,
-                    [y for y, _ in there],
+                    [y for y, _ in points],
                     xerr=errors,
-                    fmt=look.marker,
-                    color=look.color,
+                    fmt=style.marker,
+                    color=style.color,
                     elinewidth=0.9,
                     ms=3.2,
                     mec="black",
@@ -253,22 +262,30 @@ def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, Rows]) -> tup
     return figure, entries
 
 
-def _mark(look: Look) -> Line2D:
-    return Line2D([], [], color=look.color, marker=look.marker, ms=4.5, mec="black", mew=0.3)
+def _mark(style: Style) -> Line2D:
+    return Line2D([], [], color=style.color, marker=style.marker, ms=4.5, mec="black", mew=0.3)
 
 
 def _by_judge(
-    summary: Summary, value: Callable[[Summary], Mapping[str, float] | None]
+    summary: ReviewSummary, value: Callable[[ReviewSummary], Mapping[str, float] | None]
 ) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
     """What `value` takes out of each judge's record of each model, by model and title of the judge, and the titles;
     judges who have none for any model are left out."""
-    found = {
-        judge: {name: of for name, record in said["models"].items() if (of := value(record))}
-        for judge, said in summary["judges"].items()
+    values_by_judge = {
+        judge: {
+            name: values_of_model
+            for name, record in judge_record["models"].items()
+            if (values_of_model := value(record))
+        }
+        for judge, judge_record in summary["judges"].items()
     }
-    titles = _titles(judge for judge, values in found.items() if values)
+    titles = _titles(judge for judge, values in values_by_judge.items() if values)
     rows = {
-        name: {title: Estimate(**found[judge][name]) for judge, title in titles.items() if name in found[judge]}
+        name: {
+            title: Estimate(**values_by_judge[judge][name])
+            for judge, title in titles.items()
+            if name in values_by_judge[judge]
+        }
         for name in summary["models"]
     }
     return rows, list(titles.values())
@@ -276,15 +293,15 @@ def _by_judge(
 
 def _titles(judges: Iterable[str]) -> dict[str, str]:
     """The judges' names as titles of panels, all different, long ones on several lines."""
-    shown = short_names(judges, _WIDEST_NAME)
-    return {judge: "\n".join(textwrap.wrap(name, 22)) for judge, name in shown.items()}
+    labels = short_names(judges, _WIDEST_NAME)
+    return {judge: "\n".join(textwrap.wrap(name, 22)) for judge, name in labels.items()}
 
 
 def _inches(columns: Sequence[str]) -> float:
     return 3.4 if len(columns) == 1 else 2.0 if len(columns) < 5 else 1.7
 
 
-def _of_items(summary: Summary) -> str:
+def _of_items(summary: ReviewSummary) -> str:
     items = summary["items"]
     return f"{items} item{'' if items == 1 else 's'}, 95 % bootstrap intervals over items"
 
@@ -293,29 +310,33 @@ def _words(scale: str) -> str:
     return scale.replace("_", " ").replace("hallucination redundancy", "hallucination,\nredundancy (5: none)")
 
 
-def _warnings(summary: Summary) -> list[str]:
+def _warnings(summary: ReviewSummary) -> list[str]:
     """Which judges a reader must not trust, and how many judgements are of something else."""
-    judges, said = summary["judges"].items(), []
-    names = [name for name, judge in judges if any(of["at_bottom"] is False for of in judge["controls"].values())]
+    judges, warnings = summary["judges"].items(), []
+    names = [
+        name for name, judge in judges if any(control["at_bottom"] is False for control in judge["controls"].values())
+    ]
     if names:
         listed = ", ".join(short_names(names, _WIDEST_NAME).values())
-        said.append(f"Not to be trusted, as plans that no model wrote are not at the bottom: {listed}.")
+        warnings.append(f"Not to be trusted, as plans that no model wrote are not at the bottom: {listed}.")
     if summary["left_out"]:
-        said.append(f"{summary['left_out']} judgements of other rows, models, bases, plans or pictures are left out.")
-    return said
+        warnings.append(
+            f"{summary['left_out']} judgements of other rows, models, bases, plans or pictures are left out."
+        )
+    return warnings
 
 
-def _notes(summary: Summary, rows: Rows, columns: Sequence[str]) -> list[str]:
+def _notes(summary: ReviewSummary, rows: EstimateTable, columns: Sequence[str]) -> list[str]:
     missing = any(column not in values for values in rows.values() for column in columns)
     return [*_warnings(summary), *_silent(summary), *([_MISSING] if missing else [])]
 
 
-def _silent(summary: Summary) -> list[str]:
+def _silent(summary: ReviewSummary) -> list[str]:
     """Which judges have no panel because all their ratings failed."""
     names = [
         name
         for name, judge in summary["judges"].items()
-        if not any(of["scores"] for of in judge["models"].values())
-        and any(of["failed"] for of in judge["models"].values())
+        if not any(record["scores"] for record in judge["models"].values())
+        and any(record["failed"] for record in judge["models"].values())
     ]
     return [f"All ratings failed: {', '.join(short_names(names, _WIDEST_NAME).values())}."] if names else []

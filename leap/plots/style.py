@@ -19,13 +19,14 @@ from matplotlib.lines import Line2D
 
 from configs.config import DIMENSIONS
 from leap.models.names import base_suffix
+from leap.plans.measures import Measure
 from leap.statistics import Estimate
-from leap.vlabench.results import Overall
+from leap.vlabench.tables import Overall
 
 __all__ = ["plt"]
 
 # Results of others: label -> dimension or "macro" -> official total. What was not published has no key.
-Published = Mapping[str, Mapping[str, float]]
+PublishedTotals = Mapping[str, Mapping[str, float]]
 
 SIZE = (9.5, 4.6)  # inches
 MACRO = "macro"
@@ -43,7 +44,7 @@ _PUBLISHED_NOTE = "Hollow marks: published by others, not measured here; where t
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a model or run is drawn, the same in every figure of the same ones."""
 
     color: str
@@ -52,32 +53,37 @@ class Look:
     line: Any
 
 
-_BASE_LOOK = Look(COLORS[-1], HATCHES[-1], MARKERS[-1], LINES[1])
+_BASE_STYLE = Style(COLORS[-1], HATCHES[-1], MARKERS[-1], LINES[1])
 
 
-def looks(names: Iterable[str], base: str | None = None) -> dict[str, Look]:
-    """A look each; grey is kept for `base`."""
-    found = {}
+def styles_of(names: Iterable[str], base: str | None = None) -> dict[str, Style]:
+    """A style each; grey is kept for `base`."""
+    styles = {}
     for name in names:
         if name == base:
-            found[name] = _BASE_LOOK
+            styles[name] = _BASE_STYLE
         else:
-            i = len(found) - (base in found)
+            i = len(styles) - (base in styles)
             n = len(COLORS) - 1
-            found[name] = Look(COLORS[i % n], HATCHES[i % n], MARKERS[i % n], LINES[(i + i // n) % len(LINES)])
-    return found
+            styles[name] = Style(COLORS[i % n], HATCHES[i % n], MARKERS[i % n], LINES[(i + i // n) % len(LINES)])
+    return styles
 
 
-def model_looks(models: Iterable[str]) -> dict[str, Look]:
-    """A look a model, grey for the base."""
+def model_styles(models: Iterable[str]) -> dict[str, Style]:
+    """A style a model, grey for the base."""
     models = list(models)
-    return looks(models, next((name for name in models if base_suffix(name) is not None), None))
+    return styles_of(models, next((name for name in models if base_suffix(name) is not None), None))
 
 
-def totals(found: Overall) -> dict[str, Estimate]:
+def totals(scores: Overall) -> dict[str, Estimate]:
     """Total scores by column, without those that are missing; macro needs all six dimensions."""
-    scores = {dimension: of["total_score"] for dimension, of in found.dimensions.items()}
-    return scores | ({MACRO: found.macro["total_score"]} if found.complete else {})
+    columns = {dimension: metrics["total_score"] for dimension, metrics in scores.dimensions.items()}
+    return columns | ({MACRO: scores.macro["total_score"]} if scores.complete else {})
+
+
+def scale(measure: Measure) -> str:
+    """What an axis from zero shows, and how far it goes."""
+    return f"{measure.name} (0 to {measure.best:g})"
 
 
 def columns_with_results(rows: Mapping[str, Collection[str]]) -> list[str]:
@@ -85,7 +91,7 @@ def columns_with_results(rows: Mapping[str, Collection[str]]) -> list[str]:
     return [column for column in COLUMNS if any(column in row for row in rows.values())]
 
 
-def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str], written: bool = True) -> list[str]:
+def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str], *, written: bool = True) -> list[str]:
     """What a reader must know about values that are not there; `written`: each is marked "n/a" in the figure."""
     notes = []
     absent = [dimension for dimension in DIMENSIONS if dimension not in columns]
@@ -98,15 +104,15 @@ def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str]
     return [" ".join(notes)] if notes else []
 
 
-def clean_published(published: Published | None) -> dict[str, dict[str, float]]:
-    """Published totals by column, the labels marked as such; where the six have no mean, that is added."""
-    found = {}
+def clean_published(published: PublishedTotals | None) -> dict[str, dict[str, float]]:
+    """PublishedTotals totals by column, the labels marked as such; where the six have no mean, that is added."""
+    totals_by_label = {}
     for label, values in (published or {}).items():
-        there = {column: float(values[column]) for column in COLUMNS if column in values}
-        if MACRO not in there and len(there) == len(DIMENSIONS):
-            there[MACRO] = sum(there.values()) / len(DIMENSIONS)
-        found[f"{label} (published)"] = there
-    return found
+        totals = {column: float(values[column]) for column in COLUMNS if column in values}
+        if MACRO not in totals and len(totals) == len(DIMENSIONS):
+            totals[MACRO] = sum(totals.values()) / len(DIMENSIONS)
+        totals_by_label[f"{label} (published)"] = totals
+    return totals_by_label
 
 
 def published_markers(labels: Iterable[str]) -> dict[str, str]:
@@ -131,6 +137,7 @@ def finish(
     title: str,
     entries: Mapping[str, Artist | tuple[Artist, ...]] | None = None,
     notes: Sequence[str] = (),
+    *,
     published: bool = False,
 ) -> Figure:
     """Title above; legend (`entries` by label) and notes below all axes, where they cover nothing."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from configs.config import DIMENSIONS
+from leap.plans.measures import Measure
 from leap.plots.marks import around, grouped_bars
-from leap.plots.style import COLORS, COLUMNS, MARKERS, SIZE, clean, finish, looks, plt
+from leap.plots.style import COLORS, COLUMNS, MARKERS, SIZE, clean, finish, plt, scale, styles_of
 from leap.statistics import Estimate
 
 
 def ablation(
-    scores: Mapping[str, Sequence[Estimate | None]], sizes: Mapping[str, float], base: str, what: str, top: float
+    scores: Mapping[str, Sequence[Estimate | None]], sizes: Mapping[str, float], base: str, measure: Measure
 ) -> Figure:
     """Scores of each preset beside the base's by dimension and macro (`scores`, in that order), and the macro over the
     trainable parameters (`sizes`, of the presets that have them)."""
@@ -22,21 +23,21 @@ def ablation(
         name: {column: value for column, value in zip(COLUMNS, values, strict=True) if value is not None}
         for name, values in scores.items()
     }
-    styles = looks(scores, base)
+    styles = styles_of(scores, base)
     entries = grouped_bars(left, COLUMNS, rows, styles)
     left.axvline(len(DIMENSIONS) - 0.5, color="0.7", linewidth=0.8)
-    left.set_ylim(0, top * 1.03)
-    left.set_ylabel(f"{what} (0 to {top:g})")
+    left.set_ylim(0, measure.best * 1.03)
+    left.set_ylabel(scale(measure))
     left.set_title("By dimension, bars: 95 % interval over seeds (over examples where there is one)", fontsize=10)
     macros = {name: values[-1] for name, values in scores.items()}
     for i, (name, size) in enumerate(sizes.items()):
-        found = macros.get(name)
-        if found:
+        macro = macros.get(name)
+        if macro:
             marker = MARKERS[i % len(MARKERS)]
             right.errorbar(
                 size,
-                found.mean,
-                around(found),
+                macro.mean,
+                around(macro),
                 fmt=marker,
                 color=styles[name].color,
                 ecolor="black",
@@ -45,7 +46,7 @@ def ablation(
             )
             right.annotate(
                 name,
-                (size, min(found.high, top * 0.95)),
+                (size, min(macro.high, measure.best * 0.95)),
                 xytext=(0, 5),
                 textcoords="offset points",
                 ha="center",
@@ -61,10 +62,10 @@ def ablation(
     if not sizes:
         right.annotate("n/a", (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
     right.set_xscale("log")
-    right.set_ylim(0, top * 1.03)
+    right.set_ylim(0, measure.best * 1.03)
     right.margins(x=0.25)
     right.set_xlabel("trainable parameters")
-    right.set_ylabel(f"{what}, macro (0 to {top:g})")
+    right.set_ylabel(f"{scale(measure)}, macro")
     right.set_title("By trainable parameters", fontsize=10)
     clean(right, "both")
     return finish(figure, "", entries)

@@ -36,8 +36,8 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
             pictures.update(image_items(row))
         total += rows
         agibot = agibot or any(map(_is_agibot, pictures))
-        found = [len(items - {None}) for items in (tasks, episodes, pictures)]
-        numbers = [f"{rows:,}", *(f"{count:,}" if count else "-" for count in found)]
+        sizes = [len(items - {None}) for items in (tasks, episodes, pictures)]
+        numbers = [f"{rows:,}", *(f"{count:,}" if count else "-" for count in sizes)]
         counts.append([f"`{path.name}`", *numbers, f"`{sha256_file(path)}`"])
     if example is None:
         raise UserError(f"no planning rows in {', '.join(map(str, files))}")
@@ -51,7 +51,7 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
         size_categories=[_size_category(total)],
         tags=["robotics", "task-planning", "leap"],
     )
-    shown = {"messages": example.messages, "target": {"steps": example.steps}}
+    record = {"messages": example.messages, "target": {"steps": example.steps}}
     first = f"data/{files[0].name}"
     parts = [
         f"# {repo_id.rpartition('/')[2]}",
@@ -62,7 +62,7 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
         f"python scripts/training/validate_data.py --train_file {first}\n"
         f"bash scripts/training/run-training.sh --train_file {first}\n```\n\n"
         "Pictures are found relative to the JSONL file; unpack an archive of them beside it first.",
-        f"## One row\n\n````json\n{json.dumps(shown, indent=2, ensure_ascii=False)}\n````",
+        f"## One row\n\n````json\n{json.dumps(record, indent=2, ensure_ascii=False)}\n````",
         f"## Licence\n\n{licence or 'None is stated'}{why}. Rows or pictures derived from AgiBot World are under "
         "CC BY-NC-SA 4.0: name the source, no commercial use, share alike.",
         "## Limits\n\nThe numbers count what is in the files. Whether a plan is right for its picture was not checked.",

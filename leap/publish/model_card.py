@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,15 @@ from configs.errors import UserError
 from leap.files import read_json, write_text
 from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
+from leap.plans.measures import MEASURES
+from leap.plans.scoring import METRICS
 from leap.provenance import data_sha256
 from leap.rows.chat import planning_prompt
 from leap.rows.records import iter_rows
+from leap.statistics import Estimate
 from leap.text import markdown_table
-from leap.vlabench.results import METRICS, models_in, overall, results_table, summaries_of
+from leap.vlabench.folder import Summary, models_in, summaries_of
+from leap.vlabench.tables import overall, results_table
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
 _HUB_IDS = {"Qwen3-VL-2B-Instruct": "Qwen/Qwen3-VL-2B-Instruct"}
@@ -152,18 +155,18 @@ def _licence(base: Path) -> dict[str, str]:
         stated = ModelCard((base / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (ValueError, yaml.YAMLError):
         return {}
-    found = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
-    return {key: text for key, text in found.items() if text}
+    stated_fields = {key: stated.get(key) for key in ("license", "license_name", "license_link")}
+    return {key: text for key, text in stated_fields.items() if text}
 
 
 def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
     """Code that loads the model and answers one prompt, worded as a training row is."""
     template = _ADAPTER_CODE if manifest.kind == "adapter" else _FULL_CODE
     prompt = _first_prompt(manifest)
-    said = "The prompt is that of the first training row: keep to the wording of the rows."
+    note = "The prompt is that of the first training row: keep to the wording of the rows."
     if prompt is None:
         prompt = [{"type": "image"}, {"type": "text", "text": planning_prompt("Put the cup on the plate")}]
-        said = "The training rows were not at hand when this card was written: ask in the words of theirs."
+        note = "The training rows were not at hand when this card was written: ask in the words of theirs."
     items = [
         '{"type": "image", "image": picture}'
         if item["type"] == "image"
@@ -179,7 +182,7 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
         f"````python\n{code}````\n\n"
         f"It was trained on pictures resized to between {pixels['shortest_edge']:,} and {pixels['longest_edge']:,} "
         f"pixels ({tokens[0]} to {tokens[1]} visual tokens); the processor saved here does the same, the base model's "
-        f"own may not. {said}"
+        f"own may not. {note}"
     )
 
 
@@ -247,41 +250,42 @@ def _loss_points(folder: Path) -> list[tuple[int, dict[str, float]]]:
     return sorted(steps.items())[::-stride][::-1]
 
 
-def _summaries(folder: Path, result: str, manifest: Manifest, results: Path) -> dict[str, dict]:
+def _summaries(folder: Path, result: str, manifest: Manifest, results: Path) -> dict[str, Summary]:
     """Evaluation summaries by dimension that carry this checkpoint's name and were answered by its very weights."""
-    found = summaries_of(results, result)
-    if not found:  # hashing the weights takes seconds
+    summaries = summaries_of(results, result)
+    if not summaries:  # hashing the weights takes seconds
         return {}
     base = manifest.base_weights_sha256 if manifest.kind == "adapter" else None
     weights = (weights_sha256(folder), base)
-    return {dimension: summary for dimension, summary in found.items() if _weights_of(summary) == weights}
+    return {dimension: summary for dimension, summary in summaries.items() if _weights_of(summary) == weights}
 
 
-def _weights_of(summary: dict) -> tuple[str | None, str | None]:
-    planner = summary["settings"]["planner"]
+def _weights_of(summary: Summary) -> tuple[str | None, str | None]:
+    planner = summary.settings["planner"]
     return planner.get("weights_sha256"), planner.get("base_weights_sha256")
 
 
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     """Names in results of the untouched base, this model with blank images and the constant plan, as far as run."""
     base = {_weights_of(summary)[0] for summary in summaries_of(results, BASE_NAME).values()}
-    wanted = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
-    return [model for model in models_in(results) if model in wanted]
+    controls = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
+    return [model for model in models_in(results) if model in controls]
 
 
-def _scores(summaries: dict[str, dict], result: str, controls: list[str], results: Path) -> str:
+def _scores(summaries: dict[str, Summary], result: str, controls: list[str], results: Path) -> str:
     if not summaries:
         return "Not measured on a benchmark yet."
     rows = []
     for dimension, summary in summaries.items():
-        cells = [_interval(summary["scores"].get(scorer, {}).get("total_score")) for scorer in METRICS]
-        rows.append([dimension, *cells, f"{summary['examples']['answered']} of {summary['examples']['in_benchmark']}"])
+        cells = [_interval(summary.scores.get(scorer, {}).get("total_score")) for scorer in METRICS]
+        rows.append([dimension, *cells, f"{summary.examples.answered} of {summary.examples.in_benchmark}"])
     means = [overall(results, result, scorer) for scorer in METRICS]
-    if len(summaries) == len(DIMENSIONS) and all(found and found.complete for found in means):
-        cells = [_interval(asdict(found.macro["total_score"])) for found in means if found]
-        rows.append(["mean of dimensions", *cells, str(sum(s["examples"]["answered"] for s in summaries.values()))])
+    if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
+        cells = [_interval(each.macro["total_score"]) for each in means if each]
+        rows.append(["mean of dimensions", *cells, str(sum(s.examples.answered for s in summaries.values()))])
+    titles = [MEASURES[f"{scorer}.total_score"].label for scorer in METRICS]
     parts = [
-        markdown_table([["dimension", "official total (of 80)", "grounded total (of 100)", "examples"], *rows]),
+        markdown_table([["dimension", *titles, "examples"], *rows]),
         "Means with 95 % bootstrap intervals over examples. `official` is VLABench's scorer, whose total tops out at "
         "80; `grounded` reads an answer by what it means. VLABench's VLM track has 500 to 900 examples a dimension: "
         "fewer are a part of it, or another benchmark in its format.",
@@ -291,7 +295,7 @@ def _scores(summaries: dict[str, dict], result: str, controls: list[str], result
     return "\n\n".join(parts)
 
 
-def _limits(manifest: Manifest, summaries: dict[str, dict], blank: bool) -> str:
+def _limits(manifest: Manifest, summaries: dict[str, Summary], blank: bool) -> str:
     missing = [dimension for dimension in DIMENSIONS if dimension not in summaries]
     limits = [
         "No plan was executed on a robot or in a simulator, and none is checked to be safe or possible.",
@@ -312,7 +316,5 @@ def _provenance(manifest: Manifest) -> str:
     )
 
 
-def _interval(estimate: dict[str, float] | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate['mean']:.1f} ({estimate['low']:.1f} to {estimate['high']:.1f})"
+def _interval(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.mean:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -122,33 +123,37 @@ def dataset_upload(path: Path) -> Upload:
     folder = files[0].parent
     archives = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith((".tar", ".tar.gz", ".tgz")))
     upload = Upload("dataset", path.name, {file.name: file for file in [*files, *archives]})
-    by_folder: dict[str, int] = {}
+    pictures: dict[str, Path] = {}
     for file in files:
         for row in iter_rows(file):
             if video_items(row):
                 raise UserError(f"{row.where}: videos are not taken along; hf upload takes any folder")
             for written in image_items(row):
                 _refuse_outside(written, row)
-                if archives:
-                    continue
-                picture = _beside(written, row)
-                if upload.files.setdefault(picture.relative_to(folder).as_posix(), picture) is picture:
-                    parent = picture.relative_to(folder).parent.as_posix()
-                    by_folder[parent] = by_folder.get(parent, 0) + 1
-    crowded = [parent for parent, count in by_folder.items() if count > _MOST_IN_A_FOLDER]
-    if crowded:
-        raise UserError(
-            f"{by_folder[crowded[0]]:,} pictures in {crowded[0]}/, and the Hub takes {_MOST_IN_A_FOLDER:,} files a "
-            f"folder. Pack them first: tar -czf {folder}/images.tar.gz -C {folder} {crowded[0]}"
-        )
-    taken = {PurePosixPath(name).parts[0] for name in upload.files}
+                if not archives:
+                    picture = _beside(written, row)
+                    pictures[picture.relative_to(folder).as_posix()] = picture
+    _refuse_crowded(pictures, folder)
+    upload.files |= pictures
+    parts = {PurePosixPath(name).parts[0] for name in upload.files}
     for other in sorted(folder.iterdir()):
-        if other.name not in taken and other.name != CARD:
+        if other.name not in parts and other.name != CARD:
             packed = other.is_dir() and archives
             upload.left_out[other.name + "/" * other.is_dir()] = (
                 f"taken to be in {archives[0].name}" if packed else "no part of it"
             )
     return upload
+
+
+def _refuse_crowded(pictures: Iterable[str], folder: Path) -> None:
+    """UserError if more pictures lie in one folder than the Hub takes."""
+    by_folder = Counter(PurePosixPath(name).parent.as_posix() for name in pictures)
+    for parent, count in by_folder.items():
+        if count > _MOST_IN_A_FOLDER:
+            raise UserError(
+                f"{count:,} pictures in {parent}/, and the Hub takes {_MOST_IN_A_FOLDER:,} files a "
+                f"folder. Pack them first: tar -czf {folder}/images.tar.gz -C {folder} {parent}"
+            )
 
 
 def _refuse_outside(written: str, row: PlanningRow) -> None:

@@ -1,6 +1,5 @@
 """One self-contained HTML page of evaluation results: tables, figures, and every example with what each model answered.
 
-    answers.py      what a model gave for each example, from its result folders
     steps.py        an answer's steps beside those of the ground truth
     examples.py     the examples of the page: an index to filter and sort, details by task
     overview.py     means, counts, errors, settings

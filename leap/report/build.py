@@ -54,25 +54,29 @@ def build_report(
     `images_folder` whole files beside the page. Without a benchmark folder the page has no pictures, instructions and
     ground truth, and says so. UserError if it cannot fit.
     """
-    found = collect_examples(results, models, benchmark if benchmark.is_dir() else None)
-    of_review = review.pictures if review else []
-    pictures = find_pictures(path for group in (*found.pictures, *of_review) for path in group if path is not None)
-    found.index["examples"]["pictures"] = [[pictures.number.get(path, -1) for path in pair] for pair in found.pictures]
-    found.index["pictures"] = {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND}
+    examples = collect_examples(results, models, benchmark if benchmark.is_dir() else None)
+    review_pictures = review.pictures if review else []
+    pictures = find_pictures(
+        path for group in (*examples.pictures, *review_pictures) for path in group if path is not None
+    )
+    examples.index["examples"]["pictures"] = [
+        [pictures.number.get(path, -1) for path in pair] for pair in examples.pictures
+    ]
+    examples.index["pictures"] = {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND}
     if images_folder:
         folder = output.with_name(f"{output.stem}_images")
-        found.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
+        examples.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
         say(f"{len(pictures.files)} different pictures are in {folder}, which belongs beside the page")
-    notes = _notes(found, benchmark) if models else []
-    overview = overview_of(results, models, found.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
-    details = {f"details-{task}": packed(of_task) for task, of_task in enumerate(found.details)}
-    found.index["review"] = review is not None
+    notes = _notes(examples, benchmark) if models else []
+    overview = overview_of(results, models, examples.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
+    details = {f"details-{task}": packed(entries) for task, entries in enumerate(examples.details)}
+    examples.index["review"] = review is not None
     if review is not None:
         review.place_pictures(pictures.number)
         details["review"] = packed(review.value)
 
     def parts(thumbnails: Sequence[bytes]) -> Iterator[str]:
-        first = {"overview": packed(overview | {"notes": notes}), "index": packed(found.index)}
+        first = {"overview": packed(overview | {"notes": notes}), "index": packed(examples.index)}
         return page_parts(title, first, details, thumbnails, assets=_REPORT, has_picture_files=images_folder)
 
     room = max_megabytes * MEGABYTE - sum(map(len, parts([])))
@@ -102,7 +106,7 @@ def _thumbnails(pictures: Pictures, room: float, max_megabytes: float) -> list[b
     return made.encoded
 
 
-def _notes(found: Examples, benchmark: Path) -> list[str]:
+def _notes(examples: Examples, benchmark: Path) -> list[str]:
     """What the reader of the page should know before the numbers."""
     if not benchmark.is_dir():
         return [
@@ -110,14 +114,15 @@ def _notes(found: Examples, benchmark: Path) -> list[str]:
             "truth and no comparison of plans. Make it again with --data_path."
         ]
     notes = []
-    if found.absent:
+    if examples.absent:
         notes.append(
-            f"{found.absent} examples of the results are not in the benchmark folder {benchmark}; they are shown "
+            f"{examples.absent} examples of the results are not in the benchmark folder {benchmark}; they are shown "
             "without pictures and ground truth."
         )
-    if found.rescored:
+    if examples.rescored:
         notes.append(
-            f"{found.rescored} answers score otherwise against the benchmark folder {benchmark} than the results say: "
-            "it, or the scorer, changed since. The scores shown are those of the results; the comparisons are of now."
+            f"{examples.rescored} answers score otherwise against the benchmark folder {benchmark} than the results "
+            "say: it, or the scorer, changed since. The scores shown are those of the results; the comparisons are of "
+            "now."
         )
     return notes

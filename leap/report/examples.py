@@ -16,7 +16,7 @@ Details are lists by task, an entry an example, in the same order:
                  {"text", "cut": characters left out, "prompt": index or null, "new_tokens", "stop", "imported": bool,
                   "shots": [name], "pictures_from": name or null, "status": {scorer: [status, reason]},
                   "scores": {scorer: [value in the order of METRICS] or null}, "labels": [label],
-                  "steps": [[skill, entity, container]], "rows": [leap.report.steps.Row] or null,
+                  "steps": [[skill, entity, container]], "rows": [leap.report.steps.Pairing] or null,
                   "more": rows left out}]}
 """
 
@@ -30,14 +30,14 @@ from typing import Any, TypeVar
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, diagnose, skill_confusion, skill_pairs
-from leap.plans.reading import Step, read_tolerant, steps_of
-from leap.plans.scoring import ORDER_INDEPENDENT_TASKS
+from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, skill_confusion, skill_pairs
+from leap.plans.reading import Step, steps_of
+from leap.plans.scoring import METRICS, ORDER_INDEPENDENT_TASKS
 from leap.progress import Progress
-from leap.report.answers import Answers, Place, read_answers, scored_again, text_of
-from leap.report.steps import MOST_ROWS, as_lists, rows_of
+from leap.report.steps import MOST_ROWS, as_lists, pairings
 from leap.vlabench.examples import Example
-from leap.vlabench.results import METRICS
+from leap.vlabench.folder import AnswerRecord, ExampleKey, ResultFolder
+from leap.vlabench.results import score_answer
 
 T = TypeVar("T")
 
@@ -75,19 +75,19 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Reference:
     """What the benchmark says about an example, as far as it can be read."""
 
     instruction: str | None = None
     truth: list[dict] | None = None
-    true: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     problem: str | None = None
     pictures: tuple[Path | None, Path | None] = (None, None)
     absent: bool = False
 
 
 @dataclass
-class _Compared:
+class _Comparisons:
     """The answers of one model in one dimension that stand beside a ground truth."""
 
     plans: list[tuple[list[Step], Diagnosis]] = field(default_factory=list)
@@ -101,10 +101,10 @@ class _Compared:
             "confusion": skill_confusion(pair for plan in self.plans for pair in skill_pairs(*plan)),
             "by_length": {
                 str(length): {
-                    "examples": len(found),
-                    **{name: sum(s[name] for s in found) / len(found) for name in ("total_score", "plan_success")},
+                    "examples": len(scores),
+                    **{name: sum(s[name] for s in scores) / len(scores) for name in ("total_score", "plan_success")},
                 }
-                for length, found in sorted(self.scores.items())
+                for length, scores in sorted(self.scores.items())
             },
         }
 
@@ -112,32 +112,35 @@ class _Compared:
 def collect_examples(results: Path, models: Sequence[str], benchmark: Path | None) -> Examples:
     """Every example that one of `models` was asked. Without a `benchmark` (None) they have no instruction, ground truth
     and pictures."""
-    answers = {
-        dimension: {model: read_answers(results / dimension / model) for model in models} for dimension in DIMENSIONS
+    folders = {
+        dimension: {model: ResultFolder(results / dimension / model) for model in models} for dimension in DIMENSIONS
     }
-    places = {dimension: sorted(set().union(*(a.places() for a in of.values()))) for dimension, of in answers.items()}
+    keys = {
+        dimension: sorted({key for folder in by_model.values() for key in (*folder.answers, *folder.failures)})
+        for dimension, by_model in folders.items()
+    }
     builder = _Builder(list(models))
-    with Progress("comparing plans", sum(map(len, places.values())), "example") as progress:
-        for dimension, of_dimension in places.items():
-            for place in of_dimension:
-                builder.add(dimension, place, _question(benchmark, dimension, place), answers[dimension])
+    with Progress("comparing plans", sum(map(len, keys.values())), "example") as progress:
+        for dimension, keys_of_dimension in keys.items():
+            for key in keys_of_dimension:
+                builder.add(dimension, key, _reference(benchmark, dimension, key), folders[dimension])
                 progress.advance()
     return builder.finish()
 
 
-def _question(benchmark: Path | None, dimension: str, place: Place) -> _Question:
+def _reference(benchmark: Path | None, dimension: str, key: ExampleKey) -> _Reference:
     if benchmark is None:
-        return _Question()
-    task, number = place
+        return _Reference()
+    task, number = key
     example = Example(dimension, task, number, benchmark / dimension / task / f"example{number}")
     if not example.folder.is_dir():
-        return _Question(problem=f"the benchmark folder has no {dimension}/{task}/example{number}", absent=True)
+        return _Reference(problem=f"the benchmark folder has no {dimension}/{task}/example{number}", absent=True)
     problems: list[str] = []
     instruction = _or_none(example.instruction, problems)
     truth = _or_none(example.ground_truth, problems)
     pictures = tuple(path if path.is_file() else None for path in (example.plain_image, example.tagged_image))
     problem = "; ".join(problems) or None
-    return _Question(instruction and instruction.strip(), truth, steps_of(truth) if truth else [], problem, pictures)
+    return _Reference(instruction and instruction.strip(), truth, steps_of(truth) if truth else [], problem, pictures)
 
 
 def _or_none(read: Callable[[], T], problems: list[str]) -> T | None:
@@ -155,37 +158,41 @@ class _Builder:
         self.models = models
         self.tasks: list[tuple[str, int]] = []
         self.columns: dict[str, list] = {name: [] for name in ("task", "number", "instruction", "steps")}
-        self.given: list[dict[str, list]] = [{"flags": [], "official": [], "grounded": []} for _ in models]
+        self.answers: list[dict[str, list]] = [{"flags": [], "official": [], "grounded": []} for _ in models]
         self.details: list[list[dict]] = []
         self.pictures: list[tuple[Path | None, Path | None]] = []
-        self.compared: dict[str, dict[str, _Compared]] = {model: defaultdict(_Compared) for model in models}
+        self.comparisons: dict[str, dict[str, _Comparisons]] = {model: defaultdict(_Comparisons) for model in models}
         self.absent = self.rescored = 0
 
-    def add(self, dimension: str, place: Place, question: _Question, answers: Mapping[str, Answers]) -> None:
+    def add(self, dimension: str, key: ExampleKey, reference: _Reference, folders: Mapping[str, ResultFolder]) -> None:
         """Add an example; those of a task come one after another."""
-        task, number = place
+        task, number = key
         if not self.tasks or self.tasks[-1] != (task, DIMENSIONS.index(dimension)):
             self.tasks.append((task, DIMENSIONS.index(dimension)))
             self.details.append([])
-        self.absent += question.absent
-        row = (len(self.tasks) - 1, number, question.instruction, len(question.true) or None)
+        self.absent += reference.absent
+        row = (len(self.tasks) - 1, number, reference.instruction, len(reference.steps) or None)
         for column, value in zip(self.columns.values(), row, strict=True):
             column.append(value)
-        self.pictures.append(question.pictures)
+        self.pictures.append(reference.pictures)
         prompts: list[str] = []
         entries = []
-        for model, columns in zip(self.models, self.given, strict=True):
-            given = answers[model]
-            scores = {scorer: given.scores[scorer].get(place) for scorer in METRICS}
-            entry, flags = self._answer(given, place, question, self.compared[model][dimension], prompts, scores)
+        for model, columns in zip(self.models, self.answers, strict=True):
+            folder = folders[model]
+            scores = {scorer: folder.scores(scorer).get(key) for scorer in METRICS}
+            if key in folder.answers:
+                comparisons = self.comparisons[model][dimension]
+                entry, flags = self._answer(folder, key, reference, comparisons, prompts, scores)
+            else:
+                entry, flags = _unanswered(folder, key)
             columns["flags"].append(sum(1 << FLAGS.index(flag) for flag in flags))
             for scorer, values in scores.items():
                 columns[scorer].append(round(values["total_score"], 2) if values else None)
             entries.append(entry)
         self.details[-1].append(
             {
-                "truth": as_lists(question.true) or None,
-                "problem": question.problem,
+                "truth": as_lists(reference.steps) or None,
+                "problem": reference.problem,
                 "prompts": [prompt[:MOST_CHARACTERS] for prompt in prompts],
                 "answers": entries,
             }
@@ -193,50 +200,43 @@ class _Builder:
 
     def _answer(
         self,
-        given: Answers,
-        place: Place,
-        question: _Question,
-        compared: _Compared,
+        folder: ResultFolder,
+        key: ExampleKey,
+        reference: _Reference,
+        comparisons: _Comparisons,
         prompts: list[str],
         scores: Mapping[str, dict[str, float] | None],
-    ) -> tuple[dict | None, set[str]]:
+    ) -> tuple[dict, set[str]]:
         """One model's entry of the details, and its flags."""
-        if place not in given.records:
-            failure = given.failures.get(place)
-            if failure is None:
-                return None, {"no_answer"}
-            kind = failure.get("kind", "machine")
-            flag = "bad_example" if kind == "data" else "machine_failure"
-            return {"failure": kind, "reason": str(failure.get("reason", ""))}, {flag}
-        record, free_order = given.records[place], place[0] in ORDER_INDEPENDENT_TASKS
-        text = text_of(record)
-        again = scored_again(record, question.truth, free_order, given.with_cot)
-        entry = _as_given(record, text, prompts) | {
-            "status": {scorer: [score.status, score.reason] for scorer, score in again.items()},
+        answer = folder.answers[key]
+        # The folder does not say why an answer could not be read, and the benchmark may have changed since.
+        scored = score_answer(answer, reference.truth, folder.with_cot)
+        entry = _journal_part(answer, prompts) | {
+            "status": {scorer: [score.status, score.reason] for scorer, score in scored.scores.items()},
             "scores": {
                 scorer: [round(values[name], 2) for name in METRICS[scorer]] if values else None
                 for scorer, values in scores.items()
             },
-            "labels": given.labels.get(place, []),
+            "labels": folder.labels.get(key, []),
             "steps": [],
             "rows": None,
             "more": 0,
         }
-        if question.truth:
-            diagnosis = diagnose(text, question.truth, free_order, given.with_cot)
-            rows = rows_of(question.true, diagnosis, free_order)
+        if reference.truth:
+            diagnosis, grounded = scored.diagnosis, scores["grounded"]
+            rows = pairings(reference.steps, diagnosis, key[0] in ORDER_INDEPENDENT_TASKS)
             entry["labels"] = list(diagnosis.labels)
             entry["rows"], entry["more"] = rows[:MOST_ROWS], max(0, len(rows) - MOST_ROWS)
-            shown = max((j for _, j, _ in entry["rows"] if j is not None), default=-1) + 1
-            entry["steps"] = as_lists(diagnosis.steps[:shown])
-            compared.plans.append((question.true, diagnosis))
-            if scores["grounded"]:
-                compared.scores[len(question.true)].append(scores["grounded"])
-                now, then = again["grounded"].scores["total_score"], scores["grounded"]["total_score"]
-                self.rescored += abs(now - then) > 1e-6
-        elif again["grounded"].status == "ok":
-            entry["steps"] = as_lists(read_tolerant(text, last=given.with_cot)[:MOST_ROWS])
-        return entry, set(entry["labels"]) | _outcomes(entry, record, scores["grounded"])
+            listed = max((j for _, j, _ in entry["rows"] if j is not None), default=-1) + 1
+            entry["steps"] = as_lists(diagnosis.steps[:listed])
+            comparisons.plans.append((reference.steps, diagnosis))
+            if grounded:
+                comparisons.scores[len(reference.steps)].append(grounded)
+                total = scored.scores["grounded"].scores["total_score"]
+                self.rescored += abs(total - grounded["total_score"]) > 1e-6
+        elif scored.plan:
+            entry["steps"] = as_lists(scored.plan.steps[:MOST_ROWS])
+        return entry, set(entry["labels"]) | _outcomes(entry, scores["grounded"])
 
     def finish(self) -> Examples:
         index = {
@@ -245,41 +245,50 @@ class _Builder:
             "dimensions": DIMENSIONS,
             "tasks": self.tasks,
             "examples": self.columns,
-            "answers": self.given,
+            "answers": self.answers,
         }
         diagnoses = {
-            model: {dimension: found.counts() for dimension, found in of_model.items() if found.plans}
-            for model, of_model in self.compared.items()
+            model: {dimension: each.counts() for dimension, each in by_dimension.items() if each.plans}
+            for model, by_dimension in self.comparisons.items()
         }
         return Examples(index, self.details, self.pictures, diagnoses, self.absent, self.rescored)
 
 
-def _as_given(record: Mapping[str, Any], text: str, prompts: list[str]) -> dict[str, Any]:
+def _unanswered(folder: ResultFolder, key: ExampleKey) -> tuple[dict | None, set[str]]:
+    """The entry and flags of an example without an answer."""
+    failure = folder.failures.get(key)
+    if failure is None:
+        return None, {"no_answer"}
+    flag = "bad_example" if failure.kind == "data" else "machine_failure"
+    return {"failure": failure.kind, "reason": failure.reason}, {flag}
+
+
+def _journal_part(answer: AnswerRecord, prompts: list[str]) -> dict[str, Any]:
     """What the journal says; its prompt goes to `prompts` unless it is there already."""
-    prompt = record.get("prompt")
-    if prompt is not None and prompt not in prompts:
-        prompts.append(prompt)
+    if answer.prompt is not None and answer.prompt not in prompts:
+        prompts.append(answer.prompt)
+    text = answer.readable_text
     return {
         "text": text[:MOST_CHARACTERS],
         "cut": max(0, len(text) - MOST_CHARACTERS),
-        "prompt": None if prompt is None else prompts.index(prompt),
-        "new_tokens": record.get("new_tokens"),
-        "stop": record.get("stop"),
-        "imported": record["text"] is None,
-        "shots": record.get("shots", []),
-        "pictures_from": record.get("pictures_from"),
+        "prompt": None if answer.prompt is None else prompts.index(answer.prompt),
+        "new_tokens": answer.new_tokens,
+        "stop": answer.stop,
+        "imported": answer.text is None,
+        "shots": answer.shots,
+        "pictures_from": answer.pictures_from,
     }
 
 
-def _outcomes(entry: Mapping[str, Any], record: Mapping[str, Any], grounded: dict[str, float] | None) -> set[str]:
-    status = {scorer: found for scorer, (found, _) in entry["status"].items()}
+def _outcomes(entry: Mapping[str, Any], grounded: dict[str, float] | None) -> set[str]:
+    status = {scorer: word for scorer, (word, _) in entry["status"].items()}
     right = bool(grounded) and grounded["plan_success"] == 100
-    found = {
+    outcomes = {
         "right": right,
         "not_right": bool(grounded) and not right and status["grounded"] == "ok",
         "format_error": status["grounded"] == "format_error",
         "official_format_error": status["official"] == "format_error",
         "official_score_error": status["official"] == "score_error",
-        "cut_by_length": record.get("stop") == "length",
+        "cut_by_length": entry["stop"] == "length",
     }
-    return {name for name, is_so in found.items() if is_so}
+    return {name for name, is_so in outcomes.items() if is_so}

@@ -1,6 +1,7 @@
 """What the overview of the page shows: means with intervals, counts of outcomes and errors, settings of each model.
 
-    {"metrics": {scorer: [name]}, "error_labels": [label],
+    {"metrics": {scorer: [name]}, "measures": {key of MEASURES: {"name", "title", "best"}}, "weights": {metric: share of
+                     the total score}, "error_labels": [label],
      "differences": null or {"base": model, "of": [{"scorer", "metric", "models": [of each model: null or {"macro": null
                      or [mean, low, high], "dimensions": {dimension: [mean, low, high]}, "examples": n}]}]},
      "models": [{"name": text,
@@ -17,25 +18,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 from leap.models.names import BASE_NAME
 from leap.plans.diagnosis import ERROR_LABELS
+from leap.plans.measures import MEASURES
+from leap.plans.scoring import METRICS, WEIGHTS
 from leap.statistics import Estimate
-from leap.vlabench.paired import Difference, differences_from
-from leap.vlabench.results import METRICS, Overall, overall, summaries_of
+from leap.vlabench.compare import Improvement, improvements
+from leap.vlabench.folder import summaries_of
+from leap.vlabench.tables import Overall, overall
 
 COMPARED = (("grounded", "total_score"), ("official", "total_score"), ("grounded", "plan_success"))
 
-Row = tuple[str, str | None, dict[str, str] | None]
+SettingRow = tuple[str, str | None, dict[str, str] | None]
 
 
 def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Mapping[str, dict]]) -> dict[str, Any]:
     """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
     return {
         "metrics": METRICS,
+        "measures": {key: {"name": m.name, "title": m.title, "best": m.best} for key, m in MEASURES.items()},
+        "weights": WEIGHTS,
         "error_labels": ERROR_LABELS,
         "differences": _differences(results, models),
         "models": [_model(results, model, diagnoses.get(model, {})) for model in models],
@@ -47,53 +53,54 @@ def _differences(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
     if len(models) < 2:
         return None
     base = BASE_NAME if BASE_NAME in models else models[0]
-    of = []
+    by_metric = []
     for scorer, metric in COMPARED:
-        found = differences_from(results, models, base, scorer, metric)
-        of.append({"scorer": scorer, "metric": metric, "models": [_difference(found.get(name)) for name in models]})
-    return {"base": base, "of": of}
+        gains = improvements(results, models, base, scorer, metric)
+        entries = [_improvement(gains.get(name)) for name in models]
+        by_metric.append({"scorer": scorer, "metric": metric, "models": entries})
+    return {"base": base, "of": by_metric}
 
 
-def _difference(found: Difference | None) -> dict[str, Any] | None:
-    if found is None:
+def _improvement(gain: Improvement | None) -> dict[str, Any] | None:
+    if gain is None:
         return None
     return {
-        "macro": found.macro and _rounded(found.macro),
-        "dimensions": {dimension: _rounded(estimate) for dimension, estimate in found.dimensions.items()},
-        "examples": found.examples,
+        "macro": gain.macro and _rounded(gain.macro),
+        "dimensions": {dimension: _rounded(estimate) for dimension, estimate in gain.dimensions.items()},
+        "examples": gain.examples,
     }
 
 
 def _model(results: Path, model: str, diagnoses: Mapping[str, dict]) -> dict[str, Any]:
     summaries = summaries_of(results, model)
     summarised = {
-        dimension: {"answers": summary["examples"]["answered"], **summary["diagnosis"]}
+        dimension: {"answers": summary.examples.answered, **summary.diagnosis}
         for dimension, summary in summaries.items()
-        if "diagnosis" in summary
+        if summary.diagnosis
     }
     return {
         "name": model,
         "scores": {scorer: _scores(overall(results, model, scorer)) for scorer in METRICS},
         "counts": {
-            dimension: {"examples": summary["examples"], "outcomes": summary["outcomes"]}
+            dimension: {"examples": asdict(summary.examples), "outcomes": summary.outcomes}
             for dimension, summary in summaries.items()
         },
         "diagnoses": {dimension: (summarised | dict(diagnoses)).get(dimension) for dimension in summaries},
-        "settings": rows_by_dimension({d: summary.get("settings", {}) for d, summary in summaries.items()}),
-        "provenance": rows_by_dimension({d: summary.get("provenance", {}) for d, summary in summaries.items()}),
+        "settings": rows_by_dimension({d: summary.settings for d, summary in summaries.items()}),
+        "provenance": rows_by_dimension({d: summary.provenance for d, summary in summaries.items()}),
     }
 
 
-def _scores(found: Overall | None) -> dict[str, Any] | None:
-    if found is None:
+def _scores(means: Overall | None) -> dict[str, Any] | None:
+    if means is None:
         return None
     return {
-        "macro": _plain(found.macro),
-        "micro": _plain(found.micro),
-        "dimensions": {dimension: _plain(metrics) for dimension, metrics in found.dimensions.items()},
-        "examples": found.examples,
-        "complete": found.complete,
-        "mixed": found.mixed,
+        "macro": _plain(means.macro),
+        "micro": _plain(means.micro),
+        "dimensions": {dimension: _plain(metrics) for dimension, metrics in means.dimensions.items()},
+        "examples": means.examples,
+        "complete": means.complete,
+        "mixed": means.mixed,
     }
 
 
@@ -105,17 +112,17 @@ def _rounded(estimate: Estimate) -> list[float]:
     return [round(value, 4) for value in astuple(estimate)]
 
 
-def rows_by_dimension(of: Mapping[str, Any]) -> list[Row]:
+def rows_by_dimension(by_dimension: Mapping[str, Any]) -> list[SettingRow]:
     """Nested values of each dimension as rows with dotted keys; dimensions that agree share a row."""
-    flat = {dimension: dict(_flat(value)) for dimension, value in of.items()}
+    flat = {dimension: dict(_flat(value)) for dimension, value in by_dimension.items()}
     keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    rows: list[Row] = []
+    rows: list[SettingRow] = []
     for key in keys:
-        by_dimension = {dimension: values.get(key, "not given") for dimension, values in flat.items()}
-        if len(set(by_dimension.values())) == 1:
-            rows.append((key, next(iter(by_dimension.values())), None))
+        texts = {dimension: values.get(key, "not given") for dimension, values in flat.items()}
+        if len(set(texts.values())) == 1:
+            rows.append((key, next(iter(texts.values())), None))
         else:
-            rows.append((key, None, by_dimension))
+            rows.append((key, None, texts))
     return rows
 
 

@@ -24,8 +24,8 @@ def planning_prompt(task_name: str) -> str:
 
 def task_name_in(prompt: str) -> str | None:
     """The task name that a planning prompt states, or None."""
-    found = _TASK_NAME.search(prompt)
-    return found.group("name") if found else None
+    match = _TASK_NAME.search(prompt)
+    return match.group("name") if match else None
 
 
 def task_name_of(row: PlanningRow) -> str | None:
@@ -67,11 +67,12 @@ def resolve_image(
     """The file that an image path of `row` means: the first of `image_candidates` there is, else UserError. Also for
     another kind of file, named by `what`."""
     candidates = image_candidates(written, row.folder, image_root, workspace)
-    if found := first_file(candidates):
-        return found
+    if path := first_file(candidates):
+        return path
     raise UserError(
         f"{row.where}: {what} not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other "
-        f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root"
+        f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root",
+        "missing image or video",
     )
 
 

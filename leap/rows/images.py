@@ -50,7 +50,7 @@ def load_image(path: Path, where: str) -> Image.Image:
     try:
         return decode_image(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"{where}: {_unreadable(path, error)}") from error
+        raise UserError(f"{where}: {_unreadable(path, error)}", "unreadable image") from error
 
 
 def image_size(path: Path, where: str) -> tuple[int, int]:
@@ -63,7 +63,7 @@ def image_size(path: Path, where: str) -> tuple[int, int]:
             raise ValueError("the file is cut off")
         return size
     except _BROKEN as error:
-        raise UserError(f"{where}: {_unreadable(path, error)}") from error
+        raise UserError(f"{where}: {_unreadable(path, error)}", "unreadable image") from error
 
 
 def data_url(path: Path) -> str:

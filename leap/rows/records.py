@@ -67,7 +67,7 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
     target = record.get("target")
     steps = target.get("steps") if isinstance(target, dict) else None
     if not isinstance(steps, str) or not steps.strip():
-        raise UserError(f"{where}: 'target.steps' must be the plan as text")
+        raise UserError(f"{where}: 'target.steps' must be the plan as text", "no plan")
     turns = [_turn(message, where) for message in messages]
     if turns[-1]["role"] != "user":
         raise UserError(

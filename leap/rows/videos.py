@@ -45,16 +45,16 @@ def load_video(
     patch = image_processor.patch_size
     side = patch * image_processor.merge_size  # pixels of a token
     bounds = {"min_pixels": min(tokens_min, _FEWEST_FRAME_TOKENS) * side**2, "total_pixels": tokens_max * side**2}
-    asked = bounds | item
+    settings = bounds | item
     if isinstance(item["video"], str):
-        return _from_file(asked | {"video": str(files[0])}, where, patch)
-    return _from_frames([load_image(file, where) for file in files], asked, side)
+        return _from_file(settings | {"video": str(files[0])}, where, patch)
+    return _from_frames([load_image(file, where) for file in files], settings, side)
 
 
-def _from_file(asked: dict, where: str, patch: int) -> tuple[Any, dict]:
+def _from_file(settings: dict, where: str, patch: int) -> tuple[Any, dict]:
     if not any(map(importlib.util.find_spec, ("decord", "torchcodec"))):
         raise UserError(
-            f"{where}: {asked['video']}: reading video files needs the package decord (pip install decord) or "
+            f"{where}: {settings['video']}: reading video files needs the package decord (pip install decord) or "
             "torchcodec; a list of frames needs neither"
         )
     from qwen_vl_utils.vision_process import fetch_video
@@ -62,15 +62,15 @@ def _from_file(asked: dict, where: str, patch: int) -> tuple[Any, dict]:
     logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     try:
         (frames, metadata), _ = fetch_video(
-            asked, image_patch_size=patch, return_video_sample_fps=True, return_video_metadata=True
+            settings, image_patch_size=patch, return_video_sample_fps=True, return_video_metadata=True
         )
     except Exception as error:  # decoders raise kinds of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{where}: cannot read the video {asked['video']}: {reason}") from error
+        raise UserError(f"{where}: cannot read the video {settings['video']}: {reason}", "unreadable video") from error
     return frames, metadata
 
 
-def _from_frames(pictures: list[Image.Image], asked: dict, side: int) -> tuple[Any, dict]:
+def _from_frames(pictures: list[Image.Image], settings: dict, side: int) -> tuple[Any, dict]:
     """As qwen-vl-utils does with a file's frames; its own way with a list resizes each to a multiple of 64 first and
     fails on small bounds."""
     import torch
@@ -79,12 +79,12 @@ def _from_frames(pictures: list[Image.Image], asked: dict, side: int) -> tuple[A
 
     pictures = pictures + pictures[-1:] * (-len(pictures) % FRAME_FACTOR)
     width, height = pictures[0].size
-    fewest = asked["min_pixels"]
-    most = max(asked["total_pixels"] / len(pictures) * FRAME_FACTOR, int(fewest * 1.05))
-    most = min(asked.get("max_pixels", most), most)
+    fewest = settings["min_pixels"]
+    most = max(settings["total_pixels"] / len(pictures) * FRAME_FACTOR, int(fewest * 1.05))
+    most = min(settings.get("max_pixels", most), most)
     size = smart_resize(height, width, side, min_pixels=min(fewest, most), max_pixels=most)
     frames = torch.stack(
         [resize(pil_to_tensor(picture), size, InterpolationMode.BICUBIC, antialias=True) for picture in pictures]
     ).float()
-    rate = asked.get("sample_fps", FPS)
+    rate = settings.get("sample_fps", FPS)
     return frames, {"fps": rate, "frames_indices": list(range(len(frames))), "total_num_frames": len(frames)}

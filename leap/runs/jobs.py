@@ -36,7 +36,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended: its exit status (128 + signal if one killed it) and the last lines it wrote."""
 
     status: int
@@ -51,25 +51,25 @@ def only_one(path: Path) -> Iterator[int]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
-        limit, told = time.monotonic() + _WAIT_FOR_ORPHAN_S, False
+        limit, announced = time.monotonic() + _WAIT_FOR_ORPHAN_S, False
         while not locked(file):
             if time.monotonic() > limit:
                 raise UserError(f"{path} is held by another process that does the same work; wait for it or stop it")
-            if not told:
+            if not announced:
                 print("waiting for a process of an earlier call to end", flush=True)
-            told = True
+            announced = True
             time.sleep(_LOOK_EVERY_S)
         yield file.fileno()
 
 
-def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> Ended:
+def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> CommandResult:
     """Run `command` to its end and append its output to `log`, which is shown as it grows.
 
     Ctrl-C and SIGTERM go to the child as SIGTERM, and this waits for it before it raises KeyboardInterrupt, or
     SystemExit with 143; the second one kills it. `tail` lines are kept. PYTHON names this interpreter to the child.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as written, open(log, "rb") as read, _noted_signals() as told:
+    with open(log, "ab") as written, open(log, "rb") as read, _noted_signals() as signals:
         written.write(f"[{utc_now()}] {shlex.join(command)}\n".encode())
         written.flush()
         start = read.seek(0, os.SEEK_END)
@@ -84,20 +84,20 @@ def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> 
             preexec_fn=_end_with_parent if _LIBC else None,
         )
         try:
-            _watch(child, read, told)
+            _watch(child, read, signals)
         except BaseException:  # nobody is left to show it to
             child.terminate()
             child.wait()
             raise
-        if signal.SIGINT in told:
+        if signal.SIGINT in signals:
             raise KeyboardInterrupt
-        if told:
+        if signals:
             print("stopped by SIGTERM; the same command continues where it was", flush=True)
             raise SystemExit(128 + signal.SIGTERM)
         read.seek(max(start, read.seek(0, os.SEEK_END) - _TAIL_BYTES))
         lines = read.read().decode(errors="replace").splitlines()
     status = child.returncode if child.returncode >= 0 else 128 - child.returncode
-    return Ended(status, lines[-tail:])
+    return CommandResult(status, lines[-tail:])
 
 
 def _python_path() -> str:
@@ -105,7 +105,7 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
 
 
-def _watch(child: subprocess.Popen, log: BinaryIO, told: list[int]) -> None:
+def _watch(child: subprocess.Popen, log: BinaryIO, signals: list[int]) -> None:
     """Show what the child writes until it ends, and pass on what this process is told."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     passed_on = 0
@@ -115,7 +115,7 @@ def _watch(child: subprocess.Popen, log: BinaryIO, told: list[int]) -> None:
             child.wait(_LOOK_EVERY_S)
         ended = child.returncode is not None
         print(decoder.decode(log.read(), final=ended), end="", flush=True)
-        told_by_now = len(told)  # read once: the next signal may come at any line
+        told_by_now = len(signals)  # read once: the next signal may come at any line
         if told_by_now > passed_on and not ended:
             if passed_on:
                 os.killpg(child.pid, signal.SIGKILL)
@@ -133,14 +133,14 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM are put into the list, in order, and do nothing else."""
-    told: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        signals.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield signals
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -41,7 +41,7 @@ _STATES = (RUNNING, SILENT, DIED, FAILED, INTERRUPTED, FINISHED)  # in the order
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredRun:
     """A status file, its counts brought up to date from the journals beside it."""
 
     path: Path
@@ -51,21 +51,21 @@ class Watched:
     @property
     def name(self) -> str:
         """The model or the run."""
-        known = self.status.about.get("model") or self.status.about.get("run")
-        return str(known or self.path.parent.name)
+        label = self.status.about.get("model") or self.status.about.get("run")
+        return str(label or self.path.parent.name)
 
     @property
     def dimension(self) -> str | None:
-        known = self.status.about.get("dimension")
-        return str(known) if known else None
+        label = self.status.about.get("dimension")
+        return str(label) if label else None
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """What there is at a moment."""
 
     time: str  # UTC
-    runs: list[Watched]
+    runs: list[MonitoredRun]
     left_out: int  # that ended too long ago
     unreadable: dict[Path, str]  # files that hold no status, and why
     gpus: list[Gpu] | None  # None if that cannot be asked
@@ -85,7 +85,7 @@ class Monitor:
         self._lines: dict[Path, tuple[tuple, int]] = {}
         self._gpus = GpuReader()
 
-    def look(self, everything: bool = False) -> Look:
+    def snapshot(self, everything: bool = False) -> Snapshot:
         """The runs that are going on, those that finished in the last hour, and those that died, failed, were
         interrupted or fell silent in the last week; or all of them."""
         gpus = self._gpus.latest()
@@ -94,16 +94,18 @@ class Monitor:
             try:
                 status = self._status(path)
             except UserError as error:
-                if path.exists():  # else it was removed between two looks
+                if path.exists():  # else it was removed since it was listed
                     unreadable[path] = str(error)
                 continue
             if everything or _is_of_now(status):
-                here = [gpu for gpu in gpus or [] if status.pid in gpu.pids and is_here(status)]
-                runs.append(Watched(path, self._counted(path.parent, status), here if status.state == RUNNING else []))
+                own_gpus = [gpu for gpu in gpus or [] if status.pid in gpu.pids and is_here(status)]
+                runs.append(
+                    MonitoredRun(path, self._counted(path.parent, status), own_gpus if status.state == RUNNING else [])
+                )
             else:
                 left_out += 1
         runs.sort(key=lambda run: (_STATES.index(run.status.state), run.status.kind, run.status.started, run.path))
-        return Look(utc_now(), runs, left_out, unreadable, gpus)
+        return Snapshot(utc_now(), runs, left_out, unreadable, gpus)
 
     def _status_files(self) -> Iterator[Path]:
         yield from self.results.glob("*/status.json")
@@ -139,10 +141,10 @@ class Monitor:
         return self._lines[path][1]
 
 
-def as_json(look: Look) -> dict[str, Any]:
-    """A look for machines: `runs` hold their status.json, with the state as it is now and what follows from it."""
+def as_json(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot for machines: `runs` hold their status.json, with the state as it is now and what follows from it."""
     return {
-        "time": look.time,
+        "time": snapshot.time,
         "runs": [
             {
                 "path": str(run.path),
@@ -152,11 +154,11 @@ def as_json(look: Look) -> dict[str, Any]:
                 "silent_s": run.status.silent_s,
                 "gpus": [gpu.index for gpu in run.gpus],
             }
-            for run in look.runs
+            for run in snapshot.runs
         ],
-        "left_out": look.left_out,
-        "unreadable": {str(path): reason for path, reason in look.unreadable.items()},
-        "gpus": None if look.gpus is None else [dataclasses.asdict(gpu) for gpu in look.gpus],
+        "left_out": snapshot.left_out,
+        "unreadable": {str(path): reason for path, reason in snapshot.unreadable.items()},
+        "gpus": None if snapshot.gpus is None else [dataclasses.asdict(gpu) for gpu in snapshot.gpus],
     }
 
 
@@ -169,10 +171,10 @@ def _is_of_now(status: RunStatus) -> bool:
 def _mark(path: Path) -> tuple | None:
     """What changes whenever a file is replaced or appended to; None if it is gone."""
     try:
-        there = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return there.st_ino, there.st_size, there.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _newlines(path: Path) -> int:
@@ -200,7 +202,7 @@ class GpuReader:
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._found: list[Gpu] | None = None
+        self._latest: list[Gpu] | None = None
 
     def latest(self) -> list[Gpu] | None:
         """What was found last, while it asks anew; the first call waits for an answer, but not for long."""
@@ -210,10 +212,10 @@ class GpuReader:
             self._thread.start()
         if first:
             self._thread.join(2 * _TIMEOUT_S)
-        return self._found
+        return self._latest
 
     def _ask(self) -> None:
-        self._found = read_gpus()
+        self._latest = read_gpus()
 
 
 def read_gpus() -> list[Gpu] | None:
@@ -229,7 +231,7 @@ def read_gpus() -> list[Gpu] | None:
             busy_percent=_number(busy),
             used_mib=_number(used),
             total_mib=_number(total),
-            pids=tuple(int(pid) for of, pid in processes if of == uuid and pid.isdecimal()),
+            pids=tuple(int(pid) for gpu_uuid, pid in processes if gpu_uuid == uuid and pid.isdecimal()),
         )
         for index, uuid, name, busy, used, total in gpus
         if index.isdecimal()
@@ -243,14 +245,14 @@ def _query(question: str, columns: int) -> list[list[str]] | None:
         return None
     command = [program, question, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode != 0:
+    if process.returncode != 0:
         return None
-    lines = csv.reader(done.stdout.splitlines(), skipinitialspace=True)
+    lines = csv.reader(process.stdout.splitlines(), skipinitialspace=True)
     return [line for line in lines if len(line) == columns]
 
 

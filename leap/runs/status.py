@@ -96,7 +96,7 @@ class Status:
     ) -> None:
         self.path = path
         self._opened, self._written, self._warned = time.monotonic(), -math.inf, False
-        self._now = RunStatus(
+        self._record = RunStatus(
             kind=kind,
             about=about,
             state=RUNNING,
@@ -124,15 +124,15 @@ class Status:
     ) -> None:
         """Note how far the run is; what is not given stays, and nothing at all says that it lives. The file follows
         within a second or at the next update, a new phase at once."""
-        before = self._now
-        self._now = dataclasses.replace(
-            before,
-            done=before.done if done is None else done,
-            failures=before.failures if failures is None else failures,
-            phase=before.phase if phase is None else phase,
-            counts=before.counts | {name: _in_json(value) for name, value in counts.items()},
+        previous = self._record
+        self._record = dataclasses.replace(
+            previous,
+            done=previous.done if done is None else done,
+            failures=previous.failures if failures is None else failures,
+            phase=previous.phase if phase is None else phase,
+            counts=previous.counts | {name: _in_json(value) for name, value in counts.items()},
         )
-        if self._now.phase != before.phase or time.monotonic() - self._written >= _WRITE_EVERY_S:
+        if self._record.phase != previous.phase or time.monotonic() - self._written >= _WRITE_EVERY_S:
             self._write()
 
     def __enter__(self) -> Status:
@@ -144,39 +144,34 @@ class Status:
         if error is not None:
             state = INTERRUPTED if isinstance(error, (KeyboardInterrupt, SystemExit)) else FAILED
         reason = None if error is None else _reason(error)
-        self._now = dataclasses.replace(self._now, state=state, reason=reason, phase=None)
+        self._record = dataclasses.replace(self._record, state=state, reason=reason, phase=None)
         self._write()
 
     def _write(self) -> None:
         self._written = time.monotonic()
         seconds = round(self._written - self._opened, 3)
-        self._now = dataclasses.replace(self._now, updated=utc_now(), seconds=seconds)
+        self._record = dataclasses.replace(self._record, updated=utc_now(), seconds=seconds)
         try:
-            write_json(self.path, dataclasses.asdict(self._now))
+            write_json(self.path, dataclasses.asdict(self._record))
         except OSError as error:
             if not self._warned:
                 say(f"warning: cannot write {self.path} ({error.strerror}); the run goes on")
             self._warned = True
 
 
-def read_status(path: Path) -> RunStatus:
-    """The status in a file, with the state that it has now, see `judged`. UserError as for `written_status`."""
-    return judged(written_status(path))
-
-
 def written_status(path: Path) -> RunStatus:
     """The status in a file as its process wrote it. UserError names a file that is missing or holds no status."""
     try:
-        found = read_json(path)
+        record = read_json(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     hints = _field_types()
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is no status file: expected a JSON object, found {type(found).__name__}")
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is no status file: expected a JSON object, found {type(record).__name__}")
     for name, kind in hints.items():
-        if name not in found or not isinstance(found[name], kind):
-            raise UserError(f"{path} is no status file: {name} is {found.get(name, 'missing')!r:.80}")
-    status = RunStatus(**{name: found[name] for name in hints})
+        if name not in record or not isinstance(record[name], kind):
+            raise UserError(f"{path} is no status file: {name} is {record.get(name, 'missing')!r:.80}")
+    status = RunStatus(**{name: record[name] for name in hints})
     if status.state not in (RUNNING, FINISHED, FAILED, INTERRUPTED):
         raise UserError(f"{path} is no status file: state is {status.state!r:.80}")
     try:
@@ -221,10 +216,10 @@ def _lives(pid: int, process_start: int | None) -> bool:
         return False
     except PermissionError:
         pass  # it is somebody else's, and there
-    there = _process_stat(pid)
-    if there is None:
+    stat = _process_stat(pid)
+    if stat is None:
         return True
-    return there[0] not in "ZX" and process_start in (None, there[1])
+    return stat[0] not in "ZX" and process_start in (None, stat[1])
 
 
 def _process_stat(pid: int) -> tuple[str, int] | None:
@@ -238,8 +233,8 @@ def _process_stat(pid: int) -> tuple[str, int] | None:
 
 
 def _process_start(pid: int) -> int | None:
-    found = _process_stat(pid)
-    return found[1] if found else None
+    stat = _process_stat(pid)
+    return stat[1] if stat else None
 
 
 def _pid_namespace() -> str | None:

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from leap.runs.monitor import Gpu, Look, Watched
+from leap.runs.monitor import Gpu, MonitoredRun, Snapshot
 from leap.runs.status import DIED, FINISHED, RUNNING, SILENT, RunStatus, is_here
 from leap.text import duration_text, printable
 
@@ -19,43 +19,45 @@ _SHORTEST_NAME = 20
 _NO_NEWS_AFTER_S = 120.0
 
 
-def table(look: Look, width: int | None = None, height: int | None = None) -> list[str]:
-    """The lines of a look, each at most `width` columns. Of more than `height` lines, those below each run go first,
-    then the last runs. None is no limit."""
-    lines = _head(look) + _rows(look.runs, width, with_details=True) + _foot(look)
+def table(snapshot: Snapshot, width: int | None = None, height: int | None = None) -> list[str]:
+    """The lines of a snapshot, each at most `width` columns. Of more than `height` lines, those below each run go
+    first, then the last runs. None is no limit."""
+    lines = _head(snapshot) + _rows(snapshot.runs, width, with_details=True) + _foot(snapshot)
     if height and len(lines) > height:
-        lines = _head(look) + _rows(look.runs, width, with_details=False) + _foot(look)
+        lines = _head(snapshot) + _rows(snapshot.runs, width, with_details=False) + _foot(snapshot)
     if height and len(lines) > height:
         more = len(lines) - max(height - 1, 0)
         lines = [*lines[: max(height - 1, 0)], f"... {more} more lines: --once shows them"]
     return [_cut(line, width).rstrip() for line in lines]
 
 
-def _head(look: Look) -> list[str]:
-    counts = Counter(run.status.state for run in look.runs)
+def _head(snapshot: Snapshot) -> list[str]:
+    counts = Counter(run.status.state for run in snapshot.runs)
     lines = [", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing is running"]
-    lines += [f"GPU {gpu.index} {printable(gpu.name)}: {_busy(gpu)} busy, {_memory(gpu)}" for gpu in look.gpus or []]
-    return [*lines, ""] if look.runs else lines
+    lines += [
+        f"GPU {gpu.index} {printable(gpu.name)}: {_busy(gpu)} busy, {_memory(gpu)}" for gpu in snapshot.gpus or []
+    ]
+    return [*lines, ""] if snapshot.runs else lines
 
 
-def _foot(look: Look) -> list[str]:
-    lines = [f"unreadable: {printable(reason)}" for reason in look.unreadable.values()]
-    if look.left_out:
-        lines.append(f"{look.left_out} more ended a while ago: --all shows them")
-    return ["", *lines] if lines and look.runs else lines
+def _foot(snapshot: Snapshot) -> list[str]:
+    lines = [f"unreadable: {printable(reason)}" for reason in snapshot.unreadable.values()]
+    if snapshot.left_out:
+        lines.append(f"{snapshot.left_out} more ended a while ago: --all shows them")
+    return ["", *lines] if lines and snapshot.runs else lines
 
 
-def _rows(runs: list[Watched], width: int | None, with_details: bool) -> list[str]:
+def _rows(runs: list[MonitoredRun], width: int | None, with_details: bool) -> list[str]:
     if not runs:
         return []
     rows = [_COLUMNS, *map(_cells, runs)]
-    shown, gap, longest = _layout(rows, width)
+    columns, gap, longest = _layout(rows, width)
     widths = [max(_width(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     widths[_NAME] = min(widths[_NAME], longest)
     lines = []
     for number, row in enumerate(rows):
         cells = []
-        for column in shown:
+        for column in columns:
             text = _shortened(row[column], longest) if column == _NAME else row[column]
             space = " " * (widths[column] - _width(text))
             cells.append(space + text if _COLUMNS[column] in _RIGHT else text + space)
@@ -68,24 +70,24 @@ def _rows(runs: list[Watched], width: int | None, with_details: bool) -> list[st
 def _layout(rows: list[tuple[str, ...]], width: int | None) -> tuple[list[int], int, int]:
     """(columns that fit, gap between them, longest name): names are shortened first, then gaps, then columns go."""
     widths = [max(_width(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    shown, name = list(range(len(_COLUMNS))), widths[_NAME]
+    columns, name = list(range(len(_COLUMNS))), widths[_NAME]
     if width is None:
-        return shown, 2, name
+        return columns, 2, name
     shortest = min(name, _SHORTEST_NAME)
     gap = 2
     order = list(map(_COLUMNS.index, _DROPPED_IN_ORDER))
     order.sort(key=lambda column: any(row[column] != "-" for row in rows[1:]))  # first those that say nothing
     for dropped in (None, None, *order):
         if dropped is not None:
-            shown.remove(dropped)
-        room = width - sum(widths[column] for column in shown if column != _NAME) - gap * (len(shown) - 1)
+            columns.remove(dropped)
+        room = width - sum(widths[column] for column in columns if column != _NAME) - gap * (len(columns) - 1)
         if room >= shortest:
-            return shown, gap, min(name, room)
+            return columns, gap, min(name, room)
         gap = 1
-    return shown, gap, max(room, 1)
+    return columns, gap, max(room, 1)
 
 
-def _cells(run: Watched) -> tuple[str, ...]:
+def _cells(run: MonitoredRun) -> tuple[str, ...]:
     status = run.status
     return (
         printable(_KINDS.get(status.kind, status.kind)),
@@ -160,13 +162,13 @@ def _cut(text: str, width: int | None) -> str:
     """The text, cut at the end where it is too wide."""
     if width is None or _width(text) <= width:
         return text
-    kept, used = "", 0
+    head, used = "", 0
     for letter in text:
         used += _columns(letter)
         if used > width - 2:
             break
-        kept += letter
-    return kept + ".."[: max(width, 0)]
+        head += letter
+    return head + ".."[: max(width, 0)]
 
 
 def _shortened(name: str, width: int) -> str:

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from configs.errors import UserError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+TaskInput = TypeVar("TaskInput")
+TaskResult = TypeVar("TaskResult")
 
 WORKERS = 4  # without a number
 MOST_TRIES = 4  # of an item whose workers die
@@ -42,8 +42,11 @@ class Failure:
 
 
 def run_tasks(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None, cluster: str | None = None
-) -> Iterator[tuple[Item, Result | Failure]]:
+    function: Callable[[TaskInput], TaskResult],
+    items: Sequence[TaskInput],
+    workers: int | None = None,
+    cluster: str | None = None,
+) -> Iterator[tuple[TaskInput, TaskResult | Failure]]:
     """(item, result) of all items, in the order in which they are done; at most `workers` run at once.
 
     `cluster` is the address of a Ray cluster, "auto" for the one this machine belongs to, "local" to start one here;

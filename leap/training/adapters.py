@@ -20,7 +20,7 @@ _VISION_LINEARS = ("qkv", "proj", "linear_fc1", "linear_fc2", "gate_proj", "up_p
 
 
 @dataclass(frozen=True)
-class Matched:
+class AdapterCoverage:
     """What an adapter sits on: how many modules of each name, and parameters that train out of all."""
 
     modules: dict[str, int]
@@ -56,10 +56,10 @@ def attach(model: Any, recipe: LoraRecipe) -> Any:
     missing = [name for name in recipe.lora_target_modules if name not in matched]
     if missing:
         language = re.compile(_LANGUAGE)
-        there = sorted({name.rpartition(".")[2] for name in linears if language.fullmatch(name)})
+        candidates = sorted({name.rpartition(".")[2] for name in linears if language.fullmatch(name)})
         raise UserError(
             f"no module {missing[0]!r} in the language model of {type(model).__name__}; "
-            f"lora_target_modules may name: {', '.join(there) or 'nothing, it has no language_model'}"
+            f"lora_target_modules may name: {', '.join(candidates) or 'nothing, it has no language_model'}"
         )
     config = LoraConfig(
         r=recipe.lora_r,
@@ -78,9 +78,9 @@ def load_base_in_4bit(folder: Path, attn_implementation: str) -> Any:
     computation in bfloat16. Needs a GPU and bitsandbytes."""
     import torch
 
-    here = {"": torch.cuda.current_device()}
+    device_map = {"": torch.cuda.current_device()}  # the whole model
     config = quantised(folder, "4bit")
-    return load_weights(folder, "bfloat16", attn_implementation, quantization_config=config, device_map=here)
+    return load_weights(folder, "bfloat16", attn_implementation, quantization_config=config, device_map=device_map)
 
 
 def restore_adapter(model: Any, folder: Path) -> None:
@@ -93,7 +93,7 @@ def restore_adapter(model: Any, folder: Path) -> None:
         raise UserError(f"{folder} does not fit this adapter: {result.unexpected_keys[0]} is in one of them only")
 
 
-def what_matched(model: Any) -> Matched:
+def adapter_coverage(model: Any) -> AdapterCoverage:
     """The modules that carry an adapter, and the trainable share, counted on the model itself."""
     from peft.tuners.lora import LoraLayer
 
@@ -103,7 +103,9 @@ def what_matched(model: Any) -> Matched:
             short = name.rpartition(".")[2]
             modules[short] = modules.get(short, 0) + 1
     parameters = list(model.parameters())  # a tied head is listed once
-    return Matched(modules, sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+    return AdapterCoverage(
+        modules, sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    )
 
 
 def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
@@ -124,13 +126,13 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     model = with_adapter(load_weights(base, "float32"), adapter).eval()
     processor = load_processor(processor_folder(adapter, base))
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, len(processor.tokenizer) // 2, (1, 64), generator=generator)
+    ids = torch.randint(0, len(processor.tokenizer) // 2, (1, 64), generator=generator)  # (batch, seq)
     mask = torch.ones_like(ids)
     with torch.inference_mode():
-        before = model(input_ids=ids, attention_mask=mask).logits
+        adapted = model(input_ids=ids, attention_mask=mask).logits  # (batch, seq, vocab)
         merged = model.merge_and_unload()
-        difference = float((merged(input_ids=ids, attention_mask=mask).logits - before).abs().max())
-    if not difference <= 1e-3 * max(1.0, float(before.abs().max())):
+        difference = float((merged(input_ids=ids, attention_mask=mask).logits - adapted).abs().max())
+    if not difference <= 1e-3 * max(1.0, float(adapted.abs().max())):
         raise UserError(
             f"merging {adapter} changed the logits by {difference:.2g}; is {base} the base it was trained on?"
         )

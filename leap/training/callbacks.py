@@ -15,7 +15,7 @@ from leap.provenance import utc_now
 from leap.runs.status import Status
 
 # What a line of progress shows, and how.
-_SHOWN = {
+_LINE_FORMATS = {
     "loss": "{:.4g}",
     "eval_loss": "{:.4g}",
     "eval_plan_step_f1": "{:.3f}",
@@ -27,7 +27,7 @@ _SHOWN = {
     "mfu": "{:.1%}",
 }
 
-_WATCHED = ("loss", "eval_loss", "tokens_per_second", "epoch")
+_STATUS_COUNTS = ("loss", "eval_loss", "tokens_per_second", "epoch")
 
 
 class RecipeIntervals(TrainerCallback):
@@ -49,18 +49,18 @@ class SaveOnTerminate(TrainerCallback):
         self.trainer = trainer
 
     def __enter__(self) -> SaveOnTerminate:
-        self._before = signal.signal(signal.SIGTERM, self._note)
+        self._handler = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        signal.signal(signal.SIGTERM, self._handler)
 
     def _note(self, *arguments: object) -> None:
-        self.trainer.asked_to_stop = True
+        self.trainer.stop_requested = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         alone = args.world_size == 1
-        if self.trainer.asked_to_stop if alone else self.trainer.stop_agreed:
+        if self.trainer.stop_requested if alone else self.trainer.stop_agreed:
             control.should_save = control.should_training_stop = True
 
 
@@ -81,7 +81,7 @@ class TrainLog(TrainerCallback):
 class KeepStatus(TrainerCallback):
     """The run's status file: step, losses, speed, and whether it trains, validates or saves.
 
-    Added after the callbacks that ask for validating and saving, so that it sees what they asked.
+    Added after the callbacks that ask for validating and saving, so that it sees what they asked for.
     """
 
     def __init__(self, status: Status) -> None:
@@ -107,7 +107,7 @@ class KeepStatus(TrainerCallback):
         self.status.update(phase="training")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        self.status.update(**{name: float(logs[name]) for name in _WATCHED if name in (logs or {})})
+        self.status.update(**{name: float(logs[name]) for name in _STATUS_COUNTS if name in (logs or {})})
 
 
 class ShowProgress(TrainerCallback):
@@ -123,16 +123,16 @@ class ShowProgress(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        shown = {name: text.format(float(logs[name])) for name, text in _SHOWN.items() if name in (logs or {})}
-        if not shown:
+        values = {name: text.format(float(logs[name])) for name, text in _LINE_FORMATS.items() if name in (logs or {})}
+        if not values:
             return
         if self.bar is not None:
-            self.bar.set_postfix(shown)
+            self.bar.set_postfix(values)
             return
-        done = state.global_step - self.first_step
-        left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
-        values = "  ".join(f"{name} {value}" for name, value in shown.items())
-        print(f"step {state.global_step}/{state.max_steps}  {values}  {left:.0f} s left", flush=True)
+        steps = state.global_step - self.first_step
+        left = (time.monotonic() - self.started) / max(steps, 1) * (state.max_steps - state.global_step)
+        text = "  ".join(f"{name} {value}" for name, value in values.items())
+        print(f"step {state.global_step}/{state.max_steps}  {text}  {left:.0f} s left", flush=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

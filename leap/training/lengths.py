@@ -1,4 +1,4 @@
-"""Lengths of rows that an earlier pre-flight computed, kept in a hidden file beside the data.
+"""Lengths of rows in tokens, and those that an earlier pre-flight computed, in a hidden file beside the data.
 
 The file's name holds a hash of everything that decides a length: the data's content, tokenizer, chat template, resize
 rule. A row's entry counts as long as its pictures have the sizes and times of change that they had.
@@ -18,11 +18,24 @@ from leap.progress import say
 from leap.provenance import library_versions
 
 _FORMAT = 1
-_KEPT = 4  # files a data set, of other settings
+_MOST_FILES = 4  # a data set, each of other settings
 
 
 @dataclass(frozen=True)
-class KnownLength:
+class RowLength:
+    """Tokens of one row: visual (after merging), text of the prompt, supervised answer."""
+
+    visual: int
+    prompt: int
+    supervised: int
+
+    @property
+    def total(self) -> int:
+        return self.visual + self.prompt + self.supervised
+
+
+@dataclass(frozen=True)
+class CachedLength:
     """What the pre-flight found out about line `number`, and the `stamp` of the pictures that it looked at."""
 
     number: int
@@ -49,24 +62,24 @@ def cache_path(data: Path, collator: Any) -> Path:
     return data.with_name(f".{data.stem}.{sha256_json(decides)[:16]}.lengths.jsonl")
 
 
-def read_known(path: Path) -> dict[int, KnownLength]:
+def read_lengths(path: Path) -> dict[int, CachedLength]:
     """The entries by line number; none if there is no such file or it is damaged."""
     if not path.is_file():
         return {}
     try:
-        found = [KnownLength(**record | {"remarks": tuple(record["remarks"])}) for record in read_jsonl(path)]
+        lengths = [CachedLength(**record | {"remarks": tuple(record["remarks"])}) for record in read_jsonl(path)]
     except (UserError, TypeError, KeyError):
         return {}
-    return {known.number: known for known in found}
+    return {length.number: length for length in lengths}
 
 
-def write_known(path: Path, known: Mapping[int, KnownLength]) -> None:
+def write_lengths(path: Path, lengths: Mapping[int, CachedLength]) -> None:
     """Replace the file; where the folder cannot be written, say so and go on without."""
     try:
-        write_text(path, "".join(json.dumps(asdict(entry)) + "\n" for entry in known.values()))
+        write_text(path, "".join(json.dumps(asdict(entry)) + "\n" for entry in lengths.values()))
         stem = path.name.split(".")[1]
-        others = sorted(path.parent.glob(f".{stem}.*.lengths.jsonl"), key=lambda other: -other.stat().st_mtime)
-        for old in others[_KEPT:]:
-            old.unlink()
+        newest_first = sorted(path.parent.glob(f".{stem}.*.lengths.jsonl"), key=lambda file: -file.stat().st_mtime)
+        for file in newest_first[_MOST_FILES:]:
+            file.unlink()
     except OSError as error:
         say(f"lengths are not kept for the next run: {path.parent}: {error.strerror}")

@@ -14,15 +14,11 @@ class Meter:
     def __init__(self, flops_of: Callable[[Mapping[str, Any]], float] | None = None, peak_flops: float | None = None):
         """`flops_of` gives the model FLOPs of training on a batch; `peak_flops` a second of all devices together."""
         self._flops_of, self._peak = flops_of, peak_flops
-        self._done = [
-            0.0,
-            0.0,
-            0.0,
-        ]  # tokens of rows, all tokens computed, FLOPs: of all devices since the last `rates`
+        self._work = [0.0, 0.0, 0.0]  # as `work_of`, of all devices since the last `rates`
         self._clock = time.monotonic()
-        self._seconds_before = 0.0
+        self._earlier_seconds = 0.0
 
-    def seen(self, batches: Sequence[Mapping[str, Any]]) -> list[float]:
+    def work_of(self, batches: Sequence[Mapping[str, Any]]) -> list[float]:
         """What collated batches hold: tokens of rows that are no fillers (their `row_lengths`), all tokens, FLOPs."""
         return [
             sum(sum(batch["row_lengths"]) for batch in batches),
@@ -30,18 +26,18 @@ class Meter:
             sum(map(self._flops_of, batches)) if self._flops_of else 0.0,
         ]
 
-    def count(self, seen: list[float]) -> None:
-        """Add the sums over all devices of what each one has `seen`."""
-        self._done = [have + more for have, more in zip(self._done, seen, strict=True)]
+    def count(self, work: list[float]) -> None:
+        """Add the sums over all devices of each one's `work_of`."""
+        self._work = [total + more for total, more in zip(self._work, work, strict=True)]
 
     def start(self, seconds: float) -> None:
-        """Start the clock of a run that has taken `seconds` before it was interrupted."""
-        self._seconds_before, self._done, self._clock = seconds, [0.0, 0.0, 0.0], time.monotonic()
+        """Start the clock of a run that took `seconds` until it was interrupted."""
+        self._earlier_seconds, self._work, self._clock = seconds, [0.0, 0.0, 0.0], time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Time of the run so far, over all resumes, without what was paused."""
-        return self._seconds_before + time.monotonic() - self._clock
+        return self._earlier_seconds + time.monotonic() - self._clock
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -54,8 +50,8 @@ class Meter:
         """Tokens of rows a second, padding's share of the computed tokens and MFU (where the peak is known), since the
         last call."""
         seconds = time.monotonic() - self._clock
-        tokens, computed, flops = self._done
-        self.start(self._seconds_before + seconds)
+        tokens, computed, flops = self._work
+        self.start(self._earlier_seconds + seconds)
         rates = {"tokens_per_second": tokens / seconds, "padding_share": 1 - tokens / computed if computed else 0.0}
         if self._peak:
             rates["mfu"] = flops / seconds / self._peak

@@ -1,7 +1,8 @@
 """Packing: several rows in one sequence without padding, each blind to the others.
 
-A pack is a batch of one sequence. Every row keeps the positions it has alone (M-RoPE: temporal, height, width) and its
-attention ends at its own borders, so logits, loss and gradients are those of the padded batch of the same rows.
+A pack is a batch of one sequence. Every row keeps the positions it has alone (M-RoPE, arXiv 2409.12191: temporal,
+height, width) and its attention ends at its own borders (a block-diagonal causal mask, as in arXiv 2107.02027), so
+logits, loss and gradients are those of the padded batch of the same rows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ def isolated_sdpa(
 ) -> tuple[torch.Tensor, None]:
     """SDPA over each row of a pack by itself: causal kernels without a mask, and no work across rows.
 
-    query, key, value  # (1, heads, sum of sample_lengths, head_dim). Without `sample_lengths` it is plain SDPA.
+    query, key, value  # (1, heads, sum of sample_lengths, head_dim); the output  # (1, sum of sample_lengths, heads,
+    head_dim). Without `sample_lengths` it is plain SDPA.
+
+    Row by row costs sum(length**2); one call with a block-diagonal mask would compute sum(length)**2 pairs and drop
+    most of them, and a mask keeps SDPA from its flash kernel.
     """
     if sample_lengths is None or not module.is_causal:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -72,26 +77,28 @@ class Packer:
         labels: list[list[int]],
         kinds: list[list[int]],
         media: Sequence[tuple[int, int]],
-        seen: Mapping[str, torch.Tensor],
+        visual: Mapping[str, torch.Tensor],
     ) -> dict[str, Any]:
         """One sequence out of rows: token ids, labels, modality (0 text, 1 image, 2 video), and the number of images
-        and videos of each; `seen` holds image_grid_thw and video_grid_thw of all of them.
+        and videos of each; `visual` holds image_grid_thw and video_grid_thw of all of them.
 
         Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
         counts tokens within their row; sample_lengths  # list, for isolated SDPA only. There is no attention_mask.
         """
-        if "second_per_grid_ts" in seen:
+        if "second_per_grid_ts" in visual:
             raise UserError("packing videos is supported for Qwen3-VL only; leave --packing out")
-        positions, image, video = [], 0, 0
+        positions, image, video = [], 0, 0  # `image` and `video` count the grids of the rows so far
         for row, kind, (images, videos) in zip(ids, kinds, media, strict=True):
             grids = {
-                "image_grid_thw": seen["image_grid_thw"][image : image + images] if images else None,
-                "video_grid_thw": seen["video_grid_thw"][video : video + videos] if videos else None,
+                "image_grid_thw": visual["image_grid_thw"][image : image + images] if images else None,
+                "video_grid_thw": visual["video_grid_thw"][video : video + videos] if videos else None,
             }
             image, video = image + images, video + videos
-            spatial, _ = self._rope_index(torch.tensor([row]), torch.tensor([kind]), **grids)
-            counted = torch.arange(len(row)).view(1, 1, -1)
-            positions.append(spatial if self._isolated else torch.cat([counted, spatial]))
+            # A text token has t = h = w; a picture's tokens share t and differ in h and w; the text behind it goes on
+            # from the largest of them. Row by row, all begin at 0.
+            rope, _ = self._rope_index(torch.tensor([row]), torch.tensor([kind]), **grids)  # (3, 1, len(row))
+            within_row = torch.arange(len(row)).view(1, 1, -1)  # starts at 0 anew where the next row begins
+            positions.append(rope if self._isolated else torch.cat([within_row, rope]))
         packed: dict[str, Any] = {
             "input_ids": torch.tensor([[token for row in ids for token in row]]),
             "labels": torch.tensor([[label for row in labels for label in row]]),

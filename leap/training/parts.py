@@ -38,14 +38,14 @@ def freeze(model: Any, parts: list[str]) -> str:
         raise UserError(f"cannot freeze {absent[0]}: {type(model).__name__} has no parameters of that part")
     if all(part in parts or sizes[part] == 0 for part in PARTS):
         raise UserError(f"nothing is left to train with freeze: {' '.join(parts)}")
-    shown = (f"{part} {size:,}{' (frozen)' if part in parts else ''}" for part, size in sizes.items())
-    return "parameters: " + ", ".join(shown)
+    counts = (f"{part} {size:,}{' (frozen)' if part in parts else ''}" for part, size in sizes.items())
+    return "parameters: " + ", ".join(counts)
 
 
 def learning_rate_of(part: str, recipe: TrainingRecipe) -> float:
     """The peak learning rate of a part."""
-    own = {"vision": recipe.vision_lr, "merger": recipe.merger_lr}.get(part)
-    return recipe.learning_rate if own is None else own
+    rate = {"vision": recipe.vision_lr, "merger": recipe.merger_lr}.get(part)
+    return recipe.learning_rate if rate is None else rate
 
 
 def parameter_groups(model: Any, recipe: TrainingRecipe, decay: set[str]) -> list[dict[str, Any]]:

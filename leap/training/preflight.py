@@ -22,50 +22,53 @@ from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
 from leap.rows.records import PlanningRow, no_rows, row_from_record
-from leap.training.lengths import KnownLength, cache_path, read_known, write_known
-from leap.training.supervision import PlanningCollator, RowLength
+from leap.training.lengths import CachedLength, RowLength, cache_path, read_lengths, write_lengths
+from leap.training.supervision import PlanningCollator
 
-_CHUNK = 200  # lines a worker takes at once
-# What a defect's text says, and how the report calls it; the last one is any other.
-_DEFECTS = {
-    "not valid JSON": "not JSON",
-    "'target.steps'": "no plan",
-    "not found": "missing image or video",
-    "unreadable image": "unreadable image",
-    "cannot read the video": "unreadable video",
-    "over model_max_length": "longer than model_max_length",
-    "": "malformed",
-}
+_CHUNK = 200  # lines a worker takes at once: enough that sending them costs little, few enough to keep all busy
+_OVERLONG, _MALFORMED = "longer than model_max_length", "malformed"
+# The kinds of defects in the order of the report; an error without a kind counts as malformed.
+_KINDS = (
+    "not JSON",
+    "no plan",
+    "missing image or video",
+    "unreadable image",
+    "unreadable video",
+    _OVERLONG,
+    _MALFORMED,
+)
 _NUMBERED = re.compile(r"\s*1[).]\s*\S")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LineCheck:
     """What a worker finds out about a line: its length, or the defect for which it cannot train."""
 
     length: RowLength | None = None
     defect: str = ""
-    known: KnownLength | None = None  # for the next run; `length` differs from it where images are shrunk
+    kind: str = _MALFORMED  # of the defect, one of _KINDS
+    cached: CachedLength | None = None  # for the next run; `length` differs from it where images are shrunk
     image_tokens: int | None = None  # to which each image is shrunk
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedLine:
     """A line that cannot train: its number from 1, its text, and why."""
 
     number: int
     line: str
     defect: str
+    kind: str
 
 
 @dataclass
-class Report:
+class FileCheck:
     """What a planning file holds. `rows` and `lengths` go together and leave the rejected out."""
 
     path: Path
     rows: list[PlanningRow] = field(default_factory=list)
     lengths: list[RowLength] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedLine] = field(default_factory=list)
     remarks: Counter = field(default_factory=Counter)
     tasks: Counter = field(default_factory=Counter)
     shrunk: int = 0  # rows whose images are made smaller to fit
@@ -76,8 +79,8 @@ class Report:
             f"{self.path}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
             f"{len(self.rejected)} rejected"
         ]
-        kinds = Counter(next(kind for kind in _DEFECTS if kind in rejected.defect) for rejected in self.rejected)
-        lines += [f"  {kinds[kind]} rejected: {name}" for kind, name in _DEFECTS.items() if kinds[kind]]
+        kinds = Counter(rejected.kind for rejected in self.rejected)
+        lines += [f"  {kinds[kind]} rejected: {kind}" for kind in _KINDS if kinds[kind]]
         lines += [f"  {count} rows: {remark}" for remark, count in sorted(self.remarks.items())]
         if self.shrunk:
             lines.append(f"  {self.shrunk} rows: images shrunk to fit model_max_length")
@@ -99,39 +102,40 @@ _PARTS = ("visual", "prompt", "supervised", "total")
 
 def check_file(
     path: Path, collator: PlanningCollator, max_length: int, workers: int | None = None, shrink: bool = False
-) -> Report:
+) -> FileCheck:
     """Check every line of `path` in `workers` processes (default: one a core). UserError if the file has no rows.
 
     A row over `max_length` tokens is rejected, or with `shrink` gets smaller images. Lengths are kept beside the data
     for the next run.
     """
-    report = Report(path)
+    report = FileCheck(path)
     first_with: dict[str, int] = {}
     count = count_rows(path)
     workers = workers or (1 if count <= _CHUNK else os.cpu_count() or 1)
     cache = cache_path(path, collator)
-    before = read_known(cache)
-    known: dict[int, KnownLength] = {}
-    job = _Job(path, collator, max_length, shrink, before)
+    earlier_lengths = read_lengths(cache)
+    lengths: dict[int, CachedLength] = {}
+    job = _CheckJob(path, collator, max_length, shrink, earlier_lengths)
     with Progress(f"checking {path.name}", count, "row") as progress:
-        for number, line, verdict in _verdicts(job, workers):
+        for number, line, check in _checks(job, workers):
             progress.advance()
-            if verdict.length is None or verdict.known is None:
-                report.rejected.append(Rejected(number, line.decode("utf-8", "replace").rstrip("\n"), verdict.defect))
+            if check.length is None or check.cached is None:
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                report.rejected.append(RejectedLine(number, text, check.defect, check.kind))
                 continue
             row = row_from_record(json_object(line, f"{path}:{number}"), f"{path}:{number}", path.parent)
-            report.rows.append(replace(row, image_tokens=verdict.image_tokens))
-            report.lengths.append(verdict.length)
-            report.shrunk += verdict.image_tokens is not None
-            report.remarks.update(verdict.known.remarks)
+            report.rows.append(replace(row, image_tokens=check.image_tokens))
+            report.lengths.append(check.length)
+            report.shrunk += check.image_tokens is not None
+            report.remarks.update(check.cached.remarks)
             report.tasks[task_name_of(row) or "(unnamed)"] += 1
-            if first_with.setdefault(verdict.known.digest, number) != number:
+            if first_with.setdefault(check.cached.digest, number) != number:
                 report.remarks["duplicate of an earlier row"] += 1
-            known[number] = verdict.known
+            lengths[number] = check.cached
     if not report.rows and not report.rejected:
         raise no_rows(path)
-    if known and known != before:
-        write_known(cache, known)
+    if lengths and lengths != earlier_lengths:
+        write_lengths(cache, lengths)
     return report
 
 
@@ -141,35 +145,35 @@ def count_rows(path: Path) -> int:
         return sum(1 for line in lines if line.strip())
 
 
-def write_rejected(report: Report, path: Path) -> None:
+def write_rejected(report: FileCheck, path: Path) -> None:
     """The rejected lines as JSONL: {"line": number, "reason": text, "text": the line as it was}."""
     entries = ({"line": c.number, "reason": c.defect, "text": c.line} for c in report.rejected)
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 @dataclass(frozen=True)
-class _Job:
+class _CheckJob:
     """What every worker needs to know."""
 
     path: Path
     collator: PlanningCollator
     max_length: int
     shrink: bool
-    known: Mapping[int, KnownLength]
+    earlier_lengths: Mapping[int, CachedLength]  # by line number
 
 
-def _verdicts(job: _Job, workers: int) -> Iterator[tuple[int, bytes, Verdict]]:
-    """(number, line, verdict) of every line, in order. Workers read lines and send verdicts, not rows, back."""
+def _checks(job: _CheckJob, workers: int) -> Iterator[tuple[int, bytes, LineCheck]]:
+    """(number, line, check) of every line, in order. Workers send checks, not rows, back: those are large to pickle."""
     global _job  # inherited by the forked workers: a processor is slow to send
     _job = job
     with contextlib.ExitStack() as stack:
-        check = map if workers == 1 else stack.enter_context(multiprocessing.get_context("fork").Pool(workers)).imap
-        for chunk, verdicts in zip(_chunks(job.path), check(_check_chunk, _chunks(job.path)), strict=True):
-            for (number, line), verdict in zip(chunk, verdicts, strict=True):
-                yield number, line, verdict
+        apply = map if workers == 1 else stack.enter_context(multiprocessing.get_context("fork").Pool(workers)).imap
+        for chunk, checks in zip(_chunks(job.path), apply(_check_chunk, _chunks(job.path)), strict=True):
+            for (number, line), check in zip(chunk, checks, strict=True):
+                yield number, line, check
 
 
-_job: _Job
+_job: _CheckJob
 
 
 def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
@@ -185,24 +189,24 @@ def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
         yield chunk
 
 
-def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[Verdict]:
+def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[LineCheck]:
     return [_check_line(number, line, _job) for number, line in chunk]
 
 
-def _check_line(number: int, line: bytes, job: _Job) -> Verdict:
+def _check_line(number: int, line: bytes, job: _CheckJob) -> LineCheck:
     where = f"{job.path}:{number}"
     try:
         row = row_from_record(json_object(line, where), where, job.path.parent)
         _refuse_half_characters(row)
         stamp = stamp_of(job.collator.media_paths(row))
-        known = job.known.get(number)
-        if known is None or known.stamp != stamp:
-            known = KnownLength(
+        cached = job.earlier_lengths.get(number)
+        if cached is None or cached.stamp != stamp:
+            cached = CachedLength(
                 number, stamp, **asdict(job.collator.length(row)), remarks=_remarks(row), digest=_digest(row)
             )
-        return _fitted(row, known, job)
+        return _fitted(row, cached, job)
     except UserError as error:
-        return Verdict(defect=str(error))
+        return LineCheck(defect=str(error), kind=error.kind or _MALFORMED)
 
 
 def _refuse_half_characters(row: PlanningRow) -> None:
@@ -217,18 +221,19 @@ def _refuse_half_characters(row: PlanningRow) -> None:
 _as_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _fitted(row: PlanningRow, known: KnownLength, job: _Job) -> Verdict:
-    """The verdict on a row whose length is known: fits, shrunk, or too long."""
-    length = RowLength(known.visual, known.prompt, known.supervised)
+def _fitted(row: PlanningRow, cached: CachedLength, job: _CheckJob) -> LineCheck:
+    """The check of a row by its length: it fits, it is shrunk, or it is too long."""
+    length = RowLength(cached.visual, cached.prompt, cached.supervised)
     if length.total <= job.max_length:
-        return Verdict(length, known=known)
+        return LineCheck(length, cached=cached)
     fitting = job.collator.shrink_to_fit(row, length, job.max_length) if job.shrink else None
     if fitting:
-        return Verdict(job.collator.length(fitting), known=known, image_tokens=fitting.image_tokens)
+        return LineCheck(job.collator.length(fitting), cached=cached, image_tokens=fitting.image_tokens)
     advice = "even with the smallest images; raise it" if job.shrink else "raise it, lower image_tokens_max"
-    return Verdict(
+    return LineCheck(
         defect=f"{row.where}: {length.total} tokens ({length.visual} visual) are over model_max_length "
-        f"{job.max_length}; {advice} or remove the row"
+        f"{job.max_length}; {advice} or remove the row",
+        kind=_OVERLONG,
     )
 
 

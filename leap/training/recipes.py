@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
-from leap.cli import as_plain, knob
-from leap.progress import say
+from configs.errors import UserError
+from leap.cli import knob
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """Everything that decides how a run trains. Names are those of transformers.TrainingArguments where it has them."""
+    """Everything that decides how a run trains. Names are those of transformers.TrainingArguments where it has them.
+
+    Knobs that contradict each other are a UserError.
+    """
 
     model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model", free=True)
     train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)", free=True)
@@ -98,6 +99,19 @@ class TrainingRecipe:
     skip_bad_rows: bool = knob(False, "train without the rows that cannot train; they are written to rejected_*.jsonl")
     allow_changes: bool = knob(False, "resume although data or recipe differ from those of the checkpoint", free=True)
 
+    def __post_init__(self) -> None:
+        if not self.val_file and self.best_metric != "loss":
+            raise UserError(f"best_metric {self.best_metric} is computed on validation rows: name them with --val_file")
+        if self.image_tokens_min > self.image_tokens_max:
+            raise UserError(
+                f"image_tokens_min {self.image_tokens_min} is above image_tokens_max {self.image_tokens_max}"
+            )
+        if self.packing and self.packing_tokens < self.model_max_length:
+            raise UserError(
+                f"packing_tokens {self.packing_tokens} is below model_max_length {self.model_max_length}: a row of "
+                "that length would fit no pack. Raise the one or lower the other"
+            )
+
 
 @dataclass(frozen=True)
 class LoraRecipe(TrainingRecipe):
@@ -121,17 +135,11 @@ class LoraRecipe(TrainingRecipe):
     load_in_4bit: bool = knob(False, "QLoRA: the frozen language model in 4 bits (NF4, bitsandbytes)")
     loraplus_lr_ratio: float | None = knob(None, "LoRA+: learning rate of the B matrices over that of A", check="> 0")
 
-
-def announce_and_train(recipe: TrainingRecipe) -> None:
-    """Check, print the resolved knobs, train, and say what to run next: the body of the training scripts."""
-    from leap.training.resume import check_inputs
-
-    workspace = WorkspaceConfig.from_environment()
-    check_inputs(recipe, workspace)
-    say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
-
-    from leap.training.run import train  # torch and transformers load here, after whatever can be told without them
-
-    last = train(recipe, workspace)
-    say(f"trained: {last}")
-    say(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pure_bf16:
+            raise UserError("pure_bf16 is for full fine-tuning; LoRA holds its frozen base in bfloat16 anyway")
+        if self.freeze or self.vision_lr or self.merger_lr:
+            raise UserError(
+                "freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter"
+            )

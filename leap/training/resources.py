@@ -14,16 +14,16 @@ from leap.files import free_bytes
 from leap.models.checkpoints import find_checkpoints
 from leap.text import size_text
 from leap.training.accounting import (
-    Batch,
+    BatchShape,
     Geometry,
-    Peak,
+    PeakSpeed,
     checkpoint_bytes,
     estimate_memory,
     peak_flops,
     training_flops,
 )
+from leap.training.lengths import RowLength
 from leap.training.recipes import TrainingRecipe
-from leap.training.supervision import RowLength
 
 _SPARE = 1.02  # tokenizer, logs, file system
 
@@ -47,18 +47,19 @@ def largest_step(
     if recipe.packing:
         batch = max(batches, key=lambda rows: sum(lengths[row].total for row in rows))
         rows = [lengths[row] for row in batch]
-        whole = Batch.of_rows(rows, geometry)
-        taken = Batch([sum(whole.text_lengths)], whole.image_patches, sum(row.supervised for row in rows))
+        whole = BatchShape.from_lengths(rows, geometry)
+        shape = BatchShape([sum(whole.text_lengths)], whole.image_patches, sum(row.supervised for row in rows))
         what = f"{sum(row.total for row in rows)} tokens in a pack"
     else:
         batch = max(batches, key=padded)
-        taken = Batch.of_rows([lengths[row] for row in batch], geometry)
-        what = f"{len(batch)} rows of up to {max(taken.text_lengths)} tokens"
-    memory = estimate_memory(geometry, taken, recipe)
+        shape = BatchShape.from_lengths([lengths[row] for row in batch], geometry)
+        what = f"{len(batch)} rows of up to {max(shape.text_lengths)} tokens"
+    memory = estimate_memory(geometry, shape, recipe)
     line = f"estimated GPU memory of the largest step ({what}): {memory}"
     if torch.cuda.is_available():
-        there = torch.cuda.get_device_properties(0).total_memory
-        line += f"; the GPU has {size_text(there)}" + (", which is likely too little" if memory.total > there else "")
+        capacity = torch.cuda.get_device_properties(0).total_memory
+        line += f"; the GPU has {size_text(capacity)}"
+        line += ", which is likely too little" if memory.total > capacity else ""
     return line
 
 
@@ -66,29 +67,30 @@ class DiskNeed:
     """How many bytes the checkpoints of a run take, and whether the disk has them."""
 
     def __init__(self, geometry: Geometry, recipe: TrainingRecipe) -> None:
-        self.one, self.recipe = checkpoint_bytes(geometry, recipe), recipe
+        self.checkpoint, self.recipe = checkpoint_bytes(geometry, recipe), recipe
 
-    def of_run(self, steps: int) -> int:
+    def run_bytes(self, steps: int) -> int:
         """Bytes that lie on the disk at most, while the last checkpoint is written and before an old one goes."""
         saves = -(-steps // self.recipe.save_steps)
-        kept = min(saves, (self.recipe.save_total_limit or saves) + 1)
+        checkpoints = min(saves, (self.recipe.save_total_limit or saves) + 1)
         states = min(saves, self.recipe.keep_optimizer_of_last + 1)
-        return round(_SPARE * (kept * self.one.weights + states * self.one.optimiser))
+        return round(_SPARE * (checkpoints * self.checkpoint.weights + states * self.checkpoint.optimiser))
 
     def text(self, steps: int) -> str:
         """A line on the disk that the run takes."""
-        need, free = self.of_run(steps), free_bytes(self.recipe.output_dir)
+        need, free = self.run_bytes(steps), free_bytes(self.recipe.output_dir)
+        weights, optimiser = size_text(self.checkpoint.weights), size_text(self.checkpoint.optimiser)
         return (
-            f"a checkpoint takes {size_text(self.one.weights)} and {size_text(self.one.optimiser)} of optimiser state, "
+            f"a checkpoint takes {weights} and {optimiser} of optimiser state, "
             f"the run up to {size_text(need)} of disk ({size_text(free)} free)"
         )
 
     def check_run(self, steps: int) -> None:
         """UserError if the disk has too little for the checkpoints of the run."""
         run = self.recipe.output_dir
-        need, free = self.of_run(steps), free_bytes(run)
-        there = sum(f.stat().st_size for folder in find_checkpoints(run) for f in folder.rglob("*") if f.is_file())
-        if free + there < need:
+        need, free = self.run_bytes(steps), free_bytes(run)
+        files = (file for folder in find_checkpoints(run) for file in folder.rglob("*") if file.is_file())
+        if free + sum(file.stat().st_size for file in files) < need:  # a resumed run replaces what it has saved
             raise UserError(
                 f"the checkpoints of this run take up to {size_text(need)} and {run} has {size_text(free)} free: "
                 "free some, lower save_total_limit or keep_optimizer_of_last, or name another --output_dir"
@@ -96,7 +98,7 @@ class DiskNeed:
 
     def check_one(self, folder: Path) -> None:
         """UserError if there is no room for the checkpoint `folder`."""
-        need, free = round(_SPARE * self.one.total), free_bytes(folder.parent)
+        need, free = round(_SPARE * self.checkpoint.total), free_bytes(folder.parent)
         if free < need:
             raise UserError(
                 f"no room for {folder}: it takes {size_text(need)} and {size_text(free)} are free. The last "
@@ -112,8 +114,8 @@ def flops_counter(geometry: Geometry, recipe: TrainingRecipe) -> Callable[[Mappi
         patches = [h * w for grid in grids for t, h, w in grid.tolist() for _ in range(t)]  # frames see only themselves
         labels = batch["labels"]
         positions = int((labels[:, 1:] >= 0).any(dim=0).sum())
-        counted = Batch(batch["row_lengths"], patches, labels.shape[0] * positions)
-        return training_flops(geometry, counted, recipe).total
+        shape = BatchShape(batch["row_lengths"], patches, labels.shape[0] * positions)
+        return training_flops(geometry, shape, recipe).total
 
     return flops_of
 
@@ -124,7 +126,7 @@ def peak_of_devices(recipe: TrainingRecipe, devices: int) -> tuple[float | None,
         return None, "MFU is off: no GPU"
     name = torch.cuda.get_device_name()
     bf16 = recipe.bf16 or recipe.pure_bf16
-    peak: Peak | None = peak_flops(name, bf16)
+    peak: PeakSpeed | None = peak_flops(name, bf16)
     if peak is None:
         return (
             None,

@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -25,7 +26,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap import plots
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
 from leap.models.checkpoints import (
@@ -37,124 +37,162 @@ from leap.models.checkpoints import (
 )
 from leap.models.image_budget import pixel_budget, set_pixel_budget
 from leap.models.loading import load_processor, load_weights
+from leap.plots.style import save
+from leap.plots.training import loss_curve
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.runs.status import Status
 from leap.text import size_text
-from leap.training.adapters import attach, load_base_in_4bit, what_matched
-from leap.training.batching import InOrder, RankBatches, describe_plan, plan_batches, total_steps
+from leap.training.adapters import adapter_coverage, attach, load_base_in_4bit
+from leap.training.batching import (
+    InOrder,
+    PackBatches,
+    RankBatches,
+    RowBatches,
+    describe_plan,
+    plan_batches,
+    total_steps,
+)
 from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
 from leap.training.meter import Meter
 from leap.training.packing import Packer, kernel_for_packs
 from leap.training.parts import freeze
-from leap.training.preflight import Report, check_file, write_rejected
+from leap.training.preflight import FileCheck, check_file, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import DiskNeed, flops_counter, geometry_of, largest_step, peak_of_devices
 from leap.training.resume import checkpoint_to_resume, made_from
 from leap.training.supervision import PlanningCollator
-from leap.training.trainer import PlanningTrainer, Rows
+from leap.training.trainer import PlanningDataset, PlanningTrainer
 
-_DEFECTS_SHOWN = 20
-_SHOWN = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
+_T = TypeVar("_T")
+_MOST_DEFECTS = 20  # lines on the terminal
+_SUMMARY_SCORES = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
 _LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one checks the data or saves
+
+
+@dataclass(frozen=True)
+class _RunData:
+    """The checked rows of a run, and the batches that they meet in."""
+
+    collator: PlanningCollator
+    training: FileCheck
+    validation: FileCheck | None
+    plan: RowBatches | PackBatches  # of all devices together
+    batches: RankBatches  # those of this device
+    validation_batches: RankBatches | None
 
 
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     """Run (or resume) full fine-tuning, or LoRA for a LoraRecipe, and return the last checkpoint.
 
     Under torchrun or `accelerate launch` every process calls this. The recipe has passed
-    leap.training.resume.check_inputs. UserError for anything else that the user can mend.
+    leap.training.start.check_inputs. UserError for anything else that the user can mend.
     """
     recipe = _fit_to_device(recipe)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     sources = _from_first_process(lambda: made_from(recipe), processes)
     resume = _from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 
-    processor = load_processor(recipe.model_name_or_path)
-    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
-    packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
-    collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
-    with processes.main_process_first():  # the others read the lengths that the first one cached
-        data = usable_rows(recipe.train_file, collator, recipe)
-        validation = usable_rows(recipe.val_file, collator, recipe) if recipe.val_file else None
-    plan = plan_batches(recipe, data.lengths, processes.num_processes)
-    batches = _shared(plan, data, processes)
-    steps = total_steps(recipe, len(batches))
+    data = _checked_data(recipe, workspace, processes)
+    steps = total_steps(recipe, len(data.batches))
     if resume and (step_of(resume) or 0) >= steps:
         say(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
-    say(describe_plan(recipe, plan, data.lengths, processes.num_processes))
-    geometry = geometry_of(recipe.model_name_or_path)
-    disk = DiskNeed(geometry, recipe) if geometry else None
-    if geometry and disk:
-        say(largest_step(geometry, recipe, plan.batches(0), data.lengths))
-        say(disk.text(steps))
-        disk.check_run(steps)
-    peak, about_mfu = (
-        peak_of_devices(recipe, processes.num_processes) if geometry else (None, "MFU is off: unknown model")
-    )
-    say(about_mfu)
-    if processes.is_main_process:
-        write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
+    say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
+    disk, meter = _disk_and_meter(recipe, data, steps, processes.num_processes)
 
     run_name = _run_name(recipe.output_dir, workspace)
+    logs = workspace.logs / run_name
+    if processes.is_main_process:
+        write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
+    manifest = _manifest(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
-    arguments = _arguments(recipe, steps, workspace.logs / run_name, validation is not None, sees=_sees(data))
+    arguments = _arguments(recipe, data, steps, logs)  # before the model: it sets DeepSpeed and FSDP up
     trainer = PlanningTrainer(
         model=_model_to_train(recipe),
         args=arguments,
-        train_dataset=Rows(data.rows),
-        eval_dataset=Rows(validation.rows) if validation else None,
-        data_collator=collator,
-        processing_class=processor,
+        train_dataset=PlanningDataset(data.training.rows),
+        eval_dataset=PlanningDataset(data.validation.rows) if data.validation else None,
+        data_collator=data.collator,
+        processing_class=data.collator.processor,
         recipe=recipe,
-        train_batches=batches,
-        eval_batches=_validation_batches(recipe, validation, processes) if validation else None,
-        meter=Meter(flops_counter(geometry, recipe) if geometry and peak else None, peak),
+        train_batches=data.batches,
+        eval_batches=data.validation_batches,
+        meter=meter,
         disk=disk,
-        manifest=Manifest(
-            base_model=str(recipe.model_name_or_path),
-            kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
-            recipe=as_plain(recipe),
-            devices=processes.num_processes,
-            pixel_budget=pixel_budget(processor),
-            chat_template_sha256=sha256_json(processor.chat_template),
-            library_versions=library_versions(),
-            code_revision=code_revision(),
-            **sources,
-        ),
+        manifest=manifest,
     )
-    logs = workspace.logs / run_name
-    with Journal(logs / "train.jsonl" if processes.is_main_process else Path(os.devnull)) as journal:
+    with (
+        Journal(logs / "train.jsonl" if processes.is_main_process else Path(os.devnull)) as journal,
+        _status(trainer, run_name, resume, logs / "status.json") as status,
+    ):
         trainer.add_callback(TrainLog(journal))
-        with _status(trainer, run_name, resume, logs / "status.json") as status:
-            last = _run(trainer, recipe, resume, journal, status)
+        _run(trainer, resume, status)
+        last = _last_checkpoint(trainer, journal)
     if processes.is_main_process:
         _leave_summary(trainer, last, workspace)
     return last
 
 
-def _from_first_process(make: Any, processes: PartialState) -> Any:
+def _from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
     """What `make` returns on the first process, on all of them."""
-    found = [make() if processes.is_main_process else None]
+    values = [make() if processes.is_main_process else None]
     if processes.num_processes > 1:
-        broadcast_object_list(found)
-    return found[0]
+        broadcast_object_list(values)
+    return values[0]
 
 
-def _validation_batches(recipe: TrainingRecipe, data: Report, processes: PartialState) -> RankBatches:
-    plan = InOrder([length.total for length in data.lengths], recipe.per_device_eval_batch_size)
-    return _shared(plan, data, processes)
+def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> _RunData:
+    """Check the rows of both files, and plan their batches."""
+    processor = load_processor(recipe.model_name_or_path)
+    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
+    collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
+    with processes.main_process_first():  # the others read the lengths that the first one cached
+        training = usable_rows(recipe.train_file, collator, recipe)
+        validation = usable_rows(recipe.val_file, collator, recipe) if recipe.val_file else None
+
+    def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
+        visual = [length.visual for length in check.lengths]
+        return RankBatches(plan, visual, processes.process_index, processes.num_processes)
+
+    plan = plan_batches(recipe, training.lengths, processes.num_processes)
+    validation_batches = None
+    if validation:
+        totals = [length.total for length in validation.lengths]
+        validation_batches = of_this_device(InOrder(totals, recipe.per_device_eval_batch_size), validation)
+    return _RunData(collator, training, validation, plan, of_this_device(plan, training), validation_batches)
 
 
-def _shared(plan: Any, data: Report, processes: PartialState) -> RankBatches:
-    visual = [length.visual for length in data.lengths]
-    return RankBatches(plan, visual, processes.process_index, processes.num_processes)
+def _disk_and_meter(recipe: TrainingRecipe, data: _RunData, steps: int, devices: int) -> tuple[DiskNeed | None, Meter]:
+    """Say what the run will take and how its speed is measured. UserError if the disk has too little for it."""
+    geometry = geometry_of(recipe.model_name_or_path)
+    if geometry is None:
+        say("MFU is off: unknown model")
+        return None, Meter()
+    disk = DiskNeed(geometry, recipe)
+    say(largest_step(geometry, recipe, data.plan.batches(0), data.training.lengths))
+    say(disk.text(steps))
+    disk.check_run(steps)
+    peak, about_mfu = peak_of_devices(recipe, devices)
+    say(about_mfu)
+    return disk, Meter(flops_counter(geometry, recipe) if peak else None, peak)
 
 
-def _sees(data: Report) -> bool:
-    return any(length.visual for length in data.lengths)
+def _manifest(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], devices: int) -> Manifest:
+    """What every checkpoint of the run says of its making."""
+    return Manifest(
+        base_model=str(recipe.model_name_or_path),
+        kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
+        recipe=as_plain(recipe),
+        devices=devices,
+        pixel_budget=pixel_budget(processor),
+        chat_template_sha256=sha256_json(processor.chat_template),
+        library_versions=library_versions(),
+        code_revision=code_revision(),
+        **sources,
+    )
 
 
 def _status(trainer: PlanningTrainer, run_name: str, resume: Path | None, path: Path) -> AbstractContextManager:
@@ -173,44 +211,45 @@ def _status(trainer: PlanningTrainer, run_name: str, resume: Path | None, path: 
     )
 
 
-def _run(
-    trainer: PlanningTrainer, recipe: TrainingRecipe, resume: Path | None, journal: Journal, status: Status | None
-) -> Path:
-    """Train to the end or to SIGTERM; the last checkpoint. Leaves train.jsonl and the loss curve."""
+def _run(trainer: PlanningTrainer, resume: Path | None, status: Status | None) -> None:
+    """Train to the end or to SIGTERM."""
+    manifest = read_manifest(resume) if resume else None
     if resume:
         say(f"resuming from {resume}")
         trainer.restore(resume)
-    before = read_manifest(resume) if resume else None
-    trainer.manifest = replace(trainer.manifest, peak_memory_bytes=before.peak_memory_bytes if before else 0)
-    trainer.meter.start(before.train_seconds if before else 0.0)
+    trainer.manifest = replace(trainer.manifest, peak_memory_bytes=manifest.peak_memory_bytes if manifest else 0)
+    trainer.meter.start(manifest.train_seconds if manifest else 0.0)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    first = trainer.is_world_process_zero()
     termination = SaveOnTerminate(trainer)
-    for callback in (RecipeIntervals(), termination, *([ShowProgress()] if first else [])):
+    progress = [ShowProgress()] if trainer.is_world_process_zero() else []
+    # The status comes last: it sees what the others have asked for.
+    for callback in (RecipeIntervals(), termination, *progress, *([KeepStatus(status)] if status else [])):
         trainer.add_callback(callback)
-    if status:
-        trainer.add_callback(KeepStatus(status))
     try:
         with termination:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
-        at_once = (
-            f"packs of {recipe.packing_tokens} tokens"
-            if recipe.packing
-            else f"{recipe.per_device_train_batch_size} rows at once"
-        )
-        lower = "packing_tokens" if recipe.packing else "per_device_train_batch_size"
-        raise UserError(
-            f"out of GPU memory with {at_once}: {str(error).splitlines()[0]} Lower {lower} and raise "
-            "gradient_accumulation_steps by the same factor, lower image_tokens_max, or turn gradient_checkpointing on"
-        ) from None
-    except UserError as error:  # one raised in a data-loading process arrives wrapped in that process's traceback
-        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
-    last = last_complete_checkpoint(recipe.output_dir)
+        raise _out_of_memory(trainer.recipe, error) from None
+
+
+def _out_of_memory(recipe: TrainingRecipe, error: torch.OutOfMemoryError) -> UserError:
+    if recipe.packing:
+        knob, at_once = "packing_tokens", f"packs of {recipe.packing_tokens} tokens"
+    else:
+        knob, at_once = "per_device_train_batch_size", f"{recipe.per_device_train_batch_size} rows at once"
+    return UserError(
+        f"out of GPU memory with {at_once}: {str(error).splitlines()[0]} Lower {knob} and raise "
+        "gradient_accumulation_steps by the same factor, lower image_tokens_max, or turn gradient_checkpointing on"
+    )
+
+
+def _last_checkpoint(trainer: PlanningTrainer, journal: Journal) -> Path:
+    """Where a run ended, its loss curve drawn beside the checkpoints; ends the process if SIGTERM ended the run."""
+    last = last_complete_checkpoint(trainer.recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
-    if first:
-        plots.save(plots.loss_curve(journal.read()), recipe.output_dir, "loss")
+    if trainer.is_world_process_zero():
+        save(loss_curve(journal.read()), trainer.recipe.output_dir, "loss")
     if (step_of(last) or 0) < trainer.args.max_steps:
         say(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)
@@ -245,7 +284,11 @@ def _leave_summary(trainer: PlanningTrainer, last: Path, workspace: WorkspaceCon
         "tokens seen": f"{manifest.tokens_seen:,}",
         "training time": f"{manifest.train_seconds:,.0f} s",
         f"peak memory ({summary['memory_of']})": size_text(manifest.peak_memory_bytes),
-        **{f"validation {name}": f"{manifest.validation[name]:.4g}" for name in _SHOWN if name in manifest.validation},
+        **{
+            f"validation {name}": f"{manifest.validation[name]:.4g}"
+            for name in _SUMMARY_SCORES
+            if name in manifest.validation
+        },
         **({"best checkpoint": f"{best.name} (by validation {recipe.best_metric})"} if best else {}),
     }
     say("\n".join(f"  {name:30} {value}" for name, value in lines.items()))
@@ -264,7 +307,7 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
         else:
             base = load_weights(recipe.model_name_or_path, "bfloat16" if recipe.bf16 else "float32", attention)
         model = attach(base, recipe)
-        say(str(what_matched(model)))
+        say(str(adapter_coverage(model)))
     else:
         model = load_weights(recipe.model_name_or_path, "bfloat16" if recipe.pure_bf16 else "float32", attention)
         say(freeze(model, recipe.freeze))
@@ -285,18 +328,18 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> Report:
+def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> FileCheck:
     """The checked rows of a file; those that cannot train are written aside if they may be skipped, else a UserError
     lists them."""
     report = check_file(path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink")
     say(report.text())
-    defects = [checked.defect for checked in report.rejected]
+    defects = [rejected.defect for rejected in report.rejected]
     if defects and recipe.skip_bad_rows and report.rows:
-        rejected = recipe.output_dir / f"rejected_{path.stem}.jsonl"
-        write_rejected(report, rejected)
-        say(f"skipping {len(defects)} rows; they are in {rejected} with their reasons")
+        aside = recipe.output_dir / f"rejected_{path.stem}.jsonl"
+        write_rejected(report, aside)
+        say(f"skipping {len(defects)} rows; they are in {aside} with their reasons")
     elif defects:
-        for defect in defects[1:_DEFECTS_SHOWN]:
+        for defect in defects[1:_MOST_DEFECTS]:
             print(defect, file=sys.stderr)
         more = f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""
         raise UserError(defects[0] + more + (". No row is left to train on" if not report.rows else ""))
@@ -309,7 +352,9 @@ def _run_name(run: Path, workspace: WorkspaceConfig) -> str:
     return str(run.relative_to(workspace.output)) if inside else run.name
 
 
-def _arguments(recipe: TrainingRecipe, steps: int, logs: Path, has_validation: bool, sees: bool) -> TrainingArguments:
+def _arguments(recipe: TrainingRecipe, data: _RunData, steps: int, logs: Path) -> TrainingArguments:
+    has_validation = data.validation is not None
+    has_pictures = any(length.visual for length in data.training.lengths)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     arguments = TrainingArguments(
         output_dir=str(recipe.output_dir),
@@ -329,7 +374,7 @@ def _arguments(recipe: TrainingRecipe, steps: int, logs: Path, has_validation: b
         use_cpu=not torch.cuda.is_available(),
         use_liger_kernel=recipe.use_liger_kernel,
         torch_compile=recipe.torch_compile,
-        ddp_find_unused_parameters=not sees,  # rows without pictures leave the vision tower out
+        ddp_find_unused_parameters=not has_pictures,  # rows without pictures leave the vision tower out
         ddp_timeout=int(_LONGEST_WAIT.total_seconds()),
         dataloader_num_workers=recipe.dataloader_num_workers,
         logging_steps=recipe.logging_steps,

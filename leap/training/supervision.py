@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,11 @@ from leap.rows.chat import chat_messages, image_items, resolve_image
 from leap.rows.images import image_size, load_image
 from leap.rows.records import PlanningRow
 from leap.rows.videos import load_video, video_files, video_items
+from leap.training.lengths import RowLength
 from leap.training.packing import Packer
 
 IGNORED = -100  # the label that the loss skips
 _VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-
-
-@dataclass(frozen=True)
-class RowLength:
-    """Tokens of one row: visual (after merging), text of the prompt, supervised answer."""
-
-    visual: int
-    prompt: int
-    supervised: int
-
-    @property
-    def total(self) -> int:
-        return self.visual + self.prompt + self.supervised
 
 
 def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
@@ -96,8 +84,10 @@ class PlanningCollator:
 
     def pictures(self, row: PlanningRow) -> list[Image.Image]:
         """The images of a row, decoded; shrunk where the row says so."""
-        found = [load_image(path, row.where) for path in self.image_paths(row)]
-        return found if row.image_tokens is None else [self._shrunk(picture, row.image_tokens) for picture in found]
+        pictures = [load_image(path, row.where) for path in self.image_paths(row)]
+        if row.image_tokens is None:
+            return pictures
+        return [self._shrunk(picture, row.image_tokens) for picture in pictures]
 
     def videos(self, row: PlanningRow) -> list[tuple[Any, dict]]:
         """The videos of a row: frames (frames, 3, height, width) and their metadata."""
@@ -169,11 +159,11 @@ class PlanningCollator:
         kinds = encoded.get("mm_token_type_ids")
         if kinds is not None:
             kinds = [kind + [0] * len(answer) for kind, answer in zip(kinds, answers, strict=True)]
-        counted = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
-        seen = {name: torch.as_tensor(encoded[name]) for name in _VISUAL_INPUTS if name in encoded}
+        lengths = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
+        visual = {name: torch.as_tensor(encoded[name]) for name in _VISUAL_INPUTS if name in encoded}
         if self.packer:
             media = [(len(image_items(row)), len(video_items(row))) for row in rows]
-            return self.packer(ids, labels, kinds, media, seen) | seen | counted
+            return self.packer(ids, labels, kinds, media, visual) | visual | lengths
         batch = {
             "input_ids": _padded(ids, self.processor.tokenizer.pad_token_id),
             "attention_mask": _padded([[1] * len(row) for row in ids], 0),
@@ -181,7 +171,7 @@ class PlanningCollator:
         }
         if kinds is not None:
             batch["mm_token_type_ids"] = _padded(kinds, 0)
-        return batch | seen | counted
+        return batch | visual | lengths
 
     def _video_path(self, written: str, row: PlanningRow) -> Path:
         return resolve_image(written, row, self.image_root, self.workspace, "video")

@@ -22,17 +22,15 @@ import torch
 from leap.models.loading import is_out_of_memory
 from leap.progress import say
 from leap.rows.records import PlanningRow
-from leap.training.accounting import Batch, Geometry, PartFlops, training_flops
+from leap.training.accounting import BatchShape, Geometry, PartFlops, training_flops
 from leap.training.batching import PackBatches, RowBatches
 from leap.training.recipes import TrainingRecipe
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import for_loss, supervised_loss, supervised_tokens
 
-MODES = ("plain", "grouped", "packed")
-
 
 @dataclass
-class Mode:
+class BatchingMode:
     """The batches of one pass over the rows, and what passes took."""
 
     name: str
@@ -64,7 +62,7 @@ class Mode:
     def largest_batch_tokens(self) -> int:
         return max(batch["input_ids"].numel() for batch in self.batches)
 
-    def result(self, plain: Mode, flops: float, peak_flops: float | None) -> dict[str, Any]:
+    def result(self, plain: BatchingMode, flops: float, peak_flops: float | None) -> dict[str, Any]:
         """Rates of the median round as JSON holds them, None where out of memory; `flops` of a pass, `peak_flops` a
         second of the device, if known. `times_plain` is the median of the ratios in each round to the mode `plain`."""
         median = statistics.median(self.seconds) if self.seconds and not self.out_of_memory else None
@@ -88,10 +86,10 @@ class Mode:
             "seconds": self.seconds,
         }
 
-    def _times(self, plain: Mode) -> float | None:
+    def _times(self, plain: BatchingMode) -> float | None:
         if self.out_of_memory or plain.out_of_memory or not self.seconds:
             return None
-        return statistics.median(other / own for other, own in zip(plain.seconds, self.seconds, strict=True))
+        return statistics.median(slow / fast for slow, fast in zip(plain.seconds, self.seconds, strict=True))
 
 
 def plan_modes(
@@ -114,19 +112,19 @@ def plan_modes(
     return {name: plan.batches(epoch=0) for name, plan in plans.items()}, per_step
 
 
-def collate(name: str, plan: list[list[int]], rows: Sequence[PlanningRow], collator: PlanningCollator) -> Mode:
+def collate(name: str, plan: list[list[int]], rows: Sequence[PlanningRow], collator: PlanningCollator) -> BatchingMode:
     started = time.perf_counter()
     batches = [collator([rows[i] for i in batch]) for batch in plan]
     seconds = time.perf_counter() - started
     if torch.cuda.is_available():  # as the data loader of a run does
         batches = [{k: v.pin_memory() if torch.is_tensor(v) else v for k, v in batch.items()} for batch in batches]
-    return Mode(name, batches, seconds)
+    return BatchingMode(name, batches, seconds)
 
 
-def flops_of_pass(modes: Sequence[Mode], geometry: Geometry, recipe: TrainingRecipe) -> PartFlops:
+def flops_of_pass(modes: Sequence[BatchingMode], geometry: Geometry, recipe: TrainingRecipe) -> PartFlops:
     """Model FLOPs of training on all rows once: the same for all modes, since padding is no work."""
     batches = modes[0].batches
-    batch = Batch(
+    batch = BatchShape(
         text_lengths=[length for batch in batches for length in batch["row_lengths"]],
         image_patches=[int(n) for batch in batches for n in batch.get("image_grid_thw", torch.empty(0, 3)).prod(dim=1)],
         head_positions=modes[0].supervised_tokens,
@@ -137,7 +135,9 @@ def flops_of_pass(modes: Sequence[Mode], geometry: Geometry, recipe: TrainingRec
 class Bench:
     """A model in training, and the modes that are measured on it."""
 
-    def __init__(self, model: Any, modes: Sequence[Mode], batches_per_step: int, recipe: TrainingRecipe) -> None:
+    def __init__(
+        self, model: Any, modes: Sequence[BatchingMode], batches_per_step: int, recipe: TrainingRecipe
+    ) -> None:
         """The model lies on its device; `recipe` gives precision, optimiser and clipping."""
         self.model, self.modes, self.batches_per_step, self.recipe = model, modes, batches_per_step, recipe
         self.device = next(model.parameters()).device
@@ -166,7 +166,7 @@ class Bench:
             name = ("warm-up", "memory")[number] if number < 2 else f"round {number - 1}"
             say(f"  {name}: {time.perf_counter() - started:.1f} s")
 
-    def _guarded(self, mode: Mode, work: Callable[[Mode], None]) -> None:
+    def _guarded(self, mode: BatchingMode, work: Callable[[BatchingMode], None]) -> None:
         if mode.out_of_memory:
             return
         try:
@@ -182,23 +182,23 @@ class Bench:
             torch.cuda.empty_cache()
 
     @torch.no_grad()
-    def _loss(self, mode: Mode) -> None:
+    def _loss(self, mode: BatchingMode) -> None:
         total = 0.0
         for batch in mode.batches:
             total += float(self._forward(batch, divisor=1))
         mode.loss_sum = total
 
-    def _weigh(self, mode: Mode) -> None:
+    def _weigh(self, mode: BatchingMode) -> None:
         with PeakMemory(self.device) as peak:
             self._pass(mode)
         mode.peak_memory_bytes = peak.bytes
 
-    def _time(self, mode: Mode) -> None:
+    def _time(self, mode: BatchingMode) -> None:
         started = time.perf_counter()
         self._pass(mode)
         mode.seconds.append(time.perf_counter() - started)
 
-    def _pass(self, mode: Mode) -> None:
+    def _pass(self, mode: BatchingMode) -> None:
         """One pass over the rows in optimiser steps."""
         for start in range(0, len(mode.batches), self.batches_per_step):
             step = mode.batches[start : start + self.batches_per_step]
@@ -231,7 +231,7 @@ class PeakMemory:
         self.device, self.bytes = device, None
 
     def __enter__(self) -> PeakMemory:
-        self._before: int | None = None
+        self._resident: int | None = None
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
@@ -239,14 +239,14 @@ class PeakMemory:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)  # what earlier modes left behind in the allocator is no use of this one
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc_pid_clear_refs(5))
-            self._before = _status_bytes("VmRSS")
+            self._resident = _status_bytes("VmRSS")
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
-        elif self._before is not None:
-            self.bytes = _status_bytes("VmHWM") - self._before
+        elif self._resident is not None:
+            self.bytes = _status_bytes("VmHWM") - self._resident
 
 
 def _status_bytes(name: str) -> int:

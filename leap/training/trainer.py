@@ -8,7 +8,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 
+from configs.errors import UserError
 from leap.models.checkpoints import (
     MANIFEST,
     SAVING,
@@ -49,7 +50,7 @@ from leap.training.supervision import IGNORED, render
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 
 
-class Rows(Dataset):
+class PlanningDataset(Dataset):
     """Planning rows as a dataset; the collator does the work, so that a batch is processed at once.
 
     The row ~index is the row `index` without supervision: a filler.
@@ -65,12 +66,35 @@ class Rows(Dataset):
         return self.rows[index] if index >= 0 else replace(self.rows[~index], supervised=False)
 
 
+@dataclass(frozen=True)
+class _ErrorAsValue:
+    """A collator that returns a UserError instead of raising it.
+
+    An exception that leaves a data-loading process arrives as a new one whose text is that process's traceback; a value
+    arrives as it is. `_raised` raises it in the main process.
+    """
+
+    collator: Callable[[list[PlanningRow]], dict[str, Any]]
+
+    def __call__(self, rows: list[PlanningRow]) -> dict[str, Any] | UserError:
+        try:
+            return self.collator(rows)
+        except UserError as error:
+            return error
+
+
+def _raised(batch: dict[str, Any] | UserError) -> dict[str, Any]:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
+
+
 def supervised_positions(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The positions whose next token is supervised in any row, and those tokens.
 
-    labels  # (batch, seq), IGNORED where nothing is to be predicted. Returns (kept,) and (batch, kept), IGNORED where
-    only another row has something to predict there. The head is computed at these positions only: over a vocabulary of
-    151,936 the logits of prompts and pictures would take most of the memory of a step.
+    labels  # (batch, seq), IGNORED where nothing is to be predicted. Returns (positions,) and (batch, positions),
+    IGNORED where only another row has something to predict there. The head is computed at these positions only: over a
+    vocabulary of 151,936 the logits of prompts and pictures would take most of the memory of a step.
     """
     positions = (labels[:, 1:] != IGNORED).any(dim=0).nonzero().squeeze(1)
     return positions, labels[:, positions + 1]
@@ -79,7 +103,7 @@ def supervised_positions(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
     """Cross-entropy summed over the supervised tokens, divided by `num_items_in_batch` (default: their number).
 
-    outputs.logits  # (batch, kept, vocab); targets  # (batch, kept), as from `supervised_positions`.
+    outputs.logits  # (batch, positions, vocab); targets  # (batch, positions), as from `supervised_positions`.
     """
     supervised = targets != IGNORED
     loss = functional.cross_entropy(outputs.logits[supervised].float(), targets[supervised], reduction="sum")
@@ -95,8 +119,8 @@ def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
     """A collated batch for a forward pass whose logits are those of the supervised positions, without key/value cache;
     `labels` are the targets there."""
     positions, targets = supervised_positions(inputs["labels"])
-    kept = {name: value for name, value in inputs.items() if name != "row_lengths"}
-    return kept | {"labels": targets, "logits_to_keep": positions, "use_cache": False}
+    model_inputs = {name: value for name, value in inputs.items() if name != "row_lengths"}
+    return model_inputs | {"labels": targets, "logits_to_keep": positions, "use_cache": False}
 
 
 class PlanningTrainer(Trainer):
@@ -118,7 +142,7 @@ class PlanningTrainer(Trainer):
         super().__init__(compute_loss_func=supervised_loss, **arguments)
         self.recipe, self.manifest, self.meter, self.disk = recipe, manifest, meter, disk
         self.train_batches, self.eval_batches = train_batches, eval_batches
-        self.asked_to_stop = False  # set by whoever receives a signal; `stop_agreed` is what all devices know of it
+        self.stop_requested = False  # on this device, by a signal; `stop_agreed` is what all devices know of it
         self.stop_agreed = False
         self.add_callback(_EpochOfBatches(self))
 
@@ -134,7 +158,7 @@ class PlanningTrainer(Trainer):
         return DataLoader(
             rows,
             batch_sampler=batches,
-            collate_fn=self.data_collator,
+            collate_fn=_ErrorAsValue(self.data_collator),
             num_workers=workers,
             prefetch_factor=self.recipe.dataloader_prefetch_factor if workers else None,
             pin_memory=torch.cuda.is_available(),
@@ -142,12 +166,13 @@ class PlanningTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step on this device, and the supervised tokens of the step on all of them."""
-        batches = list(itertools.islice(epoch_iterator, num_batches))
+        batches = list(map(_raised, itertools.islice(epoch_iterator, num_batches)))
         supervised = sum(map(supervised_tokens, batches))
-        known = torch.tensor([supervised, *self.meter.seen(batches), self.asked_to_stop], dtype=torch.float64)
-        supervised, *seen, stop = self.accelerator.reduce(known.to(device), reduction="sum").tolist()
-        self.meter.count(seen)
-        self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(seen[0])
+        # One collective call a step for all that devices must agree on; float64 counts tokens exactly up to 2**53.
+        local = torch.tensor([supervised, *self.meter.work_of(batches), self.stop_requested], dtype=torch.float64)
+        supervised, *work, stop = self.accelerator.reduce(local.to(device), reduction="sum").tolist()
+        self.meter.count(work)
+        self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(work[0])
         self.stop_agreed = bool(stop)
         return batches, torch.tensor(supervised, device=device)
 
@@ -174,7 +199,7 @@ class PlanningTrainer(Trainer):
     def _validate(self, prefix: str) -> dict[str, float]:
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
-        for batch in self.get_eval_dataloader():
+        for batch in map(_raised, self.get_eval_dataloader()):
             batch = for_loss(self._prepare_inputs(batch))
             targets = batch.pop("labels")
             with self.compute_loss_context_manager():
@@ -191,27 +216,28 @@ class PlanningTrainer(Trainer):
         rows, world = self._rows_to_answer(), self.args.world_size
         if not rows:
             return {}
-        size = self.args.per_device_eval_batch_size
+        # Row i goes to device i % world, where it is the (i // world)-th. Devices generate in step, so a device with a
+        # row too few answers the first one once more.
         share = rows[self.args.process_index :: world]
-        share += rows[:1] * (-(-len(rows) // world) - len(share))  # processes generate in step
-        answers: list[str] = []
-        for start in range(0, len(share), size):
-            batch = share[start : start + size]
-            prompts = [render(self.processing_class, row)[0] for row in batch]
-            inputs = encode(self.processing_class, prompts, [self.data_collator.pictures(row) for row in batch])
-            with self.compute_loss_context_manager():
-                given = answer_batch(
-                    self.model,
-                    self.processing_class.tokenizer,
-                    inputs,
-                    self.recipe.val_max_new_tokens,
-                    in_step=world > 1,
-                )
-            answers += [answer.text for answer in given]
-            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        gathered = gather_object([answers])
-        pairs = [(gathered[i % world][i // world], row.steps) for i, row in enumerate(rows)]
+        share += rows[:1] * (-(-len(rows) // world) - len(share))
+        by_device = gather_object([self._answers(share)])
+        pairs = [(by_device[i % world][i // world], row.steps) for i, row in enumerate(rows)]
         return {name: score for name, score in score_answers(pairs).items() if score is not None}
+
+    def _answers(self, rows: list[PlanningRow]) -> list[str]:
+        size, processor = self.args.per_device_eval_batch_size, self.processing_class
+        in_step = self.args.world_size > 1
+        texts: list[str] = []
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            prompts = [render(processor, row)[0] for row in batch]
+            inputs = encode(processor, prompts, [self.data_collator.pictures(row) for row in batch])
+            with self.compute_loss_context_manager():
+                limit = self.recipe.val_max_new_tokens
+                answers = answer_batch(self.model, processor.tokenizer, inputs, limit, in_step=in_step)
+            texts += [answer.text for answer in answers]
+            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        return texts
 
     def _rows_to_answer(self) -> list[PlanningRow]:
         rows = self.eval_dataset.rows
@@ -250,9 +276,9 @@ class PlanningTrainer(Trainer):
         """Keep as many complete checkpoints and optimiser states as the recipe says, the best one always, and no torn
         one: what it was to hold is in the one just saved."""
         run = Path(self.args.output_dir)
-        found = find_checkpoints(run)
-        torn = [folder for folder in found if (folder / SAVING).is_file()]
-        complete = [folder for folder in found if (folder / MANIFEST).is_file()]
+        checkpoints = find_checkpoints(run)
+        torn = [folder for folder in checkpoints if (folder / SAVING).is_file()]
+        complete = [folder for folder in checkpoints if (folder / MANIFEST).is_file()]
         best = best_checkpoint(run, self.recipe.best_metric)
         limit = self.recipe.save_total_limit
         doomed = [folder for folder in (complete[:-limit] if limit else []) if folder != best]
@@ -293,8 +319,8 @@ class PlanningTrainer(Trainer):
         if self.is_deepspeed_enabled:  # its engine keeps the state in a form of its own
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(self.model_wrapped, self._own_optimizer(), options=whole)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_optimizer_state_dict(self.model_wrapped, self._torch_optimizer(), options=options)
         if self.args.should_save:
             torch.save(state, os.path.join(output_dir, _OPTIMIZER))
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, _SCHEDULER))
@@ -306,7 +332,7 @@ class PlanningTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        optimizer = self._own_optimizer()
+        optimizer = self._torch_optimizer()
         knobs = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
         base_rates = list(self.lr_scheduler.base_lrs)
         state = torch.load(os.path.join(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True, mmap=True)
@@ -314,11 +340,11 @@ class PlanningTrainer(Trainer):
             self.model_wrapped, optimizer, optim_state_dict=state, options=StateDictOptions(full_state_dict=True)
         )
         self.lr_scheduler.load_state_dict(torch.load(os.path.join(checkpoint, _SCHEDULER), weights_only=True))
-        for group, of_recipe in zip(optimizer.param_groups, knobs, strict=True):
-            group.update(of_recipe)
+        for group, recipe_knobs in zip(optimizer.param_groups, knobs, strict=True):
+            group.update(recipe_knobs)
         self.lr_scheduler.base_lrs = base_rates
 
-    def _own_optimizer(self) -> torch.optim.Optimizer:
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
         """The torch optimiser inside Accelerate's wrapper."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
@@ -337,12 +363,13 @@ def low_memory_adamw(recipe: TrainingRecipe) -> Callable[..., torch.optim.Optimi
     """torchao's AdamW with 8-bit states, or with states in the weights' type; bfloat16 weights are rounded
     stochastically.
 
-    Rounded to the nearest, most bfloat16 weights would not change at small learning rates.
+    Rounded to the nearest, most bfloat16 weights would not change at small learning rates: an update below 1/512 of a
+    weight, half of bfloat16's last bit, is lost (stochastic rounding: arXiv 2010.06192).
     """
     from torchao.optim import AdamW8bit, _AdamW
 
-    kind = AdamW8bit if recipe.optim == "adamw_8bit" else _AdamW
-    return functools.partial(kind, bf16_stochastic_round=recipe.pure_bf16)
+    optimizer = AdamW8bit if recipe.optim == "adamw_8bit" else _AdamW
+    return functools.partial(optimizer, bf16_stochastic_round=recipe.pure_bf16)
 
 
 class _EpochOfBatches(TrainerCallback):

@@ -12,9 +12,8 @@ micro answer a question of their own and are not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ import numpy as np
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.files import read_json, read_jsonl, write_json, write_text
+from leap.files import write_json, write_text
+from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, estimates, holm, paired_p_value, stratified_means
 from leap.text import markdown_table
-from leap.vlabench.results import SCORE_FILES, models_in
+from leap.vlabench.folder import SCORE_FILES, ExampleKey, ResultFolder, models_in, result_folders
 
 DEFAULT_METRICS = ("official.total_score", "grounded.total_score")
 
@@ -34,8 +34,6 @@ DEFAULT_METRICS = ("official.total_score", "grounded.total_score")
 _MODEL_SETTINGS = ("planner", "model", "weights_sha256", "base_weights_sha256", "plans_sha256")
 
 _RESCORE = "Score both again: python scripts/evaluation/rescore.py"
-
-Place = tuple[str, str]  # task, example number as text
 
 
 @dataclass(frozen=True)
@@ -80,63 +78,31 @@ class Comparison:
     warnings: list[str]
 
 
-class _Side:
-    """One model's results in one dimension."""
+@dataclass(frozen=True)
+class Improvement:
+    """How much better a model is than the base over the examples that both answered, in points, as `Comparison` has it
+    but without tests, which take too long for many models.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.name = folder, folder.name
+    `macro` is the mean of the six dimensions, None where one is missing. `unpaired` counts the examples that only one
+    of the two answered, of the dimensions that both have.
+    """
 
-    @cached_property
-    def scores(self) -> dict[str, dict[Place, dict[str, float]]]:
-        """By scorer and example."""
-        return {scorer: _by_place(read_json(self.folder / name)) for scorer, name in SCORE_FILES.items()}
-
-    @cached_property
-    def truths(self) -> dict[Place, str]:
-        """The hash of each ground truth that an answer was scored by."""
-        found = _by_place(self._json("diagnosis.json"))
-        return {place: entry["truth_sha256"] for place, entry in found.items() if "truth_sha256" in entry}
-
-    @cached_property
-    def prompts(self) -> dict[Place, str]:
-        path = self.folder / "generations.jsonl"
-        records = read_jsonl(path) if path.is_file() else []
-        return {_place(r): r["prompt_sha256"] for r in records if "prompt_sha256" in r}
-
-    @cached_property
-    def failures(self) -> dict[Place, str]:
-        """Why an example has no answer."""
-        path = self.folder / "failures.jsonl"
-        kinds = {"machine": "machine failure", "data": "bad example"}
-        return {_place(f): kinds[f.get("kind", "machine")] for f in (read_jsonl(path) if path.is_file() else [])}
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        return self._json("settings.json")
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        return self._json("summary.json")
-
-    @property
-    def data_sha256(self) -> str | None:
-        return self.summary.get("provenance", {}).get("data_sha256")
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        return read_json(path) if path.is_file() else {}
+    dimensions: dict[str, Estimate]
+    macro: Estimate | None
+    examples: int
+    unpaired: int
 
 
 def metrics_named(words: Sequence[str]) -> list[str]:
     """Each word as "<scorer>.<metric>"; one without its scorer means all that have the metric. UserError otherwise."""
-    known = [f"{scorer}.{metric}" for scorer, metrics in METRICS.items() for metric in metrics]
-    found = []
+    names = [f"{scorer}.{metric}" for scorer, metrics in METRICS.items() for metric in metrics]
+    chosen = []
     for word in words or DEFAULT_METRICS:
-        meant = [name for name in known if word in (name, name.split(".")[1])]
+        meant = [name for name in names if word in (name, name.split(".")[1])]
         if not meant:
-            raise UserError(f"unknown metric {word!r}; choose from {', '.join(known)}, or without the scorer")
-        found += meant
-    return list(dict.fromkeys(found))
+            raise UserError(f"unknown metric {word!r}; choose from {', '.join(names)}, or without the scorer")
+        chosen += meant
+    return list(dict.fromkeys(chosen))
 
 
 def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
@@ -145,105 +111,103 @@ def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METR
     UserError if one has no results, no dimension is common to both, or their data differ: other ground truth, other
     instructions or other pictures. Settings that differ, and what could not be checked, become warnings.
     """
-    there = models_in(results)
+    present = models_in(results)
     for name in (a, b):
-        if name not in there:
-            raise UserError(f"no results of {name!r} in {results}; there: {', '.join(there) or 'none'}")
-    places: dict[str, list[Place]] = {}
-    sides: dict[str, tuple[_Side, _Side]] = {}
+        if name not in present:
+            raise UserError(f"no results of {name!r} in {results}; there: {', '.join(present) or 'none'}")
+    common: dict[str, list[ExampleKey]] = {}
+    pairs: dict[str, tuple[ResultFolder, ResultFolder]] = {}
     missing, left_out, warnings = {}, {}, []
     for dimension in DIMENSIONS:
-        pair = _Side(results / dimension / a), _Side(results / dimension / b)
-        without = [side.name for side in pair if not (side.folder / SCORE_FILES["official"]).is_file()]
+        pair = ResultFolder(results / dimension / a), ResultFolder(results / dimension / b)
+        without = [folder.model for folder in pair if not (folder.path / SCORE_FILES["official"]).is_file()]
         if without:
             missing[dimension] = f"no results of {' and '.join(without)}"
             continue
-        answered = [side.scores["official"].keys() for side in pair]
         left_out[dimension] = _left_out(*pair)
-        common = [place for place in answered[0] if place in answered[1]]
-        if not common:
+        keys = [key for key in pair[0].official_scores if key in pair[1].official_scores]
+        if not keys:
             missing[dimension] = "no example that both answered"
             continue
-        warnings += _check_data(dimension, *pair, common) + _other_settings(*pair)
-        places[dimension], sides[dimension] = common, pair
-    if not places:
+        warnings += _check_data(dimension, *pair, keys) + _other_settings(*pair)
+        common[dimension], pairs[dimension] = keys, pair
+    if not common:
         reasons = "; ".join(f"{dimension}: {reason}" for dimension, reason in missing.items())
         raise UserError(f"nothing to compare between {a} and {b}: {reasons}")
     return Comparison(
         a,
         b,
-        {name: _compared(name, places, sides) for name in metrics},
+        {name: _compare_metric(name, common, pairs) for name in metrics},
         missing,
         {dimension: counts for dimension, counts in left_out.items() if counts},
         list(dict.fromkeys(warnings)),
     )
 
 
-def _by_place(content: Mapping[str, Mapping[str, Any]]) -> dict[Place, Any]:
-    return {(task, number): entry for task, entries in content.items() for number, entry in entries.items()}
-
-
-def _place(record: Mapping[str, Any]) -> Place:
-    return record["task"], str(record["example"])
-
-
-def _left_out(a: _Side, b: _Side) -> dict[str, int]:
+def _left_out(a: ResultFolder, b: ResultFolder) -> dict[str, int]:
     """How many examples of a dimension are not compared, by reason."""
+    kinds = {"machine": "machine failure", "data": "bad example"}
     counts: Counter[str] = Counter()
-    for side, other in ((a, b), (b, a)):
-        for place in other.scores["official"].keys() - side.scores["official"].keys():
-            counts[f"not answered by {side.name}: {side.failures.get(place, 'not asked')}"] += 1
-    in_benchmark = max(side.summary.get("examples", {}).get("in_benchmark", 0) for side in (a, b))
-    neither = in_benchmark - len(a.scores["official"].keys() | b.scores["official"].keys())
+    for folder, other in ((a, b), (b, a)):
+        for key in sorted(other.official_scores.keys() - folder.official_scores.keys()):
+            why = kinds[folder.failures[key].kind] if key in folder.failures else "not asked"
+            counts[f"not answered by {folder.model}: {why}"] += 1
+    in_benchmark = max(folder.summary.examples.in_benchmark if folder.summary else 0 for folder in (a, b))
+    neither = in_benchmark - len(a.official_scores.keys() | b.official_scores.keys())
     if neither > 0:
         counts["answered by neither"] = neither
     return dict(counts)
 
 
-def _check_data(dimension: str, a: _Side, b: _Side, common: Sequence[Place]) -> list[str]:
+def _check_data(dimension: str, a: ResultFolder, b: ResultFolder, common: Sequence[ExampleKey]) -> list[str]:
     """Warnings about what could not be checked; UserError if the two models were not given the same data."""
-    for what, of_a, of_b, advice in (
-        ("scored against other ground truth", a.truths, b.truths, _RESCORE),
+    for what, sha256s_a, sha256s_b, advice in (
+        ("scored against other ground truth", a.truth_sha256s, b.truth_sha256s, _RESCORE),
         ("asked in other words", *_comparable_prompts(a, b), "Evaluate both on the same benchmark folder"),
     ):
-        differ = [place for place in common if of_a.get(place) != of_b.get(place) and place in of_a and place in of_b]
+        hashed = (key for key in common if key in sha256s_a and key in sha256s_b)
+        differ = [key for key in hashed if sha256s_a[key] != sha256s_b[key]]
         if differ:
             raise UserError(
-                f"{a.name} and {b.name} were {what} in {dimension} ({len(differ)} of {len(common)} examples, first "
+                f"{a.model} and {b.model} were {what} in {dimension} ({len(differ)} of {len(common)} examples, first "
                 f"example{differ[0][1]} of {differ[0][0]}), so their scores do not compare. {advice}"
             )
-    same_examples = a.scores["official"].keys() == b.scores["official"].keys()
-    if same_examples and a.data_sha256 and b.data_sha256:
-        if a.data_sha256 != b.data_sha256:
+    same_examples = a.official_scores.keys() == b.official_scores.keys()
+    data_sha256s = [folder.summary and folder.summary.provenance.get("data_sha256") for folder in (a, b)]
+    if same_examples and all(data_sha256s):
+        if data_sha256s[0] != data_sha256s[1]:
             raise UserError(
-                f"{a.name} and {b.name} were evaluated on other data in {dimension}: pictures, instructions or ground "
-                "truth differ, so their scores do not compare. Evaluate both on the same benchmark folder"
+                f"{a.model} and {b.model} were evaluated on other data in {dimension}: pictures, instructions or "
+                "ground truth differ, so their scores do not compare. Evaluate both on the same benchmark folder"
             )
         return []
     warnings = []
-    if any(place not in side.truths for place in common for side in (a, b)):
+    if any(key not in folder.truth_sha256s for key in common for folder in (a, b)):
         warnings.append(f"whether both were scored against the same ground truth is not recorded. {_RESCORE}")
     why = "a data hash is missing" if same_examples else "they did not answer the same examples"
     return [*warnings, f"whether both saw the same pictures could not be checked: {why}"]
 
 
-def _comparable_prompts(a: _Side, b: _Side) -> tuple[dict[Place, str], dict[Place, str]]:
-    """Hashes of the prompts, where both were to be written alike."""
-    alike = a.settings.get("prompt") and a.settings.get("prompt") == b.settings.get("prompt")
-    return (a.prompts, b.prompts) if alike else ({}, {})
+def _comparable_prompts(*pair: ResultFolder) -> Iterator[dict[ExampleKey, str]]:
+    """Hashes of the prompts of each model, where both were to be written alike."""
+    first, second = (folder.settings.get("prompt") for folder in pair)
+    alike = first and first == second
+    for folder in pair:
+        answers = folder.answers.items() if alike else ()
+        yield {key: answer.prompt_sha256 for key, answer in answers if answer.prompt_sha256 is not None}
 
 
-def _other_settings(a: _Side, b: _Side) -> list[str]:
+def _other_settings(a: ResultFolder, b: ResultFolder) -> list[str]:
     """Settings, other than the model, in which two evaluations differ."""
-    found = []
+    differences = []
     for group in sorted(a.settings.keys() | b.settings.keys()):
-        flat = [_flat(side.settings.get(group, {}), group) for side in (a, b)]
+        flat = [_flat(folder.settings.get(group, {}), group) for folder in (a, b)]
         for key in sorted(flat[0].keys() | flat[1].keys()):
-            one, other = flat[0].get(key), flat[1].get(key)
+            values = [settings.get(key) for settings in flat]
             is_model = group == "planner" and (key.split(".")[1] in _MODEL_SETTINGS or not all(key in f for f in flat))
-            if one != other and not is_model:
-                found.append(f"settings differ: {key} is {one} for {a.name}, {other} for {b.name}")
-    return found
+            if values[0] != values[1] and not is_model:
+                differences.append(f"settings differ: {key} is {values[0]} for {a.model}, {values[1]} for {b.model}")
+    return differences
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:
@@ -252,64 +216,123 @@ def _flat(value: Any, name: str) -> dict[str, Any]:
     return {key: item for part, inner in value.items() for key, item in _flat(inner, f"{name}.{part}").items()}
 
 
-def _compared(
-    name: str, places: Mapping[str, Sequence[Place]], sides: Mapping[str, tuple[_Side, _Side]]
+def _compare_metric(
+    name: str, common: Mapping[str, Sequence[ExampleKey]], pairs: Mapping[str, Sequence[ResultFolder]]
 ) -> MetricComparison:
     scorer, metric = name.split(".")
-    by_dimension: dict[str, dict[str, np.ndarray]] = {}  # task -> (examples, 2), the scores of A and B
-    for dimension, common in places.items():
-        tasks: dict[str, list[list[float]]] = {}
-        for place in common:
-            tasks.setdefault(place[0], []).append([side.scores[scorer][place][metric] for side in sides[dimension]])
-        by_dimension[dimension] = {task: np.array(rows, dtype=float) for task, rows in tasks.items()}
-
-    drawn, weighted, single = [], [], {}
-    for seed, (dimension, tasks) in enumerate(by_dimension.items()):
-        scores = np.concatenate(list(tasks.values()))
-        differences = scores[:, 1] - scores[:, 0]
-        # A seed of its own, so that the draws of the dimensions are independent and their mean has the right width.
-        drawn.append(stratified_means([_difference(values) for values in tasks.values()], seed=seed)[1])
-        weighted.append(differences / len(differences))
-        single[dimension] = _of(scores, metric, drawn[-1], scores.mean(axis=0), differences)
-    corrected = holm([found.p_value for found in single.values()])
-    dimensions = {
-        dimension: Difference(**{**vars(found), "p_holm": p})
-        for (dimension, found), p in zip(single.items(), corrected, strict=True)
-    }
-    everything = [values for tasks in by_dimension.values() for values in tasks.values()]
-    scores = np.concatenate(everything)
-    means = np.mean([np.concatenate(list(tasks.values())).mean(axis=0) for tasks in by_dimension.values()], axis=0)
-    macro = _of(scores, metric, np.mean(drawn, axis=0), means, np.concatenate(weighted))
-    all_drawn = stratified_means([_difference(values) for values in everything])[1]
-    micro = _of(scores, metric, all_drawn, scores.mean(axis=0), scores[:, 1] - scores[:, 0])
+    strata: dict[str, list[np.ndarray]] = {}
+    draws, weighted, dimensions = [], [], {}
+    for seed, (dimension, keys) in enumerate(common.items()):
+        columns = [{key: folder.scores(scorer)[key][metric] for key in keys} for folder in pairs[dimension]]
+        strata[dimension] = _strata(keys, columns)
+        draws.append(_paired_bootstrap(strata[dimension], seed)[1])
+        scores = np.concatenate(strata[dimension])
+        gains = scores[:, 1] - scores[:, 0]
+        weighted.append(gains / len(gains))
+        dimensions[dimension] = _difference(scores, metric, draws[-1], scores.mean(axis=0), gains)
+    corrected = holm([difference.p_value for difference in dimensions.values()])
+    dimensions = {name: replace(d, p_holm=p) for (name, d), p in zip(dimensions.items(), corrected, strict=True)}
+    all_strata = [values for tasks in strata.values() for values in tasks]
+    scores = np.concatenate(all_strata)
+    means = np.mean([np.concatenate(tasks).mean(axis=0) for tasks in strata.values()], axis=0)
+    # An example of a dimension of n weighs 1/n in macro, in the means as in the test.
+    macro = _difference(scores, metric, np.mean(draws, axis=0), means, np.concatenate(weighted))
+    all_draws = _paired_bootstrap(all_strata)[1]
+    micro = _difference(scores, metric, all_draws, scores.mean(axis=0), scores[:, 1] - scores[:, 0])
     return MetricComparison(dimensions, macro, micro)
 
 
-def _difference(values: np.ndarray) -> np.ndarray:
-    """(examples, 2) -> (examples, 1)."""
-    return values[:, 1:] - values[:, :1]
+def _strata(keys: Sequence[ExampleKey], columns: Sequence[Mapping[ExampleKey, float]]) -> list[np.ndarray]:
+    """The scores of some models, the base first, as an array (examples, models) a task."""
+    rows: dict[str, list[list[float]]] = {}
+    for key in keys:
+        rows.setdefault(key[0], []).append([scores[key] for scores in columns])
+    return [np.array(values, dtype=float) for values in rows.values()]
 
 
-def _of(scores: np.ndarray, metric: str, drawn: np.ndarray, means: np.ndarray, tested: np.ndarray) -> Difference:
+def _paired_bootstrap(strata: Sequence[np.ndarray], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The mean difference of each model from the base, and its bootstrap distribution: (models,), (resamples, models).
+
+    What is resampled are the differences of the same example, so that what makes examples differ falls out. A seed a
+    dimension makes the draws of the dimensions independent, and their mean has the right width.
+    """
+    return stratified_means([values[:, 1:] - values[:, :1] for values in strata], seed=seed)
+
+
+def _difference(scores: np.ndarray, metric: str, draws: np.ndarray, means: np.ndarray, gains: np.ndarray) -> Difference:
     """From scores (examples, 2), the bootstrap draws of the difference, both means, and what the test permutes."""
     # Scores that are equal but for rounding are the same.
     signs = np.where(np.isclose(scores[:, 1], scores[:, 0]), 0, np.sign(scores[:, 1] - scores[:, 0]))
     better, worse = int((signs > 0).sum()), int((signs < 0).sum())
-    both = int((scores == 100).all(axis=1).sum()) if metric == "plan_success" else None
-    (estimate,) = estimates(np.array([means[1] - means[0]]), drawn)
-    p_value = paired_p_value(np.where(signs == 0, 0, tested))
+    both_right = int((scores == 100).all(axis=1).sum()) if metric == "plan_success" else None
+    (estimate,) = estimates(np.array([means[1] - means[0]]), draws)
+    p_value = paired_p_value(np.where(signs == 0, 0, gains))
     same = len(scores) - better - worse
-    return Difference(len(scores), *map(float, means), estimate, p_value, None, better, worse, same, both)
+    return Difference(len(scores), *map(float, means), estimate, p_value, None, better, worse, same, both_right)
 
 
-def comparison_tables(found: Comparison) -> str:
+def improvements(
+    results: Path, models: Sequence[str], base: str, scorer: str, metric: str = "total_score"
+) -> dict[str, Improvement]:
+    """The improvement of each model (but `base`) over `base`. A model that shares no example with it is left out."""
+    base_scores = _example_scores(results, base, scorer, metric)
+    scores = {name: _example_scores(results, name, scorer, metric) for name in models if name != base}
+    draws: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {name: {} for name in scores}
+    paired, unpaired = Counter[str](), Counter[str]()
+    for seed, dimension in enumerate(DIMENSIONS):
+        # Models with the same examples share one resampling, which is what costs time.
+        alike: dict[tuple[ExampleKey, ...], list[str]] = {}
+        for name in scores:
+            keys = base_scores[dimension].keys(), scores[name][dimension].keys()
+            common = keys[0] & keys[1]
+            paired[name] += len(common)
+            unpaired[name] += len(keys[0] ^ keys[1]) if all(keys) else 0
+            if common:
+                # Numbers in the order of their text, as figures have always drawn them: others give other draws.
+                alike.setdefault(tuple(sorted(common, key=lambda key: (key[0], str(key[1])))), []).append(name)
+        for order, names in alike.items():
+            columns = [base_scores[dimension], *(scores[name][dimension] for name in names)]
+            mean, drawn = _paired_bootstrap(_strata(order, columns), seed)
+            for i, name in enumerate(names):
+                draws[name][dimension] = (mean[i : i + 1], drawn[:, i : i + 1])
+    return {
+        name: Improvement(
+            {dimension: estimates(*of_dimension)[0] for dimension, of_dimension in by_dimension.items()},
+            _macro(by_dimension),
+            paired[name],
+            unpaired[name],
+        )
+        for name, by_dimension in draws.items()
+        if by_dimension
+    }
+
+
+def _example_scores(results: Path, model: str, scorer: str, metric: str) -> dict[str, dict[ExampleKey, float]]:
+    """One metric of each example by dimension."""
+    return {
+        dimension: {key: float(entry[metric]) for key, entry in folder.scores(scorer).items()}
+        for dimension, folder in result_folders(results, model).items()
+    }
+
+
+def _macro(by_dimension: dict[str, tuple[np.ndarray, np.ndarray]]) -> Estimate | None:
+    if len(by_dimension) < len(DIMENSIONS):
+        return None
+    means, draws = zip(*by_dimension.values(), strict=True)
+    return estimates(np.mean(means, axis=0), np.mean(draws, axis=0))[0]
+
+
+def comparison_tables(comparison: Comparison) -> str:
     """Markdown: a table a metric, then what was left out and the warnings."""
-    parts = [f"# {found.a} (A) against {found.b} (B)\n\nB less A, in points of 100, over the examples both answered."]
-    for name, metric in found.metrics.items():
+    parts = [
+        f"# {comparison.a} (A) against {comparison.b} (B)\n\n"
+        "B less A, in points of 100, over the examples both answered."
+    ]
+    for name, metric in comparison.metrics.items():
         counts = ["B better", "B worse", "same"]
         if name.endswith("plan_success"):
             counts = ["B alone right", "A alone right", "both right", "neither"]
-        head = [name, "n", "A", "B", "B - A (95 %)", "p", "p (Holm)", *counts]
+        head = [MEASURES[name].label, "n", "A", "B", "B - A (95 %)", "p", "p (Holm)", *counts]
         rows = [head]
         for dimension in DIMENSIONS:
             if dimension in metric.dimensions:
@@ -320,10 +343,10 @@ def comparison_tables(found: Comparison) -> str:
         part = f", {over} of {len(DIMENSIONS)}" if over < len(DIMENSIONS) else ""
         rows += [[f"macro{part}", *_cells(metric.macro)], [f"micro{part}", *_cells(metric.micro)]]
         parts.append(markdown_table(rows))
-    notes = [f"{dimension} is missing: {reason}" for dimension, reason in found.missing.items()]
-    for dimension, reasons in found.left_out.items():
+    notes = [f"{dimension} is missing: {reason}" for dimension, reason in comparison.missing.items()]
+    for dimension, reasons in comparison.left_out.items():
         notes += [f"{dimension}: {count} left out, {reason}" for reason, count in reasons.items()]
-    notes += [f"warning: {warning}" for warning in found.warnings]
+    notes += [f"warning: {warning}" for warning in comparison.warnings]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     parts.append(
@@ -333,29 +356,29 @@ def comparison_tables(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _cells(found: Difference) -> list[str]:
-    e = found.difference
-    counts = [found.better, found.worse, found.same]
-    if found.both_right is not None:
-        counts = [found.better, found.worse, found.both_right, found.same - found.both_right]
+def _cells(difference: Difference) -> list[str]:
+    e = difference.difference
+    counts = [difference.better, difference.worse, difference.same]
+    if difference.both_right is not None:
+        counts = [difference.better, difference.worse, difference.both_right, difference.same - difference.both_right]
     return [
-        str(found.examples),
-        f"{found.a:.1f}",
-        f"{found.b:.1f}",
+        str(difference.examples),
+        f"{difference.a:.1f}",
+        f"{difference.b:.1f}",
         f"{e.mean:+.1f} ({e.low:+.1f} to {e.high:+.1f})",
-        _shown(found.p_value),
-        "" if found.p_holm is None else _shown(found.p_holm),
+        _p_text(difference.p_value),
+        "" if difference.p_holm is None else _p_text(difference.p_holm),
         *map(str, counts),
     ]
 
 
-def _shown(p_value: float) -> str:
+def _p_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def write_comparison(results: Path, found: Comparison) -> Path:
+def write_comparison(results: Path, comparison: Comparison) -> Path:
     """Write a comparison below `results`, as JSON and Markdown. Returns the folder."""
-    folder = results / "comparisons" / f"{found.a}_vs_{found.b}"
-    write_json(folder / "comparison.json", asdict(found))
-    write_text(folder / "comparison.md", comparison_tables(found) + "\n")
+    folder = results / "comparisons" / f"{comparison.a}_vs_{comparison.b}"
+    write_json(folder / "comparison.json", asdict(comparison))
+    write_text(folder / "comparison.md", comparison_tables(comparison) + "\n")
     return folder

@@ -12,7 +12,7 @@ from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import sha256_json
 from leap.models.answer import Answer
-from leap.planners import Answered, Query
+from leap.planners import Query, QueryResult
 from leap.plans.reading import fenced
 from leap.vlabench.examples import find_examples
 from leap.vlabench.options import EvaluationOptions
@@ -20,9 +20,9 @@ from leap.vlabench.options import EvaluationOptions
 
 def open_planner(options: EvaluationOptions, folder: Path | None) -> ConstantPlanner:
     """Drawn from all tasks of the benchmark, whatever was selected: it must not depend on what else is evaluated."""
-    there = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
+    dimensions = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
     plans = []
-    for example in [e for examples in find_examples(options.data_path, there).values() for e in examples]:
+    for example in [e for examples in find_examples(options.data_path, dimensions).values() for e in examples]:
         with contextlib.suppress(UserError):  # one without a scorable plan is named by the evaluation itself
             plans.append((example.task, example.ground_truth()))
     if not plans:
@@ -50,7 +50,7 @@ class ConstantPlanner:
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         return [list(queries)]
 
-    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[Answered]]:
+    def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         for batch in batches:
             yield [(query, Answer(self._text(query.task), 0, "end")) for query in batch]
 

@@ -185,29 +185,29 @@ def find_examples(
 ) -> dict[str, list[Example]]:
     """Examples by dimension, ordered by task and number; only `tasks` if named, at most `max_tasks` a dimension and
     `num_episodes` a task. UserError if a dimension or task is not there or, unless `allow_empty`, nothing is left."""
-    found: dict[str, list[Example]] = {}
+    by_dimension: dict[str, list[Example]] = {}
     known_tasks: set[str] = set()
     for dimension in dimensions:
         folder = data_path / dimension
         if not folder.is_dir():
-            there = [name for name in DIMENSIONS if (data_path / name).is_dir()]
-            raise UserError(f"dimension folder not found: {folder}. There: {', '.join(there) or 'none of the six'}")
+            present = [name for name in DIMENSIONS if (data_path / name).is_dir()]
+            raise UserError(f"dimension folder not found: {folder}. There: {', '.join(present) or 'none of the six'}")
         names = sorted(task.name for task in folder.iterdir() if task.is_dir() and not task.name.startswith("."))
         known_tasks.update(names)
         chosen = [name for name in names if not tasks or name in tasks][:max_tasks]
-        found[dimension] = [e for name in chosen for e in _examples_of(folder / name, dimension)[:num_episodes]]
+        by_dimension[dimension] = [e for name in chosen for e in _examples_of(folder / name, dimension)[:num_episodes]]
     unknown = sorted(set(tasks or []) - known_tasks)
     if unknown:
         raise UserError(
             f"unknown task {unknown[0]!r} in {', '.join(dimensions)}; there: {', '.join(sorted(known_tasks))}"
         )
-    if not any(found.values()) and not allow_empty:
+    if not any(by_dimension.values()) and not allow_empty:
         raise UserError(f"no examples below {data_path} for {', '.join(dimensions)}. {VERIFY_ADVICE}")
-    return {dimension: examples for dimension, examples in found.items() if examples}
+    return {dimension: examples for dimension, examples in by_dimension.items() if examples}
 
 
 def _examples_of(folder: Path, dimension: str) -> list[Example]:
-    numbered = [(int(found.group(1)), path) for path in folder.iterdir() if (found := _EXAMPLE.fullmatch(path.name))]
+    numbered = [(int(match.group(1)), path) for path in folder.iterdir() if (match := _EXAMPLE.fullmatch(path.name))]
     return [Example(dimension, folder.name, number, path) for number, path in sorted(numbered)]
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from configs.errors import UserError
 from leap.downloads.fetch import RECORD, RemoteFile, content_problem
 from leap.downloads.record import Record, read_record
-from leap.downloads.run import FetchOptions, Outcome, claimed, fetch_files
+from leap.downloads.run import FetchOptions, claimed, fetch_files
 from leap.progress import print_some, say
 from leap.vlabench.verify import Defect, Verification
 
 
-def fix(found: Verification, options: FetchOptions) -> Outcome:
+def fix(verification: Verification, options: FetchOptions) -> None:
     """Fetch the files behind the defects that differ from the Hub's; the others are as broken there, and are named.
 
     UserError if the folder has no record of its download.
     """
-    folder = found.folder
+    folder = verification.folder
     with claimed(folder):
         record = read_record(folder)
         if record is None:
@@ -29,7 +29,7 @@ def fix(found: Verification, options: FetchOptions) -> Outcome:
             )
         broken: dict[str, RemoteFile] = {}
         in_vain = []
-        for defect in found.defects:
+        for defect in verification.defects:
             below = _listed(record, folder, defect)
             differing = [file for file in below if content_problem(folder / file.path, file) is not None]
             broken |= {file.path: file for file in differing}
@@ -37,27 +37,24 @@ def fix(found: Verification, options: FetchOptions) -> Outcome:
                 in_vain.append(_why_in_vain(defect, below, record.commit[:12]))
         if in_vain:
             print_some(in_vain, "verify_dataset.py --json FILE")
-        outcome = Outcome(folder, record.commit, len(broken))
         if broken:
             say(f"fetching {len(broken):,} files of {record.repo_id} at {record.commit[:12]} again")
             for path in broken:
                 record.verified.pop(path, None)
-            fetch_files(list(broken.values()), folder, record, options, outcome)
-        for path, reason in outcome.failed.items():
-            say(f"failed: {path}: {reason}")
-        return outcome
+            fetch_files(list(broken.values()), folder, record, options)
 
 
-def can_mend(found: Verification) -> bool:
+def can_mend(verification: Verification) -> bool:
     """Whether `fix` would fetch anything: a file behind a defect is not as the download recorded it.
 
     Of a folder with a wrong count nothing is hashed: what lacks there is a defect of its own.
     """
-    record = read_record(found.folder)
+    record = read_record(verification.folder)
     if record is None:
         return False
-    files = (record.files.get(_name(found.folder, defect)) for defect in found.defects)
-    return any(file is not None and content_problem(found.folder / file.path, file) is not None for file in files)
+    folder = verification.folder
+    files = (record.files.get(_name(folder, defect)) for defect in verification.defects)
+    return any(file is not None and content_problem(folder / file.path, file) is not None for file in files)
 
 
 def _name(folder: Path, defect: Defect) -> str:

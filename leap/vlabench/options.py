@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
+from leap.planners import PLANNERS
 from leap.planners.options import AnsweringOptions
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
+
+# The planners of any run, and the control that only this benchmark has: it needs the ground truth.
+EVALUATION_PLANNERS = ChainMap({"constant": "leap.vlabench.constant"}, PLANNERS)
 
 
 @dataclass(frozen=True)
 class EvaluationOptions(AnsweringOptions):
+    """UserError for both controls of the pictures at once."""
+
+    planner: str = knob("huggingface", "who answers", choices=tuple(EVALUATION_PLANNERS))
+
     checkpoint: list[Path] = knob(
         [], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",)
     )
@@ -43,6 +52,18 @@ class EvaluationOptions(AnsweringOptions):
     retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 
+    planner_modules = EVALUATION_PLANNERS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blank_images and self.shuffle_images:
+            raise UserError("give --blank-images or --shuffle-images, not both")
+
+    @property
+    def pictures(self) -> str:
+        """Which pictures prompts show: own, blank or shuffled."""
+        return "blank" if self.blank_images else "shuffled" if self.shuffle_images else "own"
+
     @property
     def stops_at_plan(self) -> bool:
         """A chain of thought may hold a plan before the one that counts."""
@@ -55,13 +76,6 @@ def name_suffix(options: EvaluationOptions) -> str:
         (f"_{options.few_shot_num}shot" if options.few_shot_num else "")
         + ("_CoT" if options.with_cot else "")
         + (f"_{options.language}" if options.language != "en" else "")
-        + ("" if pictures(options) == "own" else f"_{pictures(options)}")
+        + ("" if options.pictures == "own" else f"_{options.pictures}")
         + (f"_{options.suffix}" if options.suffix else "")
     )
-
-
-def pictures(options: EvaluationOptions) -> str:
-    """Which pictures prompts show: own, blank or shuffled. UserError for both controls at once."""
-    if options.blank_images and options.shuffle_images:
-        raise UserError("give --blank-images or --shuffle-images, not both")
-    return "blank" if options.blank_images else "shuffled" if options.shuffle_images else "own"

@@ -40,10 +40,10 @@ class Published:
 
     def totals(self) -> dict[str, float]:
         """Its official totals by dimension and "macro", as figures take them; {} where none are given."""
-        found = next((score for score in self.scores if score.score == "official.total_score"), None)
-        if found is None:
+        total = next((score for score in self.scores if score.score == "official.total_score"), None)
+        if total is None:
             return {}
-        return found.dimensions | ({"macro": found.macro} if found.macro is not None else {})
+        return total.dimensions | ({"macro": total.macro} if total.macro is not None else {})
 
 
 def load_published(path: Path = PUBLISHED_RESULTS) -> list[Published]:
@@ -59,19 +59,19 @@ def load_published(path: Path = PUBLISHED_RESULTS) -> list[Published]:
     return [_entry(item, f"{path}, entry {number}") for number, item in enumerate(content, 1)]
 
 
-def published_rows(published: Sequence[Published], score: str) -> list[list[str]]:
+def published_rows(published: Sequence[Published], name: str) -> list[list[str]]:
     """Table rows of one score: model, a cell a dimension ("-" if not given), macro, micro, and "-" for the examples."""
     return [
         [
             f"{entry.model} {MARK}",
-            *(_cell(found.dimensions.get(dimension)) for dimension in DIMENSIONS),
-            _cell(found.macro),
-            _cell(found.micro),
+            *(_cell(score.dimensions.get(dimension)) for dimension in DIMENSIONS),
+            _cell(score.macro),
+            _cell(score.micro),
             "-",
         ]
         for entry in published
-        for found in entry.scores
-        if found.score == score
+        for score in entry.scores
+        if score.score == name
     ]
 
 
@@ -113,12 +113,12 @@ def _score(item: Any, where: str) -> PublishedScore:
     return PublishedScore(str(fields["score"]), dimensions, fields.get("macro"), fields.get("micro"))
 
 
-def _fields(item: Any, where: str, known: Sequence[str], needed: Sequence[str]) -> Mapping[str, Any]:
+def _fields(item: Any, where: str, keys: Sequence[str], needed: Sequence[str]) -> Mapping[str, Any]:
     if not isinstance(item, dict):
-        raise UserError(f"{where}: expected a mapping with {', '.join(known)}, found {item!r:.80}")
-    unknown = next((key for key in item if key not in known), None)
+        raise UserError(f"{where}: expected a mapping with {', '.join(keys)}, found {item!r:.80}")
+    unknown = next((key for key in item if key not in keys), None)
     if unknown is not None:
-        raise UserError(f"{where}: unknown key {unknown!r}; known keys: {', '.join(known)}")
+        raise UserError(f"{where}: unknown key {unknown!r}; known keys: {', '.join(keys)}")
     missing = next((key for key in needed if key not in item), None)
     if missing is not None:
         raise UserError(f"{where}: {missing} is missing")

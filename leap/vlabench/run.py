@@ -9,43 +9,52 @@ one takes over.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from leap.files import Journal, read_json, read_jsonl, sha256_json, write_json
+from leap.files import Journal, sha256_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query
+from leap.planners.asking import (
+    AnswerLog,
+    Journals,
+    OpenQueries,
+    answer_in_turn,
+    claimed_journals,
+    provenance_of,
+    take_over,
+)
 from leap.progress import Progress
-from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
+from leap.provenance import hardware
 from leap.runs.ranks import ALONE, Ranks
 from leap.runs.status import Status
 from leap.vlabench.examples import Example
+from leap.vlabench.folder import FAILURES_FILE, JOURNAL_FILE, Summary, answer_record, failure_record
 from leap.vlabench.prompts import PromptWriter, prompt_text
 from leap.vlabench.results import write_results
 
-JOURNAL, FAILURES = "generations", "failures"
-
 
 @dataclass(frozen=True)
-class Asked:
+class DimensionQueries:
     """What a dimension comes to: a query for each example that can be asked, and why the others cannot."""
 
-    queries: dict[Example, Query]
+    by_example: dict[Example, Query]
     unusable: dict[Example, str]
     writer: PromptWriter
 
-    def record(self, example: Example, query: Query, answer: Answer) -> dict[str, Any]:
-        """One journal line."""
+    def record(self, example: Example, query: Query, result: Answer | MachineFailure) -> dict[str, Any]:
+        """One line of the journal or, for a failure of the machine, of failures.jsonl."""
+        if isinstance(result, MachineFailure):
+            return _failure(example, query.key, result.kind, str(result))
         prompt, donor = prompt_text(query.messages[-1]["content"]), self.writer.donor(example)
         return {
             "key": query.key,
             "task": example.task,
             "example": example.number,
-            **asdict(answer),
+            **asdict(result),
             "prompt": prompt,
             "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
             "shots": [shot.place for shot in self.writer.shots_for(example)],
@@ -53,18 +62,18 @@ class Asked:
         }
 
 
-def ask(examples: Sequence[Example], writer: PromptWriter, settings: dict[str, Any]) -> Asked:
+def queries_for(examples: Sequence[Example], writer: PromptWriter, settings: dict[str, Any]) -> DimensionQueries:
     """The queries of `examples`, keyed by all that an answer depends on; reads every file, asks nobody."""
-    asked = Asked({}, {}, writer)
+    queries = DimensionQueries({}, {}, writer)
     with Progress("checking examples", len(examples), "example") as progress:
         for example in examples:
             problem = example.problem()
             if problem:
-                asked.unusable[example] = problem
+                queries.unusable[example] = problem
             else:
-                asked.queries[example] = _query(example, writer, settings)
+                queries.by_example[example] = _query(example, writer, settings)
             progress.advance()
-    return asked
+    return queries
 
 
 def evaluate_dimension(
@@ -74,10 +83,11 @@ def evaluate_dimension(
     all_examples: Sequence[Example],
     folder: Path,
     model_path: Path | None,
+    *,
     overwrite: bool = False,
     retry_failed: bool = False,
     ranks: Ranks = ALONE,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Answer `examples` (of one dimension) and write the results to `folder` = eva_results/<dimension>/<model>.
 
     Results cover everything the journal holds under these settings, so that runs over parts add up; `all_examples` are
@@ -86,139 +96,63 @@ def evaluate_dimension(
     throws away.
     """
     settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
-    asked = ask(examples, writer, settings)
-    with _journals(folder, settings, overwrite, ranks) as (journal, failures, before):
-        _answer(planner, asked, before, journal, failures, retry_failed, ranks)
+    queries = queries_for(examples, writer, settings)
+    with claimed_journals(folder, (JOURNAL_FILE, FAILURES_FILE), settings, ranks, overwrite=overwrite) as journals:
+        settled_keys = journals.answered_keys | (set() if retry_failed else journals.failed_keys)
+        _answer(planner, queries, settled_keys, journals, ranks)
         if ranks.first:
             ranks.wait()  # for the others, who have closed their journals then
-            _take_over(folder, journal, failures)
-            answers = _answers_of(journal, asked, all_examples)
-            left_out = _failures_of(failures, asked, answers, all_examples)
-            journal.rewrite(sorted(journal.read(), key=_place))  # whoever answered in whichever order
-            failures.rewrite(left_out)
-            provenance = {
-                "checkpoint": str(model_path) if model_path else None,
-                "code_revision": code_revision(),
-                "library_versions": library_versions(),
-                "hardware": hardware(),
-                "processes": ranks.world,
-                "notes": list(planner.notes),
-                "time": utc_now(),
-                "data_sha256": sha256_json([example.sha256() for example in answers]),
-            }
-            return write_results(folder, answers, left_out, len(all_examples), settings, provenance)
+            take_over(journals.answers, journals.failures)
+            answers = _answers_of(journals.answers, queries, all_examples)
+            failures = _failures_of(journals.failures, queries, answers, all_examples)
+            journals.answers.rewrite(sorted(journals.answers.read(), key=_place))  # whoever answered in whichever order
+            journals.failures.rewrite(failures)
+            provenance = provenance_of(model_path, planner.notes, processes=ranks.world)
+            provenance["data_sha256"] = sha256_json([example.sha256() for example in answers])
+            records = {example: answer_record(line) for example, line in answers.items()}
+            failed = [failure_record(line) for line in failures]
+            return write_results(folder, records, failed, len(all_examples), settings, provenance)
     ranks.wait()
     return None
 
 
-@dataclass(frozen=True)
-class Before:
-    """Keys of what an earlier run has answered, and of what it could not have answered."""
-
-    answered: set[str]
-    failed: set[str]
-
-
-@contextmanager
-def _journals(
-    folder: Path, settings: dict[str, Any], overwrite: bool, ranks: Ranks
-) -> Iterator[tuple[Journal, Journal, Before]]:
-    """The journals of answers and of failures that this process writes, in a folder that holds these settings."""
-    if not ranks.first:
-        ranks.wait()  # until the first one has taken over what an earlier run left
-    suffix = "" if ranks.first else f"-rank{ranks.rank}"
-    with (
-        Journal(folder / f"{JOURNAL}{suffix}.jsonl") as journal,
-        Journal(folder / f"{FAILURES}{suffix}.jsonl") as failures,
-    ):
-        if journal.repaired_bytes:
-            print(f"{journal.path}: cut off a torn last line of {journal.repaired_bytes} bytes")
-        if ranks.first:
-            _take_over(folder, journal, failures)
-            _claim(folder, journal, failures, settings, overwrite)
-            ranks.wait()
-        names = (folder / f"{name}.jsonl" for name in (JOURNAL, FAILURES))
-        answered, failed = ({record["key"] for record in read_jsonl(path)} for path in names)
-        ranks.wait()  # nobody writes while another reads
-        yield journal, failures, Before(answered, failed - answered)
-
-
-def _take_over(folder: Path, journal: Journal, failures: Journal) -> None:
-    """Move what other processes have written into the first one's journals."""
-    for own in (journal, failures):
-        known = {record["key"] for record in own.read()}
-        for path in sorted(folder.glob(f"{own.path.stem}-rank*.jsonl")):
-            with Journal(path) as other:
-                own.append([record for record in other.read() if record["key"] not in known])
-            path.unlink()
-
-
-def _claim(folder: Path, journal: Journal, failures: Journal, settings: dict[str, Any], overwrite: bool) -> None:
-    """Let `folder` hold answers under these settings only; UserError names what differs."""
-    path = folder / "settings.json"
-    changes = differences(read_json(path), settings) if path.is_file() else []
-    if changes and journal.read() and not overwrite:
-        raise UserError(
-            f"{folder} holds results under other settings ({'; '.join(changes)}). "
-            "Give --overwrite to replace them, --suffix to name these apart, or another --output_dir"
-        )
-    if changes:
-        journal.rewrite([])
-        failures.rewrite([])
-    if changes or not path.is_file():
-        write_json(path, settings)
-
-
 def _answer(
-    planner: Planner,
-    asked: Asked,
-    before: Before,
-    journal: Journal,
-    failures: Journal,
-    retry_failed: bool,
-    ranks: Ranks,
+    planner: Planner, queries: DimensionQueries, settled_keys: set[str], journals: Journals, ranks: Ranks
 ) -> None:
-    """Have this process's share of the open queries answered, each stored before the next is asked."""
-    folder = journal.path.parent
-    settled = before.answered if retry_failed else before.answered | before.failed
-    examples = {query.key: example for example, query in asked.queries.items()}
-    if examples.keys() <= settled:
+    """Have this process's share of the open queries answered."""
+    examples = {query.key: example for example, query in queries.by_example.items()}
+    open_queries = OpenQueries(
+        queries.by_example.values(),
+        settled_keys,
+        lambda query, result: [queries.record(examples[query.key], query, result)],
+    )
+    if not open_queries.keys:
         return
-    batches = planner.batches(list(asked.queries.values()))
-    # A batch is answered whole also where a part of it is known: an answer must not depend on what was killed when.
-    todo = ranks.share([batch for batch in batches if any(query.key not in settled for query in batch)])
-    open_here = {query.key for batch in todo for query in batch} - settled
-    known = len(examples.keys() & settled)
+    batches = open_queries.batches(planner, ranks)
+    folder, settled = journals.answers.path.parent, len(examples) - len(open_queries.keys)
+    share = len({query.key for batch in batches for query in batch} & open_queries.keys)
     status = Status(
         folder / "status.json",
         "evaluation",
         {"model": folder.name, "dimension": folder.parent.name, "processes": ranks.world},
         total=len(examples),
         unit="example",
-        done=known,
-        other_lines=len(before.answered - examples.keys()),
+        done=settled,
+        other_lines=len(journals.answered_keys - examples.keys()),
         device=hardware()["gpu"],
     )
-    failed = 0
     with (
-        Progress(f"{folder.parent.name} {folder.name}", known + len(open_here), "example", known) as progress,
+        Progress(f"{folder.parent.name} {folder.name}", settled + share, "example", settled) as progress,
         status if ranks.first else nullcontext(),
     ):
-        for results in planner.answer(todo):
-            new = [(examples[query.key], query, result) for query, result in results if query.key in open_here]
-            journal.append([asked.record(e, q, r) for e, q, r in new if isinstance(r, Answer)])
-            lost = [_failure(e, q.key, r.kind, str(r)) for e, q, r in new if isinstance(r, MachineFailure)]
-            failures.append(lost)
-            progress.advance(len(new))
-            failed += len(lost)
-            if ranks.first:
-                status.update(progress.done, failures=failed)
+        log = AnswerLog(journals.answers, journals.failures, progress, status if ranks.first else None)
+        answer_in_turn([(open_queries, planner.answer(batches))], log)
 
 
 def _query(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> Query:
     items = writer.write(example)
     words = hashlib.sha256(prompt_text(items).encode()).hexdigest()
-    pictures = [shown.picture_sha256s() for shown in (*writer.shots_for(example), writer.donor(example))]
+    pictures = [source.picture_sha256s() for source in (*writer.shots_for(example), writer.donor(example))]
     key = sha256_json([settings, example.task, example.number, words, pictures])
     return Query(key, example.task, [{"role": "user", "content": items}], writer.pictures == "blank")
 
@@ -232,35 +166,32 @@ def _place(record: Mapping[str, Any]) -> tuple[str, int]:
     return record["task"], record["example"]
 
 
-def _answers_of(journal: Journal, asked: Asked, all_examples: Sequence[Example]) -> dict[Example, dict]:
-    """The journal record of every answered example. One whose pictures or words changed since counts by its present
-    answer, or not at all; one that cannot be scored any more does not count."""
+def _records_of(journal: Journal, queries: DimensionQueries, examples: Sequence[Example]) -> dict[Example, dict]:
+    """The last record of each example: of one that is asked now, that of its query; of another, that of its place."""
     records = journal.read()
     by_key = {record["key"]: record for record in records}
     by_place = {_place(record): record for record in records}
-    found = {}
-    for example in all_examples:
-        query = asked.queries.get(example)
+    latest = {}
+    for example in examples:
+        query = queries.by_example.get(example)
         record = by_key.get(query.key) if query else by_place.get((example.task, example.number))
-        if record is not None and example.problem() is None:
-            found[example] = record
-    return found
+        if record is not None:
+            latest[example] = record
+    return latest
+
+
+def _answers_of(journal: Journal, queries: DimensionQueries, all_examples: Sequence[Example]) -> dict[Example, dict]:
+    """The journal record of every answered example. One whose pictures or words changed since counts by its present
+    answer, or not at all; one that cannot be scored any more does not count."""
+    records = _records_of(journal, queries, all_examples)
+    return {example: record for example, record in records.items() if example.problem() is None}
 
 
 def _failures_of(
-    failures: Journal, asked: Asked, answers: Mapping[Example, dict], all_examples: Sequence[Example]
+    journal: Journal, queries: DimensionQueries, answers: Mapping[Example, dict], all_examples: Sequence[Example]
 ) -> list[dict]:
     """Why the examples that were asked, in this run or an earlier one, have no answer."""
-    records = failures.read()
-    by_key = {record["key"]: record for record in records if record["key"]}
-    by_place = {_place(record): record for record in records}
-    found = []
-    for example in all_examples:
-        query = asked.queries.get(example)
-        if example in answers:
-            continue
-        if example in asked.unusable:
-            found.append(_failure(example, None, "data", asked.unusable[example]))
-        elif record := (by_key.get(query.key) if query else by_place.get((example.task, example.number))):
-            found.append(record)
-    return found
+    records = _records_of(journal, queries, all_examples)
+    for example, problem in queries.unusable.items():
+        records[example] = _failure(example, None, "data", problem)
+    return [records[example] for example in all_examples if example in records and example not in answers]

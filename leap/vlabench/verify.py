@@ -59,7 +59,7 @@ class Defect:
 
 
 @dataclass
-class Checked:
+class DimensionCheck:
     """One dimension: tasks and examples found, and how many were expected (None: nothing is known)."""
 
     dimension: str
@@ -76,7 +76,7 @@ class Verification:
 
     folder: Path
     expected: str
-    dimensions: list[Checked]
+    dimensions: list[DimensionCheck]
     commit: str | None = None
     record_files: int = 0
 
@@ -117,13 +117,13 @@ def verify(
     record = read_record(folder)
     if expected == "auto":
         expected = "vlabench" if record is not None and record.repo_id == BENCHMARK_ID else "none"
-    found = Verification(folder, expected, [], record.commit if record else None)
+    verification = Verification(folder, expected, [], record.commit if record else None)
     with ThreadPoolExecutor(workers) as pool:
         for dimension in dimensions:
-            checked = Checked(dimension)
-            found.dimensions.append(checked)
+            checked = DimensionCheck(dimension)
+            verification.dimensions.append(checked)
             files = files_below(record, f"{dimension}/") if record else []
-            found.record_files += len(files)
+            verification.record_files += len(files)
             look = _hash_problem if hash_files else _size_problem
             _gather(pool, f"{dimension} files", files, lambda file, look=look: look(folder, file), checked, quiet)
             if not (folder / dimension).is_dir():
@@ -138,7 +138,7 @@ def verify(
             if expected == "vlabench":
                 _compare_counts(folder, checked, examples)
             checked.defects = list({defect.path: defect for defect in reversed(checked.defects)}.values())[::-1]
-    return found
+    return verification
 
 
 def files_below(record: Record, prefix: str) -> list[RemoteFile]:
@@ -151,7 +151,7 @@ def _gather(
     what: str,
     items: Sequence,
     look: Callable[[object], list[Defect]],
-    checked: Checked,
+    checked: DimensionCheck,
     quiet: bool,
 ) -> None:
     if quiet:
@@ -181,7 +181,7 @@ def _hash_problem(folder: Path, file: RemoteFile) -> list[Defect]:
     return [Defect(folder / file.path, problem)] if problem else []
 
 
-def _compare_counts(folder: Path, checked: Checked, examples: Sequence[Example]) -> None:
+def _compare_counts(folder: Path, checked: DimensionCheck, examples: Sequence[Example]) -> None:
     tasks = TASKS[checked.dimension]
     counts = Counter(example.task for example in examples)
     checked.expected_tasks, checked.expected_examples = len(tasks), len(tasks) * EXAMPLES_A_TASK
@@ -193,23 +193,27 @@ def _compare_counts(folder: Path, checked: Checked, examples: Sequence[Example])
         checked.defects.append(Defect(folder / checked.dimension / task, "is no task of this dimension in VLABench"))
 
 
-def verification_table(found: Verification) -> str:
+def verification_table(verification: Verification) -> str:
     """Counts by dimension, the first 200 defects with their paths, and what was compared."""
     lines = [f"{'dimension':14}{'tasks':>10}{'examples':>14}{'defects':>9}"]
-    for checked in found.dimensions:
-        tasks = _of(checked.tasks, checked.expected_tasks)
-        examples = _of(checked.examples, checked.expected_examples)
+    for checked in verification.dimensions:
+        tasks = _of_expected(checked.tasks, checked.expected_tasks)
+        examples = _of_expected(checked.examples, checked.expected_examples)
         lines.append(f"{checked.dimension:14}{tasks:>10}{examples:>14}{len(checked.defects):>9}")
-    lines += [f"{defect.path}: {defect.reason}" for defect in found.defects[:_MOST_LINES]]
-    if len(found.defects) > _MOST_LINES:
-        lines.append(f"and {len(found.defects) - _MOST_LINES:,} more; verify_dataset.py --json FILE has them all")
-    if found.expected == "none":
+    lines += [f"{defect.path}: {defect.reason}" for defect in verification.defects[:_MOST_LINES]]
+    if len(verification.defects) > _MOST_LINES:
+        lines.append(
+            f"and {len(verification.defects) - _MOST_LINES:,} more; verify_dataset.py --json FILE has them all"
+        )
+    if verification.expected == "none":
         lines.append("counts are not compared with VLABench's; --expected vlabench does that")
-    if found.commit:
-        lines.append(f"{found.record_files:,} files compared with the download of commit {found.commit[:12]}")
-    lines.append(f"{len(found.defects)} defects" if found.defects else "no defects")
+    if verification.commit:
+        lines.append(
+            f"{verification.record_files:,} files compared with the download of commit {verification.commit[:12]}"
+        )
+    lines.append(f"{len(verification.defects)} defects" if verification.defects else "no defects")
     return "\n".join(lines)
 
 
-def _of(number: int, expected: int | None) -> str:
+def _of_expected(number: int, expected: int | None) -> str:
     return str(number) if expected is None else f"{number}/{expected}"

@@ -11,7 +11,8 @@ command resumes from the last complete checkpoint.
 
 from configs.config import REPOSITORY
 from leap.cli import parse_knobs, run
-from leap.training.recipes import LoraRecipe, announce_and_train
+from leap.training.recipes import LoraRecipe
+from leap.training.start import announce_and_train
 
 
 def main() -> None:

@@ -191,9 +191,11 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
 
 def open_planner(workload: Workload, device: str, mode: dict[str, Any]) -> Any:
     from leap.planners.huggingface import HuggingFacePlanner
+    from leap.planners.options import AnsweringOptions
 
-    options = {"max_new_tokens": workload.max_new_tokens, "image_tokens": workload.image_tokens}
-    return HuggingFacePlanner(workload.folder, device, **options, **mode)
+    fewest, most = workload.image_tokens or (None, None)
+    limits = {"max_new_tokens": workload.max_new_tokens, "image_tokens_min": fewest, "image_tokens_max": most}
+    return HuggingFacePlanner(workload.folder, AnsweringOptions(device=device, **limits, **mode))
 
 
 def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
@@ -207,7 +209,8 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
 def score(text: str, truth: list[dict]) -> tuple:
     from leap.plans.scoring import score_grounded, score_official
 
-    return score_official(text, truth, False), score_grounded(text, truth, False)
+    official = score_official(text, truth, order_independent=False)
+    return official, score_grounded(text, truth, order_independent=False)
 
 
 def rates(seconds: dict[str, list[float]], count: int) -> dict[str, dict[str, float]]:

@@ -32,20 +32,20 @@ class Options(DownloadOptions):
 
 def main() -> int:
     options = parse_knobs(Options, None, __doc__)
-    choose_host(options.mirror)
+    choose_host(mirror=options.mirror)
     folder = options.local_dir
-    forget_lost_pictures(folder, options.verify)
-    outcome = download(
+    forget_lost_pictures(folder, hash_again=options.verify)
+    result = download(
         checked_repo_id(options.repo_id),
         "dataset",
         folder,
-        Selection(),
+        lambda paths: Selection(),
         options,
-        besides=lambda missing: room_for_pictures(missing, folder),
+        extra_bytes=lambda missing: room_for_pictures(missing, folder),
     )
-    if outcome.failed:
+    if result.failed:
         return 1
-    unpack_pictures(folder, options.keep_archive)
+    unpack_pictures(folder, keep_archive=options.keep_archive)
     record = read_record(folder)
     rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
     for path in sorted(rows, key=lambda path: "train" not in path)[:1]:

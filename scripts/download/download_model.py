@@ -20,12 +20,10 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
-from leap.downloads.access import choose_host, host
-from leap.downloads.fetch import Listing, list_files
+from leap.downloads.access import choose_host
 from leap.downloads.model_files import model_selection
-from leap.downloads.record import Selection, read_record
-from leap.downloads.run import DownloadOptions, Outcome, download
-from leap.progress import say
+from leap.downloads.record import Selection
+from leap.downloads.run import DownloadOptions, DownloadResult, download
 from leap.publish.upload import checked_repo_id
 
 
@@ -40,45 +38,30 @@ class Options(DownloadOptions):
 def main() -> int:
     words = sys.argv[1:]
     options = parse_knobs(Options, ["--repo_id", *words] if words and words[0][:1] != "-" else words, __doc__)
-    choose_host(options.mirror)
+    choose_host(mirror=options.mirror)
     workspace = WorkspaceConfig.from_environment()
     repo_id = checked_repo_id(options.repo_id)
     folder = options.local_dir or workspace.models / repo_id.partition("/")[2]
-    selection, listing = choose(options, folder)
-    outcome = download(repo_id, "model", folder, selection, options, listing)
-    if outcome.failed:
+
+    def select(paths: list[str]) -> Selection:
+        return model_selection(paths, repo_id, options.step, all_files=options.all_files)
+
+    result = download(repo_id, "model", folder, select, options)
+    if result.failed:
         return 1
-    for command in next_commands(outcome, selection, workspace):
+    for command in next_commands(result, workspace):
         print(f"next: {command}")
     return 0
 
 
-def choose(options: Options, folder: Path) -> tuple[Selection, Listing | None]:
-    """What to fetch: by the record if that was fetched before, else by the repository's list."""
-    known = read_record(folder)
-    pinned = known is not None and known.repo_id == options.repo_id and options.revision in (None, known.commit)
-    if pinned:
-        selection = known.selection_again(lambda paths: wanted(paths, options))
-        if selection is not None:
-            return selection, None
-    say(f"asking {host()} for the list of model {options.repo_id}")
-    revision = known.commit if pinned else options.revision
-    listing = list_files(options.repo_id, "model", revision, patience=options.patience())
-    return wanted([file.path for file in listing.files], options), listing
-
-
-def wanted(paths: list[str], options: Options) -> Selection:
-    return model_selection(paths, options.repo_id, options.step, options.all_files)
-
-
-def next_commands(outcome: Outcome, selection: Selection, workspace: WorkspaceConfig) -> list[str]:
+def next_commands(result: DownloadResult, workspace: WorkspaceConfig) -> list[str]:
     """What one does with this model."""
     evaluate = "python scripts/evaluation/run_vlm_evaluation.py"
-    if outcome.folder.resolve() == workspace.base_model.resolve():
+    if result.folder.resolve() == workspace.base_model.resolve():
         return ["bash scripts/training/run-training.sh", f"{evaluate} --dimension all"]
-    folders = {folder.parent for folder in outcome.folder.rglob("*.safetensors")}
-    below = [f for f in sorted(folders) if selection.takes((f / "x").relative_to(outcome.folder).as_posix())]
-    return [f"{evaluate} --checkpoint {shlex.quote(str(folder))} --dimension all" for folder in below[:1]]
+    folders = sorted({path.parent for path in result.folder.rglob("*.safetensors")})
+    below = [path for path in folders if result.selection.takes((path / "x").relative_to(result.folder).as_posix())]
+    return [f"{evaluate} --checkpoint {shlex.quote(str(path))} --dimension all" for path in below[:1]]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 
 Waits out rate limits as the server says and retries lost connections, with bounds; the same command goes on with an
 interrupted download, at the same commit, without fetching finished files again. Exit status 1 if a file or an example
-is not as it should be. The 22,500 files need some 36,000 requests: a token (`hf auth login`) raises the Hub's limits.
+is not as it should be. The 22,500 files need some 45,000 requests: a token (`hf auth login`) raises the Hub's limits.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ class Options(DownloadOptions):
 
 def main() -> int:
     options = parse_knobs(Options, None, __doc__)
-    choose_host(options.mirror)
+    choose_host(mirror=options.mirror)
     dimensions = dimensions_named(options.dimension)
-    patterns = tuple(f"{glob.escape(dimension)}/*" for dimension in dimensions)
-    outcome = download(checked_repo_id(options.repo_id), "dataset", options.local_dir, Selection(patterns), options)
-    found = verify(options.local_dir, dimensions, workers=options.workers)
-    print(verification_table(found))
-    these = ["--dimension", *(dimensions if len(dimensions) < len(DIMENSIONS) else ["all"])]
+    selection = Selection(tuple(f"{glob.escape(dimension)}/*" for dimension in dimensions))
+    repo_id = checked_repo_id(options.repo_id)
+    result = download(repo_id, "dataset", options.local_dir, lambda paths: selection, options)
+    verification = verify(options.local_dir, dimensions, workers=options.workers)
+    print(verification_table(verification))
+    flags = ["--dimension", *(dimensions if len(dimensions) < len(DIMENSIONS) else ["all"])]
     if options.local_dir != WorkspaceConfig.from_environment().benchmark:
-        these += ["--data_path", str(options.local_dir)]
-    if outcome.failed or found.defects:
-        if outcome.failed or can_mend(found):
+        flags += ["--data_path", str(options.local_dir)]
+    if result.failed or verification.defects:
+        if result.failed or can_mend(verification):
             mirror = ["--mirror"] if options.mirror else []
-            print(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*these, *mirror])}")
+            print(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*flags, *mirror])}")
         return 1
-    print(f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}")
+    print(f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(flags)}")
     return 0
 
 

@@ -37,9 +37,9 @@ def main() -> None:
 
     from leap.vlabench.compare import compare, comparison_tables, metrics_named, write_comparison
 
-    found = compare(options.results, *options.models, metrics_named(options.metric))
-    print(comparison_tables(found))
-    print(f"\n-> {write_comparison(options.results, found)}")
+    comparison = compare(options.results, *options.models, metrics_named(options.metric))
+    print(comparison_tables(comparison))
+    print(f"\n-> {write_comparison(options.results, comparison)}")
 
 
 if __name__ == "__main__":

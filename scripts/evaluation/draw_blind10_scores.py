@@ -29,8 +29,9 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
 
-    from leap import plots
     from leap.files import read_json
+    from leap.plots.review import review_figures
+    from leap.plots.style import save
 
     path = options.review_dir / "summary.json"
     if not path.is_file():
@@ -38,13 +39,13 @@ def main() -> None:
     summary = read_json(path)
     if not isinstance(summary, dict) or not {"judges", "left_out"} <= summary.keys():
         raise UserError(f"{path} is no summary of a review. Make it with: {ANALYZE}")
-    figures = plots.review_figures(summary)
+    figures = review_figures(summary)
     if not any(figures.values()):
         raise UserError(f"{path} holds no judgement that could be drawn. Judge the outputs with: {ANALYZE}")
     folder = options.output_dir or options.review_dir / "figures"
     for name, make in figures.items():
         if make:
-            for written in plots.save(make(), folder, name):
+            for written in save(make(), folder, name):
                 print(written)
         else:
             for kind in ("png", "svg"):

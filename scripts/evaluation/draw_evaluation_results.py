@@ -28,9 +28,8 @@ from leap.progress import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from leap.vlabench.results import Overall
-
-Published = dict[str, dict[str, float]]  # by label, then dimension or "macro"
+    from leap.plots.style import PublishedTotals
+    from leap.vlabench.tables import Overall
 
 
 @dataclass(frozen=True)
@@ -45,32 +44,34 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
 
+    from leap.plans.scoring import METRICS
+    from leap.vlabench.folder import models_in
     from leap.vlabench.published import load_published
-    from leap.vlabench.results import METRICS, models_in, overall, results_table
+    from leap.vlabench.tables import overall, results_table
 
-    there = models_in(options.results)
-    if not there:
+    present = models_in(options.results)
+    if not present:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
     for name in [*options.models, *([] if options.base == BASE_NAME else [options.base])]:
-        if name not in there:
-            raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(there)}")
-    names = options.models or there
-    wanted = list(dict.fromkeys([*names, *([options.base] if options.base in there else [])]))
+        if name not in present:
+            raise UserError(f"no results for {name!r} in {options.results}; there: {', '.join(present)}")
+    names = options.models or present
+    drawn = list(dict.fromkeys([*names, *([options.base] if options.base in present else [])]))
 
     folder = options.output_dir or options.results / "figures"
-    found: dict[str, dict[str, Overall]] = {}
+    means: dict[str, dict[str, Overall]] = {}
     # Standard output names the files and nothing else.
-    with contextlib.redirect_stdout(sys.stderr), Progress("scores", len(METRICS) * len(wanted), "model") as progress:
+    with contextlib.redirect_stdout(sys.stderr), Progress("scores", len(METRICS) * len(drawn), "model") as progress:
         for scorer in METRICS:
-            found[scorer] = {}
-            for name in wanted:
+            means[scorer] = {}
+            for name in drawn:
                 if scores := overall(options.results, name, scorer):
-                    found[scorer][name] = scores
+                    means[scorer][name] = scores
                 progress.advance()
     published = load_published() if options.published else []
-    written = draw(options, names, found, folder, {p.model: t for p in published if (t := p.totals())})
+    written = draw(options, names, means, folder, {p.model: t for p in published if (t := p.totals())})
     table = folder / "results_table.md"
     write_text(table, results_table(options.results, names, published) + "\n")
     for path in [*written, table]:
@@ -78,20 +79,20 @@ def main() -> None:
 
 
 def draw(
-    options: Options, names: list[str], found: dict[str, dict[str, Overall]], folder: Path, published: Published
+    options: Options, names: list[str], means: dict[str, dict[str, Overall]], folder: Path, published: PublishedTotals
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
-    from leap import plots
+    from leap.plots.style import save
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
-    for scorer, of_scorer in found.items():
-        makers |= figures(options, names, scorer, of_scorer, published if scorer == "official" else {})
+    for scorer, by_model in means.items():
+        makers |= figures(options, names, scorer, by_model, published if scorer == "official" else {})
     with contextlib.redirect_stdout(sys.stderr), Progress("figures", len(makers), "figure") as progress:
         for name, make in makers.items():
             if make:
-                written += plots.save(make(), folder, name)
+                written += save(make(), folder, name)
             else:
                 for kind in ("png", "svg"):
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
@@ -100,36 +101,40 @@ def draw(
 
 
 def figures(
-    options: Options, names: list[str], scorer: str, found: dict[str, Overall], published: Published
+    options: Options, names: list[str], scorer: str, means: dict[str, Overall], published: PublishedTotals
 ) -> dict[str, Callable[[], Figure] | None]:
     """What makes each figure of a scorer, by file name; None where the results do not allow it."""
-    from leap import plots
     from leap.models.names import curves_in
-    from leap.vlabench.paired import differences_from
+    from leap.plots import comparison, profiles
+    from leap.plots.curves import checkpoint_curves
+    from leap.vlabench.compare import improvements
 
-    models = {name: found[name] for name in names if name in found}
+    models = {name: means[name] for name in names if name in means}
     base = options.base
-    compared = {base: found[base], **models} if base in found else {}
+    compared = {base: means[base], **models} if base in means else {}
     most_dimensions = max((len(scores.dimensions) for scores in models.values()), default=0)
 
     def improvement() -> Figure:
-        return plots.improvement(
-            compared, differences_from(options.results, list(compared), base, scorer), base, scorer
+        return comparison.improvement(
+            compared, improvements(options.results, list(compared), base, scorer), base, scorer
         )
 
     possible: dict[str, tuple[Callable[[], Figure], bool]] = {
-        f"total_by_dimension_{scorer}": (lambda: plots.totals_by_dimension(models, scorer, published), bool(models)),
-        f"stacked_{scorer}": (lambda: plots.stacked_terms(models, scorer, published), bool(models)),
-        f"heat_map_{scorer}": (lambda: plots.heat_map(models, scorer, published), bool(models)),
-        f"radar_{scorer}": (lambda: plots.radar(models, scorer, published), most_dimensions > 2),
+        f"total_by_dimension_{scorer}": (
+            lambda: comparison.totals_by_dimension(models, scorer, published),
+            bool(models),
+        ),
+        f"stacked_{scorer}": (lambda: comparison.stacked_terms(models, scorer, published), bool(models)),
+        f"heat_map_{scorer}": (lambda: profiles.heat_map(models, scorer, published), bool(models)),
+        f"radar_{scorer}": (lambda: profiles.radar(models, scorer, published), most_dimensions > 2),
         f"improvement_{scorer}": (improvement, len(compared) > 1),
         f"curves_{scorer}": (
-            lambda: plots.checkpoint_curves(models, scorer, published),
+            lambda: checkpoint_curves(models, scorer, published),
             any(len(steps) > 1 for steps in curves_in(models).values()),
         ),
     }
     if scorer == "grounded":
-        possible["metrics_grounded"] = (lambda: plots.metrics_overall(models), bool(models))
+        possible["metrics_grounded"] = (lambda: comparison.metrics_overall(models), bool(models))
     return {name: make if allowed else None for name, (make, allowed) in possible.items()}
 
 

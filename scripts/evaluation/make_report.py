@@ -42,21 +42,21 @@ def main() -> None:
         raise UserError(f"--output must be a file: {output} is a folder")
 
     from leap.report.review import collect_review, has_review
-    from leap.vlabench.results import models_in
+    from leap.vlabench.folder import models_in
 
-    there = models_in(options.results)
+    present = models_in(options.results)
     reviewed = has_review(options.review_dir)
-    if not there and not reviewed:
+    if not present and not reviewed:
         raise UserError(
             f"no results in {options.results}. Make some with: python scripts/evaluation/run_vlm_evaluation.py"
         )
-    unknown = [name for name in options.models if name not in there]
+    unknown = [name for name in options.models if name not in present]
     if unknown:
-        raise UserError(f"no results for {unknown[0]!r} in {options.results}; there: {', '.join(there) or 'none'}")
+        raise UserError(f"no results for {unknown[0]!r} in {options.results}; there: {', '.join(present) or 'none'}")
 
     from leap.report.build import build_report
 
-    models = list(dict.fromkeys(options.models)) or there
+    models = list(dict.fromkeys(options.models)) or present
     workspace = WorkspaceConfig.from_environment().root
     review = collect_review(options.review_dir, models, options.image_root, workspace) if reviewed else None
     notes = build_report(

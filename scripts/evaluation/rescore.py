@@ -19,7 +19,7 @@ from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
 
 if TYPE_CHECKING:
-    from leap.vlabench.rescore import Rescored
+    from leap.vlabench.rescore import RescoredFolder
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,33 @@ def main() -> None:
     from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
 
     if options.outputs:
-        there = [dimension for dimension in dimensions if (options.data_path / dimension).is_dir()]
-        benchmark = find_examples(options.data_path, there or dimensions)
+        present = [dimension for dimension in dimensions if (options.data_path / dimension).is_dir()]
+        benchmark = find_examples(options.data_path, present or dimensions)
         folder = options.output_dir or options.results
-        for done in rescore_outputs(options.outputs, benchmark, folder, options.model_name, options.with_cot):
-            report(done)
+        for rescored in rescore_outputs(options.outputs, benchmark, folder, options.model_name, options.with_cot):
+            report(rescored)
         return
     folders = journals_in(options.results, dimensions, options.models)
-    wanted = [dimension for dimension in DIMENSIONS if any(folder.parent.name == dimension for folder in folders)]
-    benchmark = find_examples(options.data_path, wanted)
+    journaled = {folder.parent.name for folder in folders}
+    benchmark = find_examples(options.data_path, [name for name in DIMENSIONS if name in journaled])
     for folder in folders:
         report(rescore_journal(folder, benchmark.get(folder.parent.name, [])))
 
 
-def report(done: Rescored) -> None:
-    counts = done.summary["examples"]
-    scores = {scorer: values["total_score"]["mean"] for scorer, values in done.summary["scores"].items()}
-    shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items()) or "no scores"
+def report(rescored: RescoredFolder) -> None:
+    counts, folder = rescored.summary.examples, rescored.folder
+    scores = {scorer: means["total_score"].mean for scorer, means in rescored.summary.scores.items()}
+    totals = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items()) or "no scores"
     print(
-        f"{done.folder.parent.name:12} {done.folder.name}: {counts['answered']} of {counts['in_benchmark']} answered, "
-        f"{counts['machine_failure']} machine failures  {shown}  -> {done.folder}"
+        f"{folder.parent.name:12} {folder.name}: {counts.answered} of {counts.in_benchmark} answered, "
+        f"{counts.machine_failure} machine failures  {totals}  -> {folder}"
     )
-    if done.changed:
-        print(f"  {done.changed} of them have another ground truth in the benchmark than when they were scored before")
-    if done.left_out:
-        print(f"  {done.left_out} answers are of examples that the benchmark does not have")
+    if rescored.changed:
+        print(
+            f"  {rescored.changed} of them have another ground truth in the benchmark than when they were scored before"
+        )
+    if rescored.left_out:
+        print(f"  {rescored.left_out} answers are of examples that the benchmark does not have")
 
 
 if __name__ == "__main__":

@@ -15,21 +15,21 @@ the machine failed (--retry-failed asks again) or its files are broken; it is th
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.config import WorkspaceConfig, dimensions_named
-from configs.errors import UserError
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
-from leap.models.checkpoints import why_incomplete
-from leap.models.names import BASE_NAME
 from leap.planners import open_planner
-from leap.planners.candidates import Candidate, complete_checkpoints, named_checkpoint, served_model
-from leap.planners.options import image_tokens
+from leap.planners.candidates import Candidate, models_to_ask, require_complete
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
-from leap.vlabench.options import EvaluationOptions, name_suffix, pictures
+from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
+
+if TYPE_CHECKING:
+    from leap.vlabench.folder import Summary
 
 
 def main() -> int:
@@ -37,20 +37,19 @@ def main() -> int:
     workspace = WorkspaceConfig.from_environment()
     ranks = Ranks.from_environment()
     dimensions = dimensions_named(options.dimension)
-    image_tokens(options)
     workspace.require(options.data_path, "benchmark")
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
     shots_from = shot_pools(options, everything, workspace)
-    jobs = models_to_evaluate(options, workspace)
+    models = models_to_evaluate(options, workspace)
     suffix = name_suffix(options)
 
-    from leap.vlabench.results import results_table
     from leap.vlabench.run import evaluate_dimension
+    from leap.vlabench.tables import results_table
 
     left_out: list[str] = []
-    for folder, base_name in jobs:
-        planner = open_planner(options.planner, options, folder)
+    for folder, base_name in models:
+        planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
         for dimension, examples in selected.items():
@@ -64,7 +63,7 @@ def main() -> int:
                 pool=shots_from[dimension],
                 seed=options.seed,
                 shot_format=options.shot_format,
-                pictures=pictures(options),
+                pictures=options.pictures,
                 examples=everything[dimension],
             )
             summary = evaluate_dimension(
@@ -74,16 +73,16 @@ def main() -> int:
                 everything[dimension],
                 target,
                 folder,
-                options.overwrite,
-                options.retry_failed,
-                ranks,
+                overwrite=options.overwrite,
+                retry_failed=options.retry_failed,
+                ranks=ranks,
             )
             if summary:
                 report(summary, target)
                 left_out += missing(target)
     if not ranks.first:
         return 0
-    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in jobs]))
+    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
     if left_out:
         print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")
@@ -103,33 +102,25 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     """The models in the order of asking; UserError if one is missing or incomplete."""
     if options.planner == "constant":
         return [Candidate(None, "constant")]
-    if options.planner == "openai":
-        if options.checkpoint or options.all_checkpoints:
-            raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
-        return [served_model(options)]
-    jobs: list[Candidate] = []
-    base = options.base_model or workspace.base_model
-    if options.all_checkpoints or not options.checkpoint:
-        jobs.append(Candidate(workspace.require(base, "base model"), BASE_NAME))
-    if options.all_checkpoints:
-        jobs += complete_checkpoints(workspace.output)
-    for folder in options.checkpoint:
-        jobs.append(named_checkpoint(workspace.require(folder, "checkpoint"), base, workspace.output))
-    for folder, _ in jobs:
-        problem = why_incomplete(folder) if folder else None
-        if problem:
-            raise UserError(f"cannot evaluate {folder}: {problem}")
-    return jobs
+    models = models_to_ask(
+        options,
+        workspace,
+        workspace.output,
+        with_base=options.all_checkpoints or not options.checkpoint,
+        with_complete=options.all_checkpoints,
+    )
+    require_complete(models)
+    return models
 
 
-def report(summary: dict, folder: Path) -> None:
-    counts = summary["examples"]
-    scores = {scorer: values["total_score"]["mean"] for scorer, values in summary["scores"].items()}
-    shown = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
+def report(summary: Summary, folder: Path) -> None:
+    counts = summary.examples
+    scores = {scorer: means["total_score"].mean for scorer, means in summary.scores.items()}
+    totals = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
     print(
-        f"{summary['dimension']:12} {summary['model']}: {counts['answered']} of {counts['in_benchmark']} answered, "
-        f"{summary['outcomes']['official'].get('format_error', 0)} format errors, "
-        f"{counts['machine_failure']} machine failures, {counts['bad_example']} bad examples  {shown}  -> {folder}"
+        f"{summary.dimension:12} {summary.model}: {counts.answered} of {counts.in_benchmark} answered, "
+        f"{summary.outcomes['official'].get('format_error', 0)} format errors, "
+        f"{counts.machine_failure} machine failures, {counts.bad_example} bad examples  {totals}  -> {folder}"
     )
 
 

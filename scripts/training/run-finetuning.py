@@ -10,7 +10,8 @@ complete checkpoint.
 
 from configs.config import REPOSITORY
 from leap.cli import parse_knobs, run
-from leap.training.recipes import TrainingRecipe, announce_and_train
+from leap.training.recipes import TrainingRecipe
+from leap.training.start import announce_and_train
 
 
 def main() -> None:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import WorkspaceConfig
-from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.data.planning_files import choose_planning_files, is_tested
+from leap.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ def main() -> None:
 
 def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[Path]]:
     """The tables as text, and all files written."""
-    files = named_files(options, workspace)
+    files, note = choose_planning_files(options.files, workspace.data, workspace)
+    if note:
+        print(note)
+    if not options.files:
+        files = sorted(files, key=is_tested)  # what is trained on comes first
 
     from leap.data.description import describe, description_text
-    from leap.files import write_json, write_text
 
     description = describe(files, options.image_root, workspace.root, options.workers if options.hash_pictures else 0)
     if options.model_path:
@@ -65,30 +69,11 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
     write_text(folder / "description.md", text)
     written = [folder / "description.json", folder / "description.md"]
     if options.figure:
-        from leap.plots import data_description, save
+        from leap.plots.data import data_description
+        from leap.plots.style import save
 
         written += save(data_description(description), folder, "data_description")
     return text, written
-
-
-def named_files(options: Options, workspace: WorkspaceConfig) -> list[Path]:
-    """The files to describe, each there and named once; the default puts those that are trained on first."""
-    from leap.data.cleaning import default_files, is_tested, left_out_text
-
-    if not options.files:
-        workspace.require(workspace.data, "data folder")
-    files, left_out = (options.files, []) if options.files else default_files(workspace.data)
-    if left_out:
-        print(left_out_text(left_out, files))
-    if not options.files:
-        files = sorted(files, key=is_tested)
-    if not files:
-        raise UserError(f"{workspace.data} holds no planning file (*.jsonl); name some with --files")
-    for file in files:
-        workspace.require_file(file, "planning file")
-    if len({file.resolve() for file in files}) < len(files):
-        raise UserError(f"a file is named twice: {' '.join(map(str, files))}")
-    return files
 
 
 def count_tokens(description: dict, files: list[Path], options: Options, workspace: WorkspaceConfig) -> None:
@@ -106,7 +91,7 @@ def count_tokens(description: dict, files: list[Path], options: Options, workspa
         lengths = check_file(file, collator, max_length=2**31, workers=options.workers).lengths
         if lengths:
             parts = ("visual", "prompt", "supervised", "total")
-            add_token_lengths(description, name, {part: [getattr(of, part) for of in lengths] for part in parts})
+            add_token_lengths(description, name, {part: [getattr(row, part) for row in lengths] for part in parts})
 
 
 if __name__ == "__main__":

@@ -46,14 +46,14 @@ def main() -> None:
         if folder is not None:
             workspace.require(folder, what)
     monitor = Monitor(options.results_dir or workspace.results, options.logs_dir or workspace.logs)
-    look = monitor.look(options.all)
+    snapshot = monitor.snapshot(options.all)
     if options.json:
-        print(json.dumps(as_json(look), indent=2))
-    elif look.is_empty:
+        print(json.dumps(as_json(snapshot), indent=2))
+    elif snapshot.is_empty:
         print(f"nothing has run yet: no status file in {monitor.results} or {monitor.logs}")
     elif options.once or not sys.stdout.isatty():
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print("\n".join(table(look, width)))
+        print("\n".join(table(snapshot, width)))
     else:
         watch(monitor, options)
 
@@ -64,10 +64,10 @@ def watch(monitor: Monitor, options: Options) -> None:
     sys.stdout.write(_ENTER)
     try:
         while True:
-            look = monitor.look(options.all)
+            snapshot = monitor.snapshot(options.all)
             size = shutil.get_terminal_size()
             title = time.strftime("%H:%M:%S") + f"  every {options.interval:g} s, Ctrl-C ends"
-            lines = [title[: size.columns], *table(look, size.columns, size.lines - 2)]
+            lines = [title[: size.columns], *table(snapshot, size.columns, size.lines - 2)]
             # Cleared before it is written: after a line as wide as the terminal the cursor is still on its last letter.
             drawn = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
             sys.stdout.write(_TOP + drawn + _CLEAR_REST)
@@ -78,7 +78,7 @@ def watch(monitor: Monitor, options: Options) -> None:
     finally:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
-    print("\n".join(table(look, shutil.get_terminal_size().columns)))
+    print("\n".join(table(snapshot, shutil.get_terminal_size().columns)))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def compare(options: Options) -> None:
     if len(set(names)) < len(names):
         names = list(map(str, files))
     sides = dict(zip(names, read_files(options, files, options.workers), strict=True))
-    pairs = [(seen, tested) for index, tested in enumerate(names) for seen in names[:index]]
+    pairs = [(trained, tested) for index, tested in enumerate(names) for trained in names[:index]]
     report = overlap_report(sides, pairs)
     print(report_text(report))
     if options.output_dir:

@@ -44,21 +44,21 @@ def main() -> int:
     dimensions = dimensions_named(options.dimension)
     WorkspaceConfig.from_environment().require(options.data_path, "benchmark")
     quiet = options.json == "-"
-    found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
-    if options.fix and found.defects:
+    verification = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
+    if options.fix and verification.defects:
         if not quiet:
-            print(verification_table(found))
+            print(verification_table(verification))
         with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
-            choose_host(options.mirror)
-            fix(found, options)
-        found = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
+            choose_host(mirror=options.mirror)
+            fix(verification, options)
+        verification = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
     if not quiet:
-        print(verification_table(found))
+        print(verification_table(verification))
     if quiet:
-        print(json.dumps(found.as_json(), indent=2))
+        print(json.dumps(verification.as_json(), indent=2))
     elif options.json:
-        write_json(Path(options.json), found.as_json())
-    return 1 if found.defects else 0
+        write_json(Path(options.json), verification.as_json())
+    return 1 if verification.defects else 0
 
 
 if __name__ == "__main__":

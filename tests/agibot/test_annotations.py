@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.errors import UserError
-from leap.agibot.annotations import AGIBOT_LICENCE, Episode, Rejected, annotation_files, read_annotations
+from leap.agibot.annotations import AGIBOT_LICENCE, AnnotatedEpisode, RejectedEntry, annotation_files, read_annotations
 
 TEXTS = ("Pick up the cup.", "Pour  water\ninto it.", "Put it down.")
 
@@ -44,7 +44,7 @@ def read(tmp_path, content, name="task_327.json"):
 @pytest.mark.parametrize("label", ["label_info", "lable_info"])
 def test_an_agibotworld_entry_gives_its_steps_by_time(tmp_path, label):
     (episode,) = read(tmp_path, [entry(label=label)])
-    assert episode == Episode(
+    assert episode == AnnotatedEpisode(
         "327",
         "648642",
         "Serving water",
@@ -189,14 +189,14 @@ def test_entries_may_be_a_list_an_object_or_lines(tmp_path, content, name):
 )
 def test_what_cannot_be_an_episode_is_refused_with_its_reason(tmp_path, content, reason):
     (rejected,) = read(tmp_path, content)
-    assert isinstance(rejected, Rejected)
+    assert isinstance(rejected, RejectedEntry)
     assert reason in rejected.reason
     assert rejected.where.startswith("task_info/task_327.json")
 
 
 def test_a_bad_line_does_not_spoil_the_others(tmp_path):
     found = read(tmp_path, json.dumps(ROW) + "\n{torn\n" + json.dumps(ROW), "rows.jsonl")
-    assert [type(one) for one in found] == [Episode, Rejected, Episode]
+    assert [type(one) for one in found] == [AnnotatedEpisode, RejectedEntry, AnnotatedEpisode]
     assert found[1].where == "task_info/rows.jsonl:2"
 
 

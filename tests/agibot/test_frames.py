@@ -18,7 +18,7 @@ from leap.agibot.frames import (
     forget,
     frame_path,
     manifest_path,
-    own_path,
+    own_hashes_path,
     read_manifest,
     take_first_frames,
     why_not_done,
@@ -350,4 +350,4 @@ def test_pictures_of_a_killed_run_are_ours_also_when_the_archive_is_another_one_
     assert not manifest_path(data, "1").exists()
     take_first_frames(archive(7, 6), data, "1")
     assert pictures() == [picture(7), picture(6)]
-    assert not own_path(data, "1").exists()
+    assert not own_hashes_path(data, "1").exists()

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from leap.agibot.jobs import ArchiveJob, archives_folder, prepare_task, remove_leftovers, still_to_do
-from leap.downloads.fetch import RemoteFile, staging_of
+from leap.downloads.fetch import STAGING
 from leap.files import locked, read_jsonl
 from tests.agibot.archives import file, frame, picture, task_archive, write_archive
 from tests.conftest import run_script, start_script
-from tests.hub_download_server import Hub, Trouble, serving
+from tests.hub_server import Hub, Trouble, serving
 
 SCRIPT = "utils/prepare_love_agibot.py"
 REPO = "EvanSirius/LOVE-Agibot-Beta"
@@ -173,23 +173,21 @@ def test_what_was_fetched_of_a_task_that_is_done_is_deleted_at_the_next_start(ro
     assert path.exists()
 
 
-def test_parts_of_other_archives_are_removed_unless_a_run_is_fetching(root):
+def test_half_fetched_files_are_removed_unless_a_run_is_fetching(root):
     data = root / "data"
-    jobs = [ArchiveJob(task, f"image/task_{task}.tar.gz", 9, data, REPO, "main") for task in ("1", "2")]
-    parts = [staging_of(RemoteFile(job.path, 9), archives_folder(data)) / "part" for job in jobs]
+    job = ArchiveJob("1", "image/task_1.tar.gz", 9, data, REPO, "main")
+    parts = [folder / STAGING / "x" / "part" for folder in (data / "agibot", archives_folder(data))]
     for part in parts:
         part.parent.mkdir(parents=True)
         part.write_bytes(b"half")
     with open(archives_folder(data) / ".lock", "ab") as another_run:
         assert locked(another_run)
-        remove_leftovers(data, jobs[:1])
+        remove_leftovers(data, [job])
         assert all(part.exists() for part in parts)
-    remove_leftovers(data, [replace(job, repo_id=None) for job in jobs])  # of a folder: nothing is fetched
+    remove_leftovers(data, [replace(job, repo_id=None)])  # of a folder: nothing is fetched
     assert all(part.exists() for part in parts)
-    remove_leftovers(data, jobs[:1])
-    assert [part.exists() for part in parts] == [True, False]
-    remove_leftovers(data)
-    assert not parts[0].exists()
+    remove_leftovers(data, [job])
+    assert not any(part.exists() for part in parts)
 
 
 def test_a_full_disk_leaves_nothing_that_was_fetched_and_a_run_that_fits_goes_through(hub, tmp_path, monkeypatch):

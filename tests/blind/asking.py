@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from leap.blind.options import OutputOptions
 from leap.blind.rows import read_blind_rows
 from leap.blind.run import write_outputs
 from leap.files import read_jsonl
@@ -53,7 +54,8 @@ class Asking:
     def __call__(self, models=MODELS, **options):
         self.said.clear()
         rows = read_blind_rows(self.data, None, self.data.parent)
-        outputs, self.standing = write_outputs(models, rows, self.open, self.folder, **options)
+        review = write_outputs(models, rows, self.open, OutputOptions(save_dir=self.folder, **options))
+        outputs, self.standing = review
         return outputs
 
     def open(self, folder):

@@ -7,8 +7,8 @@ import pytest
 
 from configs.errors import UserError
 from leap.blind.outputs import OUTPUTS_FILE
-from leap.blind.run import SETTINGS_FILE
 from leap.files import read_json, read_jsonl
+from leap.planners.asking import SETTINGS_FILE
 from leap.planners.candidates import Candidate
 from tests.blind.asking import MODELS, edit
 

@@ -12,14 +12,13 @@ import pytest
 
 from configs.errors import UserError
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, items_of, read_outputs
-from leap.blind.run import SETTINGS_FILE
 from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import SAVING
 from leap.planners import MachineFailure, huggingface
+from leap.planners.asking import SETTINGS_FILE
 from leap.planners.candidates import Candidate
-from leap.runs.status import read_status
 from tests.blind.asking import MODELS, edit
-from tests.conftest import assert_one_line_error, kill_when, run_script, start_script
+from tests.conftest import assert_one_line_error, kill_when, read_status, run_script, start_script
 from tests.planners.lively import write_lively
 
 SCRIPT = "evaluation/run_vlm_output.py"
@@ -156,7 +155,7 @@ def test_models_in_memory_at_once_answer_batch_by_batch_in_turn(asking, folder):
     assert [name for name, _ in asking.said] == ["base"] * 5 + ["b"] * 5
     alone = (folder / OUTPUTS_FILE).read_bytes()
     (folder / OUTPUTS_FILE).unlink()
-    asking(at_once=2)
+    asking(max_models=2)
     assert [name for name, _ in asking.said] == ["base", "b"] * 5
     assert (folder / OUTPUTS_FILE).read_bytes() == alone
 
@@ -199,16 +198,16 @@ def test_a_drawn_answer_has_the_seed_of_its_row_wherever_that_stands(asking, dat
 
     how = {"temperature": 0.7, "top_p": 0.9, "seed": 1}
     with pytest.raises(UserError, match="--planner writer decodes greedily only; leave out --temperature"):
-        asking(drawing=how)
+        asking(**how)
     asking.settings, asking.answers = {"decoding": {"temperature": 0.7}}, {"base": note, "b": note}
-    asking(drawing=how)
+    asking(**how)
     assert all(len(of_row) == 2 and len(set(of_row)) == 1 for of_row in seeds.values())
     assert len({of_row[0] for of_row in seeds.values()}) == 10
     with pytest.raises(UserError, match="drawing.seed: 1 -> 2"):
-        asking(drawing=how | {"seed": 2})
+        asking(**how | {"seed": 2})
     edit(data, lambda records: records.reverse())
-    asking(drawing=how | {"seed": 2}, overwrite=True)
-    asking(drawing=how, overwrite=True)
+    asking(**how | {"seed": 2}, overwrite=True)
+    asking(**how, overwrite=True)
     assert all(first == last != other for first, _, other, _, last, _ in seeds.values())
 
 

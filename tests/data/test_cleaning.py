@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.data.cleaning import default_files, is_tested, planning_files, read_file
-from leap.data.image_checks import Limits, look_at, look_at_all
-from leap.data.trash import move_to_trash, trashed, undo
+from leap.data.image_checks import Limits, check_picture, check_pictures
+from leap.data.planning_files import default_files, is_tested, planning_files
+from leap.data.row_checks import read_file
+from leap.data.trash import move_to_trash, trashed_files, undo
 from leap.files import read_json, read_jsonl
 from leap.models.loading import load_processor
 from leap.rows.records import read_rows
@@ -112,7 +113,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 def test_each_defect_of_a_picture_is_named(tmp_path, kind, spoil):
     path = tmp_path / "a.png"
     path.write_bytes(spoil(png(picture(99))))
-    found = look_at(path, LIMITS.max_pixels).defect(LIMITS)
+    found = check_picture(path, LIMITS.max_pixels).defect(LIMITS)
     assert found is not None
     assert found[0] == kind
     assert found[1]
@@ -121,7 +122,7 @@ def test_each_defect_of_a_picture_is_named(tmp_path, kind, spoil):
 def test_a_sound_picture_has_no_defect_and_bounds_can_be_moved(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(picture(1)))
-    look = look_at(path, LIMITS.max_pixels)
+    look = check_picture(path, LIMITS.max_pixels)
     assert look.defect(LIMITS) is None
     assert look.defect(Limits(65, 50_000_000, 5.0, 2.0)) == ("odd size", "96 x 64 pixels: a side is under 65")
     assert look.defect(Limits(32, 6_000, 5.0, 2.0))[0] == "odd size"
@@ -130,7 +131,7 @@ def test_a_sound_picture_has_no_defect_and_bounds_can_be_moved(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_not_called_broken(tmp_path):
-    assert look_at(tmp_path / "gone.png", LIMITS.max_pixels).defect(LIMITS)[0] == "unreadable"
+    assert check_picture(tmp_path / "gone.png", LIMITS.max_pixels).defect(LIMITS)[0] == "unreadable"
 
 
 def test_rows_are_sorted_into_cleaned_and_dropped_and_no_file_is_changed_in_place(data):
@@ -327,7 +328,7 @@ def test_near_duplicates_are_dropped_from_the_training_side_only_and_only_when_a
     (data / "images/again.jpg").write_bytes(again.getvalue())
     rows = [row("images/327-8.png"), row("images/again.jpg"), row("images/327-1.png"), row("images/327-9.png")]
     write_rows(data / "train.jsonl", rows)
-    done = run_script(CLEAN, "--report", data / "report.json")
+    done = run_script(CLEAN, "--report", data / "report.json", "--files", data / "train.jsonl", data / "test.jsonl")
     assert done.returncode == 0
     assert "1 equal, 1 near-duplicates" in done.stdout
     near = {Path(found["picture"]).name: found for found in read_json(data / "report.json")["near_duplicates"]}
@@ -344,21 +345,21 @@ def test_near_duplicates_are_dropped_from_the_training_side_only_and_only_when_a
 def test_a_second_run_looks_at_changed_pictures_only(data, tmp_path):
     paths = sorted((data / "images").glob("*.png"))
     kept = tmp_path / "kept.jsonl"
-    first = look_at_all(paths, kept, 2, LIMITS.max_pixels)
+    first = check_pictures(paths, kept, 2, LIMITS.max_pixels)
     assert set(first) == set(paths)
     size = kept.stat().st_size
-    assert look_at_all(paths, kept, 2, LIMITS.max_pixels) == first
+    assert check_pictures(paths, kept, 2, LIMITS.max_pixels) == first
     assert kept.stat().st_size == size
     (data / "images/327-3.png").write_bytes(b"spoilt")
-    again = look_at_all(paths, kept, 1, LIMITS.max_pixels)
+    again = check_pictures(paths, kept, 1, LIMITS.max_pixels)
     assert [path.name for path in paths if again[path] != first[path]] == ["327-3.png"]
     assert len(kept.read_bytes().splitlines()) == len(paths) + 1
     # A bound that lets more be decoded calls for another look at what was left out.
     assert first[data / "images/large.png"].deviation is None
-    assert look_at_all(paths, kept, 1, 100_000_000)[data / "images/large.png"].problem
+    assert check_pictures(paths, kept, 1, 100_000_000)[data / "images/large.png"].problem
     # A damaged file of looks is made anew.
     kept.write_bytes(b"[]\n" + kept.read_bytes())
-    assert look_at_all(paths, kept, 1, LIMITS.max_pixels) == again
+    assert check_pictures(paths, kept, 1, LIMITS.max_pixels) == again
 
 
 def kill_while(script: str, *arguments: object, when) -> bool:
@@ -475,11 +476,11 @@ def test_undo_finishes_what_was_linked_and_not_yet_removed(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"a")
     trash = move_to_trash(tmp_path, {path: "blank"})
-    (move,) = trashed(tmp_path).values()
-    os.link(move.kept, path)
+    (move,) = trashed_files(tmp_path).values()
+    os.link(move.trashed, path)
     assert undo(tmp_path, None) == (trash, 1)
     assert path.read_bytes() == b"a"
-    assert not move.kept.exists()
+    assert not move.trashed.exists()
 
 
 def test_a_file_replaced_since_it_was_looked_at_is_not_planned_again(data):
@@ -525,7 +526,7 @@ def test_a_file_that_holds_a_split_as_a_whole_counts_only_where_it_is_named_or_a
 def test_a_file_without_any_planning_row_is_an_error_that_names_its_first_line(tmp_path):
     path = write_rows(tmp_path / "a.jsonl", [b"\n", {"a": 1}, {"b": 1}])
     with pytest.raises(UserError, match=r"a.jsonl:2: 'messages' must be a list"):
-        read_file(path, False, None, tmp_path, {})
+        read_file(path, tested=False, image_root=None, workspace=tmp_path, moved={})
 
 
 @pytest.mark.parametrize(

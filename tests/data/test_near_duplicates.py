@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from leap.data.near_duplicates import HASH_BITS, Looks, near_duplicates, perceptual_hash, thumbnail
+from leap.data.near_duplicates import HASH_BITS, Fingerprints, near_duplicates, perceptual_hash, thumbnail
 from leap.demo.tabletop import KINDS, draw, random_scene
 
 DISTANCE, COLOUR = 8, 24  # as the script has them
 
 
-def looks_of(pictures) -> Looks:
+def looks_of(pictures) -> Fingerprints:
     pictures = list(pictures)
     hashes = np.array([perceptual_hash(picture) for picture in pictures], dtype=np.uint64)
-    return Looks(hashes, np.array([np.frombuffer(thumbnail(picture), np.uint8) for picture in pictures]))
+    return Fingerprints(hashes, np.array([np.frombuffer(thumbnail(picture), np.uint8) for picture in pictures]))
 
 
 def scenes(count: int, seed: int):
@@ -56,22 +56,24 @@ CHANGES = {
 def test_a_picture_encoded_anew_or_rescaled_is_found_and_no_other_one(change):
     pictures = [photograph(seed) for seed in range(60)]
     found = near_duplicates(looks_of(pictures), looks_of([change(picture) for picture in pictures]), DISTANCE, COLOUR)
-    assert [(near.seen, near.tested, near.others) for near in found] == [(i, i, 0) for i in range(60)]
+    assert [(near.trained, near.tested, near.others) for near in found] == [(i, i, 0) for i in range(60)]
 
 
 def test_drawn_scenes_with_other_objects_are_never_taken_for_the_same():
     seen, tested = scenes(800, 1), scenes(800, 2)
-    found = near_duplicates(*(looks_of([draw(s, True) for s in side]) for side in (seen, tested)), DISTANCE, COLOUR)
+    found = near_duplicates(
+        *(looks_of([draw(s, tags=True) for s in side]) for side in (seen, tested)), DISTANCE, COLOUR
+    )
     assert found, "of 640,000 pairs some show the same objects"
-    assert all(objects(seen[near.seen]) == objects(tested[near.tested]) for near in found)
+    assert all(objects(seen[near.trained]) == objects(tested[near.tested]) for near in found)
 
 
 def test_most_drawn_scenes_are_found_after_they_are_encoded_anew_and_shrunk():
-    pictures = [draw(scene, True) for scene in scenes(200, 3)]
+    pictures = [draw(scene, tags=True) for scene in scenes(200, 3)]
     changes = {198: lambda picture: jpeg(picture, 75), 185: lambda picture: picture.resize((51, 51))}
     for fewest, change in changes.items():
         found = near_duplicates(looks_of(pictures), looks_of(map(change, pictures)), DISTANCE, COLOUR)
-        assert len({near.seen for near in found}) >= fewest
+        assert len({near.trained for near in found}) >= fewest
 
 
 @pytest.mark.parametrize("distance", [0, 1, 8, 20])
@@ -84,18 +86,18 @@ def test_the_bands_find_what_all_pairs_find(distance):
             seen[i] ^= np.uint64(1) << np.uint64(bit)
     blank = [np.zeros((len(side), 192), np.uint8) for side in (seen, tested)]
     apart = np.bitwise_count(seen[:, None] ^ tested[None, :])
-    found = near_duplicates(Looks(seen, blank[0]), Looks(tested, blank[1]), distance, 0)
+    found = near_duplicates(Fingerprints(seen, blank[0]), Fingerprints(tested, blank[1]), distance, 0)
     within = apart <= distance
-    assert [near.seen for near in found] == np.flatnonzero(within.any(axis=1)).tolist()
+    assert [near.trained for near in found] == np.flatnonzero(within.any(axis=1)).tolist()
     for near in found:
-        assert near.bits == apart[near.seen].min() == apart[near.seen, near.tested]
-        assert near.others == within[near.seen].sum() - 1
+        assert near.bits == apart[near.trained].min() == apart[near.trained, near.tested]
+        assert near.others == within[near.trained].sum() - 1
 
 
 def test_the_nearest_by_bits_and_then_by_colour_is_named():
     levels = np.array([[5], [3], [9]], np.uint8).repeat(192, axis=1)
-    tested = Looks(np.array([1, 1, 3], np.uint64), levels)
-    seen = Looks(np.array([1], np.uint64), np.zeros((1, 192), np.uint8))
+    tested = Fingerprints(np.array([1, 1, 3], np.uint64), levels)
+    seen = Fingerprints(np.array([1], np.uint64), np.zeros((1, 192), np.uint8))
     (near,) = near_duplicates(seen, tested, 8, 9)
     assert (near.tested, near.bits, near.colour, near.others) == (1, 0, 3, 2)
     (near,) = near_duplicates(seen, tested, 8, 3)

@@ -10,7 +10,8 @@ import pytest
 
 from configs.errors import UserError
 from leap.archives import place_on_disk_of
-from leap.downloads.fetch import NoSpace, RemoteFile
+from leap.downloads.access import NoSpace
+from leap.downloads.fetch import RemoteFile
 from leap.downloads.picture_archives import contents_file, forget_lost_pictures, room_for_pictures, unpack_pictures
 from leap.downloads.record import Record, read_record
 from tests.agibot.archives import file, write_archive
@@ -30,9 +31,9 @@ def folder(tmp_path) -> Path:
     return archive.parent
 
 
-def mend(folder: Path, hash_again: bool = False) -> bool:
+def mend(folder: Path, *, hash_again: bool = False) -> bool:
     """Look for lost pictures and bring them back; whether any was lost."""
-    forget_lost_pictures(folder, hash_again)
+    forget_lost_pictures(folder, hash_again=hash_again)
     lost = not read_record(folder).unpacked
     unpack_pictures(folder, keep_archive=True)
     return lost
@@ -58,16 +59,16 @@ def test_a_lost_a_truncated_and_a_damaged_picture_come_back_alone(folder):
 
 
 def test_a_picture_of_the_users_stays_until_it_is_deleted(folder, capsys):
-    own = folder / "images" / "7-5.png"
-    own.parent.mkdir()
-    own.write_bytes(b"mine")
+    users = folder / "images" / "7-5.png"
+    users.parent.mkdir()
+    users.write_bytes(b"mine")
     unpack_pictures(folder, keep_archive=True)
     assert "1 that were there differ from the archive's and stay (7-5.png)" in capsys.readouterr().out
     assert not mend(folder, hash_again=True)
-    assert own.read_bytes() == b"mine"
-    own.unlink()
+    assert users.read_bytes() == b"mine"
+    users.unlink()
     assert mend(folder)
-    assert own.read_bytes() == PICTURES["7-5.png"]
+    assert users.read_bytes() == PICTURES["7-5.png"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no gzip"])
@@ -115,9 +116,9 @@ def other_disk():
         yield Path(name) / "pictures"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_images_may_be_a_link_to_another_disk(folder, other_disk, there):
-    if there:
+@pytest.mark.parametrize("exists", [True, False])
+def test_images_may_be_a_link_to_another_disk(folder, other_disk, exists):
+    if exists:
         other_disk.mkdir()
     (folder / "images").symlink_to(other_disk)
     unpack_pictures(folder, keep_archive=True)

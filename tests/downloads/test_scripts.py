@@ -15,7 +15,7 @@ from leap.vlabench.verify import EXAMPLES_A_TASK, TASKS, verify
 from tests.agibot.archives import task_archive
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch, holds
-from tests.hub_download_server import Trouble
+from tests.hub_server import Trouble
 
 BENCHMARK, DATASET = "download/download_vlabench_with_retry.py", "download/download_dataset.py"
 VERIFY = "utils/verify_dataset.py"
@@ -50,8 +50,8 @@ def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, ben
     these = ["--dimension", "M&T", "Complex", "--data_path", str(folder)]
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", *these)
     assert done.returncode == 0, done.stdout
-    said = done.stdout.splitlines()[-1]
-    assert said == f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}"
+    command = done.stdout.splitlines()[-1]
+    assert command == f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}"
     done = run_script("evaluation/run_vlm_evaluation.py", *these, "--planner", "constant")
     assert done.returncode == 0, done.stderr
     hub.troubles += [Trouble("input.png", status=500, turns=9)]
@@ -59,10 +59,10 @@ def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, ben
     picture.unlink()
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--tries", "1", *these)
     assert done.returncode == 1
-    said = done.stdout.splitlines()[-1]
-    assert said == f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join(these)}"
+    command = done.stdout.splitlines()[-1]
+    assert command == f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join(these)}"
     hub.troubles.clear()
-    done = fetch(hub, VERIFY, *shlex.split(said.partition("verify_dataset.py ")[2]))
+    done = fetch(hub, VERIFY, *shlex.split(command.partition("verify_dataset.py ")[2]))
     assert done.returncode == 0, done.stdout
     assert picture.is_file()
 
@@ -111,15 +111,15 @@ def test_a_benchmark_of_ones_own_is_sound_and_for_machines_there_is_json(demo, t
     assert done.returncode == 0, done.stdout
     assert "counts are not compared" in done.stdout
     done = run_script(VERIFY, "--data_path", folder, "--json", "-")
-    found = json.loads(done.stdout)
-    assert found["sound"]
-    assert (found["tasks"], found["examples"]) == (14, 28)
+    report = json.loads(done.stdout)
+    assert report["sound"]
+    assert (report["tasks"], report["examples"]) == (14, 28)
     done = run_script(VERIFY, "--data_path", folder, "--expected", "vlabench", "--json", tmp_path / "found.json")
     assert done.returncode == 1
     assert "M&T                  4/9         8/900" in done.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert not found["sound"]
-    defects = {Path(d["path"]).name: d["reason"] for part in found["dimensions"] for d in part["defects"]}
+    report = json.loads((tmp_path / "found.json").read_text())
+    assert not report["sound"]
+    defects = {Path(d["path"]).name: d["reason"] for part in report["dimensions"] for d in part["defects"]}
     assert defects["thermal_expansion_qa"] == "has 0 examples, 100 expected"
 
 
@@ -159,9 +159,9 @@ def test_what_is_broken_or_missing_is_fetched_again_from_the_recorded_commit(hub
     done = fetch(hub, VERIFY, "--fix", "--hash")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "no defects"
-    (kept,) = folder.rglob("instruction.txt.changed-1")
-    holds(folder, benchmark | {kept.relative_to(folder).as_posix(): kept.read_bytes()})
-    assert len({request for request in hub.requests if "/resolve/" in request}) == 8
+    (saved,) = folder.rglob("instruction.txt.changed-1")
+    holds(folder, benchmark | {saved.relative_to(folder).as_posix(): saved.read_bytes()})
+    assert len({request for request in hub.requests if request.startswith("HEAD")}) == 8
 
 
 def test_for_machines_there_is_json_alone_while_it_is_mended_too(hub, space, benchmark):
@@ -236,9 +236,9 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     done = fetch(hub, DATASET)
     assert done.returncode == 0, done.stdout + done.stderr
     listed = (space / "data/images.tar.gz.contents.json.gz").read_bytes()
-    here = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
-    here["images.tar.gz.contents.json.gz"] = listed
-    holds(space / "data", here)
+    present = {"train_1.jsonl": ROWS, "images/1-2.png": b"one", "images/3-44.jpg": b"two"}
+    present["images.tar.gz.contents.json.gz"] = listed
+    holds(space / "data", present)
     assert "2 members that are no pictures were left out" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
     hub.requests.clear()
@@ -249,7 +249,7 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     # A picture that went away comes back.
     (space / "data/images/1-2.png").unlink()
     assert fetch(hub, DATASET, "--keep_archive").returncode == 0
-    holds(space / "data", here | {"images.tar.gz": files["images.tar.gz"]})
+    holds(space / "data", present | {"images.tar.gz": files["images.tar.gz"]})
 
 
 def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):
@@ -285,9 +285,9 @@ def test_pictures_of_an_earlier_archive_are_replaced_by_those_of_a_new_one_and_t
     done = fetch(hub, DATASET, "--revision", "main")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 that were there differ from the archive's and stay (7-2.png, 8-1.png)" in done.stdout
-    found = {path.name: path.read_bytes() for path in images.iterdir()}
+    contents = {path.name: path.read_bytes() for path in images.iterdir()}
     expected = {name.removeprefix("images/"): content for name, content in new.items()}
-    assert found == expected | {"7-2.png": b"own 2", "8-1.png": b"own 8"}
+    assert contents == expected | {"7-2.png": b"own 2", "8-1.png": b"own 8"}
     hub.requests.clear()
     assert fetch(hub, DATASET, "--verify").returncode == 0
     assert not hub.requests

@@ -23,8 +23,8 @@ def rows_of(path):
 
 def judge_of(server, folder, price=PRICE, max_asks=3, key=SECRET, **options) -> LanguageModelJudge:
     options = {"concurrency": 2, "backoff_s": 0.01, "max_retries": 2, "request_timeout_s": 5.0} | options
-    endpoint = Endpoint(server.url, "judge", key, **options)
-    return LanguageModelJudge("j", endpoint, folder, JudgeOptions(max_asks=max_asks), price)
+    options = JudgeOptions(base_url=server.url, max_asks=max_asks, **options)
+    return LanguageModelJudge("j", Endpoint(options, "judge", key), folder, options, price)
 
 
 def ask(judge, assignments, budget=None):

@@ -54,8 +54,8 @@ def test_another_temperature_or_model_is_another_judge(server, rows, tmp_path):
     request = one(rows)[0]
     keys = {judge_of(server, tmp_path / "a").key(request)}
     for model, temperature in (("other", 1.0), ("judge", 0.0)):
-        options = JudgeOptions(temperature=temperature)
-        keys.add(LanguageModelJudge("j", Endpoint(server.url, model), tmp_path / model, options).key(request))
+        options = JudgeOptions(base_url=server.url, temperature=temperature)
+        keys.add(LanguageModelJudge("j", Endpoint(options, model), tmp_path / model, options).key(request))
     assert len(keys) == 3
 
 
@@ -249,9 +249,8 @@ def test_an_endpoint_that_hangs_is_given_up_and_may_have_charged(server, rows, t
 
 
 def test_an_address_that_nobody_listens_at_costs_nothing(rows, tmp_path):
-    judge = LanguageModelJudge(
-        "j", Endpoint("http://127.0.0.1:9/v1", "m", max_retries=0, concurrency=1), tmp_path / "j", JudgeOptions(), PRICE
-    )
+    options = JudgeOptions(base_url="http://127.0.0.1:9/v1", max_retries=0, concurrency=1)
+    judge = LanguageModelJudge("j", Endpoint(options, "m"), tmp_path / "j", options, PRICE)
     judge.ask(one(rows), None)
     assert (len(judge.history.unreported), judge.spent_at_most()) == (0, 0.0)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from configs.errors import UserError
 from leap import endpoint
+from leap.blind.options import OutputOptions
 from leap.endpoint import Endpoint
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, UnreadablePicture, open_planner
@@ -30,9 +32,19 @@ def server():
         yield running
 
 
-def planner_of(server, max_new_tokens=512, **options) -> EndpointPlanner:
-    options = {"concurrency": 1, "backoff_s": 0.01, "max_retries": 3, "request_timeout_s": 10.0} | options
-    return EndpointPlanner(Endpoint(server.url, "served", SECRET, **options), max_new_tokens=max_new_tokens)
+@dataclass(frozen=True)
+class QuickOptions(OutputOptions):
+    """With drawing, and with short waits."""
+
+    concurrency: int = 1
+    backoff_s: float = 0.01
+    max_retries: int = 3
+    request_timeout_s: float = 10.0
+
+
+def planner_of(server, model="served", key=SECRET, **options) -> EndpointPlanner:
+    options = QuickOptions(**{"base_url": server.url} | options)
+    return EndpointPlanner(Endpoint(options, model, key), options)
 
 
 def query(text="plan", *pictures: Path, blank=False) -> Query:
@@ -260,7 +272,7 @@ def test_a_refusal_does_not_wait_for_pauses_or_for_ever(server, monkeypatch):
 @pytest.mark.parametrize("key", ["0", "1", "none", "EMPTY"])
 def test_a_placeholder_of_a_key_is_no_secret_and_leaves_messages_as_they_are(server, key):
     server.reply_in_turn(*[Reply({"error": {"message": "EMPTY none 10"}}, 500)] * 2)
-    planner = EndpointPlanner(Endpoint(server.url, "m", key, max_retries=0))
+    planner = planner_of(server, key=key, max_retries=0)
     assert str(ask(planner, query())["plan"]) == f"{server.url} answered 500: EMPTY none 10"
 
 
@@ -293,9 +305,8 @@ def test_an_endpoint_that_refuses_every_prompt_in_the_same_words_stops_the_run(s
 def test_nothing_at_the_address_stops_the_run_soon():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        planner = EndpointPlanner(
-            Endpoint(f"http://127.0.0.1:{closed.getsockname()[1]}/v1", "m", concurrency=4, backoff_s=0.01)
-        )
+        options = QuickOptions(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}/v1", concurrency=4, max_retries=6)
+        planner = EndpointPlanner(Endpoint(options, "m"), options)
         began = time.monotonic()
         with pytest.raises(UserError, match=r"12 requests in a row .* to http://127.0.0.1:\d+/v1 failed .*Errno"):
             ask(planner, *[query(f"{i}") for i in range(4500)])
@@ -364,8 +375,9 @@ def test_the_identity_says_what_was_asked_of_whom_and_holds_no_secret(server):
     assert plain.identity()["endpoint"] == server.url
     assert planner_of(server, concurrency=5, max_retries=1).identity() == plain.identity()
     assert planner_of(server, max_new_tokens=9).identity() != plain.identity()
-    assert EndpointPlanner(Endpoint(server.url, "other")).identity() != plain.identity()
-    named = [EndpointPlanner(Endpoint(url, "m"), "sha") for url in (server.url, "http://elsewhere/v1")]
+    assert planner_of(server, "other").identity() != plain.identity()
+    addresses = (server.url, "http://elsewhere/v1")
+    named = [planner_of(server, base_url=address, endpoint_id="sha") for address in addresses]
     assert named[0].identity() == named[1].identity()
     assert (len(plain.notes), named[0].notes) == (1, [])
     assert SECRET not in json.dumps(plain.identity())
@@ -373,7 +385,7 @@ def test_the_identity_says_what_was_asked_of_whom_and_holds_no_secret(server):
 
 def test_a_password_in_the_address_goes_to_the_server_and_nowhere_else(server):
     server.reply_in_turn(Reply({"error": {"message": "no"}}, 500))
-    planner = EndpointPlanner(Endpoint(server.url.replace("//", "//me:pass%3Aword@"), "m", max_retries=0))
+    planner = planner_of(server, key=None, base_url=server.url.replace("//", "//me:pass%3Aword@"), max_retries=0)
     failure = ask(planner, query())["plan"]
     assert planner.identity()["endpoint"] == server.url
     assert "pass" not in f"{failure} {planner.identity()}"
@@ -383,14 +395,14 @@ def test_a_password_in_the_address_goes_to_the_server_and_nowhere_else(server):
 def test_an_address_that_is_none_is_an_error_that_does_not_repeat_it():
     for wrong in ("me:password@host/v1", "ftp://me:password@host", "http://me:password@host:x/v1", "http://h?password"):
         with pytest.raises(UserError, match="must be http") as error:
-            Endpoint(wrong, "m")
+            Endpoint(QuickOptions(base_url=wrong), "m")
         assert "password" not in str(error.value)
 
 
 def test_a_key_that_no_header_can_carry_is_an_error_that_does_not_repeat_it():
     for wrong in (SECRET + "\n", "clef-\xe9" + SECRET):
         with pytest.raises(UserError, match="OPENAI_API_KEY holds") as error:
-            Endpoint("http://127.0.0.1:9/v1", "m", wrong)
+            Endpoint(QuickOptions(base_url="http://127.0.0.1:9/v1"), "m", wrong)
         assert SECRET not in str(error.value)
 
 
@@ -403,21 +415,22 @@ def test_this_machine_is_reached_without_the_proxy_of_the_environment(server, mo
 def test_the_flags_and_the_environment_name_the_endpoint(server, monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(UserError, match="give --base_url"):
-        open_planner("openai", EvaluationOptions(model="served"), None)
+        open_planner(EvaluationOptions(planner="openai", model="served"), None)
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     with pytest.raises(UserError, match="needs --model"):
-        open_planner("openai", EvaluationOptions(), None)
-    planner = open_planner("openai", EvaluationOptions(model="served", max_new_tokens=5), None)
+        open_planner(EvaluationOptions(planner="openai"), None)
+    planner = open_planner(EvaluationOptions(planner="openai", model="served", max_new_tokens=5), None)
     ask(planner, query())
     assert server.requests[0]["max_tokens"] == 5
     assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
-    other = open_planner("openai", EvaluationOptions(model="served", base_url="http://127.0.0.1:9/v1"), None)
+    elsewhere = EvaluationOptions(planner="openai", model="served", base_url="http://127.0.0.1:9/v1")
+    other = open_planner(elsewhere, None)
     assert other.identity()["endpoint"] == "http://127.0.0.1:9/v1"
 
 
 def test_drawn_answers_are_asked_for_with_the_seed_of_their_query(server):
-    planner = EndpointPlanner(Endpoint(server.url, "served", concurrency=1), temperature=0.7, top_p=0.9)
+    planner = planner_of(server, temperature=0.7, top_p=0.9)
     list(planner.answer([[Query("a", "task", query().messages, seed=17)]]))
     sent = server.requests[0]
     assert (sent["temperature"], sent["top_p"], sent["seed"]) == (0.7, 0.9, 17)

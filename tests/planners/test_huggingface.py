@@ -8,6 +8,7 @@ from transformers import AddedToken
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.blind.options import OutputOptions
 from leap.files import write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
@@ -31,6 +32,11 @@ def queries_of(demo, shots=(0, 2), **options):
     return found
 
 
+def planner_of(folder, **options):
+    """With knobs for drawing; an answer stops at its plan as in an evaluation."""
+    return HuggingFacePlanner(folder, OutputOptions(**{"device": "cpu", "stop_at_plan": True} | options))
+
+
 def answers(planner, batches):
     """{key: answer or failure} of what the planner makes of these batches, in their order."""
     return {query.key: result for results in planner.answer(batches) for query, result in results}
@@ -48,7 +54,7 @@ def lively(demo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def planner(lively):
-    return HuggingFacePlanner(lively, "cpu", max_new_tokens=24)
+    return planner_of(lively, max_new_tokens=24)
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
@@ -60,7 +66,7 @@ def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
 
 @pytest.fixture(scope="module")
 def drawing(lively):
-    return HuggingFacePlanner(lively, "cpu", max_new_tokens=12, temperature=3.0, top_p=0.95)
+    return planner_of(lively, max_new_tokens=12, temperature=3.0, top_p=0.95)
 
 
 def seeded(queries):
@@ -103,7 +109,7 @@ def test_drawing_shows_in_the_identity_and_greedy_decoding_leaves_it_as_it_was(d
 
 
 def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
-    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+    planner = planner_of(lively, max_new_tokens=4)
     planner.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
         + planner.processor.chat_template
@@ -123,8 +129,8 @@ def test_a_prefix_computed_once_gives_the_answers_of_one_computed_each_time(live
     """A long text that all prompts begin with, and prompts of unequal length behind it."""
     start = {"type": "text", "text": "".join(f"Rule {i}: one object at a time. " for i in range(30))}
     long = [Query(q.key, q.task, [{"role": "user", "content": [start, *q.messages[0]["content"]]}]) for q in queries]
-    fresh = HuggingFacePlanner(lively, "cpu", max_new_tokens=24, reuse_prefix=False)
-    reusing = HuggingFacePlanner(lively, "cpu", max_new_tokens=24)
+    fresh = planner_of(lively, max_new_tokens=24, reuse_prefix=False)
+    reusing = planner_of(lively, max_new_tokens=24)
     batches = [long[:5], long[5:], [long[0]]]
     assert answers(reusing, batches) == answers(fresh, batches)
     assert len(reusing._prefixes.tokens) > 100
@@ -132,7 +138,7 @@ def test_a_prefix_computed_once_gives_the_answers_of_one_computed_each_time(live
 
 
 def test_batches_hold_prompts_of_like_length_and_do_not_depend_on_the_order_of_asking(lively, queries):
-    planner = HuggingFacePlanner(lively, "cpu", batch_size=3)
+    planner = planner_of(lively, batch_size=3)
     batches = planner.batches(queries)
     assert [len(batch) for batch in batches] == [3, 3, 2]
     assert sorted(query.key for batch in batches for query in batch) == sorted(query.key for query in queries)
@@ -176,7 +182,7 @@ def test_an_answer_stops_behind_its_plan(demo, tmp_path, queries):
         (True, f"So: {plan}```!", 4, "plan"),
         (False, f"So: {plan}```! More More", 6, "length"),
     ):
-        planner = HuggingFacePlanner(tmp_path / "parrot", "cpu", max_new_tokens=6, stop_at_plan=stop_at_plan)
+        planner = planner_of(tmp_path / "parrot", max_new_tokens=6, stop_at_plan=stop_at_plan)
         assert list(answers(planner, [queries]).values()) == [Answer(text, tokens, stop)] * len(queries)
 
 
@@ -184,7 +190,7 @@ def test_running_out_of_memory_halves_the_batch_from_then_on(lively, queries, mo
     """Memory cannot be made to run out here; the error that it raises can."""
     drawn = {"max_new_tokens": 4, "temperature": 3.0}
     queries = seeded(queries)
-    planner = HuggingFacePlanner(lively, "cpu", **drawn)
+    planner = planner_of(lively, **drawn)
     whole, tried = planner.model.generate, []
 
     def generate(**inputs):
@@ -194,13 +200,13 @@ def test_running_out_of_memory_halves_the_batch_from_then_on(lively, queries, mo
         return whole(**inputs)
 
     monkeypatch.setattr(planner.model, "generate", generate)
-    expected = answers(HuggingFacePlanner(lively, "cpu", **drawn), [queries])
+    expected = answers(planner_of(lively, **drawn), [queries])
     assert answers(planner, [queries[:6], queries[6:]]) == expected
     assert tried == [6, 3, 2, 1, 2, 1, 2]
 
 
 def test_a_prompt_that_does_not_fit_alone_is_a_machine_failure(lively, queries, monkeypatch):
-    planner = HuggingFacePlanner(lively, "cpu", max_new_tokens=4)
+    planner = planner_of(lively, max_new_tokens=4)
 
     def generate(**inputs):
         raise torch.OutOfMemoryError("out of memory")
@@ -231,27 +237,27 @@ def test_an_unreadable_picture_fails_its_own_prompt_only(planner, queries, tmp_p
 def test_a_checkpoint_trained_with_other_pictures_or_template_is_noted(lively, tmp_path):
     folder = tmp_path / "trained"
     shutil.copytree(lively, folder)
-    own = HuggingFacePlanner(folder, "cpu").identity()
+    own = planner_of(folder).identity()
     manifest = dict.fromkeys(("base_model", "base_weights_sha256", "data_sha256"), "x")
     manifest |= {"kind": "full", "recipe": {}, "library_versions": {}}
     manifest |= {"pixel_budget": own["pixel_budget"], "chat_template_sha256": own["chat_template_sha256"]}
     write_json(folder / MANIFEST, manifest)
-    assert HuggingFacePlanner(folder, "cpu").notes == []
-    [note] = HuggingFacePlanner(folder, "cpu", image_tokens=(1, 4)).notes
+    assert planner_of(folder).notes == []
+    [note] = planner_of(folder, image_tokens_min=1, image_tokens_max=4).notes
     assert "trained with pictures of" in note
     write_json(folder / MANIFEST, manifest | {"chat_template_sha256": "another"})
-    [note] = HuggingFacePlanner(folder, "cpu").notes
+    [note] = planner_of(folder).notes
     assert "another chat template" in note
 
 
 def test_the_identity_follows_the_weights(lively, planner, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(lively, other)
-    assert HuggingFacePlanner(other, "cpu", max_new_tokens=24).identity() == planner.identity()
+    assert planner_of(other, max_new_tokens=24).identity() == planner.identity()
     with open(other / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    assert HuggingFacePlanner(other, "cpu", max_new_tokens=24).identity() != planner.identity()
+    assert planner_of(other, max_new_tokens=24).identity() != planner.identity()
 
 
 def test_an_adapter_is_put_on_its_base(lively, tmp_path, queries, planner):
@@ -263,16 +269,16 @@ def test_an_adapter_is_put_on_its_base(lively, tmp_path, queries, planner):
             torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)
     planner.processor.save_pretrained(folder)
-    adapted = HuggingFacePlanner(folder, "cpu", max_new_tokens=24)
+    adapted = planner_of(folder, max_new_tokens=24)
     assert adapted.base == lively
     assert answers(adapted, [queries[:4]]) != answers(planner, [queries[:4]])
     with pytest.raises(UserError, match=r"is an adapter and its base .*nowhere cannot be used"):
-        HuggingFacePlanner(folder, "cpu", base_model=tmp_path / "nowhere")
+        planner_of(folder, base_model=tmp_path / "nowhere")
 
 
 def test_a_named_device_that_is_not_there_is_an_error(demo):
     with pytest.raises(UserError, match="unknown device 'gpu'"):
-        HuggingFacePlanner(demo / "models" / "tiny-planner", "gpu")
+        planner_of(demo / "models" / "tiny-planner", device="gpu")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"device cuda:0 is not there; 0 CUDA device\(s\) found"):
-            HuggingFacePlanner(demo / "models" / "tiny-planner", "cuda:0")
+            planner_of(demo / "models" / "tiny-planner", device="cuda:0")

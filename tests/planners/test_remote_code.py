@@ -10,10 +10,10 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from configs.errors import UserError
+from leap.blind.options import OutputOptions
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, open_planner
 from leap.planners.remote_code import InternVLChat, MiniCPMChat, tile_grid, tiles
-from leap.vlabench.options import EvaluationOptions
 from tests.planners import own_chat
 
 
@@ -54,6 +54,10 @@ def pictures(tmp_path) -> list[str]:
     return [str(tmp_path / "small.png"), str(tmp_path / "wide.png")]
 
 
+def options(**knobs) -> OutputOptions:
+    return OutputOptions(**{"device": "cpu"} | knobs)
+
+
 def query(*items: str, key="k", blank=False) -> Query:
     """A prompt of one user turn; an item that ends in .png is a picture."""
     content = [{"type": "image", "image": i} if i.endswith(".png") else {"type": "text", "text": i} for i in items]
@@ -67,7 +71,7 @@ def ask(planner, *queries):
 
 
 def test_internvl_gets_placeholders_in_the_words_and_the_tiles_of_each_picture(intern_like, pictures):
-    planner = InternVLChat(intern_like, "cpu", max_new_tokens=6)
+    planner = InternVLChat(intern_like, options(max_new_tokens=6))
     [answer] = ask(planner, query("Look: ", pictures[0], "and ", pictures[1], "plan"))
     model, _ = planner._model
     [(pixels, question, generation, history, patches)] = model.seen
@@ -81,7 +85,7 @@ def test_internvl_gets_placeholders_in_the_words_and_the_tiles_of_each_picture(i
 
 
 def test_earlier_turns_become_internvls_history(intern_like, pictures):
-    planner = InternVLChat(intern_like, "cpu", max_new_tokens=2)
+    planner = InternVLChat(intern_like, options(max_new_tokens=2))
     first, last = query(pictures[0], "shot").messages[0], query(pictures[1], "plan").messages[0]
     said = {"role": "assistant", "content": [{"type": "text", "text": "done"}]}
     ask(planner, Query("k", "t", [first, said, last]))
@@ -93,7 +97,7 @@ def test_earlier_turns_become_internvls_history(intern_like, pictures):
 
 
 def test_minicpm_gets_pictures_among_the_words_and_decodes_greedily(mini_like, pictures):
-    planner = MiniCPMChat(mini_like, "cpu", max_new_tokens=6)
+    planner = MiniCPMChat(mini_like, options(max_new_tokens=6))
     [answer] = ask(planner, query("Look: ", pictures[0], "plan"))
     [(turns, generation, limit, longest)] = planner._model[0].seen
     [turn] = turns
@@ -106,37 +110,37 @@ def test_minicpm_gets_pictures_among_the_words_and_decodes_greedily(mini_like, p
 @pytest.mark.parametrize("name", ["intern_like", "mini_like"])
 def test_a_drawn_answer_follows_from_the_seed_of_its_query(name, request):
     kind = InternVLChat if name == "intern_like" else MiniCPMChat
-    planner = kind(request.getfixturevalue(name), "cpu", max_new_tokens=6, temperature=0.5, top_p=0.9)
+    planner = kind(request.getfixturevalue(name), options(max_new_tokens=6, temperature=0.5, top_p=0.9))
     drawn = [replace(query("plan"), seed=seed) for seed in (3, 4, 3)]
     first, other, again = ask(planner, *drawn)
     assert first == again != other
     generation = planner._model[0].seen[0][2 if name == "intern_like" else 1]
     asked = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "top_k": 0, "repetition_penalty": 1.0}
     assert asked.items() <= generation.items()
-    assert planner.identity() != kind(planner.folder, "cpu", max_new_tokens=6).identity()
+    assert planner.identity() != kind(planner.folder, options(max_new_tokens=6)).identity()
 
 
 def test_an_answer_cut_by_the_limit_says_so_and_one_that_ended_does_not(intern_like):
-    planner = InternVLChat(intern_like, "cpu", max_new_tokens=9)
+    planner = InternVLChat(intern_like, options(max_new_tokens=9))
     ask(planner, query("plan"))
     [(tokens, _)] = planner._written
     planner._model[0].end_token = tokens[4]
     end = tokens.index(tokens[4]) + 1
     for limit, expected in ((9, (end, "end")), (end, (end, "end")), (end - 1, (end - 1, "length"))):
-        planner.max_new_tokens = limit
+        planner.options = options(max_new_tokens=limit)
         [answer] = ask(planner, query("plan"))
         assert (answer.new_tokens, answer.stop) == expected
 
 
 def test_blank_pictures_are_grey(intern_like, pictures):
-    planner = InternVLChat(intern_like, "cpu", max_new_tokens=2)
+    planner = InternVLChat(intern_like, options(max_new_tokens=2))
     ask(planner, query(pictures[1], "plan", blank=True))
     pixels = planner._model[0].seen[0][0]
     assert torch.equal(pixels, tiles(Image.new("RGB", (900, 450), "grey")))
 
 
 def test_what_the_machine_cannot_do_fails_one_example_and_the_next_is_answered(intern_like, pictures):
-    planner = InternVLChat(intern_like, "cpu", max_new_tokens=2)
+    planner = InternVLChat(intern_like, options(max_new_tokens=2))
     missing = str(Path(pictures[0]).with_name("missing.png"))
     answers = ask(planner, query("exhaust"), query(missing), query("an <image> in words"), query("plan"))
     for answer, words in zip(answers, ("out of memory", "missing.png", "hold <image>"), strict=False):
@@ -146,44 +150,44 @@ def test_what_the_machine_cannot_do_fails_one_example_and_the_next_is_answered(i
 
 
 def test_the_identity_follows_weights_code_and_decoding(intern_like, tmp_path):
-    identity = InternVLChat(intern_like, "cpu").identity()
+    identity = InternVLChat(intern_like, options()).identity()
     assert identity["planner"] == "internvl-chat"
     copy = tmp_path / "copy"
     shutil.copytree(intern_like, copy)
-    assert InternVLChat(copy, "cpu").identity() == identity
-    assert InternVLChat(copy, "cpu", max_new_tokens=9).identity() != identity
+    assert InternVLChat(copy, options()).identity() == identity
+    assert InternVLChat(copy, options(max_new_tokens=9)).identity() != identity
     with open(copy / "own_chat.py", "a") as file:
         file.write("# changed\n")
-    changed = InternVLChat(copy, "cpu").identity()
+    changed = InternVLChat(copy, options()).identity()
     assert {key for key in identity if identity[key] != changed[key]} == {"code_sha256"}
     with open(copy / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    assert InternVLChat(copy, "cpu").identity()["weights_sha256"] != identity["weights_sha256"]
+    assert InternVLChat(copy, options()).identity()["weights_sha256"] != identity["weights_sha256"]
 
 
 def test_code_of_a_folder_runs_only_if_the_user_says_so(intern_like, mini_like):
     with pytest.raises(UserError, match="runs the Python files in .* give --trust_remote_code"):
-        open_planner("internvl-chat", EvaluationOptions(planner="internvl-chat"), intern_like)
+        open_planner(options(planner="internvl-chat"), intern_like)
     for name, folder, kind in (("internvl-chat", intern_like, InternVLChat), ("minicpm-chat", mini_like, MiniCPMChat)):
-        options = EvaluationOptions(planner=name, trust_remote_code=True, device="cpu", max_new_tokens=3)
-        planner = open_planner(name, options, folder)
+        trusting = options(planner=name, trust_remote_code=True, max_new_tokens=3)
+        planner = open_planner(trusting, folder)
         assert type(planner) is kind
         assert planner.identity()["decoding"]["max_new_tokens"] == 3
         with pytest.raises(UserError, match="needs a model folder"):
-            open_planner(name, options, None)
+            open_planner(trusting, None)
 
 
 def test_a_folder_without_its_code_is_an_error(demo, intern_like, tmp_path):
     with pytest.raises(UserError, match="holds no Python files.*--planner huggingface"):
-        InternVLChat(demo / "models" / "tiny-planner", "cpu")
+        InternVLChat(demo / "models" / "tiny-planner", options())
     copy = tmp_path / "copy"
     shutil.copytree(intern_like, copy)
     config = json.loads((copy / "config.json").read_text())
     config["auto_map"]["AutoModel"] = "someone/else--own_chat.InternLike"
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="names code of another repository"):
-        InternVLChat(copy, "cpu")
+        InternVLChat(copy, options())
 
 
 def test_code_that_does_not_load_is_one_line(intern_like, tmp_path):
@@ -191,7 +195,7 @@ def test_code_that_does_not_load_is_one_line(intern_like, tmp_path):
     shutil.copytree(intern_like, copy)
     (copy / "own_chat.py").write_text("from transformers import SomethingThatIsGone\n")
     with pytest.raises(UserError, match="does not load with transformers .*SomethingThatIsGone"):
-        ask(InternVLChat(copy, "cpu"), query("plan"))
+        ask(InternVLChat(copy, options()), query("plan"))
 
 
 @pytest.mark.parametrize(

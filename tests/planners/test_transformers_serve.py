@@ -12,6 +12,7 @@ from leap.endpoint import Endpoint
 from leap.models.loading import load_processor, load_weights
 from leap.planners import Query
 from leap.planners.endpoint import EndpointPlanner
+from leap.planners.options import AnsweringOptions
 from leap.vlabench.examples import find_examples
 from leap.vlabench.prompts import PromptWriter
 from tests.planners.lively import write_lively
@@ -62,9 +63,8 @@ def test_a_served_model_gives_the_answers_of_the_same_model_here(demo, lively, s
         Query(f"{example.task} {example.number}", example.task, [{"role": "user", "content": writer.write(example)}])
         for example in examples
     ]
-    planner = EndpointPlanner(
-        Endpoint(served, str(lively), concurrency=2, request_timeout_s=60), max_new_tokens=NEW_TOKENS
-    )
+    options = AnsweringOptions(base_url=served, concurrency=2, request_timeout_s=60, max_new_tokens=NEW_TOKENS)
+    planner = EndpointPlanner(Endpoint(options, str(lively)), options)
     answers = {query.key: answer for found in planner.answer(planner.batches(queries)) for query, answer in found}
 
     model, processor = load_weights(lively, "float32").eval(), load_processor(lively)

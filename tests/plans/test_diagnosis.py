@@ -26,27 +26,27 @@ LONG = [pick(1), place(9), pick(2), place(8), pick(3), lift()]
 
 
 def labels(plan, truth=TRUTH, order_independent=False):
-    return diagnose(fenced(plan), truth, order_independent).labels
+    return diagnose(fenced(plan), truth, order_independent=order_independent).labels
 
 
 def pairs(plan, truth, order_independent=False):
-    return diagnose(fenced(plan), truth, order_independent).pairs
+    return diagnose(fenced(plan), truth, order_independent=order_independent).pairs
 
 
 def test_a_right_plan_has_no_label():
-    found = diagnose(f"First I look. {fenced(TRUTH)}", TRUTH, False)
+    found = diagnose(f"First I look. {fenced(TRUTH)}", TRUTH, order_independent=False)
     assert (found.labels, found.pairs, found.correct) == ((), ((0, 0), (1, 1)), True)
     assert found.steps == tuple(steps_of(TRUTH))
 
 
 def test_a_text_without_a_plan_is_unparsable_and_nothing_else():
-    found = diagnose("I cannot see it.", TRUTH, False)
+    found = diagnose("I cannot see it.", TRUTH, order_independent=False)
     assert (found.labels, found.steps, found.pairs) == (("unparsable",), (), ((0, None), (1, None)))
     assert not found.correct
 
 
 def test_ids_as_strings_are_noted_on_a_plan_that_is_right_but_for_them():
-    found = diagnose(fenced([pick("3"), place(" 5 ")]), TRUTH, False)
+    found = diagnose(fenced([pick("3"), place(" 5 ")]), TRUTH, order_independent=False)
     assert found.labels == ("ids_as_strings",)
     assert found.correct
     assert labels([pick("3"), place(4)]) == ("ids_as_strings", "wrong_container")
@@ -169,8 +169,8 @@ def test_a_plan_is_right_for_the_scorer_exactly_if_it_has_no_label_but_ids_as_st
             cut = rng.randrange(len(plan))
             plan = plan[cut:] + plan[:cut]
         text = fenced(plan)
-        found = diagnose(text, truth, order_independent)
-        success = score_grounded(text, truth, order_independent).scores["plan_success"] == 100
+        found = diagnose(text, truth, order_independent=order_independent)
+        success = score_grounded(text, truth, order_independent=order_independent).scores["plan_success"] == 100
         successes += success
         assert found.correct == success, (truth, plan, found.labels)
         assert set(found.labels) <= set(ERROR_LABELS)
@@ -185,7 +185,9 @@ def test_a_plan_is_right_for_the_scorer_exactly_if_it_has_no_label_but_ids_as_st
 @pytest.mark.parametrize("step", [pick(3), lift(), {"name": "x", "params": {}}], ids=["pick", "lift", "unknown"])
 def test_a_plan_of_thousands_of_steps_is_diagnosed_too(step, order_independent):
     plan = [*LONG, *[{**step, "params": {}}] * 5000]
-    found = diagnose("[" + ",".join(f'{{"name":"{item["name"]}"}}' for item in plan) + "]", LONG, order_independent)
+    found = diagnose(
+        "[" + ",".join(f'{{"name":"{item["name"]}"}}' for item in plan) + "]", LONG, order_independent=order_independent
+    )
     assert len(found.steps) == len(plan)
     assert "extra_step" in found.labels
     assert len(found.pairs) >= len(plan)
@@ -199,7 +201,7 @@ def test_a_right_plan_longer_than_what_is_aligned_is_right():
 
 def test_bad_ground_truth_is_an_error_not_a_label():
     with pytest.raises(FormatError):
-        diagnose(fenced(TRUTH), [{"name": "pick", "params": 3}], False)
+        diagnose(fenced(TRUTH), [{"name": "pick", "params": 3}], order_independent=False)
 
 
 def test_confusion_counts_what_stands_in_the_place_of_each_skill():
@@ -212,7 +214,7 @@ def test_confusion_counts_what_stands_in_the_place_of_each_skill():
             fenced([{"name": "grasp", "params": {"target_entity_name": 3}}, place(5)]),
             "no plan",
         )
-        for pair in skill_pairs(steps_of(TRUTH), diagnose(text, TRUTH, False))
+        for pair in skill_pairs(steps_of(TRUTH), diagnose(text, TRUTH, order_independent=False))
     ]
     assert skill_confusion(pairs) == {
         "pick": {"pick": 3, "other": 1},

@@ -217,7 +217,7 @@ def test_means_leave_out_what_is_not_defined_and_count_the_rest():
 
 def test_skill_lists_get_the_grounded_scores_of_the_evaluation():
     answer = json.dumps([SKILLS[0], {"name": "place", "params": {"target_container_name": 3}}])
-    assert compare_skills(answer, fenced(SKILLS)) == score_grounded(answer, SKILLS, False)
+    assert compare_skills(answer, fenced(SKILLS)) == score_grounded(answer, SKILLS, order_independent=False)
     with pytest.raises(FormatError):
         compare_skills(answer, REFERENCE)
 

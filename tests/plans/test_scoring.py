@@ -27,7 +27,7 @@ TRUTH = [pick(3), place(5)]
 
 
 def assert_official(vector):
-    score = score_official(vector["text"], vector["gt"], vector["dependency"] == "Seq-independent")
+    score = score_official(vector["text"], vector["gt"], order_independent=vector["dependency"] == "Seq-independent")
     assert score.status == vector["status"], vector["id"]
     assert score.scores == pytest.approx(vector["scores"], abs=1e-9), vector["id"]
 
@@ -46,7 +46,7 @@ def test_official_scores_equal_those_of_the_official_code_on_all_vectors():
 
 
 def official(plan, truth=TRUTH, order_independent=False):
-    return score_official(fenced(plan), truth, order_independent)
+    return score_official(fenced(plan), truth, order_independent=order_independent)
 
 
 def test_the_official_total_tops_out_at_80():
@@ -91,7 +91,7 @@ def test_a_chain_node_needs_its_predecessor_too():
 
 
 def grounded(text, truth=TRUTH, order_independent=False):
-    return score_grounded(text, truth, order_independent)
+    return score_grounded(text, truth, order_independent=order_independent)
 
 
 def test_grounded_reads_string_ids_and_reaches_100():
@@ -137,4 +137,4 @@ def test_bad_ground_truth_is_never_scored_as_a_wrong_answer():
 @pytest.mark.parametrize("text", ["```json\n" + json.dumps([pick(3)] * 2000) + "\n```", "x" * 100_000, "[{" * 50_000])
 def test_long_and_hostile_answers_are_scored_within_bounds(text):
     assert grounded(text).status in ("ok", "format_error")
-    assert score_official(text, TRUTH, False).status in ("ok", "format_error", "score_error")
+    assert score_official(text, TRUTH, order_independent=False).status in ("ok", "format_error", "score_error")

@@ -18,7 +18,7 @@ from leap.demo.build import build_rows
 from leap.models.checkpoints import MANIFEST, Manifest, read_manifest, why_incomplete, write_manifest
 from leap.publish.upload import checkpoint_upload, dataset_upload
 from tests.conftest import REPOSITORY, Done, assert_one_line_error, run_script
-from tests.hub_server import TOKEN, serving
+from tests.hub_server import TOKEN, Trouble
 
 SCRIPT = "utils/push_to_hub.py"
 
@@ -77,13 +77,12 @@ def push(url: str, home: Path, *arguments: str | Path, token: str | None = TOKEN
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def test_a_pushed_checkpoint_arrives_byte_by_byte_and_is_complete(checkpoint, workspace, tmp_path):
-    with serving() as hub:
-        done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", "--private", "--push")
-        assert done.returncode == 0, done.stderr
-        repo = hub.repos["model", "me/planner"]
-    assert f"pushed: {hub.url}/me/planner/commit/{repo.sha}" in done.stdout
-    assert (repo.private, repo.commits) == (True, ["Upload checkpoint-7"])
+def test_a_pushed_checkpoint_arrives_byte_by_byte_and_is_complete(hub, checkpoint, workspace, tmp_path):
+    done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", "--private", "--push")
+    assert done.returncode == 0, done.stderr
+    repo = hub.repos["model", "me/planner"]
+    assert f"pushed: {hub.url}/me/planner/commit/{repo.head}" in done.stdout
+    assert (repo.private, repo.messages) == (True, ["Upload checkpoint-7"])
     for name in ("adapter_model.safetensors", "tokenizer.json"):
         assert repo.files[name] == (checkpoint / name).read_bytes()
     assert hashlib.sha256(repo.files["adapter_model.safetensors"]).hexdigest() in hub.objects, "went by LFS"
@@ -103,37 +102,34 @@ def test_a_pushed_checkpoint_arrives_byte_by_byte_and_is_complete(checkpoint, wo
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_a_second_push_sends_only_what_changed(checkpoint, tmp_path):
-    with serving() as hub:
-        command = ("--checkpoint", checkpoint, "--repo_id", "me/planner", "--push")
-        assert push(hub.url, tmp_path, *command).returncode == 0
-        hub.requests.clear()
-        assert push(hub.url, tmp_path, *command).returncode == 0
-        assert not any("/lfs/" in request and request.startswith("PUT") for request in hub.requests)
-        assert len(hub.repos["model", "me/planner"].commits) == 1
-        (tmp_path / "card.md").write_text("---\nlanguage: en\n---\nmine\n")
-        assert push(hub.url, tmp_path, *command, "--card", tmp_path / "card.md").returncode == 0
-        repo = hub.repos["model", "me/planner"]
-        assert len(repo.commits) == 2
-        assert repo.files["README.md"] == (tmp_path / "card.md").read_bytes()
+def test_a_second_push_sends_only_what_changed(hub, checkpoint, tmp_path):
+    command = ("--checkpoint", checkpoint, "--repo_id", "me/planner", "--push")
+    assert push(hub.url, tmp_path, *command).returncode == 0
+    hub.requests.clear()
+    assert push(hub.url, tmp_path, *command).returncode == 0
+    assert not any("/lfs/" in request and request.startswith("PUT") for request in hub.requests)
+    assert len(hub.repos["model", "me/planner"].commits) == 1
+    (tmp_path / "card.md").write_text("---\nlanguage: en\n---\nmine\n")
+    assert push(hub.url, tmp_path, *command, "--card", tmp_path / "card.md").returncode == 0
+    repo = hub.repos["model", "me/planner"]
+    assert len(repo.commits) == 2
+    assert repo.files["README.md"] == (tmp_path / "card.md").read_bytes()
 
 
-def test_a_pushed_data_set_arrives_with_the_pictures_that_its_rows_name(rows, tmp_path):
+def test_a_pushed_data_set_arrives_with_the_pictures_that_its_rows_name(hub, rows, tmp_path):
     (rows.parent / "images" / "unused.png").write_bytes(b"no row names it")
-    with serving() as hub:
-        done = push(hub.url, tmp_path, "--dataset", rows, "--repo_id", "me/rows", "--push")
-        assert done.returncode == 0, done.stderr
-        files = hub.repos["dataset", "me/rows"].files
+    done = push(hub.url, tmp_path, "--dataset", rows, "--repo_id", "me/rows", "--push")
+    assert done.returncode == 0, done.stderr
+    files = hub.repos["dataset", "me/rows"].files
     pictures = [path for path in (rows.parent / "images").iterdir() if path.name != "unused.png"]
     assert set(files) == {"README.md", "train.jsonl", *(f"images/{path.name}" for path in pictures)}
     for path in (rows, *pictures):
         assert files[path.relative_to(rows.parent).as_posix()] == path.read_bytes()
 
 
-def test_without_push_everything_is_told_and_nothing_contacted(checkpoint, tmp_path):
-    with serving() as hub:
-        done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", token=None)
-        assert hub.requests == []
+def test_without_push_everything_is_told_and_nothing_contacted(hub, checkpoint, tmp_path):
+    done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", token=None)
+    assert not hub.requests
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert f"{(checkpoint / 'tokenizer.json').stat().st_size:>16,}  tokenizer.json" in lines
@@ -152,10 +148,10 @@ def test_without_push_everything_is_told_and_nothing_contacted(checkpoint, tmp_p
         (None, None, ("no token", "hf auth login", "HF_TOKEN")),
     ],
 )
-def test_a_refusal_is_one_line(checkpoint, tmp_path, refusal, token, words):
-    with serving() as hub:
-        hub.refuse = refusal
-        done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", "--push", token=token)
+def test_a_refusal_is_one_line(hub, checkpoint, tmp_path, refusal, token, words):
+    if refusal:
+        hub.troubles += [Trouble("", status=refusal, method="POST", turns=99)]
+    done = push(hub.url, tmp_path, "--checkpoint", checkpoint, "--repo_id", "me/planner", "--push", token=token)
     assert_one_line_error(done, *words)
     assert not hub.repos
 

@@ -15,6 +15,7 @@ from leap.files import write_json, write_text
 from leap.plans.reading import fenced
 from leap.report.build import build_report
 from leap.vlabench.examples import Example, find_examples
+from leap.vlabench.folder import answer_record, failure_record
 from leap.vlabench.results import write_results
 
 HOSTILE = '</script><img src=x onerror="window.hacked = 1"><!-- <script>window.hacked = 1</script> \'\\u0000'
@@ -65,6 +66,8 @@ def write_model(place: Evaluated, name: str, give: Callable[[Example], Given], d
         for file, lines in (("generations.jsonl", answers.values()), ("failures.jsonl", failures)):
             write_text(folder / file, "".join(json.dumps(line) + "\n" for line in lines))
         write_json(folder / "settings.json", settings)
+        answers = {example: answer_record(line) for example, line in answers.items()}
+        failures = list(map(failure_record, failures))
         write_results(folder, answers, failures, len(examples), settings, PROVENANCE)
 
 

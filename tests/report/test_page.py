@@ -70,7 +70,7 @@ def test_the_overview_shows_every_model_and_what_is_missing(at, page):
     assert at.run("document.title") == "A report"
     assert texts(at, ".legend .name") == MODELS
     groups = texts(at, ".results:not(.differences) .group th")
-    assert groups[:2] == ["Total, grounded of 100", "Total, official of 80"]
+    assert groups[:2] == ["Total score, grounded of 100", "Total score, official of 80"]
     constant = texts(at, ".results tbody:nth-of-type(1) tr:nth-child(4) td")
     assert "over 5 of 6" in constant[0]
     assert constant[7] == "missing"

@@ -22,7 +22,7 @@ from leap.plans.diagnosis import diagnose
 from leap.plans.reading import Step, fenced
 from leap.report.examples import FLAGS, collect_examples
 from leap.report.overview import overview_of, rows_by_dimension
-from leap.report.steps import rows_of
+from leap.report.steps import pairings
 from tests.conftest import assert_one_line_error, run_script
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS, Evaluated, right, write_model
 
@@ -196,7 +196,7 @@ def test_steps_out_of_turn_are_marked_and_the_others_not():
     ]
     true = [Step("pick", 1, None), Step("pour", None, 2), Step("place", None, 3)]
     plan = fenced([truth[2], truth[0], truth[1]])
-    rows = rows_of(true, diagnose(plan, truth, order_independent=False), order_independent=False)
+    rows = pairings(true, diagnose(plan, truth, order_independent=False), order_independent=False)
     assert rows == [(0, 1, []), (1, 2, []), (2, 0, ["wrong_order"])]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from leap.files import read_json, write_json
 from leap.runs import monitor as monitor_module
-from leap.runs.monitor import Gpu, Look, Monitor, read_gpus
+from leap.runs.monitor import Gpu, Monitor, Snapshot, read_gpus
 from leap.runs.status import Status
 from leap.runs.table import table
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
@@ -169,20 +169,20 @@ def test_answers_and_failures_of_all_processes_count(tmp_path):
         (folder / "generations-rank0.jsonl").write_text("{}\n" * 4)
         (folder / "generations-rank1.jsonl").write_text("{}\n" * 2 + '{"torn')
         (folder / "failures-rank1.jsonl").write_text("{}\n")
-        [run] = monitor.look().runs
+        [run] = monitor.snapshot().runs
         assert (run.status.done, run.status.failures) == (6, 1)
         assert 0 < run.status.rate < 5 / 0.1
         assert run.status.left_s > 0
         with open(folder / "generations-rank1.jsonl", "a") as journal:
             journal.write('"}\n')
-        [run] = monitor.look().runs
+        [run] = monitor.snapshot().runs
         assert run.status.done == 7
         # A journal that holds answers to other examples, of a run over more of them.
         (folder / "generations.jsonl").write_text("{}\n" * 500)
-        [run] = monitor.look().runs
+        [run] = monitor.snapshot().runs
         assert (run.status.done, run.status.left_s) == (10, 0)
         write_json(folder / "status.json", read_json(folder / "status.json") | {"other_lines": 499})
-        [run] = monitor.look().runs
+        [run] = monitor.snapshot().runs
         assert run.status.done == 8
     finally:
         process.kill()
@@ -193,7 +193,7 @@ def test_what_did_not_change_is_not_read_again(runs, monkeypatch):
     monitor = Monitor(runs / "eva_results", runs / "logs")
     journal = runs / "eva_results" / "Spatial" / "checkpoint-200" / "generations.jsonl"
     journal.write_text("{}\n" * 5)
-    before = monitor.look()
+    before = monitor.snapshot()
 
     def refuse(path):
         raise AssertionError(f"{path} was read again")
@@ -201,7 +201,7 @@ def test_what_did_not_change_is_not_read_again(runs, monkeypatch):
     monkeypatch.setattr(monitor_module, "written_status", refuse)
     monkeypatch.setattr(monitor_module, "_newlines", refuse)
     (runs / "eva_results" / "Complex" / "torn" / "status.json").unlink()
-    after = monitor.look()
+    after = monitor.snapshot()
     assert [(run.path, run.status.done) for run in after.runs] == [(run.path, run.status.done) for run in before.runs]
     assert (after.runs[0].status.done, after.unreadable) == (5, {})
 
@@ -211,7 +211,7 @@ def test_no_line_is_wider_than_the_terminal(runs, width):
     name = "lora_standard_seed42-checkpoint-12000_1shot_cot"
     ended(runs / "logs" / "long" / "status.json", RuntimeError("x" * 200), about={"run": name})
     ended(runs / "logs" / "wide" / "status.json", about={"run": "\u6a5f\u5668\u4eba" * 20})
-    lines = table(Monitor(runs / "eva_results", runs / "logs").look(), width)
+    lines = table(Monitor(runs / "eva_results", runs / "logs").snapshot(), width)
     assert max(map(len, lines)) <= width
     wide = [line for line in lines if "\u6a5f" in line]
     assert all(len(line) + sum(letter > "\u3000" for letter in line) <= width for line in wide)
@@ -224,14 +224,14 @@ def test_no_line_is_wider_than_the_terminal(runs, width):
 
 @pytest.mark.parametrize("height", [1, 3, 10, 100])
 def test_no_more_lines_than_the_terminal_has(runs, height):
-    lines = table(Monitor(runs / "eva_results", runs / "logs").look(), 80, height)
+    lines = table(Monitor(runs / "eva_results", runs / "logs").snapshot(), 80, height)
     assert len(lines) <= height
     assert ("--once shows them" in lines[-1]) == (height < 100)
 
 
 def test_what_would_steer_the_terminal_is_not_printed(tmp_path):
     ended(tmp_path / "logs" / "run" / "status.json", RuntimeError("red \x1b[31m"), about={"run": "a\x1b[2Jb\udc80"})
-    text = "\n".join(table(Monitor(tmp_path / "none", tmp_path / "logs").look()))
+    text = "\n".join(table(Monitor(tmp_path / "none", tmp_path / "logs").snapshot()))
     assert "a?[2Jb?" in text
     assert "red ?[31m" in text
 
@@ -335,10 +335,10 @@ def test_a_thousand_models_are_looked_at_quickly(tmp_path):
         (folder / "generations.jsonl").write_bytes(b"{}\n")
     monitor = Monitor(tmp_path / "results", tmp_path / "logs")
     before = time.process_time()
-    assert monitor.look().left_out == 1000
+    assert monitor.snapshot().left_out == 1000
     first_s, before = time.process_time() - before, time.process_time()
-    look = monitor.look()
-    assert (look.runs, look.left_out) == ([], 1000)
+    snapshot = monitor.snapshot()
+    assert (snapshot.runs, snapshot.left_out) == ([], 1000)
     again_s = time.process_time() - before
     print(f"{first_s:.3f} s, then {again_s:.3f} s")
     assert first_s < 3
@@ -350,16 +350,16 @@ def test_a_review_whose_models_are_asked_is_shown_with_its_failures(workspace):
     path = workspace / "eva_results" / "blind_10" / "status.json"
     with Status(path, "outputs", about, total=20, unit="row") as status:
         status.update(3, failures=1, phase="asking baseline")
-        [row, details] = table(Monitor(workspace / "eva_results", workspace / "logs").look())[-2:]
+        [row, details] = table(Monitor(workspace / "eva_results", workspace / "logs").snapshot())[-2:]
     assert row.split()[:5] == ["outputs", "blind_10", "-", "running", "3/20"]
     assert row.split()[-2:] == ["1", "-"]
     assert details.strip() == "asking baseline"
 
 
-def test_an_empty_look_has_no_table():
-    look = Look("now", [], 0, {}, None)
-    assert table(look, 80, 24) == ["nothing is running"]
-    assert table(replace(look, gpus=[Gpu(0, "T4", 5, 100, 1024, ())]), 80) == [
+def test_an_empty_snapshot_has_no_table():
+    snapshot = Snapshot("now", [], 0, {}, None)
+    assert table(snapshot, 80, 24) == ["nothing is running"]
+    assert table(replace(snapshot, gpus=[Gpu(0, "T4", 5, 100, 1024, ())]), 80) == [
         "nothing is running",
         "GPU 0 T4: 5% busy, 0.1 of 1.0 GiB",
     ]

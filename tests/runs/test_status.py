@@ -13,8 +13,8 @@ import pytest
 
 from configs.errors import UserError
 from leap.files import read_json, write_json
-from leap.runs.status import Status, read_status
-from tests.conftest import REPOSITORY
+from leap.runs.status import Status
+from tests.conftest import REPOSITORY, read_status
 
 
 def status_of(path, **options):

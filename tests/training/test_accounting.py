@@ -16,7 +16,7 @@ from leap.models.loading import load_processor, load_weights
 from leap.rows.records import row_from_record
 from leap.training.accounting import (
     QWEN3_VL,
-    Batch,
+    BatchShape,
     Geometry,
     checkpoint_bytes,
     estimate_memory,
@@ -25,7 +25,7 @@ from leap.training.accounting import (
     training_flops,
 )
 from leap.training.accounting.memory import trainable_parameters
-from leap.training.adapters import attach, what_matched
+from leap.training.adapters import adapter_coverage, attach
 from leap.training.parts import PARTS, freeze, part_of
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.supervision import PlanningCollator
@@ -70,7 +70,7 @@ def on_meta(config):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameters_and_linear_layers_are_those_of_the_real_class(name):
-    model, geometry = on_meta(CONFIGS[name]), Geometry.of(CONFIGS[name])
+    model, geometry = on_meta(CONFIGS[name]), Geometry.from_config(CONFIGS[name])
     counted = dict.fromkeys(PARTS, 0)
     for parameter, value in model.named_parameters():  # a tied head is listed once
         counted[part_of(parameter)] += value.numel()
@@ -83,7 +83,7 @@ def test_parameters_and_linear_layers_are_those_of_the_real_class(name):
     ours = {linear.name: (linear.inputs, linear.outputs) for linear in geometry.linears}
     assert ours.pop("visual.patch_embed.proj") == (geometry.vision.pixels, geometry.vision.hidden)  # a convolution
     assert ours == real
-    assert Geometry.of(model.config) == geometry
+    assert Geometry.from_config(model.config) == geometry
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_adapters_have_as_many_parameters_as_peft_gives_them(recipe):
         config = CONFIGS[name] | {"num_hidden_layers": 2}
         if name == "2b":
             config = CONFIGS[name] | {"text_config": CONFIGS[name]["text_config"] | {"num_hidden_layers": 2}}
-        matched = what_matched(attach(on_meta(config), recipe))
-        assert trainable_parameters(Geometry.of(config), recipe) == matched.trainable
+        matched = adapter_coverage(attach(on_meta(config), recipe))
+        assert trainable_parameters(Geometry.from_config(config), recipe) == matched.trainable
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def inputs_for(model, rows=2, grid=(8, 12), text=200, supervised=60):
         "logits_to_keep": torch.arange(visual + text - supervised - 1, visual + text - 1),
         "use_cache": False,
     }
-    return inputs, Batch([visual + text] * rows, [height * width] * rows, rows * supervised)
+    return inputs, BatchShape([visual + text] * rows, [height * width] * rows, rows * supervised)
 
 
 def step(model, inputs):
@@ -164,20 +164,20 @@ def test_flops_of_a_training_step_are_those_that_torch_counts(demo, tiny, name):
 
 
 def test_training_everything_costs_three_forward_passes_less_the_gradient_of_the_pixels(tiny):
-    batch = Batch([300, 200], [96, 96], 100)
+    batch = BatchShape([300, 200], [96, 96], 100)
     pixels = 2 * 192 * tiny.vision.pixels * tiny.vision.hidden
     assert training_flops(tiny, batch, PLAIN).total == 3 * forward_flops(tiny, batch).total - pixels
 
 
 def test_packed_rows_do_not_attend_to_each_other(tiny):
-    apart, whole = (forward_flops(tiny, Batch(lengths, [], 0)).llm for lengths in ([300, 300], [600]))
+    apart, whole = (forward_flops(tiny, BatchShape(lengths, [], 0)).llm for lengths in ([300, 300], [600]))
     assert whole - apart == 3 * 2 * 128 * 2 * 300 * 300
 
 
 def test_windows_of_attention_cost_less_than_whole_pictures():
-    windowed = Geometry.of(QWEN2_5_VL_7B)
+    windowed = Geometry.from_config(QWEN2_5_VL_7B)
     whole = replace(windowed, vision=replace(windowed.vision, window=0))
-    batch = Batch([], [4096], 0)
+    batch = BatchShape([], [4096], 0)
     assert forward_flops(whole, batch).vision - forward_flops(windowed, batch).vision == 28 * 4 * 1280 * 4096 * (
         4096 - 64
     )
@@ -282,8 +282,8 @@ def test_a_step_peaks_where_it_is_said_to(demo, tiny, name, bf16, gradient_check
 
 
 def test_checkpointing_trades_activations_for_one_recomputed_layer():
-    geometry = Geometry.of(QWEN3_VL["2b"])
-    batch = Batch([1018] * 6, [3072] * 6, 6 * 62)
+    geometry = Geometry.from_config(QWEN3_VL["2b"])
+    batch = BatchShape([1018] * 6, [3072] * 6, 6 * 62)
     on, off = (
         estimate_memory(geometry, batch, replace(TrainingRecipe(), gradient_checkpointing=value))
         for value in (True, False)
@@ -318,7 +318,7 @@ def test_a_batch_of_rows_is_what_the_collator_makes_of_them(demo, tiny):
     collator = PlanningCollator(load_processor(demo / "models" / "tiny-planner"), None, demo)
     rows = [row_from_record(record, str(path), path.parent) for record in read_jsonl(path)[:5]]
     made = collator(rows)
-    batch = Batch.of_rows([collator.length(row) for row in rows], tiny)
+    batch = BatchShape.from_lengths([collator.length(row) for row in rows], tiny)
     assert list(batch.text_lengths) == made["attention_mask"].sum(1).tolist()
     assert sum(batch.image_patches) == made["image_grid_thw"].prod(1).sum()
     positions, targets = supervised_positions(made["labels"])
@@ -368,11 +368,11 @@ def test_there_is_no_bfloat16_peak_for_other_hardware(name):
 def test_a_model_without_formulas_is_an_error_that_names_those_with(tmp_path):
     for config in ({"model_type": "llava"}, {}):
         with pytest.raises(UserError, match=r"no formulas for model type .*qwen2_vl, qwen2_5_vl, qwen3_vl"):
-            Geometry.of(config)
+            Geometry.from_config(config)
     with pytest.raises(UserError, match="no formulas for model type 'llama'"):
-        Geometry.of(AutoConfig.for_model("llama"))
+        Geometry.from_config(AutoConfig.for_model("llama"))
     with pytest.raises(UserError, match="not a config of qwen3_vl"):
-        Geometry.of({"model_type": "qwen3_vl", "text_config": {"hidden_size": "wide"}})
+        Geometry.from_config({"model_type": "qwen3_vl", "text_config": {"hidden_size": "wide"}})
     with pytest.raises(UserError, match=r"file not found: .*config\.json"):
         Geometry.from_folder(tmp_path)
 

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from leap.cli import parse_knobs
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_for_planning, load_weights
-from leap.training.adapters import attach, what_matched
+from leap.training.adapters import adapter_coverage, attach
 from leap.training.recipes import LoraRecipe
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
@@ -75,7 +75,7 @@ MLP = 3 * (2048 + 6144)
 def test_presets_match_the_language_model_only(real, preset, modules, trainable):
     with torch.device("meta"):
         model = attach(real(), recipe("--preset", preset))
-    matched = what_matched(model)
+    matched = adapter_coverage(model)
     assert set(matched.modules.values()) == {28}
     assert len(matched.modules) == modules
     assert matched.trainable == trainable
@@ -85,7 +85,7 @@ def test_presets_match_the_language_model_only(real, preset, modules, trainable)
 
 def test_the_vision_tower_gets_adapters_only_when_asked(real):
     with torch.device("meta"):
-        matched = what_matched(attach(real(), recipe("--lora_vision")))
+        matched = adapter_coverage(attach(real(), recipe("--lora_vision")))
     assert matched.modules["qkv"] == matched.modules["linear_fc1"] == 24
 
 

@@ -14,10 +14,12 @@ from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import read_manifest
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script
 
+pytestmark = pytest.mark.slow
 SHARDED = REPOSITORY / "configs" / "accelerate" / "fsdp2.yaml"
 RECIPE = ["--config", str(REPOSITORY / "configs/training/quickstart.yaml"), "--max_steps", "5", "--warmup_steps", "0"]
 RECIPE += ["--save_steps", "3", "--logging_steps", "1", "--dataloader_num_workers", "0", "--lr", "1e-3"]
-RECIPE += ["--keep_optimizer_of_last", "3", "--per_device_train_batch_size", "12"]  # 200 rows do not divide by 12
+RECIPE += ["--keep_optimizer_of_last", "3", "--val_plans", "3", "--val_max_new_tokens", "8"]
+RECIPE += ["--per_device_train_batch_size", "12"]  # 200 rows do not divide by 12
 
 
 def on_two(workspace, run, *arguments, **environment):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from configs.errors import UserError
 from leap.models.loading import load_weights
 from leap.training.parts import PARTS, freeze, part_of
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+from tests.conftest import REPOSITORY, run_script
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,3 @@ def test_freezing_everything_is_an_error(demo):
     model = load_weights(demo / "models/tiny-planner", "float32")
     with pytest.raises(UserError, match="nothing is left to train"):
         freeze(model, list(PARTS))
-
-
-def test_freezing_does_not_go_with_lora(demo, tmp_path):
-    done = run_script(
-        "ablation/run-lora-finetuning.py",
-        *("--model_name_or_path", demo / "models/tiny-planner", "--train_file", demo / "data/train.jsonl"),
-        *("--output_dir", tmp_path / "run", "--freeze", "vision"),
-    )
-    assert_one_line_error(done, "LoRA freezes all but its adapter")

@@ -12,12 +12,20 @@ from safetensors.torch import load_file
 
 from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import MANIFEST, begin_saving, read_manifest, why_incomplete
-from leap.runs.status import read_status
-from tests.conftest import REPOSITORY, assert_one_line_error, kill_when, linked_workspace, run_script, start_script
+from tests.conftest import (
+    REPOSITORY,
+    assert_one_line_error,
+    kill_when,
+    linked_workspace,
+    read_status,
+    run_script,
+    start_script,
+)
 
 TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 STEPS = 12
+pytestmark = pytest.mark.slow
 
 
 def training(run: Path) -> list:
@@ -43,6 +51,10 @@ def training(run: Path) -> list:
         0,
         "--logging_steps",
         3,
+        "--val_plans",
+        4,
+        "--val_max_new_tokens",
+        16,
     ]
 
 

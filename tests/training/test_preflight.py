@@ -87,7 +87,7 @@ def test_the_script_reports_and_exits_with_1_where_a_row_cannot_train(workspace,
 def test_training_stops_at_defects_or_goes_on_without_those_rows(workspace, mixed):
     arguments = [
         *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--train_file", mixed, "--max_steps", 2),
-        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--model_max_length", 256),
+        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--model_max_length", 256, "--val_plans", 0),
     ]
     done = run_script("training/run-finetuning.py", *arguments)
     assert done.returncode == 2
@@ -117,6 +117,17 @@ def test_the_report_counts_defects_by_kind_and_shows_what_lengths_are_made_of(mi
     bars = [line.split()[-1] for line in text.splitlines() if " to " in line and line.rstrip()[-1] in "vps"]
     assert bars
     assert all(set(bar) <= set("vps") and list(bar) == sorted(bar, key="vps".index) for bar in bars)
+
+
+def test_a_defect_is_counted_by_its_kind_whatever_the_file_is_called(workspace, collator):
+    names = ["not valid JSON.png", "over model_max_length.png", "'target.steps'.png", "unreadable image.png"]
+    (workspace / names[-1]).write_bytes(b"\x89PNG\r\n")
+    (workspace / "rows.jsonl").write_text("\n".join(row(image=name) for name in names))
+    text = check_file(workspace / "rows.jsonl", collator, 256, workers=1).text()
+    assert [line.strip() for line in text.splitlines() if " rejected: " in line] == [
+        "3 rejected: missing image or video",
+        "1 rejected: unreadable image",
+    ]
 
 
 def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_changes(mixed, collator, demo, monkeypatch):

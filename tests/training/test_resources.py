@@ -7,9 +7,9 @@ import pytest
 
 from leap.files import read_json
 from leap.models.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
+from leap.training.lengths import RowLength
 from leap.training.recipes import TrainingRecipe
 from leap.training.resources import DiskNeed, geometry_of, largest_step
-from leap.training.supervision import RowLength
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 Usage = namedtuple("Usage", "total used free")
@@ -40,7 +40,7 @@ def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_pat
     monkeypatch.setattr(shutil, "rmtree", watch)
     assert train(tmp_path / "run").returncode == 0
     recipe = TrainingRecipe(output_dir=tmp_path / "run", save_steps=2, save_total_limit=2, bf16=False)
-    need = DiskNeed(geometry_of(demo / "models" / "tiny-planner"), recipe).of_run(steps=6)
+    need = DiskNeed(geometry_of(demo / "models" / "tiny-planner"), recipe).run_bytes(steps=6)
     assert fullest == pytest.approx(need, rel=0.03)
 
 
@@ -48,7 +48,7 @@ def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspa
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**8, 10**8 - 10**7, 10**7))
     done = train(tmp_path / "run")
     assert_one_line_error(
-        done, "the checkpoints of this run take up to 4", "MB and", "has 10 MB free", "save_total_limit"
+        done, "the checkpoints of this run take up to 4", "MB and", "has 10.0 MB free", "save_total_limit"
     )
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
@@ -100,7 +100,7 @@ def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):
     geometry = geometry_of(demo / "models" / "tiny-planner")
     line = largest_step(geometry, TrainingRecipe(), [[0, 2], [1]], lengths)
     assert "(1 rows of up to 110 tokens)" in line
-    packed = TrainingRecipe(packing=True, packing_tokens=150)
+    packed = TrainingRecipe(packing=True, packing_tokens=150, model_max_length=150)
     assert "(144 tokens in a pack)" in largest_step(geometry, packed, [[0, 2], [1, 2]], lengths)
 
 

@@ -8,14 +8,14 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_processor, load_weights
 from leap.rows.records import read_rows
-from leap.runs.status import read_status
 from leap.training.supervision import IGNORED, PlanningCollator
 from leap.training.trainer import supervised_loss, supervised_positions
-from tests.conftest import REPOSITORY, run_script
+from tests.conftest import REPOSITORY, read_status, run_script
 
 SCRIPT = "training/run-finetuning.py"
 RECIPE = ("--config", REPOSITORY / "configs/training/quickstart.yaml", "--max_steps", 2)
 RECIPE += ("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2)
+RECIPE += ("--val_plans", 2, "--val_max_new_tokens", 8)
 
 
 def train(demo, run, *arguments):

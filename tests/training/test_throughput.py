@@ -6,6 +6,7 @@ from leap.files import read_json
 from tests.conftest import assert_one_line_error, run_script
 
 
+@pytest.mark.slow
 def test_all_modes_see_the_same_rows_and_the_same_loss(tmp_path):
     output = tmp_path / "speed.json"
     done = run_script(

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import Journal, read_json, write_json
 from leap.plans.reading import fenced
-from leap.vlabench.compare import compare, comparison_tables, metrics_named, write_comparison
+from leap.statistics import Estimate, estimates, stratified_means
+from leap.vlabench.compare import compare, comparison_tables, improvements, metrics_named, write_comparison
+from leap.vlabench.folder import answer_record, failure_record
 from leap.vlabench.results import write_results
 from tests.conftest import assert_one_line_error, run_script
 from tests.vlabench.benchmark_tree import make_benchmark, pick, place
@@ -36,19 +39,25 @@ def settings(name, prompt=PROMPT, **planner):
 
 def evaluate(results, name, examples, right, failures=(), data="d", how=None, prompt_sha256="p"):
     """Results of a model that answers as many of `examples` as `right` says: True right, False all wrong, None not."""
-    answers = {
-        example: {"text": fenced(example.ground_truth() if is_right else [pick(98), place(99)]), "stop": "end"}
+    lines = {
+        example: {
+            "task": example.task,
+            "example": example.number,
+            "text": fenced(example.ground_truth() if is_right else [pick(98), place(99)]),
+            "stop": "end",
+            "prompt_sha256": prompt_sha256,
+        }
         for example, is_right in zip(examples, right, strict=True)
         if is_right is not None
     }
     folder = results / examples[0].dimension / name
     with Journal(folder / "generations.jsonl") as journal:
-        journal.append(
-            {"task": e.task, "example": e.number, "prompt_sha256": prompt_sha256, **answers[e]} for e in answers
-        )
+        journal.append(lines.values())
     (folder / "failures.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
     how = how or settings(name)
     write_json(folder / "settings.json", how)
+    answers = {example: answer_record(line) for example, line in lines.items()}
+    failures = [failure_record(failure) for failure in failures]
     write_results(folder, answers, failures, len(examples), how, {"data_sha256": data})
 
 
@@ -199,3 +208,77 @@ def test_the_script_prints_tables_and_writes_them(benchmark, results):
     assert_one_line_error(
         run_script("evaluation/compare_models.py", "a", "--results", results), "two models", "1 named"
     )
+
+
+# ---- many models over one base
+
+
+@pytest.fixture
+def write_scores(tmp_path):
+    def write(model, dimension, scores):
+        """`scores`: {task: {number: total score}}"""
+        folder = tmp_path / dimension / model
+        folder.mkdir(parents=True)
+        content = {
+            task: {str(n): {"total_score": score, "other": 1} for n, score in examples.items()}
+            for task, examples in scores.items()
+        }
+        (folder / "final_score.json").write_text(json.dumps({"benchmeatinfo": {"existing_num": 1}, **content}))
+
+    return write
+
+
+def random_scores(seed, sizes=(12, 30)):
+    rng = np.random.default_rng(seed)
+    return {f"task{t}": {n: float(rng.uniform(0, 80)) for n in range(size)} for t, size in enumerate(sizes)}
+
+
+def paired(a, b, seed):
+    """By hand: the bootstrap of the differences of the same examples, stratified by task."""
+    strata = []
+    for task in a:
+        numbers = sorted(set(a[task]) & set(b[task]), key=str)
+        strata.append(np.array([[a[task][n] - b[task][n]] for n in numbers]))
+    return stratified_means(strata, seed=seed)
+
+
+def test_a_difference_is_the_paired_bootstrap_stratified_by_task(write_scores, tmp_path):
+    scores = {(model, d): random_scores(10 * i + model) for model in range(3) for i, d in enumerate(DIMENSIONS)}
+    for (model, dimension), of in scores.items():
+        write_scores(str(model), dimension, of)
+    found = improvements(tmp_path, ["0", "1", "2"], "0", "official")
+    assert list(found) == ["1", "2"]
+    for model in (1, 2):
+        by_hand = [paired(scores[model, d], scores[0, d], i) for i, d in enumerate(DIMENSIONS)]
+        for dimension, of in zip(DIMENSIONS, by_hand, strict=True):
+            ours, theirs = found[str(model)].dimensions[dimension], estimates(*of)[0]
+            assert vars(ours) == pytest.approx(vars(theirs))
+        means, draws = zip(*by_hand, strict=True)
+        macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))[0]
+        assert vars(found[str(model)].macro) == pytest.approx(vars(macro))
+        assert (found[str(model)].examples, found[str(model)].unpaired) == (6 * 42, 0)
+
+
+def test_pairing_takes_out_what_makes_examples_differ(write_scores, tmp_path):
+    base = random_scores(1)
+    better = {task: {n: score + 5 for n, score in of.items()} for task, of in base.items()}
+    write_scores("base", "Spatial", base)
+    write_scores("better", "Spatial", better)
+    found = improvements(tmp_path, ["better"], "base", "official")["better"]
+    assert vars(found.dimensions["Spatial"]) == pytest.approx(vars(Estimate(5, 5, 5)))
+
+
+def test_only_examples_that_both_answered_count_and_the_others_are_counted(write_scores, tmp_path):
+    write_scores("base", "Spatial", {"a": {0: 10, 1: 20}, "b": {0: 30}})
+    write_scores("other", "Spatial", {"a": {1: 25, 2: 0}, "c": {0: 0}})
+    write_scores("other", "Complex", {"d": {0: 0}})
+    found = improvements(tmp_path, ["other"], "base", "official")["other"]
+    assert found.dimensions == {"Spatial": Estimate(5, 5, 5)}
+    assert found.macro is None
+    assert (found.examples, found.unpaired) == (1, 4)
+
+
+def test_a_model_without_a_common_example_has_no_difference(write_scores, tmp_path):
+    write_scores("base", "Spatial", {"a": {0: 10}})
+    write_scores("other", "Complex", {"a": {0: 10}})
+    assert improvements(tmp_path, ["other"], "base", "official") == {}

@@ -5,8 +5,10 @@ import pytest
 from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.plans.reading import fenced
+from leap.vlabench.folder import AnswerRecord
 from leap.vlabench.published import MARK, PublishedScore, load_published
-from leap.vlabench.results import results_table, write_results
+from leap.vlabench.results import write_results
+from leap.vlabench.tables import results_table
 from tests.vlabench.benchmark_tree import make_benchmark
 
 
@@ -37,7 +39,7 @@ def test_the_means_by_example_agree_with_the_published_ones_by_dimension():
 
 def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
     examples = make_benchmark(tmp_path / "benchmark")["Spatial"]
-    answers = {example: {"text": fenced(example.ground_truth()), "stop": "end"} for example in examples}
+    answers = {e: AnswerRecord(e.task, e.number, fenced(e.ground_truth()), "end") for e in examples}
     write_results(tmp_path / "r/Spatial/mine", answers, [], 20, {"planner": {}, "prompt": {"with_cot": False}}, {})
     plain = results_table(tmp_path / "r", ["mine"])
     assert MARK not in plain
@@ -50,7 +52,7 @@ def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
     ]
     cells = [cell.strip() for cell in lines[3].split("|")[3:-1]]
     assert cells == ["33.0", "27.3", "28.5", "31.6", "30.3", "19.7", "28.4", "-", "-"]
-    row = next(line for line in lines if line.startswith("| official.skill_match_score"))
+    row = next(line for line in lines if line.startswith("| skill match, official (of 100)"))
     assert row.count("| - ") == 8
     assert "72.2" in row
     assert all(MARK in line or "mine" in line for line in lines[2:] if line.startswith("|"))

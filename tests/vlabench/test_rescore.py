@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import asdict
 from statistics import mean
 
 import pytest
@@ -13,8 +14,10 @@ from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, write_json
 from leap.plans.reading import FormatError, fenced, read_official
 from leap.plans.scoring import OFFICIAL_METRICS, ORDER_INDEPENDENT_TASKS, score_official_sequence
+from leap.vlabench.folder import answer_record, failure_record
 from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
-from leap.vlabench.results import overall, write_results
+from leap.vlabench.results import write_results
+from leap.vlabench.tables import overall
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.vlabench.benchmark_tree import make_benchmark, pick, place
 
@@ -59,8 +62,8 @@ def evaluated(folder, examples, failures=()):
         journal.append(records)
     write_json(folder / "settings.json", SETTINGS)
     (folder / "failures.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
-    answers = dict(zip(examples, records, strict=True))
-    write_results(folder, answers, list(failures), 20, SETTINGS, PROVENANCE)
+    answers = dict(zip(examples, map(answer_record, records), strict=True))
+    write_results(folder, answers, list(map(failure_record, failures)), 20, SETTINGS, PROVENANCE)
     return folder
 
 
@@ -89,7 +92,7 @@ def test_a_torn_last_line_is_no_answer(benchmark, results):
     folder = evaluated(results / "Spatial" / "model", examples)
     journal = folder / "generations.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
-    summary = rescore_journal(folder, examples).summary
+    summary = asdict(rescore_journal(folder, examples).summary)
     assert summary["examples"]["answered"] == 19
     assert summary["provenance"]["data_sha256"] is None
 
@@ -100,7 +103,7 @@ def test_a_corrected_ground_truth_is_scored_by_and_told(benchmark, results):
     write_json(examples[0].plan_file, {"skill_sequence": [pick(77), place(78)]})
     done = rescore_journal(folder, examples)
     assert done.changed == 1
-    assert done.summary["provenance"]["data_sha256"] is None
+    assert done.summary.provenance["data_sha256"] is None
     assert read_json(folder / "grounded_score.json")[examples[0].task]["0"]["plan_success"] == 0
 
 
@@ -108,12 +111,12 @@ def test_ground_truth_that_cannot_be_scored_is_a_bad_example_not_a_wrong_answer(
     examples = benchmark["Spatial"]
     folder = evaluated(results / "Spatial" / "model", examples)
     examples[4].plan_file.write_text("{}")
-    summary = rescore_journal(folder, examples).summary
+    summary = asdict(rescore_journal(folder, examples).summary)
     assert (summary["examples"]["answered"], summary["examples"]["bad_example"]) == (19, 1)
     (failure,) = read_jsonl(folder / "failures.jsonl")
     assert (failure["task"], failure["example"], failure["kind"]) == ("select_book_spatial", 4, "data")
     write_json(examples[4].plan_file, {"skill_sequence": [pick(4), place(20)]})
-    summary = rescore_journal(folder, examples).summary
+    summary = asdict(rescore_journal(folder, examples).summary)
     assert (summary["examples"]["answered"], summary["examples"]["bad_example"]) == (20, 0)
     assert read_jsonl(folder / "failures.jsonl") == []
 
@@ -129,7 +132,7 @@ def test_the_last_answer_to_an_example_counts_and_unknown_examples_are_left_out(
         journal.append([{"key": "b", "task": examples[0].task, "example": 0, **right}])
         journal.append([{"key": "c", "task": "no_such_task", "example": 0, **right}])
     done = rescore_journal(folder, examples)
-    assert (done.left_out, done.summary["examples"]["answered"]) == (1, 20)
+    assert (done.left_out, done.summary.examples.answered) == (1, 20)
     assert read_json(folder / "grounded_score.json")[examples[0].task]["0"]["plan_success"] == 100
 
 
@@ -143,7 +146,7 @@ def test_an_evaluation_that_was_killed_before_it_scored_is_scored(benchmark, res
     folder = evaluated(results / "Spatial" / "model", benchmark["Spatial"])
     for name in ("summary.json", "final_score.json", "grounded_score.json", "diagnosis.json", "output.json"):
         (folder / name).unlink()
-    summary = rescore_journal(folder, benchmark["Spatial"]).summary
+    summary = asdict(rescore_journal(folder, benchmark["Spatial"]).summary)
     assert summary["examples"]["answered"] == 20
     assert summary["provenance"]["checkpoint"] is None
 
@@ -183,7 +186,9 @@ def official_means(path, examples):
             scores.append(dict.fromkeys(OFFICIAL_METRICS, 0))
         else:
             free = example.task in ORDER_INDEPENDENT_TASKS
-            scores.append(score_official_sequence(entry["skill_sequence"], example.ground_truth(), free).scores)
+            scores.append(
+                score_official_sequence(entry["skill_sequence"], example.ground_truth(), order_independent=free).scores
+            )
     return {name: mean(score[name] for score in scores) for name in OFFICIAL_METRICS}
 
 
@@ -197,7 +202,7 @@ def test_official_means_of_an_output_file_equal_those_computed_from_it(benchmark
     write_output(file, examples, map(entry_of, texts_for(examples, seed=3)))
     (done,) = rescore_outputs([file], benchmark, results)
     assert done.folder == results / dimension / "checkpoint-5000"
-    means = {name: found["mean"] for name, found in done.summary["scores"]["official"].items()}
+    means = {name: found.mean for name, found in done.summary.scores["official"].items()}
     assert means == pytest.approx(official_means(file, examples), abs=1e-9)
     assert {name: e.mean for name, e in overall(results, "checkpoint-5000", "official").micro.items()} == pytest.approx(
         means
@@ -210,7 +215,7 @@ def test_texts_are_read_again_by_the_grounded_rules(benchmark, results, tmp_path
     file = tmp_path / LEAP.format(dimension="Spatial")
     texts = [json.dumps(e.ground_truth()) for e in examples]  # without a fence: no plan officially
     write_output(file, examples, map(entry_of, texts))
-    summary = rescore_outputs([file], benchmark, results)[0].summary
+    summary = asdict(rescore_outputs([file], benchmark, results)[0].summary)
     assert summary["outcomes"] == {"official": {"format_error": 20}, "grounded": {"ok": 20}}
     assert summary["scores"]["grounded"]["plan_success"]["mean"] == 100
 
@@ -225,7 +230,7 @@ def test_without_a_text_the_decoded_sequence_is_scored(benchmark, results, tmp_p
         {"skill_sequence": [pick("2"), place("20")]},
     ]
     write_output(file, examples, entries)
-    summary = rescore_outputs([file], benchmark, results)[0].summary
+    summary = asdict(rescore_outputs([file], benchmark, results)[0].summary)
     assert summary["outcomes"]["official"] == {"format_error": 1, "score_error": 1, "ok": 18}
     assert summary["outcomes"]["grounded"] == {"format_error": 2, "ok": 18}
     assert summary["diagnosis"]["labels"]["ids_as_strings"] == 1
@@ -238,7 +243,7 @@ def test_what_the_machine_failed_on_is_no_wrong_answer(benchmark, results, tmp_p
     entries = [entry_of(fenced(e.ground_truth())) for e in examples]
     entries[:2] = [{"origin_output": "", "format_error": "inference_error"}, {}]
     write_output(file, examples, entries)
-    summary = rescore_outputs([file], benchmark, results)[0].summary
+    summary = asdict(rescore_outputs([file], benchmark, results)[0].summary)
     assert (summary["examples"]["answered"], summary["examples"]["machine_failure"]) == (18, 2)
     assert summary["scores"]["official"]["total_score"]["mean"] == 80
     assert [f["example"] for f in read_jsonl(results / "Spatial/checkpoint-5000/failures.jsonl")] == [0, 1]
@@ -258,7 +263,7 @@ def test_the_folders_of_a_file_tell_model_and_settings(benchmark, results, tmp_p
     examples = benchmark["Spatial"]
     write_output(tmp_path / path, examples, map(entry_of, texts_for(examples)))
     (done,) = rescore_outputs([tmp_path / path], benchmark, results)
-    prompt = done.summary["settings"]["prompt"]
+    prompt = done.summary.settings["prompt"]
     assert done.folder.name == name
     assert (prompt["few_shot_num"], prompt["with_cot"], prompt["language"]) == (shots, cot, language)
 
@@ -272,7 +277,7 @@ def test_a_file_of_several_dimensions_is_split_by_the_benchmarks_folders(benchma
     assert [found.folder for found in done] == [results / "Spatial" / "m", results / "Complex" / "m"]
     assert sum(found.left_out for found in done) == 1
     again = rescore_outputs([file], benchmark, results)
-    assert [found.summary["scores"] for found in again] == [found.summary["scores"] for found in done]
+    assert [found.summary.scores for found in again] == [found.summary.scores for found in done]
 
 
 def test_nothing_that_is_there_is_written_over(benchmark, results, tmp_path):

@@ -1,11 +1,13 @@
 """What write_results makes of answers: every file, every count, and texts that were never meant to be read."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from leap.files import read_json
 from leap.plans.reading import MOST_NESTING, fenced
+from leap.vlabench.folder import AnswerRecord, failure_record
 from leap.vlabench.results import write_results
 from tests.vlabench.benchmark_tree import make_benchmark, pick, place
 
@@ -23,11 +25,14 @@ def folder(tmp_path):
 
 
 def answer(text, stop="end"):
-    return {"text": text, "stop": stop}
+    return text, stop
 
 
 def write(folder, answers, failures=(), total=20, settings=SETTINGS):
-    return write_results(folder, answers, failures, total, settings, {"time": "now"})
+    """The summary as JSON."""
+    answers = {e: AnswerRecord(e.task, e.number, *texts) for e, texts in answers.items()}
+    failures = [failure_record(failure) for failure in failures]
+    return asdict(write_results(folder, answers, failures, total, settings, {"time": "now"}))
 
 
 def test_right_answers_score_full_marks_in_every_file(benchmark, folder):
@@ -163,8 +168,8 @@ def test_whatever_a_model_writes_is_scored_or_a_format_error_and_can_be_read_bac
         for scorer in ("official", "grounded"):
             assert sum(summary["outcomes"][scorer].values()) == len(answers)
         output = read_json(folder / "output.json")
-        for example, record in answers.items():
-            assert output[example.task][str(example.number)]["origin_output"] == record["text"]
+        for example, (text, _) in answers.items():
+            assert output[example.task][str(example.number)]["origin_output"] == text
 
 
 def test_nesting_beyond_the_bound_is_a_format_error_for_both_scorers(benchmark, folder):

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from hashlib import sha256
+from threading import Barrier
 
 import pytest
 
@@ -12,10 +15,12 @@ from leap.files import read_json, read_jsonl
 from leap.models.answer import Answer
 from leap.planners import MachineFailure
 from leap.plans.reading import fenced
+from leap.runs.ranks import ALONE, Ranks
 from leap.vlabench.examples import find_examples
+from leap.vlabench.folder import models_in
 from leap.vlabench.prompts import PromptWriter
-from leap.vlabench.results import models_in, overall, results_table
 from leap.vlabench.run import evaluate_dimension
+from leap.vlabench.tables import overall, results_table
 
 
 class Script:
@@ -62,9 +67,11 @@ def folder(tmp_path):
     return tmp_path / "eva_results" / "Spatial" / "model"
 
 
-def evaluate(planner, there, folder, chosen=None, overwrite=False, retry_failed=False, **options):
+def evaluate(planner, there, folder, chosen=None, overwrite=False, retry_failed=False, ranks=ALONE, **options):
     writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
-    return evaluate_dimension(planner, writer, chosen or there, there, folder, None, overwrite, retry_failed)
+    how = {"overwrite": overwrite, "retry_failed": retry_failed, "ranks": ranks}
+    summary = evaluate_dimension(planner, writer, chosen or there, there, folder, None, **how)
+    return asdict(summary) if summary else None
 
 
 def truth(examples):
@@ -335,6 +342,37 @@ def test_the_files_do_not_depend_on_the_order_of_answering(examples, folder):
         assert (folder / name).read_bytes() == (folder.with_name("backwards") / name).read_bytes()
 
 
+class ThreadRanks(Ranks):
+    """One of two processes, as a thread."""
+
+    barrier = Barrier(2, timeout=30)
+
+    def wait(self):
+        self.barrier.wait()
+
+
+def test_two_processes_share_the_batches_and_leave_the_files_of_one(examples, folder):
+    evaluate(Script(truth(examples)), examples, folder)
+    shared = folder.with_name("shared")
+    shared.mkdir()
+    left = read_jsonl(folder / "generations.jsonl")[2:3]  # of a third process, which was killed
+    (shared / "generations-rank2.jsonl").write_text("".join(json.dumps(record) + "\n" for record in left))
+    shutil.copy(folder / "settings.json", shared)
+    planners = [Script(truth(examples)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(evaluate, planner, examples, shared, ranks=ThreadRanks(rank, 2))
+            for rank, planner in enumerate(planners)
+        ]
+        summary, nothing = [run.result() for run in runs]
+    assert [len(planner.asked) for planner in planners] == [1, 1]
+    assert nothing is None
+    assert (summary["examples"], summary["provenance"]["processes"]) == (COUNTS, 2)
+    assert {path.name for path in shared.iterdir()} == {path.name for path in folder.iterdir()}
+    for name in ("generations.jsonl", "failures.jsonl", "settings.json", "final_score.json"):
+        assert (shared / name).read_bytes() == (folder / name).read_bytes()
+
+
 def test_the_table_shows_missing_dimensions_as_missing(examples, folder):
     evaluate(Script(truth(examples)), examples, folder)
     results = folder.parents[1]
@@ -342,7 +380,8 @@ def test_the_table_shows_missing_dimensions_as_missing(examples, folder):
     found = overall(results, "model", "official")
     assert set(found.dimensions) == {"Spatial"}
     assert found.macro["total_score"].mean == 80
-    row = next(line for line in results_table(results, ["model"]).splitlines() if line.startswith("| total, official"))
+    table = results_table(results, ["model"]).splitlines()
+    row = next(line for line in table if line.startswith("| total score, official"))
     assert row.count("| -  ") == 5
     assert "80.0 (80.0 to 80.0) over 1 of 6" in row
 

@@ -243,7 +243,7 @@ function rawAnswers(detail, models) {
 function allScores(detail, models) {
   const rows = Object.entries(report.overview.metrics).flatMap(([scorer, names]) =>
     names.map((name, at) => [
-      `${words(name)}, ${scorer}`,
+      measureOf(scorer, name).name,
       (answer) => (answer && answer.scores && answer.scores[scorer] ? fixed(answer.scores[scorer][at]) : null),
     ]),
   );

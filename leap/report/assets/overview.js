@@ -1,13 +1,28 @@
 // The overview: what the scores mean, the results table, figures, outcomes, errors, settings.
 
 const TABLE = [
-  ["grounded", "total_score", "Total, grounded", 100],
-  ["official", "total_score", "Total, official", 80],
-  ["grounded", "skill_match_score", "Skills, grounded", 100],
-  ["grounded", "entity_match_score", "Entities, grounded", 100],
-  ["official", "entity_match_score", "Entities, official", 100],
-  ["grounded", "plan_success", "Plan success", 100],
+  ["grounded", "total_score"],
+  ["official", "total_score"],
+  ["grounded", "skill_match_score"],
+  ["grounded", "entity_match_score"],
+  ["official", "entity_match_score"],
+  ["grounded", "plan_success"],
 ];
+
+// The words of a measure and its best value, as leap/plans/measures.py has them.
+const measureOf = (scorer, metric) => report.overview.measures[`${scorer}.${metric}`];
+
+function heading(scorer, metric) {
+  const { name } = measureOf(scorer, metric);
+  return name[0].toUpperCase() + name.slice(1);
+}
+
+// "0.4 skill match + ..." of the first terms of the total score.
+const termsOf = (count) =>
+  Object.entries(report.overview.weights)
+    .slice(0, count)
+    .map(([metric, weight]) => `${weight} ${measureOf("grounded", metric).title}`)
+    .join(" + ");
 
 pages.overview = {
   title: "Overview",
@@ -26,8 +41,8 @@ pages.overview = {
           "section",
           { class: "figures" },
           el("h2", null, "By dimension"),
-          scoreFigure("grounded", 100),
-          scoreFigure("official", 80),
+          scoreFigure("grounded"),
+          scoreFigure("official"),
         ),
         el(
           "section",
@@ -90,17 +105,17 @@ function howToRead() {
       " is VLABench's own scorer, quirks included: it reads JSON in a ",
       el("code", null, "```json"),
       " fence only, an id written as a string never matches, extra steps cost nothing, and its total is ",
-      "0.4 skills + 0.4 entities and nothing else, so that a perfect plan gets ",
-      el("strong", null, "80, not 100"),
+      `${termsOf(2)} and nothing else, so that a perfect plan gets `,
+      el("strong", null, `${measureOf("official", "total_score").best}, not 100`),
       ".",
     ),
     el(
       "p",
       null,
       el("strong", null, "grounded"),
-      ' reads an answer by what it means: any skill list, "3" is 3, all four terms (0.4 skills, 0.4 entities, ',
-      "0.1 skill with entity, 0.1 exact sub-tasks), so that 100 can be reached. ",
-      el("strong", null, "Plan success"),
+      ` reads an answer by what it means: any skill list, "3" is 3, all four terms (${termsOf()}), `,
+      "so that 100 can be reached. ",
+      el("strong", null, heading("grounded", "plan_success")),
       " is the share of plans that are right as a whole.",
     ),
     el("p", null, "Compare models by intervals, and with the controls: a constant plan, blank images, the base model."),
@@ -122,22 +137,28 @@ function resultsTable() {
       el("th", { scope: "col", title: "examples answered" }, "n"),
     ),
   );
-  const bodies = TABLE.map(([scorer, metric, title, top]) =>
+  const bodies = TABLE.map(([scorer, metric]) =>
     el(
       "tbody",
       null,
       el(
         "tr",
         { class: "group" },
-        el("th", { colspan: dimensions.length + 4, scope: "rowgroup" }, title, el("small", null, ` of ${top}`)),
+        el(
+          "th",
+          { colspan: dimensions.length + 4, scope: "rowgroup" },
+          heading(scorer, metric),
+          el("small", null, ` of ${measureOf(scorer, metric).best}`),
+        ),
       ),
-      report.overview.models.map((results, model) => resultsRow(results, model, scorer, metric, top)),
+      report.overview.models.map((results, model) => resultsRow(results, model, scorer, metric)),
     ),
   );
   return scrollTable("results", head, bodies);
 }
 
-function resultsRow({ name, scores }, model, scorer, metric, top) {
+function resultsRow({ name, scores }, model, scorer, metric) {
+  const top = measureOf(scorer, metric).best;
   const { dimensions } = report.index;
   const results = scores[scorer];
   const cells = dimensions.map((dimension) =>
@@ -187,7 +208,7 @@ function differences() {
       el(
         "tr",
         { class: "group" },
-        el("th", { colspan: columns.length + 2, scope: "rowgroup" }, titleOf(scorer, metric)),
+        el("th", { colspan: columns.length + 2, scope: "rowgroup" }, heading(scorer, metric)),
       ),
       results.map((result, model) =>
         models[model] === comparison.base
@@ -216,8 +237,6 @@ function differences() {
   );
 }
 
-const titleOf = (scorer, metric) => TABLE.find((row) => row[0] === scorer && row[1] === metric)[2];
-
 function differenceCell(value, digits = 1) {
   if (!value) return el("td", { class: "none" }, "missing");
   const [mean, low, high] = value;
@@ -235,7 +254,8 @@ function signed(value, digits = 1) {
   return Number(size) === 0 ? size : `${value < 0 ? "\u2212" : "+"}${size}`;
 }
 
-function scoreFigure(scorer, top) {
+function scoreFigure(scorer) {
+  const top = measureOf(scorer, "total_score").best;
   const columns = [...report.index.dimensions, "macro"];
   const rows = report.overview.models
     .map(({ name, scores }, model) => {
@@ -246,7 +266,7 @@ function scoreFigure(scorer, top) {
       return { model, name, values: [...values, results && results.complete ? results.macro.total_score : null] };
     })
     .map((row) => ({ ...row, values: columns.map((_, at) => row.values[at] || null) }));
-  const caption = `Total score, ${scorer} rules, of ${top}; lines are 95 % intervals, \u2013 is missing`;
+  const caption = `${heading(scorer, "total_score")}, of ${top}; lines are 95 % intervals, \u2013 is missing`;
   return figure(
     caption,
     (width) => intervals(width, caption, { ...PERCENT, top }, columns, rows),

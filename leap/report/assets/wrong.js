@@ -13,7 +13,7 @@ const MEANING = {
 
 const OUTCOMES = [
   ["answered", "answered", null],
-  ["right", "whole plan right", "right"],
+  ["right", null, "right"], // the plan success, counted
   ["grounded_ok", "plan read (grounded)", null],
   ["grounded_format", "format error, grounded: no plan in the text", "format_error"],
   ["official_ok", "plan read (official)", null],
@@ -93,8 +93,8 @@ function lengths() {
     "div",
     { class: "figures" },
     el("h3", null, "By length of the ground truth"),
-    drawn("plan_success", "Plan success by steps in the ground truth, of 100"),
-    drawn("total_score", "Total score, grounded, by steps in the ground truth, of 100"),
+    drawn("plan_success", `${heading("grounded", "plan_success")} by steps in the ground truth, of 100`),
+    drawn("total_score", `${heading("grounded", "total_score")}, by steps in the ground truth, of 100`),
   );
 }
 
@@ -106,7 +106,7 @@ function outcomes() {
     el("h3", null, "Outcomes"),
     countTable(
       OUTCOMES.map(([name, text, outcome]) => [
-        text,
+        text ?? measureOf("grounded", "plan_success").name,
         "",
         counts.map((count) => [count[name], count.answered]),
         (model) => outcome && { model: report.index.models[model], outcome, dimension: chosen.dimension },

@@ -4,18 +4,24 @@ No weights are loaded; torch is never imported, transformers only to read a conf
 families that `Geometry` knows and are checked against the real classes in tests/test_accounting.py.
 """
 
-from leap.training.accounting.flops import Batch, PartFlops, Peak, forward_flops, peak_flops, training_flops
+from leap.training.accounting.flops import BatchShape, PartFlops, PeakSpeed, forward_flops, peak_flops, training_flops
 from leap.training.accounting.geometry import QWEN3_VL, Geometry
-from leap.training.accounting.memory import CheckpointSize, Memory, checkpoint_bytes, estimate_memory, memory_table
+from leap.training.accounting.memory import (
+    CheckpointSize,
+    MemoryEstimate,
+    checkpoint_bytes,
+    estimate_memory,
+    memory_table,
+)
 
 __all__ = [
     "QWEN3_VL",
-    "Batch",
+    "BatchShape",
     "CheckpointSize",
     "Geometry",
-    "Memory",
+    "MemoryEstimate",
     "PartFlops",
-    "Peak",
+    "PeakSpeed",
     "checkpoint_bytes",
     "estimate_memory",
     "forward_flops",

@@ -13,19 +13,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import yaml
 
 from configs.config import REPOSITORY
 from leap.training.accounting.geometry import Geometry, Linear
 from leap.training.adapters import target_pattern
+from leap.training.lengths import RowLength
 from leap.training.parts import PARTS
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchShape:
     """What a forward pass computes on."""
 
     text_lengths: Sequence[int]  # tokens of each row, visual ones included, padding excluded
@@ -33,15 +33,15 @@ class Batch:
     head_positions: int  # positions that the head is computed at, in all rows together
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Any], geometry: Geometry) -> Batch:
-        """From leap.training.supervision.RowLength; the head runs where any row is supervised.
+    def from_lengths(cls, rows: Sequence[RowLength], geometry: Geometry) -> BatchShape:
+        """From the lengths of rows; the head runs where any row is supervised.
 
         A RowLength does not tell pictures apart: those of a row count as one, whose attention costs more.
         """
         spans = [range(row.total - row.supervised - 1, row.total - 1) for row in rows]
-        kept = len(set().union(*spans))
+        positions = len(set().union(*spans))
         patches = [row.visual * geometry.vision.merge**2 for row in rows if row.visual]
-        return cls([row.total for row in rows], patches, kept * len(rows))
+        return cls([row.total for row in rows], patches, positions * len(rows))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PartFlops:
 
 
 @dataclass(frozen=True)
-class Peak:
+class PeakSpeed:
     """The most operations a second that a GPU can do; `label` is the entry of configs/gpus.yaml that matched."""
 
     label: str
@@ -67,12 +67,12 @@ class Peak:
     source: str
 
 
-def forward_flops(geometry: Geometry, batch: Batch) -> PartFlops:
+def forward_flops(geometry: Geometry, batch: BatchShape) -> PartFlops:
     """Operations of one forward pass."""
     return _count(geometry, batch, (), None)
 
 
-def training_flops(geometry: Geometry, batch: Batch, recipe: TrainingRecipe) -> PartFlops:
+def training_flops(geometry: Geometry, batch: BatchShape, recipe: TrainingRecipe) -> PartFlops:
     """Operations of one forward and backward pass under a recipe's `freeze`, or its adapters.
 
     The forward pass once, once more for the gradient of a layer's input wherever something that trains lies before it,
@@ -96,31 +96,38 @@ def adapted(geometry: Geometry, recipe: TrainingRecipe | None) -> list[Linear]:
     return [linear for linear in geometry.linears if pattern.fullmatch(linear.name)]
 
 
-def _count(geometry: Geometry, batch: Batch, parts: tuple[str, ...], adapter: LoraRecipe | None) -> PartFlops:
+def _count(geometry: Geometry, batch: BatchShape, parts: tuple[str, ...], adapter: LoraRecipe | None) -> PartFlops:
+    """Walk through the model from the pixels to the head, and note whether gradients flow back to where we are.
+
+    1 product forward, 1 for the gradient of the input if something in front trains, 1 for that of the weight if it
+    trains: together the 2 N forward and 4 N backward of a dense model with N weights a token (arXiv 2001.08361,
+    section 2.1).
+    """
     rows = _rows(geometry, batch)
     attention = _attention(geometry, batch)
     carriers = {linear.name for linear in adapted(geometry, adapter)}
     rank = adapter.lora_r if adapter else 0
     sums = dict.fromkeys(("vision", "merger", "llm", "head"), 0)
-    reached = False  # gradients flow back to the input of this step
-    for step in geometry.steps:
-        trains = step.linears[0].part in parts
-        first = step.linears[0].name == "visual.patch_embed.proj"  # no gradient for the pixels
+    reached = False  # whether gradients flow back to the input of this group
+    for group in geometry.groups:
+        trains = group.linears[0].part in parts
+        first = group.linears[0].name == "visual.patch_embed.proj"  # no gradient for the pixels
         reached = reached or (trains and not first)  # a trained norm or embedding lies before the layer
-        for linear in step.linears:
+        for linear in group.linears:
             key = "head" if linear.rows == "head" else linear.part
             product = 2 * rows[linear.rows] * linear.inputs * linear.outputs
             sums[key] += product * (1 + reached + trains)
             if linear.name in carriers:
                 down, up = (2 * rows[linear.rows] * rank * width for width in (linear.inputs, linear.outputs))
-                sums[key] += down * (2 + reached) + up * 3
-        reached = reached or trains or any(linear.name in carriers for linear in step.linears)
-        if step.attends:
-            sums[step.linears[0].part] += attention[step.attends] * (1 + 2 * reached)
+                sums[key] += down * (2 + reached) + up * 3  # both train, and `up` has `down` in front
+        reached = reached or trains or any(linear.name in carriers for linear in group.linears)
+        if group.attends:
+            # Each of its two products has a gradient for either of its factors, and no weight.
+            sums[group.linears[0].part] += attention[group.attends] * (1 + 2 * reached)
     return PartFlops(**sums)
 
 
-def _rows(geometry: Geometry, batch: Batch) -> dict[str, int]:
+def _rows(geometry: Geometry, batch: BatchShape) -> dict[str, int]:
     """How many rows the weights multiply, by kind."""
     patches = sum(batch.image_patches)
     return {
@@ -131,7 +138,7 @@ def _rows(geometry: Geometry, batch: Batch) -> dict[str, int]:
     }
 
 
-def _attention(geometry: Geometry, batch: Batch) -> dict[str, int]:
+def _attention(geometry: Geometry, batch: BatchShape) -> dict[str, int]:
     """Operations of one layer's attention, by kind. Windows at a picture's edge count as whole ones."""
     window, width = geometry.vision.window, geometry.vision.hidden
     return {
@@ -145,7 +152,7 @@ def _attention(geometry: Geometry, batch: Batch) -> dict[str, int]:
 _VARIANTS = re.compile(r"\b(?:Laptop|Mobile|Max-Q|Ti|SUPER|D|MIG)\b", re.IGNORECASE)
 
 
-def peak_flops(device_name: str, bf16: bool) -> Peak | None:
+def peak_flops(device_name: str, bf16: bool) -> PeakSpeed | None:
     """The dense peak of a GPU by the name that torch.cuda.get_device_name gives, in bfloat16 or float32 (without TF32).
 
     None if the GPU is not in configs/gpus.yaml or has no bfloat16: then there is no MFU to show.
@@ -156,5 +163,5 @@ def peak_flops(device_name: str, bf16: bool) -> Peak | None:
     for entry in entries:
         if re.search(rf"\b(?:{entry['name']})\b", device_name, re.IGNORECASE):
             speed = entry.get("bf16" if bf16 else "fp32")
-            return None if speed is None else Peak(entry["name"], speed * 1e12, entry["source"])
+            return None if speed is None else PeakSpeed(entry["name"], speed * 1e12, entry["source"])
     return None

@@ -38,7 +38,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Step:
+class LinearGroup:
     """Linear layers that read the same input; `attends` names the attention over what they put out, if any."""
 
     linears: tuple[Linear, ...]
@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Text:
+class TextShape:
     """The language model."""
 
     layers: int
@@ -72,7 +72,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Vision:
+class VisionShape:
     """The vision tower and its mergers."""
 
     depth: int
@@ -95,11 +95,11 @@ class Geometry:
     """All that the formulas need to know about a model."""
 
     family: str
-    text: Text
-    vision: Vision
+    text: TextShape
+    vision: VisionShape
 
     @classmethod
-    def of(cls, config: Any) -> Geometry:
+    def from_config(cls, config: Any) -> Geometry:
         """From a transformers config, or the content of a config.json. UserError if the architecture is not known."""
         if isinstance(config, dict):
             config = _as_config(config)
@@ -110,17 +110,17 @@ class Geometry:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Geometry:
-        """From the config.json in the folder of a full model. UserError as `of`, or if there is none."""
-        return cls.of(read_json(folder / "config.json"))
+        """From the config.json in the folder of a full model. UserError as `from_config`, or if there is none."""
+        return cls.from_config(read_json(folder / "config.json"))
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def groups(self) -> tuple[LinearGroup, ...]:
         """Every matrix product of a forward pass: pictures first, mergers, then the text layers and the head."""
-        return (*_vision_steps(self), *_merger_steps(self), *_text_steps(self))
+        return (*_vision_groups(self), *_merger_groups(self), *_text_groups(self))
 
     @property
     def linears(self) -> list[Linear]:
-        return [linear for step in self.steps for linear in step.linears]
+        return [linear for group in self.groups for linear in group.linears]
 
     @cached_property
     def parameters(self) -> dict[str, int]:
@@ -151,9 +151,9 @@ def _as_config(content: dict) -> Any:
         raise UserError(f"not a config of {family}: {str(error).splitlines()[0]}") from error
 
 
-def _text(family: str, config: Any) -> Text:
+def _text(family: str, config: Any) -> TextShape:
     text = config.text_config
-    return Text(
+    return TextShape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         heads=text.num_attention_heads,
@@ -167,11 +167,11 @@ def _text(family: str, config: Any) -> Text:
     )
 
 
-def _vision(family: str, vision: Any) -> Vision:
+def _vision(family: str, vision: Any) -> VisionShape:
     old, new = family == "qwen2_vl", family == "qwen3_vl"
     hidden = vision.embed_dim if old else vision.hidden_size
     windowed = family == "qwen2_5_vl"
-    return Vision(
+    return VisionShape(
         depth=vision.depth,
         hidden=hidden,
         heads=vision.num_heads,
@@ -188,9 +188,9 @@ def _vision(family: str, vision: Any) -> Vision:
     )
 
 
-def _vision_steps(geometry: Geometry) -> Iterator[Step]:
+def _vision_groups(geometry: Geometry) -> Iterator[LinearGroup]:
     vision, width = geometry.vision, geometry.vision.hidden
-    yield Step((Linear("visual.patch_embed.proj", vision.pixels, width, "patch", vision.patch_bias),))
+    yield LinearGroup((Linear("visual.patch_embed.proj", vision.pixels, width, "patch", vision.patch_bias),))
     first, last = {
         "qwen2_vl": (("fc1",), "fc2"),
         "qwen2_5_vl": (("gate_proj", "up_proj"), "down_proj"),
@@ -199,34 +199,34 @@ def _vision_steps(geometry: Geometry) -> Iterator[Step]:
     for i in range(vision.depth):
         block = f"visual.blocks.{i}"
         attends = "window" if vision.window and i not in vision.whole else "image"
-        yield Step((Linear(f"{block}.attn.qkv", width, 3 * width, "patch", True),), attends)
-        yield Step((Linear(f"{block}.attn.proj", width, width, "patch", True),))
-        yield Step(tuple(Linear(f"{block}.mlp.{n}", width, vision.intermediate, "patch", True) for n in first))
-        yield Step((Linear(f"{block}.mlp.{last}", vision.intermediate, width, "patch", True),))
+        yield LinearGroup((Linear(f"{block}.attn.qkv", width, 3 * width, "patch", True),), attends)
+        yield LinearGroup((Linear(f"{block}.attn.proj", width, width, "patch", True),))
+        yield LinearGroup(tuple(Linear(f"{block}.mlp.{n}", width, vision.intermediate, "patch", True) for n in first))
+        yield LinearGroup((Linear(f"{block}.mlp.{last}", vision.intermediate, width, "patch", True),))
 
 
-def _merger_steps(geometry: Geometry) -> Iterator[Step]:
+def _merger_groups(geometry: Geometry) -> Iterator[LinearGroup]:
     vision = geometry.vision
     names = ("linear_fc1", "linear_fc2") if geometry.family == "qwen3_vl" else ("mlp.0", "mlp.2")
     width = vision.hidden * vision.merge**2
     mergers = [f"visual.deepstack_merger_list.{i}" for i in range(vision.deepstack)]
     for merger in (*mergers, "visual.merger"):
-        yield Step((Linear(f"{merger}.{names[0]}", width, width, "merged", True),))
-        yield Step((Linear(f"{merger}.{names[1]}", width, vision.output, "merged", True),))
+        yield LinearGroup((Linear(f"{merger}.{names[0]}", width, width, "merged", True),))
+        yield LinearGroup((Linear(f"{merger}.{names[1]}", width, vision.output, "merged", True),))
 
 
-def _text_steps(geometry: Geometry) -> Iterator[Step]:
+def _text_groups(geometry: Geometry) -> Iterator[LinearGroup]:
     text = geometry.text
     widths = {"q_proj": text.attention, "k_proj": text.kv, "v_proj": text.kv}
     for i in range(text.layers):
         attn, mlp = f"language_model.layers.{i}.self_attn", f"language_model.layers.{i}.mlp"
         qkv = (Linear(f"{attn}.{n}", text.hidden, w, "token", text.qkv_bias) for n, w in widths.items())
-        yield Step(tuple(qkv), "row")
-        yield Step((Linear(f"{attn}.o_proj", text.attention, text.hidden, "token"),))
+        yield LinearGroup(tuple(qkv), "row")
+        yield LinearGroup((Linear(f"{attn}.o_proj", text.attention, text.hidden, "token"),))
         up = (Linear(f"{mlp}.{n}", text.hidden, text.intermediate, "token") for n in ("gate_proj", "up_proj"))
-        yield Step(tuple(up))
-        yield Step((Linear(f"{mlp}.down_proj", text.intermediate, text.hidden, "token"),))
-    yield Step((Linear("lm_head", text.hidden, text.vocab, "head", tied=text.tied),))
+        yield LinearGroup(tuple(up))
+        yield LinearGroup((Linear(f"{mlp}.down_proj", text.intermediate, text.hidden, "token"),))
+    yield LinearGroup((Linear("lm_head", text.hidden, text.vocab, "head", tied=text.tied),))
 
 
 def _qwen3_vl(text: tuple[int, int, int, int], vision: tuple[int, int, int], deepstack: list[int], tied: bool) -> dict:

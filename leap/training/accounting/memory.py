@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from leap.text import markdown_table
-from leap.training.accounting.flops import Batch, adapted, trained_parts
+from leap.training.accounting.flops import BatchShape, adapted, trained_parts
 from leap.training.accounting.geometry import QWEN3_VL, Geometry, Linear
+from leap.training.lengths import RowLength
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 CUDA_CONTEXT = 600 * 2**20  # the driver's context and cuBLAS workspaces; between 0.4 and 0.8 GiB on current GPUs
@@ -24,7 +25,7 @@ _NF4_BYTES = 0.5 + 1 / 64  # half a byte, and a doubly quantised scale for every
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Bytes by what they are for."""
 
     weights: int
@@ -66,7 +67,7 @@ class _Widths:
     stream: int  # of what passes from layer to layer
 
 
-def estimate_memory(geometry: Geometry, batch: Batch, recipe: TrainingRecipe) -> Memory:
+def estimate_memory(geometry: Geometry, batch: BatchShape, recipe: TrainingRecipe) -> MemoryEstimate:
     """Peak memory of a training step of `batch` (one forward pass) on one GPU.
 
     Full fine-tuning holds float32 weights and computes in bfloat16 if the recipe says so; with an adapter the base is
@@ -77,16 +78,16 @@ def estimate_memory(geometry: Geometry, batch: Batch, recipe: TrainingRecipe) ->
     widths = _widths(recipe)
     trainable = trainable_parameters(geometry, recipe)
     adapter = sum(adapter_parameters(geometry, recipe).values())
-    kept, in_work = _activations(geometry, batch, recipe, widths)
+    activations, in_work = _activations(geometry, batch, recipe, widths)
     copies = _weight_copies(geometry, recipe, widths)
     # The head's gradient in the type of its product and cast to that of the weight: the largest matrix by far.
     head = geometry.text.vocab * geometry.text.hidden if "llm" in trained_parts(recipe) else 0
     in_work = max(in_work, head * (widths.trained + widths.compute * (widths.compute < widths.trained)))
-    return Memory(
+    return MemoryEstimate(
         weights=_base_weights(geometry, recipe, widths) + adapter * widths.trained,
         gradients=trainable * widths.trained,
         optimiser=round(trainable * _optimiser_bytes(recipe, widths)),
-        activations=kept,
+        activations=activations,
         # float32 logits, those of supervised tokens, their log-softmax (in the backward pass: its gradients instead)
         logits=12 * batch.head_positions * geometry.text.vocab,
         # A checkpointed layer drops its copies at the end of the forward pass, others keep them for the backward pass.
@@ -125,8 +126,8 @@ def _base_weights(geometry: Geometry, recipe: TrainingRecipe, widths: _Widths) -
     whole = sum(geometry.parameters.values()) * widths.weight
     if not getattr(recipe, "load_in_4bit", False):
         return whole
-    of_text = (linear for linear in geometry.linears if linear.name.startswith("language_model"))
-    cut = sum(linear.inputs * linear.outputs for linear in of_text)
+    text_linears = (linear for linear in geometry.linears if linear.name.startswith("language_model"))
+    cut = sum(linear.inputs * linear.outputs for linear in text_linears)
     return whole - round(cut * (widths.weight - _NF4_BYTES))
 
 
@@ -159,36 +160,42 @@ def _weight_copies(geometry: Geometry, recipe: TrainingRecipe, widths: _Widths) 
     return widths.compute * sum(linear.inputs * linear.outputs for linear in geometry.linears if linear.part in moving)
 
 
-def _activations(geometry: Geometry, batch: Batch, recipe: TrainingRecipe, widths: _Widths) -> tuple[int, int]:
-    """What is kept for the backward pass, and what that needs besides at its largest layer."""
+def _activations(geometry: Geometry, batch: BatchShape, recipe: TrainingRecipe, widths: _Widths) -> tuple[int, int]:
+    """What is kept for the backward pass, and what that needs besides at its largest layer.
+
+    1. Around the layers: embeddings, the tower's output, the mergers' inputs, the pixels.
+    2. Of each stack of layers: how many, what passes from one to the next, what one keeps.
+    3. Checkpointing keeps what passes between layers, and recomputes one layer at a time (arXiv 1604.06174); without
+       it every layer keeps its own.
+    """
     text, vision = geometry.text, geometry.vision
     moving = _moving(geometry, recipe)
     tokens, patches = max(batch.text_lengths, default=0) * len(batch.text_lengths), sum(batch.image_patches)
-    kept = tokens * text.hidden * (2 * widths.stream + 4)  # embeddings, the same with pictures, the last norm
+    total = tokens * text.hidden * (2 * widths.stream + 4)  # embeddings, the same with pictures, the last norm
     features = patches // vision.merge**2 * vision.output * (vision.deepstack + 1)
-    kept += features * widths.compute + patches * vision.hidden * widths.stream  # what the tower puts out
+    total += features * widths.compute + patches * vision.hidden * widths.stream  # what the tower puts out
     # By part: number of layers; numbers that pass from one to the next; bytes kept in one; widest numbers inside.
     layer = tokens * _text_layer(geometry, batch, recipe, widths)
     layers = [(text.layers, tokens * text.hidden, layer, tokens * text.intermediate)]
     if "merger" in moving:
-        kept += patches * (vision.deepstack + 1) * vision.hidden * (widths.stream + 3 * widths.compute)
-    kept += patches * vision.pixels * 4
+        total += patches * (vision.deepstack + 1) * vision.hidden * (widths.stream + 3 * widths.compute)
+    total += patches * vision.pixels * 4
     if "vision" in trained_parts(recipe) and widths.compute < 4:
-        kept += patches * vision.pixels * widths.compute
+        total += patches * vision.pixels * widths.compute
     if "vision" in moving:
         block = patches * _vision_block(geometry, batch, recipe, widths)
         layers.append((vision.depth, patches * vision.hidden, block, patches * vision.intermediate))
     if recipe.gradient_checkpointing:  # gradients inside the recomputed layer grow as what it kept is freed
-        kept += sum(number * widths.stream * width for number, width, _, _ in layers)
-        return kept, max(size for _, _, size, _ in layers)
+        total += sum(number * widths.stream * width for number, width, _, _ in layers)
+        return total, max(size for _, _, size, _ in layers)
     # Gradients on their way through a layer: of its MLP's three products, and of its input and residual sum. An
     # adapter's input is cast to float32 before its dropout.
     inside = 3 * widths.compute + (4 if isinstance(recipe, LoraRecipe) else 0)
     passing = max(inside * widest + 2 * widths.stream * width for _, width, _, widest in layers)
-    return kept + sum(number * size for number, _, size, _ in layers), passing
+    return total + sum(number * size for number, _, size, _ in layers), passing
 
 
-def _text_layer(geometry: Geometry, batch: Batch, recipe: TrainingRecipe, widths: _Widths) -> int:
+def _text_layer(geometry: Geometry, batch: BatchShape, recipe: TrainingRecipe, widths: _Widths) -> int:
     """Bytes a token that one text layer keeps."""
     text, compute, stream = geometry.text, widths.compute, widths.stream
     trains = "llm" in trained_parts(recipe)
@@ -210,7 +217,7 @@ def _text_layer(geometry: Geometry, batch: Batch, recipe: TrainingRecipe, widths
     return numbers + _adapter_inputs(adapted(geometry, recipe), "language_model.layers.0.", recipe, widths)
 
 
-def _vision_block(geometry: Geometry, batch: Batch, recipe: TrainingRecipe, widths: _Widths) -> int:
+def _vision_block(geometry: Geometry, batch: BatchShape, recipe: TrainingRecipe, widths: _Widths) -> int:
     """Bytes a patch that one block of the vision tower keeps."""
     vision, compute, stream = geometry.vision, widths.compute, widths.stream
     trains = "vision" in trained_parts(recipe)
@@ -231,17 +238,11 @@ def _square(widths: _Widths) -> int:
 
 def _adapter_inputs(linears: Iterable[Linear], layer: str, recipe: TrainingRecipe, widths: _Widths) -> int:
     """Bytes a row that the adapters of one layer keep: a copy of the input, the dropout mask, what lies between."""
-    own = [linear for linear in linears if linear.name.startswith(layer)]
+    carriers = [linear for linear in linears if linear.name.startswith(layer)]
     return sum(
-        linear.inputs * (widths.compute + (recipe.lora_dropout > 0)) + recipe.lora_r * widths.compute for linear in own
+        linear.inputs * (widths.compute + (recipe.lora_dropout > 0)) + recipe.lora_r * widths.compute
+        for linear in carriers
     )
-
-
-@dataclass(frozen=True)
-class _RowLength:
-    visual: int
-    supervised: int
-    total: int
 
 
 def memory_table(
@@ -261,13 +262,15 @@ def memory_table(
     ]
     lines = [head]
     for size in sizes:
-        geometry = Geometry.of(QWEN3_VL[size])
+        geometry = Geometry.from_config(QWEN3_VL[size])
         for name, recipe in recipes.items():
             trainable = f"{trainable_parameters(geometry, recipe) / 1e6:,.0f} M"
             disk = f"{checkpoint_bytes(geometry, recipe).total / 1e9:.1f} GB"
             for tokens in visual:
-                row = _RowLength(tokens, text // 4, tokens + text)
-                totals = [estimate_memory(geometry, Batch.of_rows([row] * n, geometry), recipe).total for n in rows]
+                row = RowLength(tokens, prompt=text - text // 4, supervised=text // 4)
+                totals = [
+                    estimate_memory(geometry, BatchShape.from_lengths([row] * n, geometry), recipe).total for n in rows
+                ]
                 cells = [f"{total / 2**30:.0f}" for total in totals]
                 lines.append([f"Qwen3-VL-{size.upper()}", name, trainable, str(tokens), *cells, disk])
     return markdown_table(lines, right_from=3)

@@ -1,15 +1,15 @@
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from leap import plots
 from leap.blind.outputs import Output
 from leap.files import write_json
 from leap.judge.judgements import CONTROLS, FINAL, PAIRWISE, REFERENCE_JUDGE, RUBRIC, SCALES, Judgement
 from leap.judge.summary import summarise
+from leap.plots.review import review_figures
+from leap.plots.style import save
 from tests.conftest import assert_one_line_error, run_script
 
 DRAW = "evaluation/draw_blind10_scores.py"
@@ -22,12 +22,6 @@ ALL = {
     "blind10_judge_vs_reference",
     "blind10_win_rates",
 }
-
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    yield
-    plots.plt.close("all")
 
 
 def outputs_of(models, items=10) -> list[Output]:
@@ -55,7 +49,7 @@ def pairs(judge, models, items=10) -> list[Judgement]:
 
 
 def drawn(models, judgements, items=10) -> dict[str, Figure]:
-    figures = plots.review_figures(summarise(outputs_of(models, items), judgements))
+    figures = review_figures(summarise(outputs_of(models, items), judgements))
     assert figures.keys() == ALL
     return {name.removeprefix("blind10_"): make() for name, make in figures.items() if make}
 
@@ -167,7 +161,7 @@ def test_points_are_the_plans_that_the_summary_counts_and_the_others_are_noted()
     judged = [*ratings("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
     kept = [one for one in judged if (one.model, one.sample) != (MODELS[1], 0)]
     summary = summarise(outputs_of(MODELS), kept, left_out=len(judged) - len(kept))
-    for name, make in plots.review_figures(summary).items():
+    for name, make in review_figures(summary).items():
         if make:
             figure = make()
             assert "2 judgements of other rows, models, bases, plans or pictures are left out." in notes(figure)
@@ -190,7 +184,7 @@ def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
     judged = [*ratings(judge, models), *ratings("b", models), *ratings("c", models), *ratings(REFERENCE_JUDGE, models)]
     figures = drawn(models, judged)
     for figure in figures.values():
-        plots.save(figure, tmp_path, "figure")  # lays it out
+        save(figure, tmp_path, "figure")  # lays it out
         figure.draw_without_rendering()
         titles = [axes.title.get_window_extent() for axes in figure.axes]
         assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])

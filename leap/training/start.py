@@ -1,0 +1,60 @@
+"""The start of a training: what can be wrong before torch loads is said at once, then the run begins."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.cli import as_plain
+from leap.models.checkpoints import why_incomplete
+from leap.progress import say
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+
+
+def announce_and_train(recipe: TrainingRecipe) -> None:
+    """Check, print the resolved knobs, train, and say what to run next: the body of the training scripts."""
+    workspace = WorkspaceConfig.from_environment()
+    check_inputs(recipe, workspace)
+    say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
+
+    from leap.training.run import train  # torch and transformers load here, after whatever can be told without them
+
+    last = train(recipe, workspace)
+    say(f"trained: {last}")
+    say(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all")
+
+
+def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
+    """UserError for what is missing on this machine: a file or a package. Knobs that contradict each other never make
+    a recipe."""
+    require_inputs(recipe, workspace)
+    _check_packages(recipe)
+
+
+def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
+    """UserError if the base model or a data file is not there."""
+    workspace.require(recipe.model_name_or_path, "base model")
+    problem = why_incomplete(recipe.model_name_or_path)
+    if problem:
+        raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
+    workspace.require_file(recipe.train_file, "training file")
+    if recipe.val_file:
+        workspace.require_file(recipe.val_file, "validation file")
+
+
+def _check_packages(recipe: TrainingRecipe) -> None:
+    """UserError for a knob whose package is not installed."""
+    in_4bit = isinstance(recipe, LoraRecipe) and recipe.load_in_4bit
+    for needed, knob, package in (
+        (recipe.pure_bf16, "pure_bf16", "torchao"),
+        (recipe.optim == "adamw_8bit", "optim adamw_8bit", "torchao"),
+        (in_4bit, "load_in_4bit", "bitsandbytes"),
+        (recipe.use_liger_kernel, "use_liger_kernel", "liger-kernel"),
+        (recipe.attn_implementation == "flash_attention_2", "flash_attention_2", "flash-attn"),
+        ("tensorboard" in recipe.report_to, "report_to tensorboard", "tensorboard"),
+        ("wandb" in recipe.report_to, "report_to wandb", "wandb"),
+    ):
+        if needed and importlib.util.find_spec(package.replace("-", "_")) is None:
+            raise UserError(f"{knob} needs the package {package}: pip install {package}")

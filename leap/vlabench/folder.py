@@ -1,0 +1,246 @@
+"""The folder of one model's results in one dimension: the names of its files, what they hold, and the one reader.
+
+eva_results/<dimension>/<model>/
+    generations.jsonl      the journal: an `AnswerRecord` a line, one an answered example
+    failures.jsonl         a `FailureRecord` a line, one an example without an answer
+    settings.json          what decided the answers: planner, prompt, pictures
+    output.json            answers in VLABench's structure
+    final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
+    grounded_score.json    grounded scores, same structure
+    diagnosis.json         {task: {example: {"labels": [error label, ...], "truth_sha256": hash of the ground truth}}}
+    summary.json           a `Summary`
+    status.json            how far the evaluation is (leap.runs.status)
+
+The evaluation may still be running: a torn last line of a journal is passed over, any file may be missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from configs.config import DIMENSIONS
+from configs.errors import UserError
+from leap.files import json_object, read_json, write_json, write_text
+from leap.models.names import order_of
+from leap.planners.asking import SETTINGS_FILE
+from leap.statistics import Estimate
+
+JOURNAL_FILE, FAILURES_FILE = "generations.jsonl", "failures.jsonl"
+SUMMARY_FILE = "summary.json"
+OUTPUT_FILE, DIAGNOSIS_FILE = "output.json", "diagnosis.json"
+SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"}
+
+RUN_INFO = "benchmeatinfo"  # VLABench's own key (and spelling) among the tasks of its files
+
+ExampleKey = tuple[str, int]  # task, example number
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """What a model answered to an example. One of an imported output.json carries its entry there as `output`, which
+    then decides the official score, and may have None as `text`."""
+
+    task: str
+    example: int
+    text: str | None
+    stop: str | None = None  # "length" where the answer was cut off
+    key: str | None = None
+    new_tokens: int | None = None
+    prompt: str | None = None
+    prompt_sha256: str | None = None
+    shots: Sequence[str] = ()
+    pictures_from: str | None = None
+    output: Mapping[str, Any] | None = None
+
+    @property
+    def readable_text(self) -> str:
+        """The text; of an imported answer that has none, its skill list."""
+        return json.dumps((self.output or {}).get("skill_sequence", "")) if self.text is None else self.text
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """Why an example has no answer: `kind` is "machine" (it failed) or "data" (the example is bad). The `key` is None
+    where nothing could be asked."""
+
+    key: str | None
+    task: str
+    example: int
+    kind: str = "machine"  # that of failures written before there were kinds
+    reason: str = ""
+
+
+T = TypeVar("T", AnswerRecord, FailureRecord)
+
+
+@dataclass(frozen=True)
+class ExampleCounts:
+    """How many examples the dimension has in the benchmark, and what became of those that were asked."""
+
+    in_benchmark: int = 0
+    answered: int = 0
+    machine_failure: int = 0
+    bad_example: int = 0
+    cut_by_length: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """summary.json. `outcomes` count by scorer and status, `scores` are means by scorer and metric, `tasks` the same by
+    task without intervals. `diagnosis` is {} in a summary of an earlier version."""
+
+    model: str
+    dimension: str
+    examples: ExampleCounts = field(default_factory=ExampleCounts)
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    scores: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    diagnosis: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class ResultFolder:
+    """Reads eva_results/<dimension>/<model>, each file once, when it is needed first; what is not there is empty.
+
+    UserError names the line or file that is not as it should be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.model, self.dimension = path, path.name, path.parent.name
+
+    @cached_property
+    def answers(self) -> dict[ExampleKey, AnswerRecord]:
+        """The last answer to each example."""
+        return _by_key(self.path / JOURNAL_FILE, answer_record)
+
+    @cached_property
+    def failures(self) -> dict[ExampleKey, FailureRecord]:
+        """Why examples have no answer; a running evaluation may have answered one since."""
+        return _by_key(self.path / FAILURES_FILE, failure_record)
+
+    @cached_property
+    def official_scores(self) -> dict[ExampleKey, dict[str, float]]:
+        return self._by_example(SCORE_FILES["official"])
+
+    @cached_property
+    def grounded_scores(self) -> dict[ExampleKey, dict[str, float]]:
+        return self._by_example(SCORE_FILES["grounded"])
+
+    def scores(self, scorer: str) -> dict[ExampleKey, dict[str, float]]:
+        return self.official_scores if scorer == "official" else self.grounded_scores
+
+    @cached_property
+    def labels(self) -> dict[ExampleKey, list[str]]:
+        """The error labels of each answer."""
+        return {key: entry["labels"] for key, entry in self._by_example(DIAGNOSIS_FILE).items()}
+
+    @cached_property
+    def truth_sha256s(self) -> dict[ExampleKey, str]:
+        """The hash of each ground truth that an answer was scored by; an earlier version kept none."""
+        entries = self._by_example(DIAGNOSIS_FILE)
+        return {key: entry["truth_sha256"] for key, entry in entries.items() if "truth_sha256" in entry}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return self._json(SETTINGS_FILE)
+
+    @cached_property
+    def with_cot(self) -> bool:
+        """Whether a chain of thought was asked for before the plan."""
+        return bool(self.settings.get("prompt", {}).get("with_cot"))
+
+    @cached_property
+    def summary(self) -> Summary | None:
+        return _summary(self._json(SUMMARY_FILE), self) if (self.path / SUMMARY_FILE).is_file() else None
+
+    def _by_example(self, name: str) -> dict[ExampleKey, Any]:
+        """{task: {number: entry}} of a JSON file as {(task, number): entry}."""
+        return {
+            (task, int(number)): entry
+            for task, entries in self._json(name).items()
+            if task != RUN_INFO
+            for number, entry in entries.items()
+        }
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        return read_json(path) if path.is_file() else {}
+
+
+def _summary(content: Mapping[str, Any], folder: ResultFolder) -> Summary:
+    values = {"model": folder.model, "dimension": folder.dimension} | _fields_of(Summary, content)
+    values["examples"] = ExampleCounts(**_fields_of(ExampleCounts, content.get("examples", {})))
+    values["scores"] = {
+        scorer: {name: Estimate(**estimate) for name, estimate in metrics.items()}
+        for scorer, metrics in content.get("scores", {}).items()
+    }
+    return Summary(**values)
+
+
+def _fields_of(record: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON object holds of the fields of a record; another version may have written more or less."""
+    return {each.name: content[each.name] for each in fields(record) if each.name in content}
+
+
+def answer_record(line: Mapping[str, Any]) -> AnswerRecord:
+    """A line of generations.jsonl. KeyError, TypeError or ValueError if it names no example."""
+    return AnswerRecord(**_fields_of(AnswerRecord, line) | {"example": int(line["example"])})
+
+
+def failure_record(line: Mapping[str, Any]) -> FailureRecord:
+    """A line of failures.jsonl. KeyError, TypeError or ValueError if it names no example."""
+    return FailureRecord(**{"key": None} | _fields_of(FailureRecord, line) | {"example": int(line["example"])})
+
+
+def _by_key(path: Path, record_of: Callable[[Mapping[str, Any]], T]) -> dict[ExampleKey, T]:
+    """The records in a journal by example, the last one of each."""
+    records: dict[ExampleKey, T] = {}
+    for where, line in _finished_lines(path):
+        try:
+            record = record_of(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{where}: not a line with task and example ({error}). Mend or remove the line") from error
+        records[record.task, record.example] = record
+    return records
+
+
+def _finished_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file:line", object) of the lines that are whole: the last one may be torn, a later one is not there yet."""
+    if not path.is_file():
+        return
+    *lines, _ = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            yield where, json_object(line, where)
+
+
+def write_failures(folder: Path, failures: Sequence[FailureRecord]) -> None:
+    write_text(folder / FAILURES_FILE, "".join(json.dumps(asdict(failure)) + "\n" for failure in failures))
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    write_json(folder / SUMMARY_FILE, asdict(summary))
+
+
+def models_in(results: Path) -> list[str]:
+    """Names of all models with a summary in any dimension: the base first, then by name and step."""
+    paths = (path for dimension in DIMENSIONS for path in (results / dimension).glob(f"*/{SUMMARY_FILE}"))
+    return sorted({path.parent.name for path in paths}, key=order_of)
+
+
+def result_folders(results: Path, model: str) -> dict[str, ResultFolder]:
+    """The folder of a model in each dimension, whether it is there or not."""
+    return {dimension: ResultFolder(results / dimension / model) for dimension in DIMENSIONS}
+
+
+def summaries_of(results: Path, model: str) -> dict[str, Summary]:
+    """The summaries of a model by dimension, as far as there are any."""
+    folders = result_folders(results, model).items()
+    return {dimension: folder.summary for dimension, folder in folders if folder.summary is not None}

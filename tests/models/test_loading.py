@@ -1,0 +1,87 @@
+"""Models, processors and adapters that can be loaded, and why others cannot."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from configs.errors import UserError
+from leap.models.loading import (
+    base_of,
+    keeps_order,
+    load_for_planning,
+    load_processor,
+    processor_folder,
+    why_not_quantised,
+)
+from tests.vlm_zoo import build, put_adapter, why_unavailable
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory):
+    return build("mistral3", tmp_path_factory.mktemp("mistral"))
+
+
+def test_a_model_is_quantised_on_a_gpu_only(mistral):
+    assert why_not_quantised(mistral, "cpu") in (
+        "it needs a CUDA GPU",
+        "it needs the package bitsandbytes: pip install bitsandbytes",
+    )
+
+
+def test_an_adapter_that_finds_no_place_is_an_error(mistral, tmp_path):
+    """PEFT would leave it out, with a warning, and answer as the base does."""
+    put_adapter(mistral, tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    renamed = {name.replace("model.language_model", "model"): value for name, value in load_file(weights).items()}
+    save_file(renamed, weights, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"does not fit Mistral3For.*: its weights are named otherwise"):
+        load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+def test_an_adapter_of_another_width_is_an_error(mistral, tmp_path):
+    put_adapter(mistral, tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    save_file({name: value[:, :2].contiguous() for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(UserError, match=r"the adapter .* does not fit Mistral3For"):
+        load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+def test_an_adapter_with_a_processor_uses_its_own(mistral, tmp_path):
+    put_adapter(mistral, tmp_path)
+    assert processor_folder(tmp_path, mistral) == mistral
+    load_processor(mistral).save_pretrained(tmp_path)
+    assert processor_folder(tmp_path, mistral) == tmp_path
+
+
+def test_the_base_of_an_adapter_is_found_by_its_name_on_the_hub(mistral, tmp_path, monkeypatch):
+    adapter, models = tmp_path / "adapter", tmp_path / "models"
+    put_adapter(mistral, adapter)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "someone/Mistral-Tiny"
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path))
+    with pytest.raises(UserError, match=r"its base someone/Mistral-Tiny cannot be used: .*--base_model"):
+        base_of(adapter)
+    models.mkdir()
+    (models / "Mistral-Tiny").symlink_to(mistral)
+    assert base_of(adapter)[0] == models / "Mistral-Tiny"
+    assert base_of(adapter, mistral)[0] == mistral
+
+
+def test_a_template_that_shows_all_pictures_first_is_recognised(mistral):
+    processor = load_processor(mistral)
+    assert keeps_order(processor)
+    loop = "{%% for item in messages[0].content %%}{%% if item.type == '%s' %%}%s{%% endif %%}{%% endfor %%}"
+    processor.chat_template = loop % ("image", "[IMG]") + loop % ("text", "{{ item.text }}")
+    assert not keeps_order(processor)
+
+
+@pytest.mark.skipif(why_unavailable("smolvlm") is None, reason="num2words is installed")
+def test_a_package_that_a_processor_needs_is_named(tmp_path):
+    build("idefics3", tmp_path)
+    path = tmp_path / "processor_config.json"
+    config = json.loads(path.read_text().replace("Idefics3", "SmolVLM"))
+    path.write_text(json.dumps(config | {"video_processor": {"video_processor_type": "SmolVLMVideoProcessor"}}))
+    with pytest.raises(UserError, match=r"needs another package: .*pip install num2words"):
+        load_processor(tmp_path)
