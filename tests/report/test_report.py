@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.files import read_json, write_json, write_text
+from leap.files import read_json, write_json
 from leap.pages.page import packed
-from leap.pages.pictures import find_pictures, make_thumbnails
 from leap.plans.diagnosis import diagnose
 from leap.plans.reading import Step, fenced
 from leap.report.examples import FLAGS, collect_examples
@@ -272,35 +270,6 @@ def test_settings_that_differ_by_dimension_are_told_apart():
 
 
 # ---- pictures
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    """Twelve pictures of 200 x 140 noisy pixels, the last two equal, and a file that is none."""
-    paths = []
-    for number in range(12):
-        noise = Image.effect_noise((200, 140), 60 + min(number, 10)).convert("RGB")
-        paths.append(tmp_path / f"{number}.png")
-        noise.save(paths[-1])
-    shutil.copy(paths[10], paths[11])
-    write_text(tmp_path / "none.png", "no picture")
-    return [*paths, tmp_path / "none.png"]
-
-
-def test_equal_pictures_are_stored_once(photos):
-    pictures = find_pictures([*photos, *photos, Path("/nowhere.png")])
-    assert len(pictures.files) == 12
-    assert pictures.number[photos[10]] == pictures.number[photos[11]]
-    assert Path("/nowhere.png") not in pictures.number
-
-
-def test_thumbnails_shrink_until_they_fit(photos):
-    files = find_pictures(photos).files
-    free, tight = make_thumbnails(files, 1e9), make_thumbnails(files, 80_000)
-    assert free.side > tight.side
-    assert sum(len(base64.b64encode(content)) for content in tight.encoded) <= 80_000
-    assert free.unreadable == tight.unreadable == 1
-    assert make_thumbnails(files, 5_000) is None
 
 
 def test_the_page_keeps_to_its_size(evaluated, tmp_path):
