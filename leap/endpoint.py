@@ -201,7 +201,7 @@ class Endpoint:
                 return answer
         raise AssertionError("unreachable")
 
-    def shown(self, text: str) -> str:
+    def without_key(self, text: str) -> str:
         """`text` as one short line that can be printed and stored: without the key, which some endpoints send back."""
         line = " ".join(text.encode("utf-8", "replace").decode().split())
         return self.redacted(line)[:400]
@@ -255,19 +255,19 @@ class Endpoint:
         except TimeoutError:
             raise NoAnswer(f"no answer within {self.options.request_timeout_s:g} s", may_cost=True) from None
         except openai.APIConnectionError as error:  # its timeouts too
-            reason = self.shown(f"connection to {self.address} failed ({_cause(error)})")
+            reason = self.without_key(f"connection to {self.address} failed ({_cause(error)})")
             raise NoAnswer(reason, may_cost=type(error.__cause__).__name__ not in _NEVER_REACHED) from None
         body = response.http_response.content
         try:
             return read(body)
         except ValueError as error:
-            reason = self.shown(f"the endpoint sent no chat completion: {error}")
+            reason = self.without_key(f"the endpoint sent no chat completion: {error}")
             raise NoAnswer(reason, body=body.decode("utf-8", "replace"), may_cost=True) from None
 
     def _refusal(self, error: openai.APIStatusError) -> NoAnswer:
         """What an HTTP error means for this request, and for every other."""
         status, body = error.status_code, error.response.text
-        words = self.shown(f"{self.address} answered {status}: {_words(error)}")
+        words = self.without_key(f"{self.address} answered {status}: {_words(error)}")
         if mend := self._how_to_mend(error):
             return NoAnswer(f"{words}. {mend}", retryable=False, status=status, body=body, hopeless=True)
         busy = status in _BUSY

@@ -44,7 +44,7 @@ from leap.runs.status import Status
 PlannerFactory = Callable[[Path | None], Planner]  # UnusableModel for one that cannot be loaded
 
 
-class Review(NamedTuple):
+class ReviewOutputs(NamedTuple):
     """What the models of a run wrote, failures among it; `standing` names in words those outputs that are of earlier
     runs because their model or row cannot be asked now."""
 
@@ -54,7 +54,7 @@ class Review(NamedTuple):
 
 def write_outputs(
     models: Sequence[Candidate], rows: Sequence[BlindRow], open_model: PlannerFactory, options: OutputOptions
-) -> Review:
+) -> ReviewOutputs:
     """Have each model answer each row into `options.save_dir`.
 
     `max_models` are in memory together and answer batch by batch in turn. `retry_failed` asks again where a machine or
@@ -71,7 +71,7 @@ def write_outputs(
         journal.rewrite([output.record() for output in outputs])
         write_csv(folder / CSV_FILE, outputs)
     names = {model.name for model in models}
-    return Review([output for output in outputs if output.model in names], standing(outputs, respondents, rows))
+    return ReviewOutputs([output for output in outputs if output.model in names], standing(outputs, respondents, rows))
 
 
 def _respondent(

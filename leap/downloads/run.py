@@ -278,7 +278,7 @@ class TransferProgress:
         self.done_files = self.done_bytes = 0
         self._sizes: dict[RemoteFile, int] = {}  # what came of each file
         self._lock = threading.Lock()
-        self._started = self._shown = time.monotonic()
+        self._started = self._last_line_s = time.monotonic()
         self._bar = tqdm(total=self.bytes, unit="B", unit_scale=True) if sys.stderr.isatty() else None
 
     def report(self, file: RemoteFile, size: int) -> None:
@@ -300,14 +300,14 @@ class TransferProgress:
 
     def _show(self, *, last: bool = False) -> None:
         clock = time.monotonic()
-        if self._bar is None and (last or clock - self._shown >= _SECONDS_BETWEEN_LINES):
+        if self._bar is None and (last or clock - self._last_line_s >= _SECONDS_BETWEEN_LINES):
             rate = self.done_bytes / max(clock - self._started, 1e-9)
             left = f"{duration_text((self.bytes - self.done_bytes) / rate)} left" if rate > 0 else "nothing came yet"
             say(
                 f"{self.done_files:,}/{self.files:,} files, {size_text(self.done_bytes)} of {size_text(self.bytes)}, "
                 f"{size_text(rate)}/s, {left}"
             )
-            self._shown = clock
+            self._last_line_s = clock
 
     def __enter__(self) -> TransferProgress:
         return self

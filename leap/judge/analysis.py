@@ -19,7 +19,7 @@ from leap.files import read_json, write_json, write_text
 from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge
 from leap.judge.judged import ReviewRow, read_up_to_date, review_row
-from leap.judge.judgements import PEOPLE, REFERENCE_JUDGE, Judgement, write_judgements_csv
+from leap.judge.judgements import PEOPLE, PROGRAMS, REFERENCE_JUDGE, Judgement, write_judgements_csv
 from leap.judge.ledger import Price, TokenCounts, most_tokens, read_prices, total, usual_tokens
 from leap.judge.options import PRICES, JudgeOptions
 from leap.judge.ratings import KEY_FILE, read_ratings
@@ -28,7 +28,7 @@ from leap.judge.run import (
     assignments_of,
     judge_folder,
     judgements_of,
-    reference_judgements,
+    program_judgements,
     write_judgements,
 )
 from leap.judge.summary import summarise
@@ -68,10 +68,11 @@ def analyse(options: JudgeOptions) -> int:
             return 0
         ask_all(judges, assignments, prices, options)
     elif options.dry_run:
-        print("the reference judge asks nobody and costs nothing")
+        print(f"the {options.judge} judge asks nobody and costs nothing")
         return 0
-    by_reference = reference_judgements(items, models)
-    write_judgements(options.review_dir, REFERENCE_JUDGE, by_reference, by_reference)
+    for program in dict.fromkeys((REFERENCE_JUDGE, *({options.judge} & PROGRAMS.keys()))):
+        judgements = program_judgements(program, items, models)
+        write_judgements(options.review_dir, program, judgements, judgements)
     if people:
         write_judgements(options.review_dir, PEOPLE, people, None)
     return report(options, rows, models, judges)
@@ -86,7 +87,7 @@ def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
         )
     endpoints = {}
     for name in options.judge_model:
-        if name in (PEOPLE, REFERENCE_JUDGE):
+        if name in (PEOPLE, *PROGRAMS):
             raise UserError(
                 f"--judge_model {name} is the name of another kind of judge here; serve the model under another"
             )
@@ -181,7 +182,7 @@ def report(
     write_judgements_csv(review / CSV_FILE, judgements)
 
     lines = ["", text.rstrip(), "", f"{len(judgements)} judgements in all -> {review / SUMMARY_FILE}"]
-    failed = [line for line in judgements if line.failure and line.judge in (*judges, REFERENCE_JUDGE)]
+    failed = [line for line in judgements if line.failure and line.judge in (*judges, *PROGRAMS)]
     lines += failure_lines(failed)
     not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)
     if not_asked:

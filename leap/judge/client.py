@@ -207,7 +207,7 @@ class LanguageModelJudge:
                 self._failures[key] = str(failure)
                 return True
             outcome, reason = _outcome(completion, request.protocol)
-            reason = self.endpoint.shown(reason)[:200]
+            reason = self.endpoint.without_key(reason)[:200]
             await attempts.replied(outcome, reason, completion, body)
             if outcome == VALID:
                 return True

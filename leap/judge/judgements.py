@@ -35,7 +35,10 @@ VERDICTS = ("model", "base", "tie")
 EMPTY_CONTROL, INSTRUCTIONS_CONTROL = "control:empty", "control:instructions"
 CONTROLS = (EMPTY_CONTROL, INSTRUCTIONS_CONTROL)
 
-REFERENCE_JUDGE = "reference"  # the judge without a model, leap/judge/reference.py
+REFERENCE_JUDGE = "reference"
+# The judges that are programs, name -> module. Each has `scores_of(plan, reference) -> {scale of SCALES: 1.0 to 5.0}`.
+# The reference judge stands beside every other one.
+PROGRAMS = {REFERENCE_JUDGE: "leap.judge.reference"}
 PEOPLE = "people"  # ratings by people, leap/judge/ratings.py; `repeat` numbers the raters
 
 JUDGEMENTS_FILE = "judgements.jsonl"
@@ -123,8 +126,8 @@ def _defect(judgement: Judgement) -> str | None:
 
 
 def judges_of(judgements: Iterable[Judgement]) -> list[str]:
-    """The judges' names in order, people and the reference judge last."""
-    last = {PEOPLE: 1, REFERENCE_JUDGE: 2}
+    """The judges' names in order, people and programs last."""
+    last = {PEOPLE: 1, **dict.fromkeys(PROGRAMS, 2)}
     names = dict.fromkeys(judgement.judge for judgement in judgements)
     return sorted(names, key=lambda name: (last.get(name, 0), name))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.config import REPOSITORY
 from leap.cli import knob
-from leap.judge.judgements import PAIRWISE, RUBRIC
+from leap.judge.judgements import PAIRWISE, PROGRAMS, RUBRIC
 from leap.judge.plan_text import SHOWN_CHARACTERS
 
 
@@ -26,8 +26,8 @@ class JudgeOptions:
 
     judge: str = knob(
         "llm",
-        "who judges: language models over an endpoint, or the reference judge alone",
-        choices=("llm", "reference"),
+        "who judges: language models over an endpoint, or a program alone",
+        choices=("llm", *PROGRAMS),
     )
     judge_model: list[str] = knob([], "names under which the endpoint serves the judges", flags=("--model",))
     base_url: str = knob(

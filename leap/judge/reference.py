@@ -33,7 +33,7 @@ from leap.judge.plan_text import steps_of_text
 from leap.plans.metrics import MATCH_THRESHOLD, alignment, compare_steps, repeated_share
 
 
-def reference_scores(plan: str, reference: str) -> dict[str, float]:
+def scores_of(plan: str, reference: str) -> dict[str, float]:
     """The four scales of a plan's text, 1.0 to 5.0. ValueError for a reference without a step."""
     return dict(zip(SCALES, (1 + 4 * part for part in _parts(plan, reference)), strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import random
 import re
@@ -21,7 +22,7 @@ from leap.judge.judgements import (
     JUDGEMENTS_FILE,
     JUDGES_FOLDER,
     PAIRWISE,
-    REFERENCE_JUDGE,
+    PROGRAMS,
     RUBRIC,
     Judgement,
     read_judgements_of,
@@ -29,7 +30,6 @@ from leap.judge.judgements import (
 from leap.judge.options import PROTOCOLS, JudgeOptions
 from leap.judge.plan_text import steps_of_text
 from leap.judge.prompts import CONTROL_PLANS, Request, pair_request, rubric_request
-from leap.judge.reference import reference_scores
 from leap.judge.rubric import read_pair, read_rubric
 
 _LONGEST_NAME = 100  # characters of a judge's name in that of its folder
@@ -160,18 +160,19 @@ def _judgement(judge: LanguageModelJudge, assignment: Assignment) -> Judgement |
     return Judgement(**fields, verdict=verdict, reasoning=reasoning)
 
 
-def reference_judgements(items: Sequence[Item], models: Sequence[str]) -> list[Judgement]:
-    """The reference judge's word on every plan and control. A row whose reference has no step fails."""
+def program_judgements(judge: str, items: Sequence[Item], models: Sequence[str]) -> list[Judgement]:
+    """The word of a judge of PROGRAMS on every plan and control. A row whose reference has no step fails."""
+    scores_of = importlib.import_module(PROGRAMS[judge]).scores_of
     judgements = []
     for item in items:
         steps = steps_of_text(item.reference)
         for model, text in plans_of(item, models).items():
-            fields = {"judge": REFERENCE_JUDGE, "protocol": RUBRIC, "model": model, "sample": item.sample}
+            fields = {"judge": judge, "protocol": RUBRIC, "model": model, "sample": item.sample}
             fields["judged"] = judged_hash(item, model)
             if not steps:
                 judgements.append(Judgement(**fields, failure="the reference plan has no step"))
                 continue
-            scores = {scale: round(score, 6) for scale, score in reference_scores(text, item.reference).items()}
+            scores = {scale: round(score, 6) for scale, score in scores_of(text, item.reference).items()}
             reasoning = f"{len(steps_of_text(text))} steps beside {len(steps)} of the reference"
             judgements.append(Judgement(**fields, scores=scores, reasoning=reasoning))
     return sorted(judgements, key=_place)

@@ -47,6 +47,7 @@ from leap.judge.judgements import (
     LOWEST,
     PAIRWISE,
     PEOPLE,
+    PROGRAMS,
     REFERENCE_JUDGE,
     Judgement,
     judges_of,
@@ -57,6 +58,8 @@ from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, pa
 # A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
 # up to this share of pairs won. Half a point and one pair in twenty, so that a single slip does not condemn a judge.
 BOTTOM_SCORE, MIDDLE_SCORE, BOTTOM_WINS = 1.5, (LOWEST + HIGHEST) / 2, 0.05
+
+_KINDS = {**dict.fromkeys(PROGRAMS, "program"), REFERENCE_JUDGE: "reference", PEOPLE: "people"}
 
 _ROUNDING = 1e-9
 
@@ -135,7 +138,7 @@ def _judge(
     judged_controls = [name for name in CONTROLS if name in scores.models]
     has_pairs = bool(scores.pairs or scores.failed_verdicts)
     return {
-        "kind": {REFERENCE_JUDGE: "reference", PEOPLE: "people"}.get(judge, "llm"),
+        "kind": _KINDS.get(judge, "llm"),
         "models": {name: _model_ratings(name, scores, estimates) for name in models},
         "controls": {name: _control(name, scores, estimates, lowest) for name in judged_controls},
         "pairwise": {name: _pairs(name, scores, estimates) for name in models if name != base} if has_pairs else None,

@@ -8,7 +8,12 @@ from typing import Any
 from leap.judge.judgements import FINAL, SCALES, ReviewSummary
 from leap.text import markdown_table
 
-_KINDS = {"llm": "a language model", "reference": "wording against the reference plan", "people": "people"}
+_KINDS = {
+    "llm": "a language model",
+    "program": "a program",
+    "reference": "wording against the reference plan",
+    "people": "people",
+}
 _CONTROL_WORDS = {True: "at the bottom", False: "NOT at the bottom", None: "not judged"}
 _PAIR_COLUMNS = {"wins": "wins", "losses": "losses", "ties": "ties", "flips": "flips", "failed": "failed verdicts"}
 

@@ -91,7 +91,7 @@ class EndpointPlanner:
 
     def _read(self, body: bytes) -> Answer | MachineFailure:
         answer = read_answer(body)
-        return answer if isinstance(answer, Answer) else MachineFailure(self.endpoint.shown(str(answer)))
+        return answer if isinstance(answer, Answer) else MachineFailure(self.endpoint.without_key(str(answer)))
 
 
 def read_answer(body: bytes) -> Answer | MachineFailure:

@@ -94,10 +94,10 @@ def tabletop(options: Options) -> Workload:
     workspace.require(options.checkpoint, "checkpoint")
     data = options.data_path or options.checkpoint.parents[1] / "dataset" / "vlm_evaluation_v1.0"
     workspace.require(data, "benchmark")
-    there = find_examples(data, [dimension for dimension in DIMENSIONS if (data / dimension).is_dir()])
-    tasks = len({example.task for examples in there.values() for example in examples})
+    by_dimension = find_examples(data, [dimension for dimension in DIMENSIONS if (data / dimension).is_dir()])
+    tasks = len({example.task for examples in by_dimension.values() for example in examples})
     each = -(-options.examples // tasks)
-    examples = [e for found in there.values() for e in found if e.number < each]
+    examples = [e for examples in by_dimension.values() for e in examples if e.number < each]
     writer = PromptWriter(workspace, "builtin")
     queries = [Query(e.place, e.task, [{"role": "user", "content": writer.write(e)}]) for e in examples]
     truths = {e.place: e.ground_truth() for e in examples}
@@ -119,12 +119,13 @@ def long_prompts(options: Options, folder: Path) -> Workload:
     tokenizer = load_processor(planner).tokenizer
     line = "An object is taken by its number, a container too. "
     text = line * (shared // len(tokenizer(line).input_ids) + 1)
-    examples = [e for found in find_examples(folder / "benchmark", list(DIMENSIONS)).values() for e in found]
+    by_dimension = find_examples(folder / "benchmark", list(DIMENSIONS))
+    examples = [example for examples in by_dimension.values() for example in examples]
     queries = []
     for number, example in enumerate(examples):
-        shown = [{"type": "image", "image": str(path)} for path in (example.plain_image, example.tagged_image)]
+        picture_items = [{"type": "image", "image": str(path)} for path in (example.plain_image, example.tagged_image)]
         instruction = {"type": "text", "text": (example.instruction() + " ") * (1 + number % 4)}
-        content = [{"type": "text", "text": text}, *shown, instruction]
+        content = [{"type": "text", "text": text}, *picture_items, instruction]
         queries.append(Query(example.place, example.task, [{"role": "user", "content": content}]))
     truths = {e.place: e.ground_truth() for e in examples}
     # One bound for fewest and most makes every picture this large, whatever it was drawn at.
@@ -177,10 +178,11 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
             answers[name], spent = answer_all(planner, workload.queries)
             seconds[name].append(spent)
     scores = {
-        name: {key: score(a.text, workload.truths[key]) for key, a in found.items()} for name, found in answers.items()
+        name: {key: score(answer.text, workload.truths[key]) for key, answer in by_key.items()}
+        for name, by_key in answers.items()
     }
     base = scores["one at a time"]
-    equal = {name: sum(found[key] == base[key] for key in base) for name, found in scores.items()}
+    equal = {name: sum(by_key[key] == base[key] for key in base) for name, by_key in scores.items()}
     if device == "cpu" and any(count < len(base) for count in equal.values()):
         raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {len(base)} are equal")
     results = rates(seconds, len(workload.queries))
@@ -202,8 +204,8 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
     """{key: answer} and the seconds it took: of CPU time where the CPU does the work."""
     clock = time.process_time if planner.device == "cpu" else time.perf_counter
     started = clock()
-    found = {query.key: answer for part in planner.answer(planner.batches(queries)) for query, answer in part}
-    return found, clock() - started
+    answers_by_key = {query.key: answer for part in planner.answer(planner.batches(queries)) for query, answer in part}
+    return answers_by_key, clock() - started
 
 
 def score(text: str, truth: list[dict]) -> tuple:

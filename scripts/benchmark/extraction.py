@@ -74,7 +74,7 @@ def main() -> None:
         print(table(runs, archive.stat().st_size, options))
         if options.output:
             content = {"options": as_plain(options), "archive_bytes": archive.stat().st_size}
-            content["runs"] = {name: [vars(one) for one in of_name] for name, of_name in runs.items()}
+            content["runs"] = {name: [vars(run) for run in measured] for name, measured in runs.items()}
             write_json(options.output, content)
             print(f"written: {options.output}")
 
@@ -175,14 +175,12 @@ def table(runs: dict[str, list[Measured]], archive_bytes: int, options: Options)
         "|---|---|---|---|---|---|",
     ]
     middle = {}
-    for name, of_name in runs.items():
-        one = Measured(
-            *(statistics.median(values) for values in zip(*(vars(one).values() for one in of_name), strict=True))
-        )
-        middle[name] = one
+    for name, measured in runs.items():
+        columns = zip(*(vars(run).values() for run in measured), strict=True)
+        middle[name] = median = Measured(*map(statistics.median, columns))
         lines.append(
-            f"| {names[name]} | {one.seconds:.2f} | {frames / one.seconds:.0f} | {one.memory_bytes / 1e6:.0f} | "
-            f"{one.disk_bytes / 1e6:.0f} | {one.disk_bytes / archive_bytes:.2f} |"
+            f"| {names[name]} | {median.seconds:.2f} | {frames / median.seconds:.0f} | {median.memory_bytes / 1e6:.0f} | "
+            f"{median.disk_bytes / 1e6:.0f} | {median.disk_bytes / archive_bytes:.2f} |"
         )
     times = middle["unpack"].seconds / middle["stream"].seconds
     share = middle["stream"].disk_bytes / middle["unpack"].disk_bytes

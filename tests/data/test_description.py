@@ -11,7 +11,7 @@ from leap.data.description import BY_CONTENT, BY_FILE, describe, description_tex
 from leap.data.plan_words import NUMBERED, SKILLS
 from leap.files import read_json
 from tests.conftest import assert_one_line_error, run_script, unaligned
-from tests.data.test_plan_words import CHINESE_PLAN, SKILL_LIST
+from tests.data.test_plan_words import SKILL_LIST
 
 DESCRIBE = "utils/describe_data.py"
 # The name of the task of CHINESE_PLAN.

@@ -2,13 +2,13 @@ import pytest
 
 from leap.judge.judgements import INSTRUCTIONS_CONTROL, SCALES
 from leap.judge.prompts import CONTROL_PLANS
-from leap.judge.reference import reference_scores
+from leap.judge.reference import scores_of
 
 REFERENCE = "1) Pick up the red cup. 2) Place the cup on the tray. 3) Close the drawer."
 
 
 def scores(plan, reference=REFERENCE):
-    return list(reference_scores(plan, reference).values())
+    return list(scores_of(plan, reference).values())
 
 
 def test_the_reference_itself_is_perfect_however_it_is_written():
@@ -100,4 +100,4 @@ def test_every_score_lies_on_the_scale():
 
 def test_a_reference_without_a_step_cannot_be_compared_with():
     with pytest.raises(ValueError, match="no step"):
-        reference_scores("1) Go.", "  ")
+        scores_of("1) Go.", "  ")

@@ -4,7 +4,8 @@ import pytest
 
 from leap.data.description import describe
 from leap.plots.data import MOST_FILES, MOST_NAMES, data_description
-from tests.data.test_description import CHINESE_NAME, CHINESE_PLAN, picture, row, write_rows
+from tests.data.test_description import CHINESE_NAME, picture, row, write_rows
+from tests.data.test_plan_words import CHINESE_PLAN
 
 
 def described(rows: list[dict], folder: Path, files: int = 1) -> dict:
