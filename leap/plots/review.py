@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES
+from leap.judge.judgements import FINAL, HIGHEST, LOWEST, REFERENCE_JUDGE, SCALES, ReviewSummary
 from leap.models.names import base_suffix, curves_in
 from leap.plots.curves import STEP_0, step_curves
 from leap.plots.labels import short_names
@@ -32,8 +31,6 @@ from leap.plots.marks import (
 )
 from leap.plots.style import COLORS, SIZE, Style, clean, finish, model_styles, plt, styles_of
 from leap.statistics import Estimate
-
-ReviewSummary = Mapping[str, Any]
 
 MOST_STYLES = len(COLORS) - 1  # models that differ by colour in a scatter; more are told apart by run
 
