@@ -179,7 +179,8 @@ def table(runs: dict[str, list[Measured]], archive_bytes: int, options: Options)
         columns = zip(*(vars(run).values() for run in measured), strict=True)
         middle[name] = median = Measured(*map(statistics.median, columns))
         lines.append(
-            f"| {names[name]} | {median.seconds:.2f} | {frames / median.seconds:.0f} | {median.memory_bytes / 1e6:.0f} | "
+            f"| {names[name]} | {median.seconds:.2f} | {frames / median.seconds:.0f} | "
+            f"{median.memory_bytes / 1e6:.0f} | "
             f"{median.disk_bytes / 1e6:.0f} | {median.disk_bytes / archive_bytes:.2f} |"
         )
     times = middle["unpack"].seconds / middle["stream"].seconds
