@@ -77,10 +77,10 @@ def prepare(options: Options, workspace: WorkspaceConfig) -> Upload:
 
 def describe(upload: Upload, options: Options) -> None:
     """Where it would go, what with its size (a folder in one line), and what stays."""
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi
 
     who = "private" if options.private else "public, unless the owner's default is private or it is there already"
-    print(f"{upload.repo_type} {options.repo_id} at {constants.ENDPOINT} ({who}):")
+    print(f"{upload.repo_type} {options.repo_id} at {HfApi().endpoint} ({who}):")
     lines: dict[str, list[int]] = {}
     for name in sorted(upload.files):
         folder, slash, _ = name.partition("/")

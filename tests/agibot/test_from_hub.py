@@ -71,6 +71,7 @@ def wanted(tasks=TASKS):
     return images | {f"agibot/{kind}_{task}.json" for kind in ("task", "json/output") for task in tasks}
 
 
+@pytest.mark.slow
 def test_frames_and_annotations_come_from_the_hub_and_give_rows(hub, root):
     status, out, err = ended(start(hub, "--workers", "2"))
     assert status == 0, out + err
@@ -89,6 +90,7 @@ def test_frames_and_annotations_come_from_the_hub_and_give_rows(hub, root):
     assert read_jsonl(root / "data" / "agibot_all.jsonl")[0]["target"]["steps"] == "1) Pick up the cup. 2) Put it down."
 
 
+@pytest.mark.slow
 def test_a_rough_network_is_waited_out(hub, root):
     hub.troubles = [
         Trouble(r"task_327", cut=20_000),
@@ -112,6 +114,7 @@ def test_an_archive_that_stays_wrong_is_listed_and_the_others_are_done(hub, root
     assert in_place(root) == wanted() | {"agibot/archives/image/task_352.tar.gz"}
 
 
+@pytest.mark.slow
 def test_a_repository_without_archives_or_none_is_an_error(hub, root):
     hub.add("dataset", "me/other", {"README.md": b"x"})
     for repo, word in (("me/other", "has no image/task_<id>.tar.gz"), ("me/none", "me/none")):
@@ -140,6 +143,7 @@ def test_kills_fetch_nothing_twice_that_was_done(hub, root):
     assert in_place(root) == wanted()
 
 
+@pytest.mark.slow
 def test_an_archive_that_gives_no_frame_is_a_failure_and_is_not_deleted(hub, root, tmp_path):
     archive = write_archive(tmp_path / "odd.tar.gz", [file("327/1/first.png", picture(1))])
     hub.add("dataset", "me/odd", {"image/task_327.tar.gz": archive.read_bytes()})
@@ -192,6 +196,7 @@ def test_half_fetched_files_are_removed_unless_a_run_is_fetching(root):
     assert not any(part.exists() for part in parts)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_that_was_fetched_and_a_run_that_fits_goes_through(hub, tmp_path, monkeypatch):
     noise = random.Random(0).randbytes(6_000_000)  # more than the disk has
     made = {}
@@ -218,6 +223,7 @@ def test_a_full_disk_leaves_nothing_that_was_fetched_and_a_run_that_fits_goes_th
         subprocess.run(["umount", str(disk)], check=True, timeout=20)
 
 
+@pytest.mark.slow
 def test_pictures_of_the_published_rows_and_first_frames_stay_beside_each_other(hub, root, tmp_path):
     other = picture(77, (41, 30))
     rows = write_archive(tmp_path / "images.tar.gz", [file("images/327-1.png", other)])

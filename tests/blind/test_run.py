@@ -263,6 +263,7 @@ def written(folder):
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_ends_with_the_file_of_an_undisturbed_one(demo, checkpoints, workspace, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_script(SCRIPT, *arguments(demo, checkpoints, whole))

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from leap.downloads.model_files import model_selection, step_folders
 from tests.conftest import REPOSITORY, assert_one_line_error
 from tests.downloading import fetch, holds
@@ -11,6 +13,7 @@ from tests.downloading import fetch, holds
 SCRIPT = "download/download_model.py"
 
 
+@pytest.mark.slow
 def test_the_shell_command_takes_another_model_and_a_step_of_a_run(hub, space):
     steps = {
         f"full/checkpoint-{step}/{name}": f"{step}{name}".encode() * 10

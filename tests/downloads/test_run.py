@@ -331,6 +331,7 @@ def test_a_disk_that_fills_stops_the_run_with_the_bytes_still_to_come(hub, space
     assert not list(space.rglob(STAGING))
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_lose_and_repeat_nothing(hub, space):
     rng = random.Random(7)
     files = {f"shard-{i:02}.safetensors": rng.randbytes(rng.randrange(1000, 60_000)) for i in range(40)}

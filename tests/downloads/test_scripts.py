@@ -30,6 +30,7 @@ def benchmark(hub, tmp_path) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial", "PhysicsLaw")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,6 +68,7 @@ def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, ben
     assert picture.is_file()
 
 
+@pytest.mark.slow
 def test_a_new_commit_forgets_none_of_what_was_fetched_before(hub, space, benchmark):
     assert fetch(hub, BENCHMARK, "--repo_id", "me/bench", "--dimension", "Spatial").returncode == 0
     folder = space / "dataset/vlm_evaluation_v1.0"
@@ -137,6 +139,7 @@ def damage(folder: Path) -> None:
     example.rmdir()
 
 
+@pytest.mark.slow
 def test_what_is_broken_or_missing_is_fetched_again_from_the_recorded_commit(hub, space, benchmark):
     assert fetch(hub, BENCHMARK, "--repo_id", "me/bench").returncode == 0
     folder = space / "dataset/vlm_evaluation_v1.0"
@@ -173,6 +176,7 @@ def test_for_machines_there_is_json_alone_while_it_is_mended_too(hub, space, ben
     assert "fetching 1 files of me/bench" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_is_broken_on_the_hub_too_is_named_as_such(hub, space, benchmark):
     path = next(path for path in benchmark if path.endswith("operation_sequence.json"))
     hub.add("dataset", "me/bench", benchmark | {path: b"{torn"})

@@ -114,6 +114,7 @@ def test_a_judge_that_obeys_the_plans_is_found_out(analyse, review, server):
     assert "control:instructions" in first
 
 
+@pytest.mark.slow
 def test_two_judges_and_pairs_are_summarised_side_by_side(analyse, review, server):
     status, printed = analyse(
         *("--judge_model", "judge-1", "org/judge-2", "--protocol", "rubric", "pairwise", "--repeats", "1"),

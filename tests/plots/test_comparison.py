@@ -78,6 +78,7 @@ def write_results(results: Path, model: str, value: float, dimensions=DIMENSIONS
         (folder / "summary.json").write_text("{}")
 
 
+@pytest.mark.slow
 def test_the_script_draws_what_the_results_allow(tmp_path):
     for model, value in (("baseline", 10), ("checkpoint-2", 20), ("checkpoint-4", 30)):
         write_results(tmp_path, model, value, DIMENSIONS[:4])

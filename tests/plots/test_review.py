@@ -176,6 +176,7 @@ def test_a_judge_not_to_be_trusted_is_named_in_every_figure():
     assert all("Not to be trusted" in notes(figure) and "fooled" in notes(figure) for figure in figures.values())
 
 
+@pytest.mark.slow
 def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
     long = "lora_all_linear_r64_alpha128_dropout005_lr_2e-4_seed_17_run_of_thursday"
     models = ["baseline", *(f"checkpoint-{s}" for s in range(200, 4200, 200))]

@@ -1,3 +1,5 @@
+import pytest
+
 from configs.config import DIMENSIONS
 from leap.plots.comparison import TERMS, improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
@@ -34,6 +36,7 @@ def test_one_dimension_is_enough():
     assert words(heat_map(models, "official")).count("n/a") == 12
 
 
+@pytest.mark.slow
 def test_forty_models_need_no_long_legend_and_none_is_lost():
     models = forty()
     models["lora_light-checkpoint-400"] = results_of(19, DIMENSIONS[:4])

@@ -102,6 +102,7 @@ def test_a_pushed_checkpoint_arrives_byte_by_byte_and_is_complete(hub, checkpoin
     assert TOKEN not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_push_sends_only_what_changed(hub, checkpoint, tmp_path):
     command = ("--checkpoint", checkpoint, "--repo_id", "me/planner", "--push")
     assert push(hub.url, tmp_path, *command).returncode == 0

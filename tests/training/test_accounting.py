@@ -259,6 +259,7 @@ class LiveBytes(TorchDispatchMode):
         self.live -= self.sizes.pop(key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 @pytest.mark.parametrize(("name", "bf16"), [("full", False), ("full", True), ("lora on the mlp", True)])
 def test_a_step_peaks_where_it_is_said_to(demo, tiny, name, bf16, gradient_checkpointing):

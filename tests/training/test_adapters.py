@@ -175,6 +175,7 @@ def test_a_merged_checkpoint_is_the_adapted_model(demo, adapter, tmp_path):
     assert_one_line_error(run_script("utils/merge_adapter.py", "--checkpoint", base), "not an adapter")
 
 
+@pytest.mark.slow
 def test_the_seed_decides_how_an_adapter_starts(demo, tmp_path, workspace):
     """Whatever random numbers were drawn before in the process."""
     ends = []

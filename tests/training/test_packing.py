@@ -86,6 +86,7 @@ def test_packing_a_model_that_cannot_is_refused_before_its_weights_are_read(demo
         Packer(tmp_path, "sdpa")
 
 
+@pytest.mark.slow
 def test_a_packed_run_learns_and_its_log_shows_no_padding(demo, tmp_path, workspace):
     done = run_script(
         "training/run-finetuning.py",

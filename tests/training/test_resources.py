@@ -53,6 +53,7 @@ def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspa
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_run_before_a_save_and_the_same_command_goes_on(
     demo, tmp_path, workspace, monkeypatch
 ):
@@ -73,6 +74,7 @@ def test_a_disk_that_fills_up_stops_the_run_before_a_save_and_the_same_command_g
     assert f"resuming from {run / 'checkpoint-2'}" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_named_and_a_run_says_what_it_took(demo, tmp_path, workspace):
     run = tmp_path / "run"
     first = train(run, "--max_steps", "2")

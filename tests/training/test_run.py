@@ -65,6 +65,7 @@ def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, workspace)
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, workspace):
     losses = [
         read_manifest(train(demo, tmp_path / f"{size}", "--per_device_eval_batch_size", size)).validation["loss"]
@@ -73,6 +74,7 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(demo, tmp_path, w
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, workspace):
     plain = load_file(train(demo, tmp_path / "a") / "model.safetensors")
     again = load_file(train(demo, tmp_path / "b", "--gradient_checkpointing") / "model.safetensors")
@@ -80,6 +82,7 @@ def test_gradient_checkpointing_gives_the_same_weights(demo, tmp_path, workspace
         torch.testing.assert_close(plain[name], again[name], atol=1e-6, rtol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_a_status_file_from_first_to_last_step(demo, tmp_path, workspace):
     train(demo, tmp_path / "run", "--logging_steps", 1)
     path = workspace / "logs" / "run" / "status.json"
