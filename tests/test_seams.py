@@ -39,7 +39,10 @@ def scores_of(plan, reference):
 ENTRIES = {
     "leap/planners/__init__.py": ("PLANNERS = {", '    "toy": "leap.planners.toy",'),
     "leap/judge/judgements.py": ("PROGRAMS = {", '    "toy": "leap.judge.toy",'),
-    "leap/plans/scoring.py": ("EXTRA_METRICS: dict", '    "toy": lambda true, steps, free: 42.0,'),
+    "leap/plans/scoring.py": (
+        "EXTRA_METRICS: dict[str, Callable[[list[Step], list[Step], bool], float]] = {",
+        '    "toy": lambda true, steps, free: 42.0,',
+    ),
     "leap/plans/measures.py": (
         "MEASURES: dict[str, Measure] = {",
         '    "grounded.toy": Measure("toy", "always 42", 100, "grounded"),',
@@ -62,10 +65,9 @@ def extended(tmp_path_factory):
     for name, content in FILES.items():
         (root / name).write_text(content)
     for name, (line, entry) in ENTRIES.items():
-        before, head, after = (root / name).read_text().partition(line)
-        rest = after.partition("{" if line.endswith("dict") else "")[2] if line.endswith("dict") else after
-        opening = after[: len(after) - len(rest)]
-        (root / name).write_text(f"{before}{head}{opening}\n{entry}\n{rest.lstrip(chr(10))}")
+        content = (root / name).read_text()
+        assert line in content
+        (root / name).write_text(content.replace(line, f"{line}\n{entry}\n", 1))
     return root
 
 

@@ -11,6 +11,17 @@ from leap.runs.status import Status
 from tests.conftest import REPOSITORY
 
 
+def start_code(code: str, path: Path) -> subprocess.Popen:
+    """A process of its own that runs `code` with `path` as argument; its status file there has a phase by now."""
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=REPOSITORY)
+    limit = time.monotonic() + 30
+    while not path.is_file() or read_json(path)["phase"] is None:
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    return process
+
+
 def start_run(path: Path) -> subprocess.Popen:
     """An evaluation in a process of its own: 3 of 10 answered in its status, then silence."""
     code = (
@@ -19,13 +30,7 @@ def start_run(path: Path) -> subprocess.Popen:
         "with Status(Path(sys.argv[1]), 'evaluation', about, total=10, unit='example', done=1) as status:\n"
         "    time.sleep(0.1); status.update(3, phase='answering'); time.sleep(100)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=REPOSITORY)
-    limit = time.monotonic() + 30
-    while not path.is_file() or read_json(path)["phase"] is None:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    return process
+    return start_code(code, path)
 
 
 def ended(path: Path, error: BaseException | None = None, age: timedelta = timedelta(), **options) -> Path:

@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +12,8 @@ import pytest
 from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.runs.status import Status
-from tests.conftest import REPOSITORY, read_status
+from tests.conftest import read_status
+from tests.runs.status_files import start_code
 
 
 def status_of(path, **options):
@@ -34,12 +33,7 @@ def child(path):
         "with Status(Path(sys.argv[1]), 'evaluation', {}, total=10, unit='example') as status:\n"
         "    status.update(3, phase='answering'); time.sleep(100)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=REPOSITORY)
-    limit = time.monotonic() + 30
-    while not path.is_file() or read_json(path)["phase"] is None:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    process = start_code(code, path)
     yield process
     process.kill()
     process.wait(timeout=30)
