@@ -28,6 +28,7 @@ from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resume import changes, made_from
 from leap.training.start import require_inputs
 from leap.vlabench.examples import find_examples
+from leap.vlabench.folder import SUMMARY_FILE
 from leap.vlabench.options import EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
 
@@ -241,7 +242,7 @@ class Evaluations:
     def _entry(self, folder: Path) -> dict[str, Any]:
         weights = [weights_sha256(folder), _weights_sha256(self._base) if kind_of(folder) == "adapter" else None]
         name = self.model_name(folder)
-        paths = {dimension: self.results / dimension / name / "summary.json" for dimension in self.dimensions}
+        paths = {dimension: self.results / dimension / name / SUMMARY_FILE for dimension in self.dimensions}
         question = [weights, self._fingerprint, self._base_flags if folder == self._base else []]
         return {
             "asked": sha256_json(question),

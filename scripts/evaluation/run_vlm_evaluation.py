@@ -126,7 +126,9 @@ def report(summary: Summary, folder: Path) -> None:
 
 def missing(folder: Path) -> list[str]:
     """A line for each example that has no answer."""
-    return [f"  {f['task']}/example{f['example']}: {f['reason']}" for f in read_jsonl(folder / "failures.jsonl")]
+    from leap.vlabench.folder import FAILURES_FILE
+
+    return [f"  {f['task']}/example{f['example']}: {f['reason']}" for f in read_jsonl(folder / FAILURES_FILE)]
 
 
 if __name__ == "__main__":
