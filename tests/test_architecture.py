@@ -37,7 +37,9 @@ FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 
 # The modules that load torch, transformers or datasets as soon as they are imported. All others start at once.
 HEAVY = {
+    "leap.models.attention",
     "leap.models.generation",
+    "leap.models.patch_embedding",
     "leap.models.prefix_cache",
     "leap.planners.huggingface",
     "leap.planners.remote_code",

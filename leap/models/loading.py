@@ -85,7 +85,11 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16"); `options` are
     those of from_pretrained. UnusableModel if it cannot be loaded whole; running out of memory raises what torch
     raises."""
+    import torch
     from transformers import AutoModelForImageTextToText
+
+    from leap.models.attention import attend_to_pictures_at_once
+    from leap.models.patch_embedding import embed_patches_by_product
 
     quiet_transformers()
     try:
@@ -103,6 +107,9 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
         raise UnusableModel(f"cannot load a model from {folder}: {_first_line(error)}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
+    embed_patches_by_product(model)
+    if torch.cuda.is_available():  # a CPU gains nothing from it
+        attend_to_pictures_at_once(model)
     return model
 
 

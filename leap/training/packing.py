@@ -7,49 +7,18 @@ logits, loss and gradients are those of the padded batch of the same rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForImageTextToText
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from configs.errors import UserError
+from leap.models.attention import ISOLATED_SDPA, kernel_for_packs
 
-ISOLATED_SDPA = "leap_isolated_sdpa"
-
-
-def isolated_sdpa(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    sample_lengths: Sequence[int] | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """SDPA over each row of a pack by itself: causal kernels without a mask, and no work across rows.
-
-    query, key, value  # (1, heads, sum of sample_lengths, head_dim); the output  # (1, sum of sample_lengths, heads,
-    head_dim). Without `sample_lengths` it is plain SDPA.
-
-    Row by row costs sum(length**2); one call with a block-diagonal mask would compute sum(length)**2 pairs and drop
-    most of them, and a mask keeps SDPA from its flash kernel.
-    """
-    if sample_lengths is None or not module.is_causal:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    parts = zip(*(tensor.split(list(sample_lengths), dim=2) for tensor in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1), None
-
-
-AttentionInterface.register(ISOLATED_SDPA, isolated_sdpa)
-AttentionMaskInterface.register(ISOLATED_SDPA, sdpa_mask)
-
-
-def kernel_for_packs(attn_implementation: str) -> str:
-    """The attention that a model must be loaded with for packs, where this one is wished for."""
-    return ISOLATED_SDPA if attn_implementation == "sdpa" else attn_implementation
+# Lengths of the longest row in a pack are rounded up to a multiple of this: a kernel compiled for one fits the next.
+_LENGTH_STEP = 256
 
 
 class Packer:
@@ -83,7 +52,8 @@ class Packer:
         and videos of each; `visual` holds image_grid_thw and video_grid_thw of all of them.
 
         Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
-        counts tokens within their row; sample_lengths  # list, for isolated SDPA only. There is no attention_mask.
+        counts tokens within their row; for isolated SDPA only, sample_borders  # (rows + 1,) int32, and longest_sample, no
+        less than the longest row. There is no attention_mask.
         """
         if "second_per_grid_ts" in visual:
             raise UserError("packing videos is supported for Qwen3-VL only; leave --packing out")
@@ -105,5 +75,7 @@ class Packer:
             "position_ids": torch.cat(positions, dim=2),
         }
         if self._isolated:
-            packed["sample_lengths"] = [len(row) for row in ids]
+            lengths = torch.tensor([0, *map(len, ids)])
+            packed["sample_borders"] = lengths.cumsum(0, dtype=torch.int32)
+            packed["longest_sample"] = math.ceil(int(lengths.max()) / _LENGTH_STEP) * _LENGTH_STEP
         return packed

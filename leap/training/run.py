@@ -28,6 +28,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import as_plain
 from leap.files import Journal, sha256_json, write_json, write_text
+from leap.models.attention import kernel_for_packs
 from leap.models.checkpoints import (
     Manifest,
     best_checkpoint,
@@ -56,7 +57,7 @@ from leap.training.batching import (
 )
 from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
 from leap.training.meter import Meter
-from leap.training.packing import Packer, kernel_for_packs
+from leap.training.packing import Packer
 from leap.training.parts import freeze
 from leap.training.preflight import FileCheck, check_file, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe

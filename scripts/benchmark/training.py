@@ -161,11 +161,11 @@ def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Opt
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
+    from leap.models.attention import kernel_for_packs
     from leap.training.adapters import attach
-    from leap.training.packing import kernel_for_packs
 
     adapter = isinstance(recipe, LoraRecipe)
-    # Without sample_lengths, which only packs have, it is plain SDPA.
+    # Without sample_borders, which only packs have, it is plain SDPA.
     attention = kernel_for_packs(options.attn_implementation)
     dtype = torch.bfloat16 if adapter and recipe.bf16 else torch.float32
     torch.manual_seed(options.seed)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from configs.errors import UserError
+from leap.models.attention import ISOLATED_SDPA
 from leap.models.loading import load_processor, load_weights
 from leap.rows.records import row_from_record
-from leap.training.packing import ISOLATED_SDPA, Packer
+from leap.training.packing import Packer
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import for_loss, supervised_loss
 from tests.conftest import REPOSITORY, run_script
@@ -72,7 +73,7 @@ def test_a_row_of_a_pack_does_not_see_its_neighbours(demo, rows):
     base, _, packed = batches(demo, rows, "sdpa")
     model = load_weights(base, "float32", ISOLATED_SDPA).eval()
     changed = dict(packed, input_ids=packed["input_ids"].clone())
-    first = packed["sample_lengths"][0]
+    first = int(packed["sample_borders"][1])
     changed["input_ids"][0, first - 3 : first] = 5
     with torch.no_grad():
         before, after = forward(model, packed), forward(model, changed)
