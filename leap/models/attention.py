@@ -107,8 +107,8 @@ def isolated_sdpa(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of each row of a pack to itself; without `sample_borders`, which only packs have, and in a vision
-    tower, plain SDPA. Arguments and result as `within_segments`."""
+    """Causal attention of each row of a pack to itself; plain SDPA without `sample_borders`, which only packs have, and
+    in a vision tower. Arguments and result as `within_segments`."""
     if sample_borders is None or not module.is_causal:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     longest = query.shape[2] if longest_sample is None else longest_sample

@@ -1,8 +1,8 @@
 """The patch embedding of a vision tower as a matrix product instead of a convolution.
 
-Qwen's vision towers cut pictures into patches beforehand and embed each by a Conv3d whose kernel is the whole patch:
-one product of (patches, pixels of a patch) by (pixels of a patch, width). As a convolution it is several times slower on
-a CPU, and cuDNN looks for a kernel anew for every number of patches.
+Qwen's vision towers get pictures cut into patches and embed each by a Conv3d whose kernel is the whole patch: one
+product of (patches, pixels of a patch) by (pixels of a patch, width). As a convolution it is several times slower on a
+CPU, and cuDNN looks for a kernel anew for every number of patches.
 """
 
 from __future__ import annotations

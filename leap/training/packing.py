@@ -52,8 +52,8 @@ class Packer:
         and videos of each; `visual` holds image_grid_thw and video_grid_thw of all of them.
 
         Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
-        counts tokens within their row; for isolated SDPA only, sample_borders  # (rows + 1,) int32, and longest_sample, no
-        less than the longest row. There is no attention_mask.
+        counts tokens within their row; for isolated SDPA only, sample_borders  # (rows + 1,) int32, and longest_sample,
+        no less than the longest row. There is no attention_mask.
         """
         if "second_per_grid_ts" in visual:
             raise UserError("packing videos is supported for Qwen3-VL only; leave --packing out")

@@ -32,7 +32,8 @@ def newer_kernel(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False
 ):
     """As in torch 2.13 and later."""
-    assert cu_seq_q.dtype == torch.int32 and max_q >= int(cu_seq_q.diff().max())
+    assert cu_seq_q.dtype == torch.int32
+    assert max_q >= int(cu_seq_q.diff().max())
     groups = query.shape[1] // key.shape[1]
     assert enable_gqa or groups == 1
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
