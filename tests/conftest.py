@@ -24,7 +24,7 @@ import torch
 from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
 from leap.runs.status import RunStatus, judged, written_status
-from tests.hub_server import Hub, serving
+from tests import endpoint_server, hub_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -91,9 +91,16 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub() -> Iterator[hub_server.Hub]:
     """A Hub on the loopback."""
-    with serving() as running:
+    with hub_server.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def server() -> Iterator[endpoint_server.Endpoint]:
+    """An OpenAI-compatible endpoint on the loopback."""
+    with endpoint_server.serving() as running:
         yield running
 
 
