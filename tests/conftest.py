@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import io
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import torch
 from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
 from leap.demo.tiny_planner import build_tiny_planner
 from leap.runs.status import RunStatus, judged, written_status
-from tests.hub_server import Hub, serving
+from tests import endpoint_server, hub_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -45,16 +47,31 @@ def _no_test_writes_into_the_repository(tmp_path_factory: pytest.TempPathFactory
         yield
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills (it makes it, too), once for all processes of the session. Tests only read it."""
+    processes_share = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    folder, complete = processes_share / name, processes_share / f"{name} is complete"
+    with open(processes_share / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process in which it failed
+            make(folder)
+            complete.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace (its path has a space) with the tiny planner, rows and benchmark. Tests only read it."""
-    root = tmp_path_factory.mktemp("demo space")
+    return made_once(tmp_path_factory, "demo space", build_demo)
+
+
+def build_demo(root: Path) -> None:
     build_rows(root / "data" / "train.jsonl", "train", 200, seed=0)
     build_rows(root / "data" / "val.jsonl", "validation", 20, seed=0)
     build_blind_rows(root / "data" / "blind_10.jsonl", seed=0)
     build_benchmark(root / "dataset" / "vlm_evaluation_v1.0", 2, seed=0)
     build_tiny_planner(root / "models" / "tiny-planner", training_texts(root / "data" / "train.jsonl"))
-    return root
 
 
 @pytest.fixture
@@ -74,15 +91,22 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub() -> Iterator[hub_server.Hub]:
     """A Hub on the loopback."""
-    with serving() as running:
+    with hub_server.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def server() -> Iterator[endpoint_server.Endpoint]:
+    """An OpenAI-compatible endpoint on the loopback."""
+    with endpoint_server.serving() as running:
         yield running
 
 
 def linked_workspace(demo: Path, root: Path) -> Path:
     """Make `root` a workspace with the demo's inputs linked in."""
-    root.mkdir()
+    root.mkdir(parents=True)
     for name in ("models", "data", "dataset"):
         (root / name).symlink_to(demo / name)
     return root

@@ -55,6 +55,37 @@ HEAVY = {
 }
 HEAVY_PACKAGES = {"torch", "torchvision", "transformers", "datasets", "accelerate", "peft"}
 
+# Modules of leap/ without a test file of their name, and where their behaviour shows.
+TESTED_ELSEWHERE = {
+    "blind/options": "knobs: tests/blind/test_run.py and tests/planners/test_candidates.py",
+    "data/cleaning_report": "what a cleaning found: tests/data/test_cleaning.py reads it",
+    "demo/mixed": "rows to measure training on: tests/training/test_throughput.py trains on them",
+    "judge/options": "knobs: tests/judge/test_client.py",
+    "models/answer": "a record of three fields: tests/planners",
+    "planners/options": "knobs: tests/planners",
+    "progress": "lines of progress: every test of a script that reads its output",
+    "provenance": "what made a result: tests/planners/test_asking.py and tests/training/test_resume.py compare it",
+    "runs/ranks": "shares of several processes: tests/planners/test_asking.py and tests/training/test_distributed.py",
+    "vlabench/fix": "mending from the Hub: tests/downloads/test_scripts.py",
+    "vlabench/options": "knobs: tests/test_bad_input.py and tests/planners/test_candidates.py",
+}
+# Test files without a module of their name, and what they are about.
+JOURNEYS = {
+    "agibot/extraction": "the benchmark script of first frames",
+    "architecture": "all modules",
+    "bad_input": "what a user gets wrong, over several scripts",
+    "config": "configs/config.py",
+    "downloads/scripts": "benchmark and rows from the Hub, by their scripts",
+    "planners/model_families": "the engine over families of models",
+    "planners/transformers_serve": "the engine against a server that is not ours",
+    "readme": "the commands of the README",
+    "report/in_browser": "the page's scripts, in a browser",
+    "seams": "what people add, in a copy of the code",
+    "training/distributed": "training and evaluation by two processes",
+    "training/pipeline": "train, kill, resume, evaluate, draw",
+    "words": "the names in the code",
+}
+
 
 def module_name(path: Path) -> str:
     """The dotted name of a file below the repository."""
@@ -243,6 +274,16 @@ def test_a_missing_input_is_said_without_loading_torch(tmp_path):
     paths = [REPOSITORY / "scripts" / script for script in scripts]
     lines = lines_of_runs(paths, [], "stderr", " not found", LEAP_WORKSPACE=str(tmp_path))
     assert lines == [f"{path} 2 False True" for path in paths]
+
+
+def test_a_module_and_its_tests_have_one_name():
+    modules = {path.relative_to(REPOSITORY / "leap").with_suffix("") for path in LEAP if path.stem != "__init__"}
+    tests = {
+        path.relative_to(REPOSITORY / "tests").with_name(path.stem.removeprefix("test_"))
+        for path in (REPOSITORY / "tests").glob("**/test_*.py")
+    }
+    assert sorted(map(str, modules - tests)) == sorted(TESTED_ELSEWHERE), "modules without tests of their name"
+    assert sorted(map(str, tests - modules)) == sorted(JOURNEYS), "tests without a module of their name"
 
 
 @pytest.mark.parametrize("path", [*CONFIGS, *LEAP, *SCRIPTS], ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -1,20 +1,13 @@
 """What a user gets wrong ends in one line on stderr and status 2, and leaves nothing half-written."""
 
 import errno
-import json
 import shutil
 
 import pytest
-from PIL import Image
 
-from tests.conftest import REPOSITORY, assert_one_line_error, read_status, run_script
+from tests.conftest import assert_one_line_error, run_script
 
 EVALUATE = "evaluation/run_vlm_evaluation.py"
-TRAIN = "training/run-finetuning.py"
-
-
-def train(*arguments):
-    return run_script(TRAIN, "--config", REPOSITORY / "configs/training/quickstart.yaml", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -60,71 +53,6 @@ def test_evaluation_refuses_a_torn_checkpoint(workspace, demo):
     assert_one_line_error(run_script(EVALUATE, "--checkpoint", torn), "cannot evaluate", "checkpoint-5", "is cut off")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--model_name_or_path", "none"], ["base model not found", "none"]),
-        (["--train_file", "none.jsonl"], ["training file not found", "none.jsonl"]),
-        (["--val_file", "none.jsonl"], ["validation file not found"]),
-        (["--learning_rat", "1"], ["unrecognized arguments: --learning_rat"]),
-        (["--lr", "-1"], ["learning_rate must be > 0"]),
-        (["--image_tokens_min", "99"], ["image_tokens_min 99 is above image_tokens_max 16"]),
-        (["--model_max_length", "20"], ["are over model_max_length 20", "train.jsonl:", "more rows"]),
-    ],
-)
-def test_training_names_what_is_wrong(workspace, arguments, words):
-    done = train(*arguments)
-    done.stderr = done.stderr.splitlines()[-1] if "model_max_length" in words[0] else done.stderr
-    assert_one_line_error(done, *words)
-    assert not (workspace / "output").exists()
-
-
-def test_the_real_recipe_says_how_to_get_what_is_missing(workspace):
-    assert_one_line_error(run_script(TRAIN), "base model not found", "download_model.sh")
-
-
-GOOD = {"messages": [{"role": "user", "content": "Plan."}], "target": {"steps": "1) Go."}}
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('{"messages": [', ["rows.jsonl:2", "not valid JSON"]),
-        (json.dumps({"target": GOOD["target"]}), ["rows.jsonl:2", "'messages'"]),
-        (json.dumps({"messages": GOOD["messages"]}), ["rows.jsonl:2", "'target.steps'"]),
-        (json.dumps(GOOD | {"target": {"steps": "1) Go \ud83d."}}), ["rows.jsonl:2", r"half a character ('\ud83d')"]),
-        (
-            json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}),
-            ["rows.jsonl:2", "image not found: x.png", "--image_root"],
-        ),
-    ],
-)
-def test_training_names_file_and_line_of_a_bad_row(workspace, line, words):
-    path = workspace / "rows.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
-    assert_one_line_error(train("--train_file", path), *words)
-    assert not (workspace / "output").exists()
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks_in_the_middle_stops_training_by_name(workspace, workers):
-    """Its header and end are whole, so that only decoding it shows the damage."""
-    noise = Image.effect_noise((64, 64), 90).convert("RGB")
-    noise.save(workspace / "noise.png")
-    content = bytearray((workspace / "noise.png").read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    (workspace / "noise.png").write_bytes(content)
-    path = workspace / "rows.jsonl"
-    turn = {"role": "user", "content": [{"type": "image", "image": "noise.png"}, {"type": "text", "text": "Plan."}]}
-    path.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"messages": [turn]}) + "\n")
-    done = train("--train_file", path, "--dataloader_num_workers", workers, "--max_steps", 2)
-    assert_one_line_error(done, "rows.jsonl:2: unreadable image:", "noise.png")
-    assert not list((workspace / "output").glob("checkpoint-*"))
-    [status] = map(read_status, (workspace / "logs").rglob("status.json"))
-    assert status.state == "failed"
-    assert "rows.jsonl:2: unreadable image:" in status.reason
-
-
 def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):
     """A disk that fills up cannot be made here; the error that it raises can."""
 
@@ -138,25 +66,8 @@ def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):
     assert done.stderr.count("\n") == 1
 
 
-def test_training_on_a_folder_says_so(workspace):
-    assert_one_line_error(train("--train_file", workspace / "data"), "training file must be a file", "is a folder")
-
-
-def test_training_refuses_an_empty_file(workspace):
-    path = workspace / "rows.jsonl"
-    path.write_text("")
-    assert_one_line_error(train("--train_file", path), "rows.jsonl holds no planning rows")
-
-
 def test_drawing_without_results_says_how_to_make_some(workspace):
     assert_one_line_error(run_script("evaluation/draw_evaluation_results.py"), "no results in", "run_vlm_evaluation.py")
-
-
-def test_verifying_a_folder_that_is_not_there_says_how_to_get_it(workspace):
-    (workspace / "dataset").unlink()
-    assert_one_line_error(
-        run_script("utils/verify_dataset.py"), "benchmark not found", "download_vlabench_with_retry.py"
-    )
 
 
 def test_the_demo_refuses_to_write_into_the_repository(monkeypatch):

@@ -1,3 +1,5 @@
+"""The tiny planner is an ordinary Qwen3-VL folder, the same for the same seed."""
+
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 

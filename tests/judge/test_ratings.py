@@ -22,6 +22,7 @@ from leap.judge.judged import review_row, up_to_date
 from leap.judge.judgements import PEOPLE, RUBRIC, SCALES
 from leap.judge.plan_text import normalised
 from leap.judge.ratings import CSV_COLUMNS, KEY_FILE, RATINGS_FILE, SHEET_FILE, read_ratings, write_sheet
+from tests.chromium import CHROMIUM, Browser
 from tests.conftest import assert_one_line_error, run_script
 from tests.judge.review_folder import (
     ALIKE_ROW,
@@ -35,7 +36,6 @@ from tests.judge.review_folder import (
     write_outputs,
     write_review,
 )
-from tests.report.chromium import CHROMIUM, Browser
 
 HEADER = ",".join(CSV_COLUMNS)
 

@@ -1,3 +1,5 @@
+"""The planner that runs a model itself: answers do not depend on what is beside them, and failures are told apart."""
+
 import shutil
 from dataclasses import replace
 
@@ -6,55 +8,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AddedToken
 
-from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.blind.options import OutputOptions
 from leap.files import write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
 from leap.models.loading import load_processor, load_weights
 from leap.planners import Query, UnreadablePicture
-from leap.planners.huggingface import HuggingFacePlanner
-from leap.vlabench.examples import find_examples
-from leap.vlabench.prompts import PromptWriter
-from tests.planners.lively import write_lively
-
-
-def queries_of(demo, shots=(0, 2), **options):
-    """Prompts of unequal length, with two and with six pictures."""
-    examples = find_examples(demo / "dataset" / "vlm_evaluation_v1.0", ["Spatial"])["Spatial"]
-    found = []
-    for count in shots:
-        writer = PromptWriter(WorkspaceConfig(demo), "builtin", few_shot_num=count, pool=examples)
-        for example in examples:
-            messages = [{"role": "user", "content": writer.write(example)}]
-            found.append(Query(f"{count} {example.place}", example.task, messages, **options))
-    return found
-
-
-def planner_of(folder, **options):
-    """With knobs for drawing; an answer stops at its plan as in an evaluation."""
-    return HuggingFacePlanner(folder, OutputOptions(**{"device": "cpu", "stop_at_plan": True} | options))
-
-
-def answers(planner, batches):
-    """{key: answer or failure} of what the planner makes of these batches, in their order."""
-    return {query.key: result for results in planner.answer(batches) for query, result in results}
-
-
-@pytest.fixture(scope="module")
-def queries(demo):
-    return queries_of(demo)
-
-
-@pytest.fixture(scope="module")
-def lively(demo, tmp_path_factory):
-    return write_lively(demo / "models" / "tiny-planner", tmp_path_factory.mktemp("lively"))
-
-
-@pytest.fixture(scope="module")
-def planner(lively):
-    return planner_of(lively, max_new_tokens=24)
+from tests.planners.lively import answers, planner_of, queries_of
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
@@ -123,18 +83,6 @@ def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
     assert "chat template refuses the prompt: no system turns" in str(found["refused"])
     assert "own words hold <|image_pad|>" in str(found["pictured"])
     assert isinstance(found[queries[0].key], Answer)
-
-
-def test_a_prefix_computed_once_gives_the_answers_of_one_computed_each_time(lively, planner, queries):
-    """A long text that all prompts begin with, and prompts of unequal length behind it."""
-    start = {"type": "text", "text": "".join(f"Rule {i}: one object at a time. " for i in range(30))}
-    long = [Query(q.key, q.task, [{"role": "user", "content": [start, *q.messages[0]["content"]]}]) for q in queries]
-    fresh = planner_of(lively, max_new_tokens=24, reuse_prefix=False)
-    reusing = planner_of(lively, max_new_tokens=24)
-    batches = [long[:5], long[5:], [long[0]]]
-    assert answers(reusing, batches) == answers(fresh, batches)
-    assert len(reusing._prefixes.tokens) > 100
-    assert answers(planner, [queries]) == answers(planner, [queries[::-1]])  # and it does not outlive its prompts
 
 
 def test_batches_hold_prompts_of_like_length_and_do_not_depend_on_the_order_of_asking(lively, queries):

@@ -7,17 +7,15 @@ from dataclasses import replace
 
 import huggingface_hub
 import pytest
-from huggingface_hub import ModelCard
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.demo.build import build_rows
 from leap.files import write_json
 from leap.models.checkpoints import MANIFEST, read_manifest, weights_sha256, why_incomplete, write_manifest
 from leap.models.image_budget import pixel_budget
-from leap.publish.dataset_card import dataset_card
 from leap.publish.model_card import model_card, portable, write_model_card
 from tests.conftest import REPOSITORY, linked_workspace, run_script, unaligned
+from tests.publish.cards import front_matter
 
 STEPS = (
     *("--max_steps", 2, "--warmup_steps", 0, "--save_steps", 2, "--logging_steps", 1, "--dataloader_num_workers", 0),
@@ -36,10 +34,6 @@ def trained(demo, tmp_path_factory) -> WorkspaceConfig:
             done = run_script(script, "--config", recipe, "--output_dir", root / "output" / run, *STEPS)
             assert done.returncode == 0, done.stderr
     return WorkspaceConfig(root)
-
-
-def front_matter(card: str) -> dict:
-    return ModelCard(card).data.to_dict()
 
 
 def estimate(mean):
@@ -185,31 +179,3 @@ def test_writing_a_card_leaves_the_checkpoint_complete(trained, tmp_path, run):
 def test_a_folder_without_a_manifest_has_no_card(trained):
     with pytest.raises(UserError, match="leap_manifest.json"):
         model_card(trained.models / "tiny-planner", trained)
-
-
-def test_a_data_sets_card_counts_rows_tasks_and_pictures(tmp_path):
-    build_rows(tmp_path / "train.jsonl", "train", 30, seed=0)
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    tasks = len({row["task_name"] for row in rows})
-    pictures = len(list((tmp_path / "images").iterdir()))
-    card = dataset_card([tmp_path / "train.jsonl"], "me/rows")
-    assert f"| `train.jsonl` | 30 | {tasks} | - | {pictures} |" in unaligned(card)
-    data = front_matter(card)
-    assert data["size_categories"] == ["n<1K"]
-    assert "license" not in data
-
-
-def test_rows_with_pictures_named_as_agibots_carry_its_licence_unless_another_is_given(tmp_path):
-    content = [{"type": "image", "image": "images/327-648642.png"}, {"type": "text", "text": "Task name: Wipe."}]
-    row = {"messages": [{"role": "user", "content": content}], "target": {"steps": "1) Wipe."}, "task_id": 327}
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row | {"episode_id": 648642}) + "\n")
-    card = dataset_card([tmp_path / "rows.jsonl"], "me/rows")
-    assert front_matter(card)["license"] == "cc-by-nc-sa-4.0"
-    assert "| `rows.jsonl` | 1 | 1 | 1 | 1 |" in unaligned(card)
-    assert front_matter(dataset_card([tmp_path / "rows.jsonl"], "me/rows", "mit"))["license"] == "mit"
-
-
-def test_an_empty_data_set_has_no_card(tmp_path):
-    (tmp_path / "rows.jsonl").write_text("")
-    with pytest.raises(UserError, match="no planning rows"):
-        dataset_card([tmp_path / "rows.jsonl"], "me/rows")

@@ -17,6 +17,7 @@ from leap.judge.judged import review_row
 from leap.judge.judgements import CONTROLS, JUDGEMENTS_FILE, JUDGES_FOLDER, PEOPLE, REFERENCE_JUDGE, RUBRIC, Judgement
 from leap.report.build import build_report
 from leap.report.review import collect_review, has_review
+from tests.chromium import CHROMIUM, Browser
 from tests.conftest import assert_one_line_error, run_script
 from tests.judge.review_folder import (
     EMPTY_ROW,
@@ -30,10 +31,9 @@ from tests.judge.review_folder import (
     write_outputs,
     write_review,
 )
-from tests.report.chromium import CHROMIUM, Browser
 from tests.report.conftest import MODELS as EVALUATED
 from tests.report.conftest import Evaluated
-from tests.report.test_report import island
+from tests.report.index import island
 
 
 @pytest.fixture(scope="module")

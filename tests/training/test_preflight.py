@@ -6,43 +6,10 @@ import pytest
 from PIL import Image
 
 from leap.files import read_jsonl
-from leap.models.image_budget import set_pixel_budget
-from leap.models.loading import load_processor
 from leap.training.preflight import check_file
-from leap.training.supervision import PlanningCollator
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script
-
-
-@pytest.fixture
-def collator(demo):
-    return PlanningCollator(load_processor(demo / "models" / "tiny-planner"), None, demo)
-
-
-def row(text="Plan.", steps="1) Go. 2) Stop.", image=None, **more):
-    content = [{"type": "image", "image": image}] if image else []
-    content.append({"type": "text", "text": text})
-    return json.dumps({"messages": [{"role": "user", "content": content}], "target": {"steps": steps}} | more)
-
-
-@pytest.fixture
-def mixed(workspace):
-    """A file with eight lines that train (two alike, two without numbers) and six that do not."""
-    Image.new("RGB", (64, 64), "red").save(workspace / "a.png")
-    (workspace / "cut.png").write_bytes((workspace / "a.png").read_bytes()[:60])
-    good = [
-        row(task_name="wipe"),
-        row(task_name="wipe"),
-        row("Task name: sweep.\nPlan."),
-        row("c", image="a.png"),
-        row("d", "Go there."),
-        row("e", '```json\n[{"name": "lift", "params": {}}]\n```'),
-        row("f"),
-        row("g", "apple 3"),
-    ]
-    bad = ["{", "[]", row(steps=" "), row(image="gone.png"), row(image="cut.png"), row("word " * 400)]
-    path = workspace / "rows.jsonl"
-    path.write_text("\n".join([*good, "", *bad]) + "\n")
-    return path
+from tests.conftest import assert_one_line_error, run_script
+from tests.training.planning_lines import GOOD, row
+from tests.training.trainings import train
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -84,31 +51,6 @@ def test_the_script_reports_and_exits_with_1_where_a_row_cannot_train(workspace,
     assert "20 rows" in done.stdout
 
 
-def test_training_stops_at_defects_or_goes_on_without_those_rows(workspace, mixed):
-    arguments = [
-        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--train_file", mixed, "--max_steps", 2),
-        *("--warmup_steps", 0, "--dataloader_num_workers", 0, "--model_max_length", 256, "--val_plans", 0),
-    ]
-    done = run_script("training/run-finetuning.py", *arguments)
-    assert done.returncode == 2
-    assert "and 5 more rows" in done.stderr
-    assert not (workspace / "output").exists()
-    done = run_script("training/run-finetuning.py", *arguments, "--skip_bad_rows")
-    assert done.returncode == 0, done.stderr
-    assert "skipping 6 rows" in done.stdout
-    assert len(read_jsonl(workspace / "output" / "rejected_rows.jsonl")) == 6
-
-
-def test_a_file_without_a_valid_row_cannot_be_trained_on(workspace):
-    path = workspace / "rows.jsonl"
-    path.write_text("{\n")
-    done = run_script(
-        "training/run-finetuning.py",
-        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--train_file", path, "--skip_bad_rows"),
-    )
-    assert_one_line_error(done, "rows.jsonl:1: not valid JSON", "No row is left to train on")
-
-
 def test_the_report_counts_defects_by_kind_and_shows_what_lengths_are_made_of(mixed, collator):
     text = check_file(mixed, collator, 256, workers=1).text()
     for kind in ("not JSON", "no plan", "missing image or video", "unreadable image", "malformed"):
@@ -130,38 +72,6 @@ def test_a_defect_is_counted_by_its_kind_whatever_the_file_is_called(workspace, 
     ]
 
 
-def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_changes(mixed, collator, demo, monkeypatch):
-    computed = []
-    length = PlanningCollator.length
-    monkeypatch.setattr(PlanningCollator, "length", lambda self, row: computed.append(row.where) or length(self, row))
-
-    def checked(used=collator):
-        computed.clear()
-        report = check_file(mixed, used, 256, workers=1)
-        return report, {int(where.rpartition(":")[2]) for where in computed}
-
-    first, fresh = checked()
-    assert fresh >= set(range(1, 9))
-    again, fresh = checked()
-    assert not fresh & set(range(1, 9)), "lengths of good rows are known"
-    assert (again.lengths, again.remarks, again.tasks) == (first.lengths, first.remarks, first.tasks)
-    assert [r.defect for r in again.rejected] == [r.defect for r in first.rejected]
-
-    Image.new("RGB", (128, 64), "red").save(mixed.parent / "a.png")
-    changed, fresh = checked()
-    assert 4 in fresh, "the row whose picture changed is measured again"
-    assert changed.lengths[3].visual > first.lengths[3].visual
-
-    processor = load_processor(demo / "models" / "tiny-planner")
-    set_pixel_budget(processor, 1, 2)
-    other, fresh = checked(PlanningCollator(processor, None, demo))
-    assert fresh >= set(range(1, 9)), "another picture budget is another cache"
-    assert other.lengths[3].visual <= 2
-
-    (mixed.parent / "a.png").unlink()
-    assert "image not found: a.png" in checked()[0].rejected[0].defect, "a picture that is gone is noticed"
-
-
 def test_overlong_rows_are_shrunk_where_that_is_asked_and_enough(workspace, collator):
     Image.new("RGB", (256, 256), "red").save(workspace / "big.png")
     (workspace / "rows.jsonl").write_text("\n".join([row(image="big.png"), row("word " * 60, image="big.png")]))
@@ -172,3 +82,29 @@ def test_overlong_rows_are_shrunk_where_that_is_asked_and_enough(workspace, coll
     assert report.lengths[0].total <= 40
     assert collator(report.rows)["input_ids"].shape[1] == report.lengths[0].total
     assert "1 rows: images shrunk" in report.text()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"messages": [', ["rows.jsonl:2", "not valid JSON"]),
+        (json.dumps({"target": GOOD["target"]}), ["rows.jsonl:2", "'messages'"]),
+        (json.dumps({"messages": GOOD["messages"]}), ["rows.jsonl:2", "'target.steps'"]),
+        (json.dumps(GOOD | {"target": {"steps": "1) Go \ud83d."}}), ["rows.jsonl:2", r"half a character ('\ud83d')"]),
+        (
+            json.dumps(GOOD | {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}),
+            ["rows.jsonl:2", "image not found: x.png", "--image_root"],
+        ),
+    ],
+)
+def test_training_names_file_and_line_of_a_bad_row(workspace, line, words):
+    path = workspace / "rows.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
+    assert_one_line_error(train("--train_file", path), *words)
+    assert not (workspace / "output").exists()
+
+
+def test_training_refuses_an_empty_file(workspace):
+    path = workspace / "rows.jsonl"
+    path.write_text("")
+    assert_one_line_error(train("--train_file", path), "rows.jsonl holds no planning rows")

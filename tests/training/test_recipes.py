@@ -1,6 +1,7 @@
 """Knobs that contradict each other make no recipe, and are named in one line before anything is read."""
 
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+from tests.conftest import assert_one_line_error, run_script
+from tests.training.trainings import train
 
 
 def test_freezing_does_not_go_with_lora(demo, tmp_path):
@@ -13,6 +14,5 @@ def test_freezing_does_not_go_with_lora(demo, tmp_path):
 
 
 def test_packs_smaller_than_the_longest_row_allowed_are_refused(demo, tmp_path, workspace):
-    config = REPOSITORY / "configs/training/quickstart.yaml"
-    done = run_script("training/run-finetuning.py", "--config", config, "--packing", "--packing_tokens", 100)
+    done = train("--packing", "--packing_tokens", 100)
     assert_one_line_error(done, "packing_tokens 100 is below model_max_length 512")

@@ -5,23 +5,14 @@ from collections import namedtuple
 
 import pytest
 
-from leap.files import read_json
-from leap.models.checkpoints import best_checkpoint, last_complete_checkpoint, read_manifest, why_incomplete
+from leap.models.checkpoints import last_complete_checkpoint, why_incomplete
 from leap.training.lengths import RowLength
 from leap.training.recipes import TrainingRecipe
 from leap.training.resources import DiskNeed, geometry_of, largest_step
-from tests.conftest import REPOSITORY, assert_one_line_error, run_script
+from tests.conftest import assert_one_line_error
+from tests.training.trainings import train_six_steps
 
 Usage = namedtuple("Usage", "total used free")
-
-
-def train(run, *arguments):
-    return run_script(
-        "training/run-finetuning.py",
-        *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 6),
-        *("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 1, "--warmup_steps", 0),
-        *("--dataloader_num_workers", 0, "--save_steps", 2, "--val_plans", 4, "--val_max_new_tokens", 8, *arguments),
-    )
 
 
 def folder_bytes(folder):
@@ -38,7 +29,7 @@ def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_pat
         remove(folder, *arguments, **options)
 
     monkeypatch.setattr(shutil, "rmtree", watch)
-    assert train(tmp_path / "run").returncode == 0
+    assert train_six_steps(tmp_path / "run").returncode == 0
     recipe = TrainingRecipe(output_dir=tmp_path / "run", save_steps=2, save_total_limit=2, bf16=False)
     need = DiskNeed(geometry_of(demo / "models" / "tiny-planner"), recipe).run_bytes(steps=6)
     assert fullest == pytest.approx(need, rel=0.03)
@@ -46,7 +37,7 @@ def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_pat
 
 def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspace, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**8, 10**8 - 10**7, 10**7))
-    done = train(tmp_path / "run")
+    done = train_six_steps(tmp_path / "run")
     assert_one_line_error(
         done, "the checkpoints of this run take up to 4", "MB and", "has 10.0 MB free", "save_total_limit"
     )
@@ -65,36 +56,13 @@ def test_a_disk_that_fills_up_stops_the_run_before_a_save_and_the_same_command_g
         return Usage(10**9, 10**9 - 10**6, 10**6) if full else real(path)
 
     monkeypatch.setattr(shutil, "disk_usage", filling)
-    done = train(run)
+    done = train_six_steps(run)
     assert_one_line_error(done, "no room for", "checkpoint-4", "checkpoint is intact", "run the same command again")
     assert why_incomplete(run / "checkpoint-2", to_resume=True) is None
     monkeypatch.setattr(shutil, "disk_usage", real)
-    done = train(run)
+    done = train_six_steps(run)
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoint-2'}" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_best_checkpoint_is_kept_and_named_and_a_run_says_what_it_took(demo, tmp_path, workspace):
-    run = tmp_path / "run"
-    first = train(run, "--max_steps", "2")
-    # Going on at a rate at which the model falls apart, so that the first checkpoint stays the best.
-    done = train(run, "--lr", "0.5", "--save_total_limit", "1", "--allow_changes")
-    assert (first.returncode, done.returncode) == (0, 0), done.stderr
-    best = best_checkpoint(run, "loss")
-    losses = {f.name: read_manifest(f).validation["loss"] for f in run.glob("checkpoint-*")}
-    assert losses[best.name] == min(losses.values()) < losses["checkpoint-6"], "the best is not the last"
-    assert {best.name, "checkpoint-6"} == set(losses)
-    summary = read_json(run / "run.json")
-    assert summary["best_checkpoint"] == best.name
-    assert summary["trainable_parameters"] == summary["parameters"] == 1403936
-    assert summary["steps"] == 6
-    assert summary["tokens_seen"] == read_manifest(run / "checkpoint-6").tokens_seen > 1000
-    assert summary["seconds"] > 0
-    assert summary["peak_memory_bytes"] > 10**8
-    assert sum(summary["validation"].get(f"{kind}_rows", 0) for kind in ("plan", "grounded", "other")) == 4
-    assert "# run-checkpoint-6" in (run / "checkpoint-6" / "README.md").read_text()
-    assert list((workspace / "logs" / "run").glob("events.out.tfevents*")), "TensorBoard's curves"
 
 
 def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):

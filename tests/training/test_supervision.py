@@ -5,7 +5,6 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.models.image_budget import set_pixel_budget, visual_tokens
 from leap.models.loading import load_processor
 from leap.rows.chat import chat_messages, image_items
 from leap.rows.images import load_image
@@ -123,16 +122,6 @@ def test_the_prompt_is_tokenised_as_it_is_for_generation(processor, collator, fo
     generation = processor(text=[prompt], images=[load_image(folder / "a.png", "x")])["input_ids"][0]
     batch = collator([item])
     assert batch["input_ids"][0, : len(generation)].tolist() == generation
-
-
-@pytest.mark.parametrize(("fewest", "most"), [(1, 4), (4, 16), (20, 40)])
-def test_the_pixel_budget_decides_the_real_grid(demo, folder, fewest, most):
-    processor = load_processor(demo / "models" / "tiny-planner")
-    set_pixel_budget(processor, fewest, most)
-    grid = processor.image_processor(images=[load_image(folder / "wide.png", "x")])["image_grid_thw"]
-    tokens = int(grid.prod()) // processor.image_processor.merge_size**2
-    assert fewest <= tokens <= most
-    assert tokens == visual_tokens(processor, 200, 70)
 
 
 def test_a_template_that_does_not_continue_the_prompt_is_refused(demo, folder):

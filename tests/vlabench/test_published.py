@@ -4,12 +4,7 @@ import pytest
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.plans.reading import fenced
-from leap.vlabench.folder import AnswerRecord
-from leap.vlabench.published import MARK, PublishedScore, load_published
-from leap.vlabench.results import write_results
-from leap.vlabench.tables import results_table
-from tests.vlabench.benchmark_tree import make_benchmark
+from leap.vlabench.published import PublishedScore, load_published
 
 
 def test_the_list_of_this_repository_holds_what_leap_published():
@@ -35,28 +30,6 @@ def test_the_means_by_example_agree_with_the_published_ones_by_dimension():
     assert 0.4 * (skills + entities) == pytest.approx(mean, abs=0.01)
     rest = micro["official.skill_with_entity_match_score"] + micro["official.exact_match_score"]
     assert 0.4 * (skills + entities) + 0.1 * rest == pytest.approx(29.48, abs=0.01)
-
-
-def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
-    examples = make_benchmark(tmp_path / "benchmark")["Spatial"]
-    answers = {e: AnswerRecord(e.task, e.number, fenced(e.ground_truth()), "end") for e in examples}
-    write_results(tmp_path / "r/Spatial/mine", answers, [], 20, {"planner": {}, "prompt": {"with_cot": False}}, {})
-    plain = results_table(tmp_path / "r", ["mine"])
-    assert MARK not in plain
-    table = results_table(tmp_path / "r", ["mine"], load_published())
-    lines = table.splitlines()
-    assert [line.split("|")[2].strip() for line in lines[2:5]] == [
-        "mine",
-        f"LEAP checkpoint-5000 {MARK}",
-        f"Qwen3-VL-2B-Instruct by LEAP {MARK}",
-    ]
-    cells = [cell.strip() for cell in lines[3].split("|")[3:-1]]
-    assert cells == ["33.0", "27.3", "28.5", "31.6", "30.3", "19.7", "28.4", "-", "-"]
-    row = next(line for line in lines if line.startswith("| skill match, official (of 100)"))
-    assert row.count("| - ") == 8
-    assert "72.2" in row
-    assert all(MARK in line or "mine" in line for line in lines[2:] if line.startswith("|"))
-    assert f"- LEAP checkpoint-5000 {MARK}: decoding sampled" in table
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What a training run takes, by formula from a model's config alone: parameters, FLOPs, memory, disk.
 
 No weights are loaded; torch is never imported, transformers only to read a config. Formulas hold for the Qwen-VL
-families that `Geometry` knows and are checked against the real classes in tests/test_accounting.py.
+families that `Geometry` knows and are checked against the real classes in tests/training/accounting/.
 """
 
 from leap.training.accounting.flops import BatchShape, PartFlops, PeakSpeed, forward_flops, peak_flops, training_flops

@@ -5,13 +5,10 @@ import os
 import random
 import subprocess
 import time
-from dataclasses import replace
 
 import pytest
 
-from leap.agibot.jobs import ArchiveJob, archives_folder, prepare_task, remove_leftovers, still_to_do
-from leap.downloads.fetch import STAGING
-from leap.files import locked, read_jsonl
+from leap.files import read_jsonl
 from tests.agibot.archives import file, frame, picture, task_archive, write_archive
 from tests.conftest import run_script, start_script
 from tests.hub_server import Hub, Trouble, serving
@@ -39,12 +36,6 @@ def hub(tmp_path):
     with serving() as running:
         running.add("dataset", REPO, files | {"README.md": b"# LOVE"})
         yield running
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path / "work space"))
-    return tmp_path / "work space"
 
 
 def start(hub: Hub | str, *arguments, script=SCRIPT):
@@ -154,46 +145,6 @@ def test_an_archive_that_gives_no_frame_is_a_failure_and_is_not_deleted(hub, roo
         assert "episode 1 has no frame" in err
         assert in_place(root) == {"agibot/archives/image/task_327.tar.gz"}
     assert hub.sent["image/task_327.tar.gz"] == archive.stat().st_size
-
-
-def job_of(root, task, **fields):
-    """The job of an archive that is in its place, as a killed run fetched it."""
-    path = task_archive(root / "data" / "agibot" / "archives", task, {"1": [0]})
-    job = ArchiveJob(task, f"image/task_{task}.tar.gz", path.stat().st_size, root / "data", REPO, "main")
-    return path, replace(job, **fields)
-
-
-def test_what_was_fetched_of_a_task_that_is_done_is_deleted_at_the_next_start(root):
-    path, job = job_of(root, "327")
-    content = path.read_bytes()
-    jobs = [replace(job, path=str(path), repo_id=None), job]
-    assert prepare_task(jobs[0]).frames == 1
-    assert still_to_do([replace(job, keep=True)]) == []
-    assert still_to_do(jobs[:1]) == []
-    assert path.exists()
-    assert still_to_do([job]) == []  # killed between the manifest and the deletion
-    assert not path.exists()
-    path.write_bytes(content)
-    (root / "data" / "images" / "327-1.png").unlink()
-    assert still_to_do([job]) == [job]
-    assert path.exists()
-
-
-def test_half_fetched_files_are_removed_unless_a_run_is_fetching(root):
-    data = root / "data"
-    job = ArchiveJob("1", "image/task_1.tar.gz", 9, data, REPO, "main")
-    parts = [folder / STAGING / "x" / "part" for folder in (data / "agibot", archives_folder(data))]
-    for part in parts:
-        part.parent.mkdir(parents=True)
-        part.write_bytes(b"half")
-    with open(archives_folder(data) / ".lock", "ab") as another_run:
-        assert locked(another_run)
-        remove_leftovers(data, [job])
-        assert all(part.exists() for part in parts)
-    remove_leftovers(data, [replace(job, repo_id=None)])  # of a folder: nothing is fetched
-    assert all(part.exists() for part in parts)
-    remove_leftovers(data, [job])
-    assert not any(part.exists() for part in parts)
 
 
 @pytest.mark.slow

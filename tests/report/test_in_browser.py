@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.chromium import CHROMIUM, Browser
 from tests.conftest import REPOSITORY
-from tests.report.chromium import CHROMIUM, Browser
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS
 
 pytestmark = [

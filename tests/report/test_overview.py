@@ -1,0 +1,33 @@
+"""The overview: a missing dimension is no zero, and differences are over what both answered."""
+
+from __future__ import annotations
+
+from leap.report.overview import overview_of, rows_by_dimension
+from tests.report.conftest import MODELS
+
+
+def test_a_missing_dimension_is_no_zero(evaluated):
+    scores = overview_of(evaluated.results, ["constant"], {})["models"][0]["scores"]["grounded"]
+    assert "Complex" not in scores["dimensions"]
+    assert scores["complete"] is False
+
+
+def test_the_difference_from_the_base_is_over_the_examples_both_answered(evaluated):
+    differences = overview_of(evaluated.results, MODELS, {})["differences"]
+    assert differences["base"] == "baseline"
+    assert (differences["of"][0]["scorer"], differences["of"][0]["metric"]) == ("grounded", "total_score")
+    base, trained, constant = differences["of"][0]["models"]
+    assert base is None
+    assert trained["examples"] == 14 * 2  # the machine failed on one of three examples a task
+    assert trained["macro"][0] > trained["macro"][1] > 0
+    assert (constant["macro"], "Complex" in constant["dimensions"]) == (None, False)
+    assert overview_of(evaluated.results, ["constant"], {})["differences"] is None
+
+
+def test_settings_that_differ_by_dimension_are_told_apart():
+    rows = rows_by_dimension({"M&T": {"a": {"b": 1}, "c": []}, "Spatial": {"a": {"b": 2}, "c": [], "d": None}})
+    assert rows == [
+        ("a.b", None, {"M&T": "1", "Spatial": "2"}),
+        ("c", "[]", None),
+        ("d", None, {"M&T": "not given", "Spatial": "null"}),
+    ]
