@@ -24,6 +24,7 @@ _LINE_FORMATS = {
     "grad_norm": "{:.3g}",
     "tokens_per_second": "{:,.0f}",
     "padding_share": "{:.1%}",
+    "data_wait_share": "{:.1%}",
     "mfu": "{:.1%}",
 }
 

@@ -1,4 +1,4 @@
-"""What a training run gets done: tokens, padding and model FLOPs, as rates over the time since the last look."""
+"""What a training run gets done: tokens, padding, model FLOPs and waiting, as rates over the time since the last look."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Meter:
         """`flops_of` gives the model FLOPs of training on a batch; `peak_flops` a second of all devices together."""
         self._flops_of, self._peak = flops_of, peak_flops
         self._work = [0.0, 0.0, 0.0]  # as `work_of`, of all devices since the last `rates`
+        self._waited = 0.0  # seconds of this device since the last `rates`
         self._clock = time.monotonic()
         self._earlier_seconds = 0.0
 
@@ -30,9 +31,17 @@ class Meter:
         """Add the sums over all devices of each one's `work_of`."""
         self._work = [total + more for total, more in zip(self._work, work, strict=True)]
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What happens inside is waiting for data."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
+
     def start(self, seconds: float) -> None:
         """Start the clock of a run that took `seconds` until it was interrupted."""
-        self._earlier_seconds, self._work, self._clock = seconds, [0.0, 0.0, 0.0], time.monotonic()
+        self._earlier_seconds, self._work, self._waited = seconds, [0.0, 0.0, 0.0], 0.0
+        self._clock = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -47,12 +56,16 @@ class Meter:
         self._clock += time.monotonic() - started
 
     def rates(self) -> dict[str, float]:
-        """Tokens of rows a second, padding's share of the computed tokens and MFU (where the peak is known), since the
-        last call."""
+        """Tokens of rows a second, padding's share of the computed tokens, the share of the time that this device waited
+        for data, and MFU (where the peak is known), since the last call."""
         seconds = time.monotonic() - self._clock
-        tokens, computed, flops = self._work
+        (tokens, computed, flops), waited = self._work, self._waited
         self.start(self._earlier_seconds + seconds)
-        rates = {"tokens_per_second": tokens / seconds, "padding_share": 1 - tokens / computed if computed else 0.0}
+        rates = {
+            "tokens_per_second": tokens / seconds,
+            "padding_share": 1 - tokens / computed if computed else 0.0,
+            "data_wait_share": waited / seconds,
+        }
         if self._peak:
             rates["mfu"] = flops / seconds / self._peak
         return rates

@@ -166,7 +166,8 @@ class PlanningTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step on this device, and the supervised tokens of the step on all of them."""
-        batches = list(map(_raised, itertools.islice(epoch_iterator, num_batches)))
+        with self.meter.waiting():
+            batches = list(map(_raised, itertools.islice(epoch_iterator, num_batches)))
         supervised = sum(map(supervised_tokens, batches))
         # One collective call a step for all that devices must agree on; float64 counts tokens exactly up to 2**53.
         local = torch.tensor([supervised, *self.meter.work_of(batches), self.stop_requested], dtype=torch.float64)

@@ -26,15 +26,23 @@ def test_rates_are_those_since_the_last_look_without_padding_and_pauses(clock):
     clock[0] += 2
     with meter.paused():
         clock[0] += 1000
+    with meter.waiting():
+        clock[0] += 2
     assert meter.rates() == {
-        "tokens_per_second": 50,
+        "tokens_per_second": 25,
         "padding_share": pytest.approx(20 / 120),
-        "mfu": pytest.approx(120e6 / 2 / 1e8),
+        "data_wait_share": 0.5,
+        "mfu": pytest.approx(120e6 / 4 / 1e8),
     }
     meter.count(meter.work_of([batch(40, width=40)]))
     clock[0] += 4
-    assert meter.rates() == {"tokens_per_second": 10, "padding_share": 0, "mfu": pytest.approx(0.1)}
-    assert meter.seconds == 6
+    assert meter.rates() == {
+        "tokens_per_second": 10,
+        "padding_share": 0,
+        "data_wait_share": 0,
+        "mfu": pytest.approx(0.1),
+    }
+    assert meter.seconds == 8
 
 
 def test_fillers_count_as_padding_and_a_resumed_run_keeps_its_time(clock):
@@ -42,5 +50,5 @@ def test_fillers_count_as_padding_and_a_resumed_run_keeps_its_time(clock):
     meter.start(seconds=500)
     meter.count(meter.work_of([batch(30, 0, width=30)]))
     clock[0] += 3
-    assert meter.rates() == {"tokens_per_second": 10, "padding_share": 0.5}
+    assert meter.rates() == {"tokens_per_second": 10, "padding_share": 0.5, "data_wait_share": 0}
     assert meter.seconds == 503
