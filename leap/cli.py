@@ -195,7 +195,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
 
 def _reader(kind: type, optional: bool) -> Callable[[str], Any]:
     def read(text: str) -> Any:
-        if optional and text.lower() in ("none", "null"):
+        if optional and text.lower() in ("none", "null", *(() if kind in (str, Path) else ("auto",))):
             return None
         return kind(text)
 

@@ -38,6 +38,7 @@ FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 # The modules that load torch, transformers or datasets as soon as they are imported. All others start at once.
 HEAVY = {
     "leap.models.attention",
+    "leap.models.batch_size",
     "leap.models.generation",
     "leap.models.patch_embedding",
     "leap.models.prefix_cache",

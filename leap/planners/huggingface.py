@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from transformers import AutoConfig
 
 from configs.errors import UserError
 from leap.files import sha256_json
 from leap.models.answer import Answer
-from leap.models.checkpoints import kind_of, read_manifest, weights_sha256, why_incomplete
+from leap.models.batch_size import memory_of, prompts_at_once
+from leap.models.checkpoints import kind_of, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.models.generation import Sampling, answer_batch, encode
-from leap.models.image_budget import pixel_budget, set_pixel_budget
+from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens, visual_tokens
 from leap.models.loading import (
     UnusableModel,
     base_of,
@@ -33,7 +35,9 @@ from leap.models.loading import (
 from leap.models.prefix_cache import PrefixCache, picture_tokens
 from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
 from leap.planners.options import AnsweringOptions
+from leap.rows.images import image_size
 
+_TOKENS = 2048  # a picture of a processor that does not tell, for the batch size
 _AHEAD = 2  # batches that are decoded while one is answered
 
 
@@ -66,8 +70,9 @@ class HuggingFacePlanner:
             set_pixel_budget(self.processor, options.image_tokens_min, options.image_tokens_max)
         picture_ids = picture_tokens(self.processor)
         self._picture_words = self.processor.tokenizer.convert_ids_to_tokens(sorted(picture_ids))
+        self._counts_tokens = takes_image_tokens(self.processor)
         self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
-        self._most_at_once = options.batch_size  # fewer once memory has run out
+        self._most_at_once: int | None = None  # once memory has run out
         self._identity = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
@@ -112,8 +117,28 @@ class HuggingFacePlanner:
         texts = [self._text_or_nothing(query) for query in queries]
         lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
         order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
-        size = self.options.batch_size
+        size = self.options.batch_size or self._batch_size(max(lengths, default=0), queries)
         return [[queries[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
+
+    def _batch_size(self, longest_text: int, queries: Sequence[Query]) -> int:
+        """What the device's memory is worth, for prompts as long as the longest text and the most pictures make one."""
+        visual = max((self._visual_tokens(query) for query in queries), default=0)
+        longest = longest_text + visual + self.options.max_new_tokens
+        home = self.base or self.folder
+        config = AutoConfig.from_pretrained(home, local_files_only=True)
+        weights = sum(path.stat().st_size for path in weight_files(home))
+        itemsize = 2 if self.dtype == "bfloat16" else 4
+        return prompts_at_once(config, itemsize, longest, weights, memory_of(self.device))
+
+    def _visual_tokens(self, query: Query) -> int:
+        """The visual tokens of a prompt's pictures; those that cannot be read have none, they fail when asked."""
+        total = 0
+        for path in query.picture_paths():
+            try:
+                total += visual_tokens(self.processor, *image_size(path, "")) if self._counts_tokens else _TOKENS
+            except (UserError, ValueError):
+                continue
+        return total
 
     def answer(self, batches: Iterable[Sequence[Query]]) -> Iterator[list[QueryResult]]:
         """Answers a batch at a time, or as much of one as fits into memory; an unreadable picture, or words and turns
@@ -158,7 +183,7 @@ class HuggingFacePlanner:
     def _batch_results(self, batch: _PreparedBatch) -> Iterator[list[QueryResult]]:
         """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""
         count = len(batch.queries)
-        if count <= self._most_at_once:
+        if self._most_at_once is None or count <= self._most_at_once:
             answers = self._decoded(batch)
             if answers is not None:
                 yield list(zip(batch.queries, answers, strict=True))

@@ -20,7 +20,9 @@ class AnsweringOptions:
     )
     planner: str = knob("huggingface", "who answers", choices=tuple(PLANNERS))
 
-    batch_size: int = knob(8, "prompts answered at once", check="> 0", free=True)
+    batch_size: int | None = knob(
+        None, "prompts answered at once (default, or auto: what the device's memory is worth)", check="> 0", free=True
+    )
     max_new_tokens: int = knob(512, "longest answer in tokens", check="> 0")
     image_tokens_min: int | None = knob(None, "fewest visual tokens a picture (default: the processor's)", check="> 0")
     image_tokens_max: int | None = knob(None, "most visual tokens a picture (default: the processor's)", check="> 0")

@@ -1,4 +1,4 @@
-"""What a training run gets done: tokens, padding, model FLOPs and waiting, as rates over the time since the last look."""
+"""What a training run gets done: tokens, padding, model FLOPs and waiting, as rates since the last look."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Meter:
         self._clock += time.monotonic() - started
 
     def rates(self) -> dict[str, float]:
-        """Tokens of rows a second, padding's share of the computed tokens, the share of the time that this device waited
-        for data, and MFU (where the peak is known), since the last call."""
+        """Tokens of rows a second, padding's share of the computed tokens, the share of the time that this device
+        waited for data, and MFU (where the peak is known), since the last call."""
         seconds = time.monotonic() - self._clock
         (tokens, computed, flops), waited = self._work, self._waited
         self.start(self._earlier_seconds + seconds)

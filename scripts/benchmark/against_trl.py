@@ -8,10 +8,10 @@
 
 Compared are `run-finetuning.py` with default batches, the same with --packing, and `python -m trl.scripts.sft`. All see
 the same picture budget, precision, rows a step and optimiser, and train every token of the plans. Each command runs
-twice, for few epochs and for more; the difference, divided by the epochs between, is what an epoch takes without imports,
-checks and saving. On a CPU that is CPU-seconds of one thread, on a GPU seconds. The commands take turns; a ratio is
-the median over repeats of TRL's time over ours in the same repeat. Where the tokens of an epoch differ by over 1 % there is
-nothing to compare, and the run ends with an error.
+twice, for few epochs and for more; the difference, divided by the epochs between, is what an epoch takes without
+imports, checks and saving. On a CPU that is CPU-seconds of one thread, on a GPU seconds. The commands take turns; a
+ratio is the median over repeats of TRL's time over ours in the same repeat. Where the tokens of an epoch differ by over
+1 % there is nothing to compare, and the run ends with an error.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(options: Options, folder: Path, on_gpu: bool) -> dict[str, Any]:
             say(f"repeat {number + 1} of {options.repeats}: {name:16} {seconds[name][-1]:.2f} s an epoch")
         refuse_other_work(tokens)
     ratios = {
-        name: [peer / own for peer, own in zip(seconds[_PEER], spent, strict=True)] for name, spent in seconds.items()
+        name: [peer / ours for peer, ours in zip(seconds[_PEER], spent, strict=True)] for name, spent in seconds.items()
     }
     say(table(seconds, tokens, ratios, "s" if on_gpu else "CPU-s"))
     medians = {f"training, {name} over {_PEER}": statistics.median(r) for name, r in ratios.items() if name != _PEER}
