@@ -40,7 +40,6 @@ HEAVY = {
     "leap.models.generation",
     "leap.models.prefix_cache",
     "leap.planners.huggingface",
-    "leap.planners.remote_code",
     "leap.training.batching",
     "leap.training.callbacks",
     "leap.training.packing",

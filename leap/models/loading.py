@@ -56,6 +56,7 @@ def load_processor(folder: Path) -> Any:
     installed."""
     from transformers import AutoProcessor
 
+    _refuse_own_code(folder)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except ImportError as error:
@@ -87,6 +88,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     raises."""
     from transformers import AutoModelForImageTextToText
 
+    _refuse_own_code(folder)
     quiet_transformers()
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -104,6 +106,20 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
     return model
+
+
+def _refuse_own_code(folder: Path) -> None:
+    """UnusableModel if the model's class lies in Python files of its folder (InternVL2.5, MiniCPM-V 2.6): transformers
+    would ask at the terminal whether to run them."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if "auto_map" in config and config.get("model_type") not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise UnusableModel(
+            f"{folder} is of type {config.get('model_type')!r}, whose class is in code of its own: it cannot be asked "
+            "through AutoModelForImageTextToText. Serve it (as with vllm serve --trust-remote-code) and ask it with "
+            "--planner openai --base_url, or take a version for transformers, whose name often ends in -hf"
+        )
 
 
 def restore_weights(model: Any, folder: Path) -> None:
