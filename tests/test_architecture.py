@@ -43,7 +43,6 @@ HEAVY = {
     "leap.models.patch_embedding",
     "leap.models.prefix_cache",
     "leap.planners.huggingface",
-    "leap.planners.remote_code",
     "leap.training.batching",
     "leap.training.callbacks",
     "leap.training.packing",

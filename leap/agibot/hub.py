@@ -9,14 +9,14 @@ from configs.errors import UserError
 from leap.agibot.frames import ARCHIVE_NAME
 from leap.agibot.jobs import ArchiveJob, in_order
 from leap.downloads.access import DownloadFailed
-from leap.downloads.fetch import Listing, content_problem, download_file, list_files, local_path
+from leap.downloads.fetch import Listing, Repository, content_problem, local_path
 
 _ANNOTATIONS = re.compile(r"json/(?:output|task)_([0-9]{1,20})\.jsonl?")
 
 
 def list_repository(repo_id: str, revision: str | None) -> Listing:
     """The archives and annotations at a revision (default: the newest)."""
-    listing = list_files(repo_id, "dataset", revision)
+    listing = Repository(repo_id, "dataset").listing(revision)
     return Listing(listing.commit, [file for file in listing.files if file.path.startswith(("image/", "json/"))])
 
 
@@ -43,10 +43,10 @@ def fetch_annotations(listing: Listing, repo_id: str, tasks: set[str], data: Pat
     for file in listing.files:
         match = _ANNOTATIONS.fullmatch(file.path)
         if match and match[1] in tasks:
-            path = local_path(file, folder)
+            path = local_path(file.path, folder)
             if content_problem(path, file) is not None:
                 try:
-                    download_file(repo_id, "dataset", file, listing.commit, folder)
+                    Repository(repo_id, "dataset").fetch(file, listing.commit, folder)
                 except DownloadFailed as error:
                     raise UserError(f"{error}. The same command continues") from error
             paths.append(path)

@@ -29,7 +29,7 @@ from leap.agibot.frames import (
 )
 from leap.archives import BrokenArchive, work_folder
 from leap.downloads.access import DownloadFailed, NoSpace
-from leap.downloads.fetch import STAGING, RemoteFile, content_problem, download_file, local_path, remove_staging
+from leap.downloads.fetch import STAGING, RemoteFile, Repository, content_problem, local_path, remove_staging
 from leap.files import free_bytes, is_disk_full, locked
 from leap.progress import Progress, say
 from leap.runs.workers import WORKERS, Failure, run_tasks
@@ -143,8 +143,8 @@ def _archives_lock(data: Path, *, alone: bool) -> Iterator[bool]:
 def _fetch(job: ArchiveJob) -> None:
     """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
-    if content_problem(local_path(file, folder), file) is not None:
-        download_file(job.repo_id, "dataset", file, job.revision, folder)
+    if content_problem(local_path(file.path, folder), file) is not None:
+        Repository(job.repo_id, "dataset").fetch(file, job.revision, folder)
 
 
 def _discard(job: ArchiveJob) -> bool:

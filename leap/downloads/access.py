@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -193,6 +194,7 @@ def clean_text(error: BaseException) -> str:
     return re.sub(r"(https?://)(?:[^\s/@]*@)?([^\s?]*)\?[^\s'\"]*", r"\1\2", text)
 
 
+@dataclass
 class RetryPolicy:
     """How long to insist, shared by all workers: while the server asks one of them to wait, all do.
 
@@ -200,10 +202,11 @@ class RetryPolicy:
     not count as tries, but end with an error if none of them helped, or if one exceeds `longest_wait_s`.
     """
 
-    def __init__(self, tries: int = 6, first_pause_s: float = 1.0, longest_wait_s: float = 900.0) -> None:
-        self.tries, self.first_pause_s, self.longest_wait_s = tries, first_pause_s, longest_wait_s
-        self.stopped = threading.Event()
-        self._opens = 0.0  # on the monotonic clock
+    tries: int = 6
+    first_pause_s: float = 1.0
+    longest_wait_s: float = 900.0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _opens: float = 0.0  # on the monotonic clock
 
     def call(self, what: str, request: Callable[[], T]) -> T:
         """The result of `request`, once it raises neither RateLimited nor TransientError; DownloadFailed names

@@ -15,8 +15,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from configs.errors import UserError
 from leap.downloads.access import DownloadFailed, RetryPolicy, TransientError, host, plain_errors, prepare_client
@@ -25,7 +26,6 @@ from leap.progress import say
 STAGING = ".leap_download"
 RECORD = "leap_download.json"
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-_BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
 _TEXTS = (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml", ".yml", ".toml", ".jinja", ".py")
 
@@ -52,39 +52,6 @@ class Listing:
     files: list[RemoteFile]
 
 
-def list_files(repo_id: str, repo_type: str, revision: str | None = None, policy: RetryPolicy | None = None) -> Listing:
-    """The files at a revision (default: the newest), by path.
-
-    UserError if there is no such repository or revision, it is refused, or a path in the listing is unsafe here.
-    """
-    from huggingface_hub import HfApi, RepoFile
-
-    prepare_client()
-    api = HfApi()
-
-    def ask() -> Listing:
-        with plain_errors(repo_id, repo_type, revision):
-            commit = api.repo_info(repo_id, revision=revision, repo_type=repo_type, timeout=_TIMEOUT_S).sha
-            tree = api.list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type)
-            files = [
-                RemoteFile(entry.path, entry.lfs.size, sha256=entry.lfs.sha256)
-                if entry.lfs
-                else RemoteFile(entry.path, entry.size, git_sha1=entry.blob_id)
-                for entry in tree
-                if isinstance(entry, RepoFile)
-            ]
-        return Listing(commit or "", sorted(files, key=lambda file: file.path))
-
-    try:
-        listing = (policy or RetryPolicy()).call(f"list of {repo_id}", ask)
-    except DownloadFailed as error:
-        raise UserError(f"{error}. Check the network, or HF_ENDPOINT if it is set") from error
-    if not _SHA1.fullmatch(listing.commit):
-        raise UserError(f"{host()} names no commit of {repo_id}; is HF_ENDPOINT a Hub?")
-    refuse_unsafe(listing.files, repo_id)
-    return listing
-
-
 def refuse_unsafe(files: Iterable[RemoteFile], repo_id: str) -> None:
     """UserError for a path that would leave the target folder or hit our own files there, and for a size or a hash
     that is none."""
@@ -104,19 +71,16 @@ def refuse_unsafe(files: Iterable[RemoteFile], repo_id: str) -> None:
             raise UserError(f"{repo_id} lists {file.path!r} as a file and as a folder; nothing was fetched")
 
 
-def local_path(file: RemoteFile, folder: Path) -> Path:
-    """Where a file belongs. UserError if a symbolic link stands in the way: it could lead out of the folder."""
+def local_path(name: str, folder: Path) -> Path:
+    """Where a file of this path belongs. UserError if a symbolic link stands in the way: it could lead out of the
+    folder."""
     path = folder
-    for part in file.path.split("/"):
-        path = _no_link(path / part)
-    return path
-
-
-def _no_link(path: Path) -> Path:
-    if path.is_symlink():
-        raise UserError(
-            f"{path} is a symbolic link, and nothing is written through one; remove it, or name another folder"
-        )
+    for part in name.split("/"):
+        path = path / part
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a symbolic link, and nothing is written through one; remove it, or name another folder"
+            )
     return path
 
 
@@ -130,92 +94,130 @@ def content_problem(path: Path, file: RemoteFile) -> str | None:
         return "is no file"
     if size != file.size:
         return f"has {size:,} bytes, {file.size:,} expected"
-    kind, digest = ("sha256", hashlib.sha256()) if file.sha256 else ("sha1", hashlib.sha1(b"blob %d\0" % size))
+    kind, start = ("sha256", b"") if file.sha256 else ("sha1", b"blob %d\0" % size)
     with open(path, "rb") as content:
-        while block := content.read(_BLOCK):
-            digest.update(block)
-    actual = digest.hexdigest()
+        actual = hashlib.file_digest(content, lambda: hashlib.new(kind, start)).hexdigest()
     return None if actual == file.digest else f"has the {kind} {actual[:12]}..., {file.digest[:12]}... expected"
 
 
-def download_file(
-    repo_id: str,
-    repo_type: str,
-    file: RemoteFile,
-    revision: str,
-    folder: Path,
-    policy: RetryPolicy | None = None,
-    report: Callable[[int], None] = lambda size: None,
-    earlier: Sequence[RemoteFile] = (),
-) -> Path:
-    """Fetch one file at a commit into `folder`, verify it, put it in its place, and return that.
+@dataclass(frozen=True)
+class Repository:
+    """A repository on the Hub, and how long to insist when it is asked."""
 
-    Replaces what is there; a text that is none of the `earlier` versions stays beside the new one as
-    `<name>.changed-1`. `report` hears how many bytes of the file are there. UserError for what more tries cannot mend
-    (refused, gone, wrong name, disk full: NoSpace); DownloadFailed if the tries are used up.
-    """
-    from huggingface_hub import hf_hub_download
+    repo_id: str
+    repo_type: str
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
 
-    prepare_client()
-    policy = policy or RetryPolicy()
-    target = local_path(file, folder)
+    def __post_init__(self) -> None:
+        prepare_client()  # not in `fetch`, which threads call at once
 
-    def fetch() -> None:
-        with plain_errors(repo_id, repo_type, revision), _staging_folder(folder) as staging:
-            options = {"repo_type": repo_type, "revision": revision, "tqdm_class": _silent_bar(file, report, policy)}
-            # The cache folder is an empty one: what is in the user's may be damaged.
-            part = Path(hf_hub_download(repo_id, file.path, local_dir=staging, cache_dir=f"{staging}/cache", **options))
-            problem = content_problem(part, file)
-            if problem is not None:
-                raise TransientError(f"what {host()} sent {problem}")
-            _publish(part, target, (file, *earlier))
+    def listing(self, revision: str | None = None) -> Listing:
+        """The files at a revision (default: the newest), by path.
 
-    size = 0
-    try:
-        policy.call(file.path, fetch)
-        size = file.size
-    finally:
-        report(size)
-    return target
+        UserError if there is no such repository or revision, it is refused, or a path in the listing is unsafe here.
+        """
+        from huggingface_hub import HfApi, RepoFile
+
+        api, of_type = HfApi(), {"repo_type": self.repo_type}
+
+        def ask() -> Listing:
+            with plain_errors(self.repo_id, self.repo_type, revision):
+                commit = api.repo_info(self.repo_id, revision=revision, timeout=_TIMEOUT_S, **of_type).sha
+                tree = api.list_repo_tree(self.repo_id, recursive=True, revision=commit, **of_type)
+                files = [_remote_file(entry) for entry in tree if isinstance(entry, RepoFile)]
+            return Listing(commit or "", sorted(files, key=lambda file: file.path))
+
+        try:
+            listing = self.policy.call(f"list of {self.repo_id}", ask)
+        except DownloadFailed as error:
+            raise UserError(f"{error}. Check the network, or HF_ENDPOINT if it is set") from error
+        if not _SHA1.fullmatch(listing.commit):
+            raise UserError(f"{host()} names no commit of {self.repo_id}; is HF_ENDPOINT a Hub?")
+        refuse_unsafe(listing.files, self.repo_id)
+        return listing
+
+    def fetch(
+        self,
+        file: RemoteFile,
+        commit: str,
+        folder: Path,
+        report: Callable[[int], None] = lambda count: None,
+        earlier: Sequence[RemoteFile] = (),
+    ) -> Path:
+        """Fetch one file at a commit into `folder`, verify it, put it in its place, and return that.
+
+        Replaces what is there; a text that is none of the `earlier` versions stays beside the new one as
+        `<name>.changed-1`. `report` hears how many bytes came, below 0 for those of a try that failed. UserError for
+        what more tries cannot mend (refused, gone, wrong name, disk full: NoSpace); DownloadFailed if they are used
+        up.
+        """
+        from huggingface_hub import hf_hub_download
+
+        target = local_path(file.path, folder)
+
+        def once() -> None:
+            bar = _silent_bar(file, report, self.policy)
+            options = {"repo_type": self.repo_type, "revision": commit, "tqdm_class": bar}
+            try:
+                with plain_errors(self.repo_id, self.repo_type, commit), _staging_folder(folder) as staging:
+                    # The cache folder is an empty one: what is in the user's may be damaged.
+                    options |= {"local_dir": staging, "cache_dir": f"{staging}/cache"}
+                    part = Path(hf_hub_download(self.repo_id, file.path, **options))
+                    problem = content_problem(part, file)
+                    if problem is not None:
+                        raise TransientError(f"what {host()} sent {problem}")
+                    _publish(part, target, (file, *earlier))
+            except BaseException:
+                report(-bar.size)
+                raise
+
+        self.policy.call(file.path, once)
+        return target
+
+
+def _remote_file(entry: Any) -> RemoteFile:
+    if entry.lfs:
+        return RemoteFile(entry.path, entry.lfs.size, sha256=entry.lfs.sha256)
+    return RemoteFile(entry.path, entry.size, git_sha1=entry.blob_id)
 
 
 def _staging_folder(folder: Path) -> tempfile.TemporaryDirectory:
     """A new folder in which a file is fetched and verified, on the disk on which it will stay."""
-    staging = _no_link(folder / STAGING)
+    staging = local_path(STAGING, folder)
     staging.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(dir=staging, ignore_cleanup_errors=True)
 
 
 def remove_staging(folder: Path) -> None:
     """Remove what killed runs left half fetched below `folder`; whoever calls it knows that nobody is fetching."""
-    shutil.rmtree(_no_link(folder / STAGING), ignore_errors=True)
+    shutil.rmtree(local_path(STAGING, folder), ignore_errors=True)
 
 
-def _silent_bar(file: RemoteFile, report: Callable[[int], None], policy: RetryPolicy) -> type:
+def _silent_bar(file: RemoteFile, report: Callable[[int], None], policy: RetryPolicy) -> Any:
     """A class of progress bars that shows nothing. The library feeds it the bytes before it writes them, so it can end
     the transfer if all work is stopped, or if more of them come than the file has."""
     from tqdm import tqdm
 
     class Bar(tqdm):
         monitor_interval = 0  # else each such class starts a thread of its own, for good
+        size = 0
 
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(disable=True)
-            self.size = 0
 
         def update(self, n: float | None = 1) -> None:
+            count = int(n or 0)
             if policy.stopped.is_set():
                 raise DownloadFailed("stopped")
-            self.size += int(n or 0)
-            if self.size > file.size:
+            if Bar.size + count > file.size:
                 raise TransientError(f"{host()} sends more than the {file.size:,} bytes that it lists")
-            report(self.size)
+            Bar.size += count
+            report(count)
 
-        def update_transfer(self, n: float) -> None:
-            """Bytes on the wire, which Xet reports besides."""
+        def update_transfer(self, *arguments: object, **options: object) -> None:
+            """Bytes on the wire and their rate, which Xet reports besides."""
 
-        def set_transfer_postfix_str(self, *arguments: object, **options: object) -> None:
-            """Their rate."""
+        set_transfer_postfix_str = update_transfer
 
     return Bar
 

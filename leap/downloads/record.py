@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
+from leap.downloads.access import host
 from leap.downloads.fetch import RECORD, Listing, RemoteFile, content_problem, local_path, refuse_unsafe
 from leap.files import read_json, write_json
 from leap.provenance import utc_now
@@ -76,19 +77,15 @@ class Record:
             return None
         return selection if selection in self.selections else None
 
-    def include(self, selection: Selection, listing: Listing) -> None:
-        """Note the files of a selection; of a file that changed, nothing is known to be right."""
-        for file in listing.files:
-            if selection.takes(file.path):
-                if self.files.get(file.path) != file:
-                    self.verified.pop(file.path, None)
-                self.files[file.path] = file
-        if selection not in self.selections:
-            self.selections.append(selection)
+    @classmethod
+    def of(cls, listing: Listing, source: tuple[str, str], revision: str, selections: list[Selection]) -> Record:
+        """A new record of the listed files of these selections."""
+        files = {file.path: file for file in listing.files if any(choice.takes(file.path) for choice in selections)}
+        return cls(*source, revision, listing.commit, host(), selections=selections, files=files)
 
     def remember(self, old: Record) -> None:
-        """Take over from the record of another commit what it knows of the files that are in this one: those that are
-        the same stay known to be right."""
+        """Take over from an earlier record what it knows of the files that are in this one: those that are the same
+        stay known to be right, of the others it is known what they were."""
         for path in self.files.keys() & old.files.keys():
             if self.files[path] == old.files[path] and path in old.verified:
                 self.verified[path] = old.verified[path]
@@ -156,7 +153,7 @@ def read_record(folder: Path) -> Record | None:
 def why_fetch(file: RemoteFile, folder: Path, record: Record | None, *, hash_again: bool) -> str | None:
     """Why a file has to be fetched, or None if it is there: by size and, where its hash was right before, by its time
     of change; else by its hash."""
-    path = local_path(file, folder)
+    path = local_path(file.path, folder)
     if record is not None and record.files.get(file.path) == file and not hash_again and path.exists():
         stat = path.stat()
         if (stat.st_size, stat.st_mtime_ns) == (file.size, record.verified.get(file.path)):

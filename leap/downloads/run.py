@@ -21,7 +21,7 @@ from tqdm import tqdm
 from configs.errors import UserError
 from leap.cli import knob
 from leap.downloads.access import DownloadFailed, NoSpace, RetryPolicy, host
-from leap.downloads.fetch import RECORD, RemoteFile, download_file, list_files, remove_staging
+from leap.downloads.fetch import RECORD, RemoteFile, Repository, remove_staging
 from leap.downloads.record import Record, Selection, read_record, why_fetch
 from leap.files import free_bytes, locked
 from leap.progress import Progress, say
@@ -147,16 +147,16 @@ def _recorded(
         return old, selection
     say(f"asking {host()} for the list of {repo_type} {repo_id}")
     revision = old.commit if pinned else options.revision
-    listing = list_files(repo_id, repo_type, revision, options.retry_policy())
+    listing = Repository(repo_id, repo_type, options.retry_policy()).listing(revision)
     selection = select([file.path for file in listing.files])
-    record = old
-    if old is None or old.commit != listing.commit:
-        record = Record(repo_id, repo_type, options.revision or "main", listing.commit, host())
-    for choice in (selection, *(old.selections if old else ())):
-        record.include(choice, listing)
-    if old is not None and old is not record:
+    selections = list(dict.fromkeys([*(old.selections if old else ()), selection]))
+    is_same = old is not None and old.commit == listing.commit
+    named = old.revision if is_same else options.revision or "main"
+    record = Record.of(listing, (repo_id, repo_type), named, selections)
+    if old is not None:
         record.remember(old)
-        _say_what_stays(old, record, selection, folder)
+        if not is_same:
+            _say_what_stays(old, record, selection, folder)
     return record, selection
 
 
@@ -208,21 +208,19 @@ def fetch_files(files: Sequence[RemoteFile], folder: Path, record: Record, optio
     """Fetch files with a few workers; those that failed, with reasons, which are said too. The record is written every
     now and then. UserError stops all."""
     policy = options.retry_policy()
+    source = Repository(record.repo_id, record.repo_type, policy)
     pending = iter(files)
     results: queue.SimpleQueue[tuple[RemoteFile, Exception | None]] = queue.SimpleQueue()
     progress = TransferProgress(files)
 
-    def problem_with(file: RemoteFile) -> Exception | None:
-        source, versions = (record.repo_id, record.repo_type, file, record.commit), record.earlier.get(file.path, ())
-        try:
-            download_file(*source, folder, policy, lambda size: progress.report(file, size), versions)
-        except Exception as error:  # whatever it is, the main thread judges it
-            return error
-        return None
-
     def work() -> None:
         while not policy.stopped.is_set() and (file := next(pending, None)) is not None:
-            results.put((file, problem_with(file)))
+            problem = None
+            try:
+                source.fetch(file, record.commit, folder, progress.add, record.earlier.get(file.path, ()))
+            except Exception as error:  # whatever it is, the main thread judges it
+                problem = error
+            results.put((file, problem))
 
     # Daemons: after Ctrl-C nothing waits for a transfer that hangs.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(options.workers, len(files)))]
@@ -236,7 +234,7 @@ def fetch_files(files: Sequence[RemoteFile], folder: Path, record: Record, optio
                 file, error = results.get()
                 if error is None:
                     record.note_right(file, folder)
-                    progress.add_file()
+                    progress.add(0, files=1)
                     failures_in_a_row = 0
                 elif isinstance(error, DownloadFailed):
                     failed[file.path] = str(error).removeprefix(f"{file.path}: ")
@@ -276,38 +274,29 @@ class TransferProgress:
     def __init__(self, files: Sequence[RemoteFile]) -> None:
         self.files, self.bytes = len(files), sum(file.size for file in files)
         self.done_files = self.done_bytes = 0
-        self._sizes: dict[RemoteFile, int] = {}  # what came of each file
         self._lock = threading.Lock()
         self._started = self._last_line_s = time.monotonic()
         self._bar = tqdm(total=self.bytes, unit="B", unit_scale=True) if sys.stderr.isatty() else None
 
-    def report(self, file: RemoteFile, size: int) -> None:
-        """So many bytes of a file are there."""
+    def add(self, count: int, files: int = 0) -> None:
+        """So many bytes came, and files proved right; below 0 for the bytes of a try that failed."""
         with self._lock:
-            count = size - self._sizes.get(file, 0)
-            self._sizes[file] = size
             self.done_bytes += count
-            if self._bar is not None:
-                self._bar.update(count)
-            self._show()
-
-    def add_file(self) -> None:
-        with self._lock:
-            self.done_files += 1
+            self.done_files += files
+            clock = time.monotonic()
             if self._bar is not None:
                 self._bar.set_description(f"{self.done_files:,}/{self.files:,} files", refresh=False)
-            self._show(last=self.done_files == self.files)
-
-    def _show(self, *, last: bool = False) -> None:
-        clock = time.monotonic()
-        if self._bar is None and (last or clock - self._last_line_s >= _SECONDS_BETWEEN_LINES):
-            rate = self.done_bytes / max(clock - self._started, 1e-9)
-            left = f"{duration_text((self.bytes - self.done_bytes) / rate)} left" if rate > 0 else "nothing came yet"
-            say(
-                f"{self.done_files:,}/{self.files:,} files, {size_text(self.done_bytes)} of {size_text(self.bytes)}, "
-                f"{size_text(rate)}/s, {left}"
-            )
-            self._last_line_s = clock
+                self._bar.update(count)
+            elif (files and self.done_files == self.files) or clock - self._last_line_s >= _SECONDS_BETWEEN_LINES:
+                self._last_line_s = clock
+                rate = self.done_bytes / max(clock - self._started, 1e-9)
+                left = (
+                    f"{duration_text((self.bytes - self.done_bytes) / rate)} left" if rate > 0 else "nothing came yet"
+                )
+                say(
+                    f"{self.done_files:,}/{self.files:,} files, {size_text(self.done_bytes)} of "
+                    f"{size_text(self.bytes)}, {size_text(rate)}/s, {left}"
+                )
 
     def __enter__(self) -> TransferProgress:
         return self

@@ -56,6 +56,7 @@ def load_processor(folder: Path) -> Any:
     installed."""
     from transformers import AutoProcessor
 
+    _refuse_own_code(folder)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except ImportError as error:
@@ -91,6 +92,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     from leap.models.attention import attend_to_pictures_at_once
     from leap.models.patch_embedding import embed_patches_by_product
 
+    _refuse_own_code(folder)
     quiet_transformers()
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -111,6 +113,20 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     if torch.cuda.is_available():  # a CPU gains nothing from it
         attend_to_pictures_at_once(model)
     return model
+
+
+def _refuse_own_code(folder: Path) -> None:
+    """UnusableModel if the model's class lies in Python files of its folder (InternVL2.5, MiniCPM-V 2.6): transformers
+    would ask at the terminal whether to run them."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if "auto_map" in config and config.get("model_type") not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise UnusableModel(
+            f"{folder} is of type {config.get('model_type')!r}, whose class is in code of its own: it cannot be asked "
+            "through AutoModelForImageTextToText. Serve it (as with vllm serve --trust-remote-code) and ask it with "
+            "--planner openai --base_url, or take a version for transformers, whose name often ends in -hf"
+        )
 
 
 def restore_weights(model: Any, folder: Path) -> None:

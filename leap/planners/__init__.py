@@ -19,8 +19,6 @@ from leap.rows.images import decode_image
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
     "openai": "leap.planners.endpoint",
-    "internvl-chat": "leap.planners.remote_code",
-    "minicpm-chat": "leap.planners.remote_code",
 }
 
 

@@ -42,7 +42,6 @@ class AnsweringOptions:
     concurrency: int = knob(8, "requests in flight at the endpoint", check="> 0", free=True)
     request_timeout_s: float = knob(300.0, "longest wait for an answer in seconds", check="> 0", free=True)
     max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
-    trust_remote_code: bool = knob(False, "run the Python files in the model's folder (the chat planners need it)")
 
     # Not fields: constants here, knobs only in those scripts whose options make them fields.
     planner_modules = PLANNERS

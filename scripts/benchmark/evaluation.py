@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from configs.errors import UserError
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.files import write_json
 from leap.progress import say
+from leap.text import markdown_table
 
 # Tokens of the text that all prompts share (VLABench's English prompt has about as many) and visual tokens a picture.
 _LONG = {"tiny": (1084, 256), "2b": (1084, 768)}
+_KEYS = ("examples_per_second", "times_one_at_a_time", "times_previous")
+_RATIOS = ("x one at a time", "x the line before")
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Workload:
-    """Prompts, the model that answers them, and how an answer is scored."""
+    """Prompts with their ground truth by key, and the model that answers them."""
 
     name: str
     folder: Path
     queries: list[Any]
-    truths: dict[str, list[dict]]  # ground truth by key
-    max_new_tokens: int
-    image_tokens: tuple[int, int] | None = None
+    truths: dict[str, list[dict]]
+    limits: dict[str, int]  # of AnsweringOptions
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def tabletop(options: Options) -> Workload:
     writer = PromptWriter(workspace, "builtin")
     queries = [Query(e.place, e.task, [{"role": "user", "content": writer.write(e)}]) for e in examples]
     truths = {e.place: e.ground_truth() for e in examples}
-    return Workload("tabletop", options.checkpoint, queries, truths, options.max_new_tokens)
+    return Workload("tabletop", options.checkpoint, queries, truths, {"max_new_tokens": options.max_new_tokens})
 
 
 def long_prompts(options: Options, folder: Path) -> Workload:
@@ -129,7 +131,8 @@ def long_prompts(options: Options, folder: Path) -> Workload:
         queries.append(Query(example.place, example.task, [{"role": "user", "content": content}]))
     truths = {e.place: e.ground_truth() for e in examples}
     # One bound for fewest and most makes every picture this large, whatever it was drawn at.
-    return Workload(f"long, {options.size}", planner, queries, truths, options.answer_tokens, (pictures, pictures))
+    limits = {"max_new_tokens": options.answer_tokens, "image_tokens_min": pictures, "image_tokens_max": pictures}
+    return Workload(f"long, {options.size}", planner, queries, truths, limits)
 
 
 def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
@@ -159,16 +162,17 @@ def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
 
 def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]:
     """Answer all prompts in all modes; prints the table and returns what JSON holds."""
-    modes = {
-        "one at a time": {"batch_size": 1, "reuse_prefix": False, "stop_at_plan": False},
-        "batches": {"batch_size": options.batch_size, "reuse_prefix": False, "stop_at_plan": False},
-        "and a prefix kept": {"batch_size": options.batch_size, "reuse_prefix": True, "stop_at_plan": False},
-        "and a stop at the plan": {"batch_size": options.batch_size, "reuse_prefix": True, "stop_at_plan": True},
-    }
-    planners = {name: open_planner(workload, device, mode) for name, mode in modes.items()}
-    first = next(iter(planners.values()))
+    from leap.planners.huggingface import HuggingFacePlanner
+    from leap.planners.options import AnsweringOptions
+
+    knobs = AnsweringOptions(device=device, batch_size=1, reuse_prefix=False, stop_at_plan=False, **workload.limits)
+    modes = {"one at a time": knobs}
+    modes["batches"] = knobs = replace(knobs, batch_size=options.batch_size)
+    modes["and a prefix kept"] = knobs = replace(knobs, reuse_prefix=True)
+    modes["and a stop at the plan"] = replace(knobs, stop_at_plan=True)
+    planners = {name: HuggingFacePlanner(workload.folder, knobs) for name, knobs in modes.items()}
     for planner in planners.values():
-        planner.model = first.model  # one in memory
+        planner.model = planners["one at a time"].model  # one in memory
         answer_all(planner, workload.queries[: options.batch_size])  # warms up
     seconds: dict[str, list[float]] = {name: [] for name in modes}
     answers: dict[str, dict[str, Any]] = {}
@@ -177,27 +181,22 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
         for name, planner in planners.items():
             answers[name], spent = answer_all(planner, workload.queries)
             seconds[name].append(spent)
-    scores = {
-        name: {key: score(answer.text, workload.truths[key]) for key, answer in by_key.items()}
-        for name, by_key in answers.items()
-    }
-    base = scores["one at a time"]
-    equal = {name: sum(by_key[key] == base[key] for key in base) for name, by_key in scores.items()}
-    if device == "cpu" and any(count < len(base) for count in equal.values()):
-        raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {len(base)} are equal")
-    results = rates(seconds, len(workload.queries))
-    tokens = statistics.mean(a.new_tokens for a in answers["one at a time"].values())
-    say(table(workload.name, results, equal, tokens, device))
-    return {"modes": results, "equal_scores": equal, "prompts": len(base), "seconds": seconds, "new_tokens": tokens}
-
-
-def open_planner(workload: Workload, device: str, mode: dict[str, Any]) -> Any:
-    from leap.planners.huggingface import HuggingFacePlanner
-    from leap.planners.options import AnsweringOptions
-
-    fewest, most = workload.image_tokens or (None, None)
-    limits = {"max_new_tokens": workload.max_new_tokens, "image_tokens_min": fewest, "image_tokens_max": most}
-    return HuggingFacePlanner(workload.folder, AnsweringOptions(device=device, **limits, **mode))
+    equal = equal_scores(answers, workload.truths)
+    count = len(workload.queries)
+    if device == "cpu" and min(equal.values()) < count:
+        raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {count} are equal")
+    tokens = statistics.mean(answer.new_tokens for answer in answers["one at a time"].values())
+    say(f"{workload.name}: {tokens:.0f} new tokens an answer on average")
+    rows = [["mode", "examples/CPU-s" if device == "cpu" else "examples/s", *_RATIOS, "equal scores"]]
+    results, previous = {}, seconds["one at a time"]
+    for name, spent in seconds.items():
+        rate = count / statistics.median(spent)
+        ratios = [_ratio(slow, spent) for slow in (seconds["one at a time"], previous)]
+        results[name] = dict(zip(_KEYS, (rate, *ratios), strict=True))
+        rows.append([name, *(f"{value:.2f}" for value in (rate, *ratios)), str(equal[name])])
+        previous = spent
+    say(markdown_table(rows, right_from=1))
+    return {"modes": results, "equal_scores": equal, "prompts": count, "seconds": seconds, "new_tokens": tokens}
 
 
 def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
@@ -208,42 +207,22 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
     return answers_by_key, clock() - started
 
 
-def score(text: str, truth: list[dict]) -> tuple:
+def equal_scores(answers: dict[str, dict[str, Any]], truths: dict[str, list[dict]]) -> dict[str, int]:
+    """How many answers of each mode score as those that were asked one at a time."""
     from leap.plans.scoring import score_grounded, score_official
 
-    official = score_official(text, truth, order_independent=False)
-    return official, score_grounded(text, truth, order_independent=False)
+    def scores(text: str, truth: list[dict]) -> list:
+        return [score(text, truth, order_independent=False) for score in (score_official, score_grounded)]
 
-
-def rates(seconds: dict[str, list[float]], count: int) -> dict[str, dict[str, float]]:
-    """Examples a second of each mode, its ratio to the first mode and to the one before it: medians over rounds."""
-    names = list(seconds)
+    first = {key: scores(answers["one at a time"][key].text, truth) for key, truth in truths.items()}
     return {
-        name: {
-            "examples_per_second": count / statistics.median(seconds[name]),
-            "times_one_at_a_time": _ratio(seconds[names[0]], seconds[name]),
-            "times_previous": _ratio(seconds[names[max(i - 1, 0)]], seconds[name]),
-        }
-        for i, name in enumerate(names)
+        mode: sum(scores(by_key[key].text, truth) == first[key] for key, truth in truths.items())
+        for mode, by_key in answers.items()
     }
 
 
 def _ratio(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
-
-
-def table(name: str, results: dict, equal: dict[str, int], tokens: float, device: str) -> str:
-    """Markdown, a line a mode."""
-    unit = "examples/CPU-s" if device == "cpu" else "examples/s"
-    lines = [
-        f"{name}: {tokens:.0f} new tokens an answer on average",
-        f"| mode | {unit} | x one at a time | x the line before | equal scores |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for mode, r in results.items():
-        ratios = f"{r['times_one_at_a_time']:.2f} | {r['times_previous']:.2f}"
-        lines.append(f"| {mode} | {r['examples_per_second']:.2f} | {ratios} | {equal[mode]} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

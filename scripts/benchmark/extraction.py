@@ -22,11 +22,10 @@ import shutil
 import statistics
 import tarfile
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from PIL import Image
@@ -37,6 +36,7 @@ from leap.agibot.frames import take_first_frames
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.files import write_json
 from leap.progress import Progress, say
+from leap.text import markdown_table
 
 _TASK = "327"
 
@@ -117,40 +117,25 @@ def unpack_and_copy(archive: Path, folder: Path) -> None:
 def measured(way: Callable[[Path, Path], None], archive: Path, folder: Path, options: Options) -> Measured:
     """Run `way` in a fresh process, watching its folder; UserError unless it gives every first frame."""
     folder.mkdir()
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=timed, args=(way, archive, folder, theirs))
-    process.start()
-    theirs.close()
-    peak, stop = [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.05):
-            peak[0] = max(peak[0], bytes_in(folder))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        seconds, memory = ours.recv()
-    except EOFError:
-        raise UserError(f"{way.__name__} failed; its error is above") from None
-    finally:
-        stop.set()
-        watcher.join()
-        process.join()
+    disk_bytes = 0
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        run = pool.submit(timed, way, archive, folder)
+        while not run.done():
+            disk_bytes = max(disk_bytes, bytes_in(folder))
+            time.sleep(0.05)
     count = len(list((folder / "images").glob("*.png")))
     if count != options.episodes:
         raise UserError(f"{way.__name__} gave {count} first frames instead of {options.episodes}")
-    result = Measured(seconds, memory, max(peak[0], bytes_in(folder)))
+    result = Measured(*run.result(), max(disk_bytes, bytes_in(folder)))
     shutil.rmtree(folder)
     return result
 
 
-def timed(way: Callable[[Path, Path], None], archive: Path, folder: Path, connection: Connection) -> None:
+def timed(way: Callable[[Path, Path], None], archive: Path, folder: Path) -> tuple[float, int]:
+    """The seconds that a way took, and the most bytes that this process held."""
     started = time.perf_counter()
     way(archive, folder)
-    seconds = time.perf_counter() - started
-    connection.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def bytes_in(folder: Path) -> int:
@@ -167,25 +152,20 @@ def table(runs: dict[str, list[Measured]], archive_bytes: int, options: Options)
     """Medians over rounds as Markdown, and what the stream saves."""
     frames = options.episodes * options.frames
     names = {"unpack": "tarfile.extractall and copy", "stream": "leap.agibot.frames"}
-    lines = [
-        f"Archive of {archive_bytes / 1e6:.0f} MB, {options.episodes} episodes, {frames} frames; median of "
-        f"{options.rounds} rounds",
-        "",
-        "| | seconds | frames/s | memory, MB | disk, MB | disk / archive |",
-        "|---|---|---|---|---|---|",
-    ]
-    middle = {}
+    rows = [["", "seconds", "frames/s", "memory, MB", "disk, MB", "disk / archive"]]
+    medians = {}
     for name, measured in runs.items():
         columns = zip(*(vars(run).values() for run in measured), strict=True)
-        middle[name] = median = Measured(*map(statistics.median, columns))
-        lines.append(
-            f"| {names[name]} | {median.seconds:.2f} | {frames / median.seconds:.0f} | "
-            f"{median.memory_bytes / 1e6:.0f} | "
-            f"{median.disk_bytes / 1e6:.0f} | {median.disk_bytes / archive_bytes:.2f} |"
-        )
-    times = middle["unpack"].seconds / middle["stream"].seconds
-    share = middle["stream"].disk_bytes / middle["unpack"].disk_bytes
-    return "\n".join([*lines, "", f"The stream is {times:.1f} times as fast and takes {share:.1%} of the disk."])
+        medians[name] = m = Measured(*map(statistics.median, columns))
+        sizes = f"{m.memory_bytes / 1e6:.0f}", f"{m.disk_bytes / 1e6:.0f}", f"{m.disk_bytes / archive_bytes:.2f}"
+        rows.append([names[name], f"{m.seconds:.2f}", f"{frames / m.seconds:.0f}", *sizes])
+    times = medians["unpack"].seconds / medians["stream"].seconds
+    share = medians["stream"].disk_bytes / medians["unpack"].disk_bytes
+    return (
+        f"Archive of {archive_bytes / 1e6:.0f} MB, {options.episodes} episodes, {frames} frames; median of "
+        f"{options.rounds} rounds\n\n{markdown_table(rows)}\n\n"
+        f"The stream is {times:.1f} times as fast and takes {share:.1%} of the disk."
+    )
 
 
 if __name__ == "__main__":

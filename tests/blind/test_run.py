@@ -270,7 +270,6 @@ def test_what_a_user_can_mend_is_one_line_before_any_model_is_loaded(demo, check
         (("--top_p", "1.5"), ("--top_p is a probability, at most 1, found 1.5",)),
         (("--temperature", "0"), ("--top_p 0.9 draws nothing without --temperature",)),
         (("--planner", "openai"), ("--planner openai wants --model",)),
-        (("--planner", "internvl-chat"), ("--trust_remote_code",)),
         (("--planner", "constant"), ("invalid choice: 'constant'",)),
         (("--device", "gpu"), ("unknown device 'gpu'",)),
     ):

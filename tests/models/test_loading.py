@@ -1,6 +1,7 @@
 """Models, processors and adapters that can be loaded, and why others cannot."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from leap.models.loading import (
     processor_folder,
     why_not_quantised,
 )
+from tests.conftest import assert_one_line_error, run_script
 from tests.vlm_zoo import build, put_adapter, why_unavailable
 
 
@@ -85,3 +87,13 @@ def test_a_package_that_a_processor_needs_is_named(tmp_path):
     path.write_text(json.dumps(config | {"video_processor": {"video_processor_type": "SmolVLMVideoProcessor"}}))
     with pytest.raises(UserError, match=r"needs another package: .*pip install num2words"):
         load_processor(tmp_path)
+
+
+def test_a_model_whose_class_is_in_its_own_folder_is_one_line_that_names_the_way_out(workspace, tmp_path):
+    shutil.copytree(workspace / "models" / "tiny-planner", tmp_path / "own")
+    path = tmp_path / "own" / "config.json"
+    config = json.loads(path.read_text()) | {"model_type": "minicpmv", "auto_map": {"AutoModel": "own.Own"}}
+    path.write_text(json.dumps(config))
+    (tmp_path / "own" / "own.py").write_text("raise SystemExit('the code of the folder was run')\n")
+    done = run_script("evaluation/run_vlm_evaluation.py", "--base_model", tmp_path / "own", "--dimension", "Spatial")
+    assert_one_line_error(done, "'minicpmv'", "AutoModelForImageTextToText", "Serve it", "--planner openai")
