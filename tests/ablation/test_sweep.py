@@ -84,7 +84,7 @@ REAL = [
     *("--config", QUICK, "--presets", "fullft", "light", "--max_steps", STEPS, "--prompt", "builtin"),
     *("--max_new_tokens", 8, "--num_episodes", 1, "--batch_size", 20),
     *("--train_args", "--val_plans", 0, "--dataloader_num_workers", 0, "--logging_steps", 1),
-    *("--per_device_train_batch_size", 4, "--report_to", "none"),
+    *("--per_device_train_batch_size", 2, "--report_to", "none"),
 ]
 
 

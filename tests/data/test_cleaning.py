@@ -17,6 +17,12 @@ from tests.conftest import assert_one_line_error, run_script
 from tests.data.picture_rows import CLEAN, DEFECTS, everything, picture, png, row, write_rows
 
 
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch):
+    """A process of its own costs more than a dozen pictures; the first test names two."""
+    monkeypatch.setattr("leap.data.cleaning.os.cpu_count", lambda: 1)
+
+
 def reasons_of(path: Path) -> dict[int, str]:
     return {entry["line"]: entry["reason"] for entry in read_jsonl(path)}
 

@@ -16,6 +16,7 @@ from leap.planners.huggingface import HuggingFacePlanner
 from leap.planners.options import AnsweringOptions
 from tests.vlm_zoo import FAMILIES, build, put_adapter, why_unavailable
 
+pytestmark = pytest.mark.slow  # twelve families, each built and asked in several ways
 NEW_TOKENS = 6
 PICTURES = ((1, 32, 32), (2, 48, 24), (0, 0, 0), (2, 24, 40), (1, 64, 32))  # of each prompt: how many, width, height
 

@@ -44,7 +44,7 @@ def undisturbed(demo, tmp_path_factory):
         linked_workspace(demo, root)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LEAP_WORKSPACE", str(root))
-            done = run_script(TRAIN, *training(root / "run"))
+            done = run_script(TRAIN, *training(root / "run", demo))
             assert done.returncode == 0, done.stderr
             last = root / "run" / f"checkpoint-{STEPS}"
             done = run_script(EVALUATE, *evaluation(last, root / "results", demo))

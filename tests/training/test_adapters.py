@@ -95,27 +95,16 @@ def test_a_target_that_is_not_there_is_named_with_those_that_are(demo):
         attach(model, recipe("--lora_target_modules", "query"))
 
 
-def train(demo, run, *arguments):
+def train(demo, run, *arguments, steps=4):
     done = run_script(
         TRAIN,
         *("--model_name_or_path", demo / "models/tiny-planner", "--train_file", demo / "data/train.jsonl"),
         *("--output_dir", run, "--image_tokens_min", 1, "--image_tokens_max", 16, "--warmup_steps", 0),
-        *(
-            "--keep_optimizer_of_last",
-            2,
-            "--dataloader_num_workers",
-            0,
-            "--max-steps",
-            4,
-            "--save_steps",
-            2,
-            "--gradient_accumulation_steps",
-            2,
-        ),
-        *arguments,
+        *("--keep_optimizer_of_last", 2, "--dataloader_num_workers", 0, "--max-steps", steps, "--save_steps", 2),
+        *("--gradient_accumulation_steps", 2, *arguments),
     )
     assert done.returncode == 0, done.stderr
-    return run / "checkpoint-4"
+    return run / f"checkpoint-{steps}"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +112,7 @@ def adapter(demo, tmp_path_factory):
     return train(demo, tmp_path_factory.mktemp("lora") / "lora_standard")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -135,7 +125,7 @@ def adapter(demo, tmp_path_factory):
     ],
 )
 def test_every_preset_and_variant_trains(demo, tmp_path, arguments):
-    end = train(demo, tmp_path / "run", "--gradient_accumulation_steps", 1, *arguments)
+    end = train(demo, tmp_path / "run", "--gradient_accumulation_steps", 1, *arguments, steps=2)
     weights = load_file(end / "adapter_model.safetensors")
     moved = [name for name, value in weights.items() if "lora_B" in name and value.abs().sum() > 0]
     assert len(moved) == sum("lora_B" in name for name in weights) > 0
@@ -185,7 +175,8 @@ def test_the_seed_decides_how_an_adapter_starts(demo, tmp_path, workspace):
             TRAIN,
             *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", tmp_path / name),
             *("--max_steps", 1, "--save_steps", 1, "--lr", "1e-12", "--warmup_steps", 0, "--seed", seed),
-            *("--val_file", "none", "--dataloader_num_workers", 0, "--gradient_accumulation_steps", 1),
+            *("--val_file", "none", "--dataloader_num_workers", 0),
+            *("--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 1),
         )
         assert done.returncode == 0, done.stderr
         ends.append(load_file(tmp_path / name / "checkpoint-1" / "adapter_model.safetensors"))

@@ -41,7 +41,7 @@ def test_a_run_leaves_its_log_and_its_loss_curve(undisturbed):
 
 def test_preemption_saves_before_it_stops_and_the_run_goes_on_to_the_same_end(demo, undisturbed, tmp_path, workspace):
     run = tmp_path / "run"
-    rare = [*training(run), "--save_steps", 100, "--logging_steps", 1]
+    rare = [*training(run, demo), "--save_steps", 100, "--logging_steps", 1]
     process = start_script(TRAIN, *rare)
     for line in process.stdout:
         if line.startswith("step 2/"):

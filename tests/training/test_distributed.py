@@ -19,19 +19,26 @@ SHARDED = REPOSITORY / "configs" / "accelerate" / "fsdp2.yaml"
 RECIPE = ["--config", str(REPOSITORY / "configs/training/quickstart.yaml"), "--max_steps", "5", "--warmup_steps", "0"]
 RECIPE += ["--save_steps", "3", "--logging_steps", "1", "--dataloader_num_workers", "0", "--lr", "1e-3"]
 RECIPE += ["--keep_optimizer_of_last", "3", "--val_plans", "3", "--val_max_new_tokens", "8"]
-RECIPE += ["--per_device_train_batch_size", "12"]  # 200 rows do not divide by 12
+RECIPE += ["--per_device_train_batch_size", "3"]  # 50 rows do not divide by 3
 
 
 def on_two(workspace, run, *arguments, **environment):
     command = ["bash", str(REPOSITORY / "scripts/training/run-training.sh"), *RECIPE, "--output_dir", str(run)]
     settings = os.environ | {"PYTHON": sys.executable, "NPROC": "2", "OMP_NUM_THREADS": "1", **environment}
     settings |= {"LEAP_WORKSPACE": str(workspace), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-    command += ["--gradient_accumulation_steps", "2", *arguments]
+    command += [
+        "--train_file",
+        str(workspace / "data/train_50.jsonl"),
+        "--gradient_accumulation_steps",
+        "2",
+        *arguments,
+    ]
     return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=200)
 
 
-def on_one(run, *arguments):
-    return run_script("training/run-finetuning.py", *RECIPE, "--output_dir", run, *arguments)
+def on_one(workspace, run, *arguments):
+    rows = workspace / "data/train_50.jsonl"
+    return run_script("training/run-finetuning.py", *RECIPE, "--train_file", rows, "--output_dir", run, *arguments)
 
 
 def losses(workspace, run):
@@ -54,7 +61,7 @@ def alone(demo, tmp_path_factory):
     root = linked_workspace(demo, tmp_path_factory.mktemp("alone") / "work space")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAP_WORKSPACE", str(root))
-        done = on_one(root / "run", "--gradient_accumulation_steps", 4)
+        done = on_one(root, root / "run", "--gradient_accumulation_steps", 4)
     assert done.returncode == 0, done.stderr
     return root
 
@@ -65,16 +72,16 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(demo, alone,
     done = on_two(workspace, run, **({"ACCELERATE_CONFIG": str(SHARDED)} if kind == "fsdp2" else {}))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("trained: ") == 1, "one process speaks"
-    # Five steps are an epoch: 200 rows in batches of 12 leave one process of the last step with a filler.
+    # Five steps are an epoch: 50 rows in batches of 3 leave one process of the last step with a filler.
     assert losses(workspace, run) == pytest.approx(losses(alone, alone / "run"), abs=2e-3)
     assert_same_weights(alone / "run" / "checkpoint-5", run / "checkpoint-5")
     assert read_manifest(run / "checkpoint-5").tokens_seen == read_manifest(alone / "run" / "checkpoint-5").tokens_seen
 
     again = tmp_path / "again"
     shutil.copytree(run / "checkpoint-3", again / "checkpoint-3")
-    done = on_one(again, "--gradient_accumulation_steps", 2)
-    assert_one_line_error(done, "step_size: 48 rows -> 24 rows")
-    done = on_one(again, "--gradient_accumulation_steps", 4)
+    done = on_one(workspace, again, "--gradient_accumulation_steps", 2)
+    assert_one_line_error(done, "step_size: 12 rows -> 6 rows")
+    done = on_one(workspace, again, "--gradient_accumulation_steps", 4)
     assert done.returncode == 0, done.stderr
     assert f"resuming from {again / 'checkpoint-3'}" in done.stdout
     assert_same_weights(run / "checkpoint-5", again / "checkpoint-5")

@@ -30,7 +30,8 @@ def train(demo, run, *arguments):
         "training/run-finetuning.py",
         *("--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 2),
         *("--model_name_or_path", demo / "models/tiny-planner", "--train_file", demo / "data/train.jsonl"),
-        *("--val_file", "none", "--warmup_steps", 0, "--dataloader_num_workers", 0, *arguments),
+        *("--val_file", "none", "--warmup_steps", 0, "--dataloader_num_workers", 0),
+        *("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 1, *arguments),
     )
 
 

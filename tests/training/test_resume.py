@@ -14,14 +14,14 @@ pytestmark = pytest.mark.slow
 
 def test_a_finished_run_is_not_trained_again(demo, undisturbed, workspace):
     before = (undisturbed / "run" / "checkpoint-12" / MANIFEST).stat().st_mtime_ns
-    done = run_script(TRAIN, *training(undisturbed / "run"))
+    done = run_script(TRAIN, *training(undisturbed / "run", demo))
     assert done.returncode == 0
     assert "nothing to do" in done.stdout
     assert (undisturbed / "run" / "checkpoint-12" / MANIFEST).stat().st_mtime_ns == before
 
 
 def test_resuming_with_another_recipe_or_other_data_is_refused(demo, undisturbed, tmp_path, workspace):
-    arguments = [*training(undisturbed / "run"), "--lr", "0.5", "--train_file", demo / "data" / "val.jsonl"]
+    arguments = [*training(undisturbed / "run", demo), "--lr", "0.5", "--train_file", demo / "data" / "val.jsonl"]
     assert_one_line_error(
         run_script(TRAIN, *arguments),
         "checkpoint-12 was made with another recipe",
@@ -34,8 +34,8 @@ def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tm
     run = tmp_path / "run"
     shutil.copytree(undisturbed / "run" / "checkpoint-12", run / "checkpoint-12")
     changed = ["--max_steps", "16", "--lr", "1e-9", "--weight_decay", "0", "--save_steps", "2"]
-    changed += ["--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "1"]
-    done = run_script(TRAIN, *training(run), *changed, "--allow_changes")
+    changed += ["--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "1"]
+    done = run_script(TRAIN, *training(run, demo), *changed, "--allow_changes")
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoint-12'}" in done.stdout
     assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-14", "checkpoint-16"]
@@ -46,7 +46,7 @@ def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tm
 def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(demo, undisturbed, tmp_path, workspace):
     shutil.copytree(undisturbed / "run" / "checkpoint-6", tmp_path / "run" / "checkpoint-6")
     assert_one_line_error(
-        run_script(TRAIN, *training(tmp_path / "run")),
+        run_script(TRAIN, *training(tmp_path / "run", demo)),
         "checkpoint-6 cannot be resumed from",
         "is missing",
         "--output_dir",

@@ -8,6 +8,7 @@ TRAIN = "training/run-finetuning.py"
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 QUICKSTART = REPOSITORY / "configs/training/quickstart.yaml"
 TWO_STEPS = ("--max_steps", 2, "--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2)
+TWO_STEPS += ("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 1)
 TWO_STEPS += ("--val_plans", 2, "--val_max_new_tokens", 8)
 SIX_STEPS = ("--max_steps", 6, "--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 1)
 SIX_STEPS += ("--warmup_steps", 0, "--dataloader_num_workers", 0, "--save_steps", 2)
@@ -31,11 +32,12 @@ def train_six_steps(run: Path, *arguments) -> Done:
     return train(*SIX_STEPS, "--output_dir", run, *arguments)
 
 
-def training(run: Path) -> list:
-    """The arguments of twelve steps of 32 out of 200 rows: the run crosses into a second epoch."""
+def training(run: Path, demo: Path) -> list:
+    """The arguments of twelve steps of 16 out of 50 rows: the run crosses into other epochs."""
     return [
         *("--config", QUICKSTART, "--output_dir", run, "--max_steps", STEPS),
-        *("--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 2, "--warmup_steps", 2),
+        *("--train_file", demo / "data" / "train_50.jsonl", "--warmup_steps", 2),
+        *("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 2),
         *("--save_steps", 3, "--save_total_limit", 3, "--dataloader_num_workers", 0, "--logging_steps", 3),
         *("--val_plans", 4, "--val_max_new_tokens", 16),
     ]

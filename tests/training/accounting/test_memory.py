@@ -113,7 +113,9 @@ def test_a_step_peaks_where_it_is_said_to(demo, tiny, name, bf16, gradient_check
     model = model_for(recipe, demo, "sdpa")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    inputs, batch = inputs_for(model, grid=(24, 32), text=500)
+    # An adapter's share is in proportion only where activations are many; what is trained whole is slow in bfloat16.
+    shape = {"grid": (24, 32), "text": 500} if isinstance(recipe, LoraRecipe) else {"grid": (16, 24), "text": 250}
+    inputs, batch = inputs_for(model, **shape)
     for parameter in model.parameters():  # as from the second of several accumulated batches on
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     given = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters() if p.grad is not None)]
