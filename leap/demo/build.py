@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,7 @@ from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, TabletopEpisode, TabletopTask, random_episode
 from leap.files import replacing, write_json, write_text
 from leap.plans.reading import fenced
-from leap.progress import Progress
+from leap.progress import Progress, say
 from leap.rows.chat import planning_prompt
 from leap.vlabench.prompts import builtin_texts
 
@@ -24,6 +25,19 @@ TRAINING_OBJECTS = (1, 2, 3, 4)  # easy and hard tables
 BLIND_OBJECTS = 3
 
 LISTING_PROMPT = "List the tagged objects by name."
+
+
+def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder beside its place and rename it there, so that what has the name is whole."""
+    if folder.exists() and any(folder.iterdir()):
+        say(f"already there: {folder}")
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    build(part)
+    part.replace(folder)  # an empty folder gives way
+    say(f"made: {folder}")
 
 
 def build_benchmark(folder: Path, examples_per_task: int, seed: int) -> None:

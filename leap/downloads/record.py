@@ -78,7 +78,9 @@ class Record:
         return selection if selection in self.selections else None
 
     @classmethod
-    def of(cls, listing: Listing, source: tuple[str, str], revision: str, selections: list[Selection]) -> Record:
+    def from_listing(
+        cls, listing: Listing, source: tuple[str, str], revision: str, selections: list[Selection]
+    ) -> Record:
         """A new record of the listed files of these selections."""
         files = {file.path: file for file in listing.files if any(choice.takes(file.path) for choice in selections)}
         return cls(*source, revision, listing.commit, host(), selections=selections, files=files)

@@ -152,7 +152,7 @@ def _recorded(
     selections = list(dict.fromkeys([*(old.selections if old else ()), selection]))
     is_same = old is not None and old.commit == listing.commit
     named = old.revision if is_same else options.revision or "main"
-    record = Record.of(listing, (repo_id, repo_type), named, selections)
+    record = Record.from_listing(listing, (repo_id, repo_type), named, selections)
     if old is not None:
         record.remember(old)
         if not is_same:

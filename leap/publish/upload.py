@@ -44,6 +44,21 @@ class Upload:
         content = self.files[name]
         return len(content.encode("utf-8")) if isinstance(content, str) else content.stat().st_size
 
+    def lines(self) -> list[str]:
+        """What goes up with its size, a folder in one line, and what stays."""
+        sizes: dict[str, list[int]] = {}
+        for name in sorted(self.files):
+            folder, slash, _ = name.partition("/")
+            sizes.setdefault(folder + slash, []).append(self.size(name))
+        return [
+            *(
+                f"{sum(each):>16,}  {name}" + (f" ({len(each):,} files)" if name.endswith("/") else "")
+                for name, each in sizes.items()
+            ),
+            f"{sum(map(sum, sizes.values())):>16,}  bytes in {len(self.files):,} files",
+            *(f"stays here: {name} ({reason})" for name, reason in self.left_out.items()),
+        ]
+
 
 def checked_repo_id(repo_id: str) -> str:
     """`repo_id` itself; UserError unless it is `owner/name` as the Hub allows."""

@@ -174,7 +174,9 @@ def _refuse_deaf(address: str) -> None:
             raise UserError(f"no Ray cluster at {address} ({error}). Start one with: ray start --head") from error
 
 
-def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluster: str) -> Iterator[tuple[Any, Any]]:
+@contextlib.contextmanager
+def _joined(cluster: str, workers: int | None) -> Iterator[Any]:
+    """The module `ray`, connected to a cluster; UserError if that cannot be."""
     if importlib.util.find_spec("ray") is None:
         raise UserError('--cluster needs Ray: pip install -e ".[cluster]", on every machine of the cluster')
     import ray
@@ -188,27 +190,37 @@ def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluste
         raise UserError(
             f"cannot join the Ray cluster {cluster!r}: {str(error).splitlines()[0]}. Start one with: ray start --head"
         ) from error
-    running: dict[Any, int] = {}
     try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluster: str) -> Iterator[tuple[Any, Any]]:
+    waiting = deque(range(len(items)))
+    running: dict[Any, int] = {}
+    with _joined(cluster, workers) as ray:
         # `retry_exceptions` stays off: what the function raises is an answer; what Ray retries is a worker's death.
         task = ray.remote(num_cpus=1, max_retries=MOST_TRIES - 1)(_answer)
         at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting = deque(range(len(items)))
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                index = waiting.popleft()
-                running[task.remote(function, items[index])] = index
-            ready, _ = ray.wait(list(running), num_returns=1)
-            for reference in ready:
-                index = running.pop(reference)
-                try:
-                    answer = ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    answer = Failure(f"{MOST_TRIES} workers died on it ({type(error).__name__})", str(error))
-                yield items[index], answer
-    finally:
-        for reference in running:
-            ray.cancel(reference)
-        if running:
-            ray.wait(list(running), num_returns=len(running), timeout=_SECONDS_TO_STOP)
-        ray.shutdown()
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    index = waiting.popleft()
+                    running[task.remote(function, items[index])] = index
+                ready, _ = ray.wait(list(running), num_returns=1)
+                for reference in ready:
+                    index = running.pop(reference)
+                    yield items[index], _ray_answer(ray, reference)
+        finally:
+            for reference in running:
+                ray.cancel(reference)
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=_SECONDS_TO_STOP)
+
+
+def _ray_answer(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return Failure(f"{MOST_TRIES} workers died on it ({type(error).__name__})", str(error))

@@ -123,10 +123,11 @@ def measured(way: Callable[[Path, Path], None], archive: Path, folder: Path, opt
         while not run.done():
             disk_bytes = max(disk_bytes, bytes_in(folder))
             time.sleep(0.05)
+    seconds, memory_bytes = run.result()
     count = len(list((folder / "images").glob("*.png")))
     if count != options.episodes:
         raise UserError(f"{way.__name__} gave {count} first frames instead of {options.episodes}")
-    result = Measured(*run.result(), max(disk_bytes, bytes_in(folder)))
+    result = Measured(seconds, memory_bytes, max(disk_bytes, bytes_in(folder)))
     shutil.rmtree(folder)
     return result
 

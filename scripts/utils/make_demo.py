@@ -10,15 +10,13 @@ repository's own folders: name a workspace.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.demo.build import build_benchmark, build_blind_rows, build_rows, training_texts
+from leap.demo.build import build_benchmark, build_blind_rows, build_folder, build_rows, training_texts
 
 
 @dataclass(frozen=True)
@@ -44,28 +42,13 @@ def main() -> None:
 
         build_tiny_planner(folder, training_texts(workspace.data / "train.jsonl"), options.seed)
 
-    make(workspace.benchmark, lambda folder: build_benchmark(folder, options.examples_per_task, options.seed))
-    make(workspace.data, rows)
+    build_folder(workspace.benchmark, lambda folder: build_benchmark(folder, options.examples_per_task, options.seed))
+    build_folder(workspace.data, rows)
     blind = workspace.data / "blind_10.jsonl"
     if not blind.is_file():
         build_blind_rows(blind, options.seed)
         print(f"made: {blind}")
-    make(workspace.models / "tiny-planner", model)
-
-
-def make(folder: Path, build: Callable[[Path], None]) -> None:
-    """Build a folder beside its place and rename it there, so that what has the name is whole."""
-    if folder.exists() and any(folder.iterdir()):
-        print(f"already there: {folder}")
-        return
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    build(part)
-    if folder.exists():
-        folder.rmdir()
-    part.rename(folder)
-    print(f"made: {folder}")
+    build_folder(workspace.models / "tiny-planner", model)
 
 
 if __name__ == "__main__":

@@ -76,20 +76,12 @@ def prepare(options: Options, workspace: WorkspaceConfig) -> Upload:
 
 
 def describe(upload: Upload, options: Options) -> None:
-    """Where it would go, what with its size (a folder in one line), and what stays."""
+    """Where it would go, and what."""
     from huggingface_hub import HfApi
 
     who = "private" if options.private else "public, unless the owner's default is private or it is there already"
     print(f"{upload.repo_type} {options.repo_id} at {HfApi().endpoint} ({who}):")
-    lines: dict[str, list[int]] = {}
-    for name in sorted(upload.files):
-        folder, slash, _ = name.partition("/")
-        lines.setdefault(folder + slash, []).append(upload.size(name))
-    for name, sizes in lines.items():
-        print(f"{sum(sizes):>16,}  {name}" + (f" ({len(sizes):,} files)" if name.endswith("/") else ""))
-    print(f"{sum(map(sum, lines.values())):>16,}  bytes in {len(upload.files):,} files")
-    for name, reason in upload.left_out.items():
-        print(f"stays here: {name} ({reason})")
+    print("\n".join(upload.lines()))
     manifest = read_manifest(options.checkpoint) if options.checkpoint else None
     if manifest and "/" not in base_name(manifest, options.base_id):
         print("the base model is known here by its folder's name only; --base_id owner/name links it on the Hub")
