@@ -94,6 +94,7 @@ def test_a_planner_a_benchmark_a_dimension_and_a_metric(extended, demo, tmp_path
     assert " Toy " in table
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_a_program(extended, tmp_path):
     outputs = write_review(tmp_path / "eva_results" / "blind_10", rows=2)
     shown = use(

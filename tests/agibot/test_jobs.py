@@ -72,6 +72,7 @@ def test_what_kills_left_of_frames_and_manifests_is_removed_at_the_next_start(ro
     assert not frames.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_leaves_no_part(source, tmp_path):
     disk = tmp_path / "small disk"
     disk.mkdir()

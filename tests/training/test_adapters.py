@@ -132,6 +132,7 @@ def test_every_preset_and_variant_trains(demo, tmp_path, arguments):
     assert read_manifest(end).kind == "adapter"
 
 
+@pytest.mark.slow
 def test_resuming_trains_on_as_if_never_interrupted(demo, adapter, tmp_path):
     import shutil
 

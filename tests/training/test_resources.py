@@ -19,6 +19,7 @@ def folder_bytes(folder):
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_path, workspace, monkeypatch):
     fullest = 0
     remove = shutil.rmtree

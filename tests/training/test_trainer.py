@@ -37,6 +37,7 @@ def test_only_supervised_positions_count():
     assert loss.item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_does_not_change_a_step(demo, tmp_path, workspace):
     """Rows of very unequal answers: a mean of the means of micro-batches would give another gradient."""
     ends = [
