@@ -62,6 +62,9 @@ class TrainingRecipe:
     pure_bf16: bool = knob(
         False, "weights and gradients in bfloat16, stochastically rounded updates (torchao): for GPUs of 24 to 32 GB"
     )
+    fit_to_gpu: bool = knob(
+        True, "on a GPU too small for the recipe train with pure_bf16, or that and adamw_8bit, and say so", free=True
+    )
     optim: str = knob(
         "adamw", "optimiser; adamw_8bit keeps its states in 8 bits (torchao)", choices=("adamw", "adamw_8bit")
     )

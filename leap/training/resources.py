@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from leap.training.accounting import (
     training_flops,
 )
 from leap.training.lengths import RowLength
-from leap.training.recipes import TrainingRecipe
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 
+_FRAGMENTED = 1.08  # what the allocator holds over what is used; one H100 peaked at 44 GB where 41 were estimated
 _SPARE = 1.02  # tokenizer, logs, file system
 
 
@@ -36,10 +39,18 @@ def geometry_of(model: Path) -> Geometry | None:
         return None
 
 
+@dataclass(frozen=True)
+class LargestStep:
+    """The shape of the forward pass that takes most memory, and words for it."""
+
+    shape: BatchShape
+    what: str
+
+
 def largest_step(
     geometry: Geometry, recipe: TrainingRecipe, batches: Sequence[Sequence[int]], lengths: Sequence[RowLength]
-) -> str:
-    """A line on the memory of the largest of the `batches` (rows as indices into `lengths`), by estimate."""
+) -> LargestStep:
+    """The largest of the `batches`, whose rows are indices into `lengths`."""
 
     def padded(batch: Sequence[int]) -> int:
         return len(batch) * max(lengths[row].total for row in batch)
@@ -54,13 +65,47 @@ def largest_step(
         batch = max(batches, key=padded)
         shape = BatchShape.from_lengths([lengths[row] for row in batch], geometry)
         what = f"{len(batch)} rows of up to {max(shape.text_lengths)} tokens"
-    memory = estimate_memory(geometry, shape, recipe)
-    line = f"estimated GPU memory of the largest step ({what}): {memory}"
-    if torch.cuda.is_available():
-        capacity = torch.cuda.get_device_properties(0).total_memory
+    return LargestStep(shape, what)
+
+
+def gpu_bytes() -> int | None:
+    """Memory of the first GPU, None without one."""
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def describe_memory(geometry: Geometry, recipe: TrainingRecipe, largest: LargestStep, capacity: int | None) -> str:
+    """A line on the memory of the largest step, by estimate, beside that of the GPU if there is one."""
+    memory = estimate_memory(geometry, largest.shape, recipe)
+    line = f"estimated GPU memory of the largest step ({largest.what}): {memory}"
+    if capacity is not None:
         line += f"; the GPU has {size_text(capacity)}"
         line += ", which is likely too little" if memory.total > capacity else ""
     return line
+
+
+def fitted_to_gpu(
+    recipe: TrainingRecipe, geometry: Geometry, largest: LargestStep, capacity: int
+) -> tuple[TrainingRecipe, str | None]:
+    """The recipe in the first precision whose largest step fits the GPU by estimate: its own, then bfloat16 weights,
+    then 8-bit optimiser states too; and what was picked and why, None where the recipe stays as it is.
+
+    UserError if that precision needs a package that is not installed.
+    """
+    if isinstance(recipe, LoraRecipe) or not recipe.bf16:
+        return recipe, None
+    choices = [recipe, replace(recipe, pure_bf16=True), replace(recipe, pure_bf16=True, optim="adamw_8bit")]
+    needs = [estimate_memory(geometry, largest.shape, choice).total * _FRAGMENTED for choice in choices]
+    picked = next((choice for choice, need in zip(choices, needs, strict=True) if need <= capacity), None)
+    if picked is None or picked == recipe:
+        return recipe, None
+    flags = "--pure_bf16" + (" --optim adamw_8bit" if picked.optim == "adamw_8bit" else "")
+    why = (
+        f"the largest step takes about {size_text(needs[0])} of GPU memory as the recipe stands and the GPU has "
+        f"{size_text(capacity)}; {flags} takes about {size_text(needs[choices.index(picked)])}"
+    )
+    if importlib.util.find_spec("torchao") is None:
+        raise UserError(f"{why}. It needs the package torchao: pip install torchao. --no-fit_to_gpu tries without")
+    return picked, f"training with {flags}: {why}. --no-fit_to_gpu leaves the recipe as it is"
 
 
 class DiskNeed:

@@ -27,6 +27,17 @@ def made_from(recipe: TrainingRecipe) -> dict[str, str]:
     return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": data_sha256(files)}
 
 
+def precision_of_run(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe in the precision that its run was begun in, where that is the GPU's choice (`fit_to_gpu`): a run goes
+    on in it on a larger GPU too."""
+    resume = last_complete_checkpoint(recipe.output_dir)
+    manifest = read_manifest(resume) if resume else None
+    if manifest is None or not (recipe.fit_to_gpu and manifest.recipe.get("fit_to_gpu")) or not recipe.bf16:
+        return recipe
+    begun = {name: manifest.recipe[name] for name in ("pure_bf16", "optim")}
+    return dataclasses.replace(recipe, **begun) if begun["pure_bf16"] else recipe
+
+
 def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> Path | None:
     """The last complete checkpoint of the run, if it was made from the same things; UserError where going on, or
     starting over, would mix runs or overwrite one."""

@@ -45,6 +45,7 @@ from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.runs.status import Status
 from leap.text import size_text
+from leap.training.accounting import Geometry
 from leap.training.adapters import adapter_coverage, attach, load_base_in_4bit
 from leap.training.batching import (
     InOrder,
@@ -61,8 +62,17 @@ from leap.training.packing import Packer
 from leap.training.parts import freeze
 from leap.training.preflight import FileCheck, check_file, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
-from leap.training.resources import DiskNeed, flops_counter, geometry_of, largest_step, peak_of_devices
-from leap.training.resume import checkpoint_to_resume, made_from
+from leap.training.resources import (
+    DiskNeed,
+    describe_memory,
+    fitted_to_gpu,
+    flops_counter,
+    geometry_of,
+    gpu_bytes,
+    largest_step,
+    peak_of_devices,
+)
+from leap.training.resume import checkpoint_to_resume, made_from, precision_of_run
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
 
@@ -90,7 +100,7 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     Under torchrun or `accelerate launch` every process calls this. The recipe has passed
     leap.training.start.check_inputs. UserError for anything else that the user can mend.
     """
-    recipe = _fit_to_device(recipe)
+    recipe = precision_of_run(_fit_to_device(recipe))
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     sources = _from_first_process(lambda: made_from(recipe), processes)
     resume = _from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
@@ -101,7 +111,10 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
         say(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
     say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
-    disk, meter = _disk_and_meter(recipe, data, steps, processes.num_processes)
+    geometry = geometry_of(recipe.model_name_or_path)
+    if geometry:
+        recipe = _within_memory(recipe, geometry, data, resume)
+    disk, meter = _disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     run_name = _run_name(recipe.output_dir, workspace)
     logs = workspace.logs / run_name
@@ -166,14 +179,28 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
     return _RunData(collator, training, validation, plan, of_this_device(plan, training), validation_batches)
 
 
-def _disk_and_meter(recipe: TrainingRecipe, data: _RunData, steps: int, devices: int) -> tuple[DiskNeed | None, Meter]:
+def _within_memory(recipe: TrainingRecipe, geometry: Geometry, data: _RunData, resume: Path | None) -> TrainingRecipe:
+    """Say what the largest step takes; the recipe in a precision that fits the GPU, unless it goes on from a
+    checkpoint, or the model is cut up among devices, which the estimate does not know."""
+    largest = largest_step(geometry, recipe, data.plan.batches(0), data.training.lengths)
+    capacity = gpu_bytes()
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED")
+    if recipe.fit_to_gpu and capacity is not None and resume is None and not sharded:
+        recipe, picked = fitted_to_gpu(recipe, geometry, largest, capacity)
+        if picked:
+            say(picked)
+    say(describe_memory(geometry, recipe, largest, capacity))
+    return recipe
+
+
+def _disk_and_meter(
+    recipe: TrainingRecipe, geometry: Geometry | None, steps: int, devices: int
+) -> tuple[DiskNeed | None, Meter]:
     """Say what the run will take and how its speed is measured. UserError if the disk has too little for it."""
-    geometry = geometry_of(recipe.model_name_or_path)
     if geometry is None:
         say("MFU is off: unknown model")
         return None, Meter()
     disk = DiskNeed(geometry, recipe)
-    say(largest_step(geometry, recipe, data.plan.batches(0), data.training.lengths))
     say(disk.text(steps))
     disk.check_run(steps)
     peak, about_mfu = peak_of_devices(recipe, devices)

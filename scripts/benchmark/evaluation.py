@@ -6,8 +6,9 @@
     python scripts/benchmark/evaluation.py --size 2b --batch_size 64     # on a GPU; nothing is downloaded
 
 The measures are added one by one: one prompt at a time up to 512 new tokens, batches of like length, the common prefix
-computed once, stopping behind a finished plan. All modes answer the same prompts in turns, round by round; a ratio is
-the median over rounds, in CPU seconds of this process (on a GPU in seconds). In float32 the scores must be equal.
+computed once, stopping behind a finished plan, batches as large as memory is worth. All modes answer the same prompts
+in turns, round by round; a ratio is the median over rounds, in CPU seconds of this process (on a GPU in seconds). In
+float32 the scores must be equal.
 
 Workloads: `tabletop` is a trained tiny planner (--checkpoint) on the tabletop benchmark, as the quickstart asks it;
 `long` has prompts of VLABench's size, made up, and a model of random weights that never finishes a plan, so that its
@@ -46,6 +47,7 @@ class Options:
     data_path: Path | None = knob(None, "its benchmark (default: the one of the checkpoint's workspace)")
     examples: int = knob(42, "prompts a workload, about", check="> 0")
     rounds: int = knob(3, "measured rounds, in each of which every mode answers all prompts once", check="> 0")
+    single_examples: int | None = knob(None, "of them, those asked one at a time (default: all)", check="> 0")
     batch_size: int = knob(8, "prompts answered at once where batches are used", check="> 0")
     max_new_tokens: int = knob(512, "longest answer of the tabletop workload in tokens", check="> 0")
     answer_tokens: int = knob(96, "length of every answer of the long workload in tokens", check="> 0")
@@ -169,20 +171,24 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
     modes = {"one at a time": knobs}
     modes["batches"] = knobs = replace(knobs, batch_size=options.batch_size)
     modes["and a prefix kept"] = knobs = replace(knobs, reuse_prefix=True)
-    modes["and a stop at the plan"] = replace(knobs, stop_at_plan=True)
+    modes["and a stop at the plan"] = knobs = replace(knobs, stop_at_plan=True)
+    modes["and batches by memory"] = replace(knobs, batch_size=None)
+    prompts = dict.fromkeys(modes, workload.queries)
+    if options.single_examples:
+        prompts["one at a time"] = workload.queries[:: max(1, len(workload.queries) // options.single_examples)]
     planners = {name: HuggingFacePlanner(workload.folder, knobs) for name, knobs in modes.items()}
     for planner in planners.values():
         planner.model = planners["one at a time"].model  # one in memory
-        answer_all(planner, workload.queries[: options.batch_size])  # warms up
+        answer_all(planner, workload.queries[:2])  # warms up
     seconds: dict[str, list[float]] = {name: [] for name in modes}
     answers: dict[str, dict[str, Any]] = {}
     for number in range(options.rounds):
         say(f"{workload.name}: round {number + 1} of {options.rounds}, {len(workload.queries)} prompts")
         for name, planner in planners.items():
-            answers[name], spent = answer_all(planner, workload.queries)
-            seconds[name].append(spent)
+            answers[name], spent = answer_all(planner, prompts[name])
+            seconds[name].append(spent / len(prompts[name]))
     equal = equal_scores(answers, workload.truths)
-    count = len(workload.queries)
+    count = len(prompts["one at a time"])
     if device == "cpu" and min(equal.values()) < count:
         raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {count} are equal")
     tokens = statistics.mean(answer.new_tokens for answer in answers["one at a time"].values())
@@ -190,13 +196,19 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
     rows = [["mode", "examples/CPU-s" if device == "cpu" else "examples/s", *_RATIOS, "equal scores"]]
     results, previous = {}, seconds["one at a time"]
     for name, spent in seconds.items():
-        rate = count / statistics.median(spent)
+        rate = 1 / statistics.median(spent)
         ratios = [_ratio(slow, spent) for slow in (seconds["one at a time"], previous)]
         results[name] = dict(zip(_KEYS, (rate, *ratios), strict=True))
         rows.append([name, *(f"{value:.2f}" for value in (rate, *ratios)), str(equal[name])])
         previous = spent
     say(markdown_table(rows, right_from=1))
-    return {"modes": results, "equal_scores": equal, "prompts": count, "seconds": seconds, "new_tokens": tokens}
+    return {
+        "modes": results,
+        "equal_scores": equal,
+        "prompts": count,
+        "seconds_a_prompt": seconds,
+        "new_tokens": tokens,
+    }
 
 
 def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
@@ -214,9 +226,9 @@ def equal_scores(answers: dict[str, dict[str, Any]], truths: dict[str, list[dict
     def scores(text: str, truth: list[dict]) -> list:
         return [score(text, truth, order_independent=False) for score in (score_official, score_grounded)]
 
-    first = {key: scores(answers["one at a time"][key].text, truth) for key, truth in truths.items()}
+    first = {key: scores(answer.text, truths[key]) for key, answer in answers["one at a time"].items()}
     return {
-        mode: sum(scores(by_key[key].text, truth) == first[key] for key, truth in truths.items())
+        mode: sum(scores(by_key[key].text, truths[key]) == score for key, score in first.items())
         for mode, by_key in answers.items()
     }
 

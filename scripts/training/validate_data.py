@@ -34,7 +34,7 @@ def main() -> int:
     from leap.models.loading import load_processor
     from leap.training.batching import describe_plan, plan_batches, total_steps
     from leap.training.preflight import check_file, write_rejected
-    from leap.training.resources import DiskNeed, geometry_of, largest_step
+    from leap.training.resources import DiskNeed, describe_memory, geometry_of, gpu_bytes, largest_step
     from leap.training.supervision import PlanningCollator, render
 
     processor = load_processor(options.model_name_or_path)
@@ -48,7 +48,8 @@ def main() -> int:
         plan = plan_batches(options, report.lengths, devices=1)
         print(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
         if geometry := geometry_of(options.model_name_or_path):
-            print(f"  {largest_step(geometry, options, plan.batches(0), report.lengths)}")
+            largest = largest_step(geometry, options, plan.batches(0), report.lengths)
+            print(f"  {describe_memory(geometry, options, largest, gpu_bytes())}")
             print(f"  {DiskNeed(geometry, options).text(total_steps(options, len(plan)))}")
         prompt, answer = render(processor, report.rows[0])
         print(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")

@@ -4,11 +4,14 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from transformers import AutoConfig
 
+from configs.errors import UserError
 from leap.models.checkpoints import last_complete_checkpoint, why_incomplete
+from leap.training.accounting import QWEN3_VL
 from leap.training.lengths import RowLength
-from leap.training.recipes import TrainingRecipe
-from leap.training.resources import DiskNeed, geometry_of, largest_step
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.resources import DiskNeed, describe_memory, fitted_to_gpu, geometry_of, largest_step
 from tests.conftest import assert_one_line_error
 from tests.training.trainings import train_six_steps
 
@@ -69,10 +72,49 @@ def test_a_disk_that_fills_up_stops_the_run_before_a_save_and_the_same_command_g
 def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):
     lengths = [RowLength(4, 10, 6), RowLength(4, 100, 6), RowLength(4, 10, 20)]
     geometry = geometry_of(demo / "models" / "tiny-planner")
-    line = largest_step(geometry, TrainingRecipe(), [[0, 2], [1]], lengths)
-    assert "(1 rows of up to 110 tokens)" in line
+
+    def words(recipe, batches):
+        return describe_memory(geometry, recipe, largest_step(geometry, recipe, batches, lengths), None)
+
+    assert "(1 rows of up to 110 tokens)" in words(TrainingRecipe(), [[0, 2], [1]])
     packed = TrainingRecipe(packing=True, packing_tokens=150, model_max_length=150)
-    assert "(144 tokens in a pack)" in largest_step(geometry, packed, [[0, 2], [1, 2]], lengths)
+    assert "(144 tokens in a pack)" in words(packed, [[0, 2], [1, 2]])
+
+
+@pytest.fixture
+def qwen(tmp_path):
+    """Qwen3-VL-2B's shape, and a step of six rows as docs/training.md has them in its table."""
+    AutoConfig.for_model(**QWEN3_VL["2b"]).save_pretrained(tmp_path)
+    geometry = geometry_of(tmp_path)
+    rows = [RowLength(768, 200, 50)] * 6
+    return geometry, largest_step(geometry, TrainingRecipe(), [list(range(6))], rows)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "flags"),
+    [(80, None), (48, None), (32, "--pure_bf16:"), (20, "--pure_bf16 --optim adamw_8bit:"), (12, None)],
+)
+def test_a_gpu_too_small_for_the_recipe_gets_the_first_precision_that_fits(qwen, monkeypatch, gigabytes, flags):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "torchao")
+    recipe, picked = fitted_to_gpu(TrainingRecipe(), *qwen, gigabytes * 10**9)
+    assert recipe.pure_bf16 == (flags is not None)
+    assert (recipe.optim == "adamw_8bit") == ("8bit" in (flags or ""))
+    if flags is None:
+        assert picked is None
+    else:
+        assert picked.startswith(f"training with {flags}")
+        assert f"the GPU has {gigabytes}.0 GB" in picked
+
+
+def test_what_the_precision_needs_is_asked_for_before_the_model_loads(qwen, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="the GPU has 32.0 GB; --pure_bf16 takes about .* pip install torchao"):
+        fitted_to_gpu(TrainingRecipe(), *qwen, 32 * 10**9)
+
+
+@pytest.mark.parametrize("recipe", [LoraRecipe(), TrainingRecipe(bf16=False)], ids=["lora", "float32"])
+def test_lora_and_float32_stay_as_they_are(qwen, recipe):
+    assert fitted_to_gpu(recipe, *qwen, 10**9) == (recipe, None)
 
 
 def test_an_unknown_architecture_has_no_estimate(tmp_path):

@@ -1,11 +1,15 @@
 """A finished run is not trained again; what would mix two runs, or overwrite one, is refused."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
 
+from leap.files import read_json, write_json
 from leap.models.checkpoints import MANIFEST
+from leap.training.recipes import TrainingRecipe
+from leap.training.resume import precision_of_run
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.trainings import TRAIN, training
 
@@ -51,3 +55,16 @@ def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(dem
         "is missing",
         "--output_dir",
     )
+
+
+def test_a_run_goes_on_in_the_precision_that_its_first_gpu_was_fitted_with(undisturbed, tmp_path):
+    checkpoint = tmp_path / "run" / "checkpoint-12"
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", checkpoint)
+    recipe = TrainingRecipe(output_dir=tmp_path / "run")
+    assert precision_of_run(recipe) == recipe, "it was begun as the recipe stands"
+    manifest = read_json(checkpoint / MANIFEST)
+    fitted = {"fit_to_gpu": True, "pure_bf16": True, "optim": "adamw_8bit"}
+    write_json(checkpoint / MANIFEST, manifest | {"recipe": manifest["recipe"] | fitted})
+    assert precision_of_run(recipe) == replace(recipe, pure_bf16=True, optim="adamw_8bit")
+    for kept in (replace(recipe, fit_to_gpu=False), replace(recipe, bf16=False)):
+        assert precision_of_run(kept) == kept
