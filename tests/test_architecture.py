@@ -40,6 +40,7 @@ HEAVY = {
     "leap.models.generation",
     "leap.models.patch_embedding",
     "leap.models.prefix_cache",
+    "leap.models.roomy_cache",
     "leap.planners.huggingface",
     "leap.training.batching",
     "leap.training.callbacks",

@@ -12,7 +12,8 @@ from PIL import Image
 from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
 from leap.models.answer import Answer
-from leap.models.prefix_cache import PrefixCache
+from leap.models.prefix_cache import PrefixCache, keeps_keys_only
+from leap.models.roomy_cache import roomy_cache
 from leap.plans.reading import ends_with_a_plan
 
 
@@ -66,7 +67,9 @@ def answer_batch(
     Running out of memory raises what torch raises.
     """
     inputs = inputs.to(model.device)
-    reused = prefixes.begin(model, inputs) if prefixes else {}
+    reused = prefixes.begin(model, inputs, max_new_tokens) if prefixes else {}
+    if not reused and keeps_keys_only(model):
+        reused = {"past_key_values": roomy_cache(model.config, max_new_tokens)}
     length = inputs["input_ids"].shape[1]
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     drawn = [DrawnTokens(sampling, seeds)] if sampling else []

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from leap.models.roomy_cache import roomy_cache
+
 # A shorter common beginning costs about as much to copy as to compute.
 _WORTHWHILE = 64  # tokens
 # A dummy keeps nothing: such a layer uses the keys of another one (Gemma 4).
@@ -32,20 +34,22 @@ class PrefixCache:
         self.tokens: list[int] = []  # that are kept
         self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def begin(self, model: Any, inputs: Any) -> dict[str, Any]:
-        """What generate() needs to go on from the common prefix of left-padded `inputs`; {} if the prefix is too short
-        to be worth it, or if the model keeps something else than keys and values of every token."""
+    def begin(self, model: Any, inputs: Any, room: int) -> dict[str, Any]:
+        """What generate() needs to go on from the common prefix of left-padded `inputs`, with `room` for so many new
+        tokens; {} if the prefix is too short to be worth it, or if the model keeps something else than keys and values
+        of every token."""
         _forget_positions(model)
         mask = inputs["attention_mask"]  # (batch, seq)
         pads = mask.shape[1] - mask.sum(dim=1)  # (batch,)
         common = self._common(inputs["input_ids"], pads)
-        if len(common) < _WORTHWHILE or not _keeps_keys_only(model):
+        if len(common) < _WORTHWHILE or not keeps_keys_only(model):
             return {}
         if common != self.tokens:  # what is reused depends on the batch alone, not on those before it
             self.tokens, self._states = [], []  # frees the old ones first
             self._states = _keys_and_values(model, torch.tensor([common], device=mask.device))
             self.tokens = common
-        return {"past_key_values": _moved(self._states, pads, DynamicCache(config=model.config))}
+        rest = mask.shape[1] - len(common)
+        return {"past_key_values": _moved(self._states, pads, roomy_cache(model.config, rest + room))}
 
     def _common(self, ids: torch.Tensor, pads: torch.Tensor) -> list[int]:
         """The text tokens before any picture with which all rows of ids (batch, seq) begin; the last token of a prompt
@@ -59,7 +63,7 @@ class PrefixCache:
         return starts[0, :length].tolist()
 
 
-def _keeps_keys_only(model: Any) -> bool:
+def keeps_keys_only(model: Any) -> bool:
     """Not so for layers of linear attention or convolution (Qwen3.5, LFM2), whose state cannot be moved in a row, nor
     for attention to the picture beside the text (Llama 3.2 Vision)."""
     kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measure how fast an evaluation answers, against one prompt at a time as the original LEAP asked.
+"""Measure how fast an evaluation answers, against transformers' plain generate, one prompt at a time and in batches.
 
     python scripts/benchmark/evaluation.py --checkpoint output/quickstart/output/checkpoint-600
     python scripts/benchmark/evaluation.py                               # long prompts only; needs no checkpoint
     python scripts/benchmark/evaluation.py --size 2b --batch_size 64     # on a GPU; nothing is downloaded
 
-The measures are added one by one: one prompt at a time up to 512 new tokens, batches of like length, the common prefix
-computed once, stopping behind a finished plan, batches as large as memory is worth. All modes answer the same prompts
-in turns, round by round; a ratio is the median over rounds, in CPU seconds of this process (on a GPU in seconds). In
-float32 the scores must be equal.
+`plain` is the model as transformers loads it and its generate(), as the original LEAP asked. Then come this project's
+measures one by one: one prompt at a time, batches of like length, the common prefix computed once, stopping behind a
+finished plan, batches as large as memory is worth. All modes answer the same prompts in turns, round by round; a ratio
+is the median over rounds, in CPU seconds of this process (on a GPU in seconds). In float32 the scores must be equal.
 
 Workloads: `tabletop` is a trained tiny planner (--checkpoint) on the tabletop benchmark, as the quickstart asks it;
 `long` has prompts of VLABench's size, made up, and a model of random weights that never finishes a plan, so that its
@@ -20,8 +20,9 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ from leap.text import markdown_table
 
 # Tokens of the text that all prompts share (VLABench's English prompt has about as many) and visual tokens a picture.
 _LONG = {"tiny": (1084, 256), "2b": (1084, 768)}
-_KEYS = ("examples_per_second", "times_one_at_a_time", "times_previous")
-_RATIOS = ("x one at a time", "x the line before")
+_KEYS = ("examples_per_second", "times_plain_one_at_a_time", "times_previous")
+_FIRST = "plain, one at a time"
+_RATIOS = ("x plain, one at a time", "x the line before")
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,21 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
     modes["and a prefix kept"] = knobs = replace(knobs, reuse_prefix=True)
     modes["and a stop at the plan"] = knobs = replace(knobs, stop_at_plan=True)
     modes["and batches by memory"] = replace(knobs, batch_size=None)
-    prompts = dict.fromkeys(modes, workload.queries)
-    if options.single_examples:
-        prompts["one at a time"] = workload.queries[:: max(1, len(workload.queries) // options.single_examples)]
-    planners = {name: HuggingFacePlanner(workload.folder, knobs) for name, knobs in modes.items()}
+    planners: dict[str, Any] = {name: HuggingFacePlanner(workload.folder, knobs) for name, knobs in modes.items()}
+    engine = planners["one at a time"]
     for planner in planners.values():
-        planner.model = planners["one at a time"].model  # one in memory
+        planner.model = engine.model  # one in memory
+    plain = {
+        _FIRST: PlainGenerate(engine, workload.folder, 1),
+        "plain, batches": PlainGenerate(engine, workload.folder, options.batch_size),
+    }
+    plain["plain, batches"].model = plain[_FIRST].model
+    planners = plain | planners
+    for planner in planners.values():
         answer_all(planner, workload.queries[:2])  # warms up
-    seconds: dict[str, list[float]] = {name: [] for name in modes}
+    few = workload.queries[:: max(1, len(workload.queries) // (options.single_examples or len(workload.queries)))]
+    prompts = {name: few if "one at a time" in name else workload.queries for name in planners}
+    seconds: dict[str, list[float]] = {name: [] for name in planners}
     answers: dict[str, dict[str, Any]] = {}
     for number in range(options.rounds):
         say(f"{workload.name}: round {number + 1} of {options.rounds}, {len(workload.queries)} prompts")
@@ -188,16 +197,16 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
             answers[name], spent = answer_all(planner, prompts[name])
             seconds[name].append(spent / len(prompts[name]))
     equal = equal_scores(answers, workload.truths)
-    count = len(prompts["one at a time"])
+    count = len(few)
     if device == "cpu" and min(equal.values()) < count:
         raise RuntimeError(f"{workload.name}: scores differ between modes: {equal} of {count} are equal")
-    tokens = statistics.mean(answer.new_tokens for answer in answers["one at a time"].values())
+    tokens = statistics.mean(answer.new_tokens for answer in answers[_FIRST].values())
     say(f"{workload.name}: {tokens:.0f} new tokens an answer on average")
     rows = [["mode", "examples/CPU-s" if device == "cpu" else "examples/s", *_RATIOS, "equal scores"]]
-    results, previous = {}, seconds["one at a time"]
+    results, previous = {}, seconds[_FIRST]
     for name, spent in seconds.items():
         rate = 1 / statistics.median(spent)
-        ratios = [_ratio(slow, spent) for slow in (seconds["one at a time"], previous)]
+        ratios = [_ratio(slow, spent) for slow in (seconds[_FIRST], previous)]
         results[name] = dict(zip(_KEYS, (rate, *ratios), strict=True))
         rows.append([name, *(f"{value:.2f}" for value in (rate, *ratios)), str(equal[name])])
         previous = spent
@@ -211,6 +220,42 @@ def measure(workload: Workload, options: Options, device: str) -> dict[str, Any]
     }
 
 
+class PlainGenerate:
+    """Prompts as they come, a padded batch at a time, through transformers' own model, cache and generate()."""
+
+    def __init__(self, engine: Any, folder: Path, batch_size: int) -> None:
+        """With the processor, device and limits of the planner `engine`."""
+        self.processor, self.device, self.dtype = engine.processor, engine.device, engine.dtype
+        self.most_tokens, self.folder, self.batch_size = engine.options.max_new_tokens, folder, batch_size
+
+    @cached_property
+    def model(self) -> Any:
+        from transformers import AutoModelForImageTextToText
+
+        model = AutoModelForImageTextToText.from_pretrained(self.folder, dtype=self.dtype, attn_implementation="sdpa")
+        return model.to(self.device).eval()
+
+    def batches(self, queries: Sequence[Any]) -> list[Sequence[Any]]:
+        return [queries[start : start + self.batch_size] for start in range(0, len(queries), self.batch_size)]
+
+    def answer(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[Any, Any]]]:
+        from leap.models.answer import Answer
+        from leap.models.generation import encode
+
+        for batch in batches:
+            prompts = [
+                self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
+                for query in batch
+            ]
+            inputs = encode(self.processor, prompts, [query.pictures() for query in batch]).to(self.device)
+            output = self.model.generate(**inputs, max_new_tokens=self.most_tokens, do_sample=False)
+            rows = output[:, inputs["input_ids"].shape[1] :].tolist()
+            texts = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            ends = {self.model.generation_config.pad_token_id}
+            lengths = [sum(token not in ends for token in row) for row in rows]
+            yield [(query, Answer(*answer, "end")) for query, *answer in zip(batch, texts, lengths, strict=True)]
+
+
 def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], float]:
     """{key: answer} and the seconds it took: of CPU time where the CPU does the work."""
     clock = time.process_time if planner.device == "cpu" else time.perf_counter
@@ -220,13 +265,13 @@ def answer_all(planner: Any, queries: Sequence[Any]) -> tuple[dict[str, Any], fl
 
 
 def equal_scores(answers: dict[str, dict[str, Any]], truths: dict[str, list[dict]]) -> dict[str, int]:
-    """How many answers of each mode score as those that were asked one at a time."""
+    """How many answers of each mode score as those of plain generate, one at a time."""
     from leap.plans.scoring import score_grounded, score_official
 
     def scores(text: str, truth: list[dict]) -> list:
         return [score(text, truth, order_independent=False) for score in (score_official, score_grounded)]
 
-    first = {key: scores(answer.text, truths[key]) for key, answer in answers["one at a time"].items()}
+    first = {key: scores(answer.text, truths[key]) for key, answer in answers[_FIRST].items()}
     return {
         mode: sum(scores(by_key[key].text, truths[key]) == score for key, score in first.items())
         for mode, by_key in answers.items()
