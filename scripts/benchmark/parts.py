@@ -163,7 +163,7 @@ def layers(sizes: Sizes, options: Options) -> list[Part]:
         hidden = torch.randn(1, sizes.tokens, 2048, dtype=dtype, requires_grad=True)
         places = torch.arange(sizes.tokens)[None].expand(3, 1, -1)
         rope = model.model.language_model.rotary_emb(hidden, places)
-        seen = torch.randn(sizes.patches, 1024, dtype=dtype, requires_grad=True)
+        patches = torch.randn(sizes.patches, 1024, dtype=dtype, requires_grad=True)
         angles = (torch.randn(sizes.patches, 64), torch.randn(sizes.patches, 64))
 
         def text(layer: Any = layer, hidden: Any = hidden, rope: Any = rope) -> Any:
@@ -175,8 +175,8 @@ def layers(sizes: Sizes, options: Options) -> list[Part]:
                 longest_sample=sizes.row_tokens,
             )
 
-        def vision(block: Any = block, seen: Any = seen, angles: Any = angles) -> Any:
-            return block(seen, cu_seqlens=pictures, max_seqlen=longest, position_embeddings=angles)
+        def vision(block: Any = block, patches: Any = patches, angles: Any = angles) -> Any:
+            return block(patches, cu_seqlens=pictures, max_seqlen=longest, position_embeddings=angles)
 
         for name, forward in ((f"text layer, {precision} (x 28)", text), (f"vision block, {precision} (x 24)", vision)):
             parts.append((f"{name}, forward", lambda f=forward, d=dtype: _forward(f, d)))
