@@ -6,10 +6,11 @@
 #     SMALL=1 bash scripts/benchmark/gpu.sh              # with the tiny planner, to try the script without a GPU
 #
 # Needs torch and LEAP's packages, downloads nothing. Every part has a limit of its own; one that fails or runs out of
-# time leaves the others alone. PARTS="parts training" runs only those. A table comes last.
+# time leaves the others alone, and after BUDGET seconds (480) no other one begins. PARTS="parts packed" runs only those.
+# A table comes last.
 set -uo pipefail
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
 fi
 LEAP_REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -27,13 +28,19 @@ export LEAP_WORKSPACE="$SCRATCH/space"
 SIZE=2b SMALL_FLAG=()
 if [ -n "${SMALL:-}" ]; then SIZE=tiny SMALL_FLAG=(--small); fi
 PARTS="${PARTS:-parts packed padded evaluation pure_bf16 lora resume scores trl}"
-BEGIN=$SECONDS
+BEGIN=$SECONDS BUDGET="${BUDGET:-480}"
 
 # part NAME LIMIT_S COMMAND...: what it prints goes to $OUT/NAME.log, its end to the terminal.
 part() {
     local name=$1 limit=$2
     shift 2
     [[ " $PARTS " == *" $name "* ]] || return 0
+    local left=$((BUDGET - SECONDS + BEGIN))
+    if [ "$left" -lt 20 ]; then
+        echo "--- $name: no time left"
+        return 0
+    fi
+    limit=$((limit < left ? limit : left))
     echo "--- $name, $((SECONDS - BEGIN)) s since the start"
     timeout --kill-after=5 "$limit" "$@" >"$OUT/$name.log" 2>&1
     local status=$?
@@ -63,10 +70,10 @@ scores_agree() {
     local run="$SCRATCH/tiny"
     export LEAP_WORKSPACE="$SCRATCH/scored"
     "$PYTHON" scripts/utils/make_demo.py --rows 4000 --val_rows 20 || return 1
-    "$PYTHON" scripts/training/run-finetuning.py --config configs/training/quickstart.yaml --max_steps 200 --val_plans 0 \
-        --save_steps 200 --report_to none --output_dir "$run" || return 1
+    "$PYTHON" scripts/training/run-finetuning.py --config configs/training/quickstart.yaml --max_steps 100 --val_plans 0 \
+        --save_steps 100 --report_to none --output_dir "$run" || return 1
     for device in cpu auto; do
-        "$PYTHON" scripts/evaluation/run_vlm_evaluation.py --checkpoint "$run/checkpoint-200" --dimension Spatial \
+        "$PYTHON" scripts/evaluation/run_vlm_evaluation.py --checkpoint "$run/checkpoint-100" --dimension Spatial \
             --device "$device" --output_dir "$SCRATCH/scores-$device" || return 1
     done
     "$PYTHON" scripts/benchmark/gpu_table.py --same_scores "$SCRATCH/scores-cpu" "$SCRATCH/scores-auto"
@@ -82,7 +89,7 @@ part padded 100 bash -c 'training --modes grouped --output "$0"' "$OUT/padded.js
 part pure_bf16 100 bash -c 'training --modes packed --pure_bf16 --output "$0"' "$OUT/pure_bf16.json"
 part lora 100 bash -c 'training --modes packed --kind lora --output "$0"' "$OUT/lora.json"
 part resume 100 bash -c resume_is_exact
-part scores 120 bash -c scores_agree
+part scores 150 bash -c scores_agree
 part trl 240 "$PYTHON" scripts/benchmark/against_trl.py --size "$SIZE" --rows 72 --repeats 1 --output "$OUT/trl.json"
 echo "--- all parts, $((SECONDS - BEGIN)) s"
 "$PYTHON" scripts/benchmark/gpu_table.py --results "$OUT"

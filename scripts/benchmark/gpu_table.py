@@ -47,7 +47,8 @@ def made_by(folder: Path) -> list[list[str]]:
         content = read_json(path)
         if "hardware" in content:
             versions = content.get("versions") or content.get("library_versions") or {}
-            named_versions = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if name in versions)
+            names = [name for name in ("torch", "transformers") if name in versions]
+            named_versions = ", ".join(f"{name} {versions[name]}" for name in names)
             hardware = ", ".join(f"{name} {value}" for name, value in content["hardware"].items())
             return [["machine", hardware], ["versions", named_versions], ["date", content["time"]]]
     return []
