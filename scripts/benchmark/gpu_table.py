@@ -91,7 +91,11 @@ def same_scores(first: Path, second: Path) -> bool:
         same = sum(key in others and others[key].text == answer.text for key, answer in answers.items())
         means = [_means(folder.summary) for folder in results]
         equal &= means[0] == means[1]
-        print(f"{path.relative_to(first)}: {same} of {len(answers)} answers equal, means {means[0]} and {means[1]}")
+        differ = [
+            f"{name} {mean} and {means[1].get(name)}" for name, mean in means[0].items() if means[1].get(name) != mean
+        ]
+        text = f"other means: {', '.join(differ)}" if differ else f"all {len(means[0])} means equal"
+        print(f"{path.relative_to(first)}: {same} of {len(answers)} answers equal, {text}")
     return equal
 
 

@@ -26,7 +26,7 @@ from leap.text import markdown_table
 
 @dataclass(frozen=True)
 class Options:
-    small: bool = knob(False, "two rows and one layer instead of a pack of 8,192 tokens")
+    small: bool = knob(False, "two rows and narrow layers instead of a pack of 8,192 tokens")
     repeats: int = knob(5, "times a part is measured", check="> 0")
     device: str = knob("auto", "auto, cpu or cuda:0")
     output: Path | None = knob(None, "file to write everything measured to (JSON)")
@@ -69,6 +69,7 @@ def main() -> None:
     milliseconds: dict[str, float | str] = {}
 
     def measure(name: str, work: Callable[[], Any]) -> None:
+        say(f"  {name}")
         try:
             milliseconds[name] = median_ms(work, options.repeats, device)
         except Exception as error:  # whatever a kernel raises; the other parts are still worth knowing
@@ -125,10 +126,12 @@ def patch_embedding(sizes: Sizes) -> list[Part]:
 
     from leap.models.patch_embedding import embed_patches_by_product
 
-    patches = torch.randn(sizes.patches, 3, 2, 16, 16, dtype=torch.bfloat16)
+    on_gpu = torch.get_default_device().type == "cuda"
+    dtype = torch.bfloat16 if on_gpu else torch.float32  # a CPU takes minutes to convolve in bfloat16
+    patches = torch.randn(sizes.patches, 3, 2, 16, 16, dtype=dtype)
     parts = []
     for name in ("convolution", "product"):
-        embedding = nn.Sequential(nn.Conv3d(3, 1024, (2, 16, 16), (2, 16, 16), dtype=torch.bfloat16))
+        embedding = nn.Sequential(nn.Conv3d(3, 1024, (2, 16, 16), (2, 16, 16), dtype=dtype))
         if name == "product":
             embed_patches_by_product(embedding)
         parts.append((f"patch embedding as {name}, forward", lambda layer=embedding: layer(patches)))
@@ -148,6 +151,12 @@ def layers(sizes: Sizes, options: Options) -> list[Part]:
     config.text_config.num_hidden_layers = config.vision_config.depth = 1
     config.vision_config.deepstack_visual_indexes = [0]
     config.text_config.vocab_size = 64  # the embedding is not measured
+    if options.small:  # a CPU takes minutes for the backward pass of wide layers in bfloat16
+        config.text_config.hidden_size, config.text_config.intermediate_size = 128, 256
+        config.vision_config.hidden_size, config.vision_config.intermediate_size = 64, 128
+        config.vision_config.out_hidden_size = 128
+    width, vision_width = config.text_config.hidden_size, config.vision_config.hidden_size
+    head = vision_width // config.vision_config.num_heads
     borders = torch.arange(0, sizes.tokens + 1, sizes.row_tokens, dtype=torch.int32)
     pictures = torch.arange(0, sizes.patches + 1, sizes.visual * 2, dtype=torch.int32)
     longest = int(pictures.diff().max())
@@ -161,11 +170,11 @@ def layers(sizes: Sizes, options: Options) -> list[Part]:
         if at_once:
             attend_to_pictures_at_once(model)
         layer, block = model.model.language_model.layers[0], model.model.visual.blocks[0]
-        hidden = torch.randn(1, sizes.tokens, 2048, dtype=dtype, requires_grad=True)
+        hidden = torch.randn(1, sizes.tokens, width, dtype=dtype, requires_grad=True)
         places = torch.arange(sizes.tokens)[None].expand(3, 1, -1)
         rope = model.model.language_model.rotary_emb(hidden, places)
-        patches = torch.randn(sizes.patches, 1024, dtype=dtype, requires_grad=True)
-        angles = (torch.randn(sizes.patches, 64), torch.randn(sizes.patches, 64))
+        patches = torch.randn(sizes.patches, vision_width, dtype=dtype, requires_grad=True)
+        angles = (torch.randn(sizes.patches, head), torch.randn(sizes.patches, head))
 
         def text(layer: Any = layer, hidden: Any = hidden, rope: Any = rope) -> Any:
             return layer(
