@@ -44,6 +44,7 @@ HEAVY = {
     "leap.planners.huggingface",
     "leap.training.batching",
     "leap.training.callbacks",
+    "leap.training.compiling",
     "leap.training.packing",
     "leap.training.preflight",
     "leap.training.resources",

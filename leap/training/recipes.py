@@ -76,7 +76,7 @@ class TrainingRecipe:
 
     dataloader_prefetch_factor: int = knob(2, "batches each of them keeps ready", check="> 0", free=True)
     use_liger_kernel: bool = knob(False, "fused kernels of the package liger-kernel (GPU)", free=True)
-    torch_compile: bool = knob(False, "compile the model with torch.compile", free=True)
+    torch_compile: bool = knob(False, "compile every layer with torch.compile", free=True)
 
     val_plans: int = knob(
         64, "validation rows whose plans are generated and scored at each validation", check=">= 0", free=True

@@ -57,6 +57,7 @@ from leap.training.batching import (
     total_steps,
 )
 from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
+from leap.training.compiling import compile_layers
 from leap.training.meter import Meter
 from leap.training.packing import Packer
 from leap.training.parts import freeze
@@ -343,6 +344,8 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
         with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
             warnings.simplefilter("ignore", FutureWarning)
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if recipe.torch_compile:
+        say(f"compiling {compile_layers(model)} layers in the first steps")
     return model
 
 
@@ -401,7 +404,6 @@ def _arguments(recipe: TrainingRecipe, data: _RunData, steps: int, logs: Path) -
         bf16=recipe.bf16 and not recipe.pure_bf16,  # autocast
         use_cpu=not torch.cuda.is_available(),
         use_liger_kernel=recipe.use_liger_kernel,
-        torch_compile=recipe.torch_compile,
         ddp_find_unused_parameters=not has_pictures,  # rows without pictures leave the vision tower out
         ddp_timeout=int(_LONGEST_WAIT.total_seconds()),
         dataloader_num_workers=recipe.dataloader_num_workers,
