@@ -41,6 +41,7 @@ HEAVY = {
     "leap.models.patch_embedding",
     "leap.models.prefix_cache",
     "leap.models.roomy_cache",
+    "leap.models.shared_pictures",
     "leap.planners.huggingface",
     "leap.training.batching",
     "leap.training.callbacks",

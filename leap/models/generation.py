@@ -14,6 +14,7 @@ from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWar
 from leap.models.answer import Answer
 from leap.models.prefix_cache import PrefixCache, keeps_keys_only
 from leap.models.roomy_cache import roomy_cache
+from leap.models.shared_pictures import encode_shared_pictures
 from leap.plans.reading import ends_with_a_plan
 
 
@@ -67,6 +68,7 @@ def answer_batch(
     Running out of memory raises what torch raises.
     """
     inputs = inputs.to(model.device)
+    model_inputs = encode_shared_pictures(model, inputs)
     reused = prefixes.begin(model, inputs, max_new_tokens) if prefixes else {}
     if not reused and keeps_keys_only(model):
         reused = {"past_key_values": roomy_cache(model.config, max_new_tokens)}
@@ -74,7 +76,7 @@ def answer_batch(
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     drawn = [DrawnTokens(sampling, seeds)] if sampling else []
     output = model.generate(
-        **inputs,
+        **model_inputs,
         **reused,
         max_new_tokens=max_new_tokens,
         do_sample=False,
