@@ -72,6 +72,7 @@ TESTED_ELSEWHERE = {
 JOURNEYS = {
     "agibot/extraction": "the benchmark script of first frames",
     "architecture": "all modules",
+    "benchmark_check": "the benchmark script that compares ratios",
     "bad_input": "what a user gets wrong, over several scripts",
     "config": "configs/config.py",
     "downloads/scripts": "benchmark and rows from the Hub, by their scripts",

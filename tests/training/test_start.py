@@ -64,7 +64,12 @@ def train_beside(package, *arguments):
 
 
 def test_a_liger_kernel_that_does_not_go_with_transformers_is_said_before_any_row_is_read(workspace, liger):
-    words = ("liger-kernel 0.8.5", f"transformers {transformers.__version__}", "qwen3_vl", "leave out --use_liger_kernel")
+    words = (
+        "liger-kernel 0.8.5",
+        f"transformers {transformers.__version__}",
+        "qwen3_vl",
+        "leave out --use_liger_kernel",
+    )
     done = train_beside(liger)
     assert_one_line_error(done, *words, "LigerQwen3VLCausalLMOutputWithPast")
     assert "train.jsonl" not in done.stdout
