@@ -67,9 +67,9 @@ def test_other_machines_and_new_ratios_are_shown_and_compared_with_nothing(store
     assert done.returncode == 0
     assert "NVIDIA H100" in done.stdout
     assert "not stored" in done.stdout
-    check(evaluation(4.0, GPU), flags=["--store"])
+    check(evaluation(4.0, GPU), evaluation(5.0, GPU) | {"device": "cpu"}, flags=["--store"])
     machines = read_json(stored)
-    assert list(machines) == ["x86_64, 2 cores", "NVIDIA H100"]
+    assert list(machines) == ["x86_64, 2 cores", "NVIDIA H100", "x86_64, 16 cores"]
     assert len(machines["x86_64, 2 cores"]) == 2
 
 

@@ -48,7 +48,7 @@ def main() -> int:
         ratios = ratios_in(content)
         if not ratios:
             raise UserError(f"{path} holds no ratios; it must be what against_trl.py or evaluation.py --output wrote")
-        measured.setdefault(machine_kind(content["hardware"]), {}).update(ratios)
+        measured.setdefault(machine_kind(content), {}).update(ratios)
     print(table(measured, stored))
     if options.store:
         for machine, ratios in measured.items():
@@ -59,9 +59,11 @@ def main() -> int:
     return 1 if any(fell(*row[2:]) for row in compared(measured, stored)) else 0
 
 
-def machine_kind(hardware: dict[str, Any]) -> str:
-    """What two machines must share for their ratios to be compared: the GPU or, without one, the number of cores."""
-    return hardware["gpu"] or f"{hardware['machine']}, {hardware['cores']} cores"
+def machine_kind(content: dict[str, Any]) -> str:
+    """What two machines must share for their ratios to be compared: the GPU or, where none was used, the cores."""
+    hardware = content["hardware"]
+    gpu = None if content.get("device") == "cpu" else hardware["gpu"]
+    return gpu or f"{hardware['machine']}, {hardware['cores']} cores"
 
 
 def ratios_in(content: Any) -> dict[str, float]:
