@@ -68,8 +68,8 @@ def _check_packages(recipe: TrainingRecipe) -> None:
 def _try_liger_kernel(model: Path) -> None:
     """UserError if liger-kernel cannot be imported beside this transformers for the model in `model`.
 
-    It takes classes out of transformers' own modules, which other versions name otherwise; those of a model are imported
-    when its kernels are put in, which would be after all data is checked and the weights are loaded.
+    It takes classes out of transformers' own modules, which other versions name otherwise; those of a model are
+    imported when its kernels are put in, which would be after all data is checked and the weights are loaded.
     """
     model_type = read_json(model / "config.json").get("model_type")
     kernels = f"liger_kernel.transformers.model.{model_type}"
@@ -79,6 +79,6 @@ def _try_liger_kernel(model: Path) -> None:
             importlib.import_module(kernels)
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"liger-kernel {version('liger-kernel')} does not go with transformers {version('transformers')} for a model "
-            f"of type {model_type} ({error}); leave out --use_liger_kernel, training works without it"
+            f"liger-kernel {version('liger-kernel')} does not go with transformers {version('transformers')} for a "
+            f"model of type {model_type} ({error}); leave out --use_liger_kernel, training works without it"
         ) from error
