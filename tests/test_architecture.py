@@ -42,6 +42,7 @@ HEAVY = {
     "leap.models.prefix_cache",
     "leap.models.roomy_cache",
     "leap.planners.huggingface",
+    "leap.planners.vllm",
     "leap.training.batching",
     "leap.training.callbacks",
     "leap.training.packing",
