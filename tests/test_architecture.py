@@ -43,6 +43,7 @@ HEAVY = {
     "leap.models.roomy_cache",
     "leap.models.shared_pictures",
     "leap.planners.huggingface",
+    "leap.planners.vllm",
     "leap.training.batching",
     "leap.training.callbacks",
     "leap.training.compiling",
@@ -74,6 +75,7 @@ TESTED_ELSEWHERE = {
 JOURNEYS = {
     "agibot/extraction": "the benchmark script of first frames",
     "architecture": "all modules",
+    "benchmark_check": "the benchmark script that compares ratios",
     "bad_input": "what a user gets wrong, over several scripts",
     "config": "configs/config.py",
     "downloads/scripts": "benchmark and rows from the Hub, by their scripts",

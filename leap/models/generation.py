@@ -142,6 +142,17 @@ def _tokens_with_a_backtick(tokenizer: Any) -> frozenset[int]:
     return frozenset(token for spelling, token in tokenizer.get_vocab().items() if "`" in spelling)
 
 
+def answer_in(tokens: list[int], ends: set[int], tokenizer: Any, *, stop_at_plan: bool) -> Answer:
+    """The answer in the new tokens of a row, up to the first of the tokens `ends`, which end a turn.
+
+    With `stop_at_plan` what stands behind the first finished plan is cut off, as if it had been stopped there.
+    """
+    closing = _tokens_with_a_backtick(tokenizer) if stop_at_plan else frozenset()
+    lengths = (length for length, token in enumerate(tokens, 1) if token in closing)
+    finished = next((length for length in lengths if ends_with_a_plan(_text(tokens[:length], tokenizer))), None)
+    return _answer(tokens, ends, tokenizer, finished)
+
+
 def _text(tokens: list[int], tokenizer: Any) -> str:
     return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 

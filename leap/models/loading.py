@@ -60,10 +60,10 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except ImportError as error:
-        raise UnusableModel(f"the processor in {folder} needs another package: {_first_line(error)}") from error
+        raise UnusableModel(f"the processor in {folder} needs another package: {first_line(error)}") from error
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise UnusableModel(
-            f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model"
+            f"no usable processor in {folder}: {first_line(error)}. Copy it from the base model"
         ) from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
         raise UnusableModel(
@@ -106,7 +106,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if is_out_of_memory(error):
             raise
-        raise UnusableModel(f"cannot load a model from {folder}: {_first_line(error)}") from error
+        raise UnusableModel(f"cannot load a model from {folder}: {first_line(error)}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
     embed_patches_by_product(model)
@@ -216,7 +216,7 @@ def with_adapter(model: Any, folder: Path) -> Any:
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if is_out_of_memory(error):
             raise
-        problem = _first_line(error)
+        problem = first_line(error)
     raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
 
 
@@ -273,5 +273,6 @@ def _outside_language_model(folder: Path) -> list[str]:
     ]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

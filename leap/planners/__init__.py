@@ -19,6 +19,7 @@ from leap.rows.images import decode_image
 PLANNERS = {
     "huggingface": "leap.planners.huggingface",
     "openai": "leap.planners.endpoint",
+    "vllm": "leap.planners.vllm",
 }
 
 

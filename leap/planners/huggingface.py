@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from PIL import Image
 from transformers import AutoConfig
 
 from configs.errors import UserError
@@ -177,8 +178,12 @@ class HuggingFacePlanner:
                 queries.append(query)
                 texts.append(text)
                 pictures.append(images)
-        inputs = encode(self.processor, texts, pictures) if queries else None
+        inputs = self._inputs(texts, pictures) if queries else None
         return _PreparedBatch(failed, queries, inputs)
+
+    def _inputs(self, texts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
+        """What the engine takes for these prompts with the pictures of each."""
+        return encode(self.processor, texts, pictures)
 
     def _batch_results(self, batch: _PreparedBatch) -> Iterator[list[QueryResult]]:
         """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+from importlib.metadata import version
+from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import as_plain
+from leap.files import read_json
 from leap.models.checkpoints import why_incomplete
 from leap.progress import say
 from leap.training.recipes import LoraRecipe, TrainingRecipe
@@ -45,7 +48,7 @@ def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
 
 
 def _check_packages(recipe: TrainingRecipe) -> None:
-    """UserError for a knob whose package is not installed."""
+    """UserError for a knob whose package is not installed, or does not go with the others."""
     in_4bit = isinstance(recipe, LoraRecipe) and recipe.load_in_4bit
     for needed, knob, package in (
         (recipe.pure_bf16, "pure_bf16", "torchao"),
@@ -58,3 +61,24 @@ def _check_packages(recipe: TrainingRecipe) -> None:
     ):
         if needed and importlib.util.find_spec(package.replace("-", "_")) is None:
             raise UserError(f"{knob} needs the package {package}: pip install {package}")
+    if recipe.use_liger_kernel:
+        _try_liger_kernel(recipe.model_name_or_path)
+
+
+def _try_liger_kernel(model: Path) -> None:
+    """UserError if liger-kernel cannot be imported beside this transformers for the model in `model`.
+
+    It takes classes out of transformers' own modules, which other versions name otherwise; those of a model are
+    imported when its kernels are put in, which would be after all data is checked and the weights are loaded.
+    """
+    model_type = read_json(model / "config.json").get("model_type")
+    kernels = f"liger_kernel.transformers.model.{model_type}"
+    try:
+        importlib.import_module("liger_kernel.transformers.monkey_patch")
+        if importlib.util.find_spec(kernels):
+            importlib.import_module(kernels)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"liger-kernel {version('liger-kernel')} does not go with transformers {version('transformers')} for a "
+            f"model of type {model_type} ({error}); leave out --use_liger_kernel, training works without it"
+        ) from error

@@ -5,16 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AddedToken
 
 from configs.errors import UserError
 from leap.files import write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
-from leap.models.loading import load_processor, load_weights
 from leap.planners import Query, UnreadablePicture
-from tests.planners.lively import answers, planner_of, queries_of
+from tests.planners.lively import PLAN, answers, make_parrot, planner_of, queries_of, write_adapter
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
@@ -101,34 +98,11 @@ def test_an_answer_at_the_token_limit_says_so(planner, queries):
         assert (answer.stop == "length") == (answer.new_tokens == 24)
 
 
-def make_parrot(base, folder, said):
-    """A model that says these texts in order, whatever it is asked, then the last one for ever: its layers add nothing,
-    so that the next token depends on the last one only."""
-    processor, model = load_processor(base), load_weights(base, "float32")
-    processor.tokenizer.add_tokens([AddedToken(text, normalized=False) for text in said])
-    model.resize_token_embeddings(len(processor.tokenizer))
-    language = model.model.language_model
-    torch.manual_seed(0)
-    seen = torch.nn.init.normal_(language.embed_tokens.weight.data)
-    for layer in language.layers:
-        layer.self_attn.o_proj.weight.data.zero_()
-        layer.mlp.down_proj.weight.data.zero_()
-    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(seen))
-    ids = processor.tokenizer.convert_tokens_to_ids(said)
-    last_of_prompt = processor.tokenizer("<|im_start|>assistant\n").input_ids[-1]
-    for before, token in zip([last_of_prompt, *ids], [*ids, ids[-1]], strict=True):
-        model.lm_head.weight.data[token] += seen[before]
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
 def test_an_answer_stops_behind_its_plan(demo, tmp_path, queries):
-    plan = '```json\n[{"name":"pick","params":{"target_entity_name":3}}]\n'
-    make_parrot(demo / "models" / "tiny-planner", tmp_path / "parrot", ["So: ", plan, "``", "`!", " More"])
+    make_parrot(demo / "models" / "tiny-planner", tmp_path / "parrot", ["So: ", PLAN, "``", "`!", " More"])
     for stop_at_plan, text, tokens, stop in (
-        (True, f"So: {plan}```!", 4, "plan"),
-        (False, f"So: {plan}```! More More", 6, "length"),
+        (True, f"So: {PLAN}```!", 4, "plan"),
+        (False, f"So: {PLAN}```! More More", 6, "length"),
     ):
         planner = planner_of(tmp_path / "parrot", max_new_tokens=6, stop_at_plan=stop_at_plan)
         assert list(answers(planner, [queries]).values()) == [Answer(text, tokens, stop)] * len(queries)
@@ -209,14 +183,7 @@ def test_the_identity_follows_the_weights(lively, planner, tmp_path):
 
 
 def test_an_adapter_is_put_on_its_base(lively, tmp_path, queries, planner):
-    folder = tmp_path / "adapter"
-    torch.manual_seed(0)
-    model = get_peft_model(load_weights(lively, "float32"), LoraConfig(r=4, target_modules=r".*language_model.*q_proj"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter)
-    model.save_pretrained(folder)
-    planner.processor.save_pretrained(folder)
+    folder = write_adapter(lively, tmp_path / "adapter")
     adapted = planner_of(folder, max_new_tokens=24)
     assert adapted.base == lively
     assert answers(adapted, [queries[:4]]) != answers(planner, [queries[:4]])

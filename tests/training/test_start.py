@@ -1,9 +1,12 @@
 """What is wrong before torch loads is one line, and nothing is written."""
 
-import pytest
+import os
 
-from tests.conftest import assert_one_line_error, run_script
-from tests.training.trainings import TRAIN, train
+import pytest
+import transformers
+
+from tests.conftest import Done, assert_one_line_error, run_script, start_script
+from tests.training.trainings import QUICKSTART, TRAIN, train
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,44 @@ def test_the_real_recipe_says_how_to_get_what_is_missing(workspace):
 
 def test_training_on_a_folder_says_so(workspace):
     assert_one_line_error(train("--train_file", workspace / "data"), "training file must be a file", "is a folder")
+
+
+@pytest.fixture
+def liger(tmp_path):
+    """A liger-kernel 0.8.5 that imports a class which its file of output classes does not have, as the real one does
+    beside transformers 5.23."""
+    package = tmp_path / "packages" / "liger_kernel"
+    for folder in (package, package / "transformers", package / "transformers" / "model"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    (package / "transformers" / "monkey_patch.py").touch()
+    model = package / "transformers" / "model"
+    (model / "output_classes.py").touch()
+    (model / "qwen3_vl.py").write_text("from .output_classes import LigerQwen3VLCausalLMOutputWithPast\n")
+    metadata = package.with_name("liger_kernel-0.8.5.dist-info") / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: liger-kernel\nVersion: 0.8.5\n")
+    return package
+
+
+def train_beside(package, *arguments):
+    """A training that fails at the latest at its rows, in a process that finds the package."""
+    paths = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
+    flags = ("--config", QUICKSTART, "--use_liger_kernel", "--model_max_length", 20, *arguments)
+    process = start_script(TRAIN, *flags, env=os.environ | {"PYTHONPATH": paths})
+    out, err = process.communicate(timeout=100)
+    return Done(process.returncode, out, err)
+
+
+def test_a_liger_kernel_that_does_not_go_with_transformers_is_said_before_any_row_is_read(workspace, liger):
+    words = (
+        "liger-kernel 0.8.5",
+        f"transformers {transformers.__version__}",
+        "qwen3_vl",
+        "leave out --use_liger_kernel",
+    )
+    done = train_beside(liger)
+    assert_one_line_error(done, *words, "LigerQwen3VLCausalLMOutputWithPast")
+    assert "train.jsonl" not in done.stdout
+    (liger / "transformers" / "model" / "qwen3_vl.py").unlink()  # it has no kernels for this model
+    assert "model_max_length 20" in train_beside(liger).stderr

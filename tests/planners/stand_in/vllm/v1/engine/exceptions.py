@@ -1,0 +1,2 @@
+class EngineDeadError(Exception):
+    """The engine's process has ended."""
