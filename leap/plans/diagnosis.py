@@ -148,7 +148,9 @@ def _aligned(true: Sequence[Step], answer: Sequence[Step], *, order_independent:
     """
     if true == answer:
         return [(i, i) for i in range(len(true))], False
-    blocks = _blocks(true, answer) if order_independent else [_Block(range(len(true)), range(len(answer)), ordered=True)]
+    blocks = (
+        _blocks(true, answer) if order_independent else [_Block(range(len(true)), range(len(answer)), ordered=True)]
+    )
     by_block = [_align(true, answer, block.true, block.answer) for block in blocks]
     equal = [[(i, j) for i, j in pairs if _is_equal(true, answer, i, j)] for pairs in by_block]
     # Two sub-tasks that exchanged a target name the wrong ones: in a plan without order nothing came too early.
@@ -288,7 +290,8 @@ def _blocks(true: Sequence[Step], answer: Sequence[Step]) -> list[_Block]:
     spare = sorted((piece for same in equal.values() for piece in same), key=lambda piece: piece.start)
     left_i, spare_j = ([k for piece in cut for k in piece] for cut in (left, spare))
     if _same_members([true[i] for i in left_i], [answer[j] for j in spare_j]) and not _same_members(
-        [tuple(true[i].skill for i in piece) for piece in left], [tuple(answer[j].skill for j in piece) for piece in spare]
+        [tuple(true[i].skill for i in piece) for piece in left],
+        [tuple(answer[j].skill for j in piece) for piece in spare],
     ):
         return [*blocks, _Block(left_i, spare_j, ordered=True)]
     fit = _best_fit(true, answer, left[:MOST_SUBTASKS], spare[:MOST_SUBTASKS])

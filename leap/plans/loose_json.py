@@ -54,67 +54,67 @@ def is_too_deep(value: Any) -> bool:
     return False
 
 
-def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+def _value(text: str, place: int, depth: int) -> tuple[Any, int]:
     if depth > MOST_NESTING:
-        raise BrokenJSON(text, at)
-    first = text[at : at + 1]
+        raise BrokenJSON(text, place)
+    first = text[place : place + 1]
     if first == "{":
-        return _object(text, at, depth)
+        return _object(text, place, depth)
     if first == "[":
-        return _list(text, at, depth)
-    number = _NUMBER.match(text, at)
+        return _list(text, place, depth)
+    number = _NUMBER.match(text, place)
     if number:
         written = number[0]
         try:
             return (int(written) if written.lstrip("-").isdigit() else float(written)), number.end()
         except ValueError:  # more digits than Python converts
-            raise BrokenJSON(text, at) from None
-    word, end = _word(text, at)
+            raise BrokenJSON(text, place) from None
+    word, end = _word(text, place)
     return (word if first in _CLOSING else _CONSTANTS.get(word, word)), end
 
 
-def _object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
+def _object(text: str, place: int, depth: int) -> tuple[dict[str, Any], int]:
     result: dict[str, Any] = {}
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != "}":
-        key, at = _word(text, at)
-        at = _skip(text, at)
-        if text[at : at + 1] not in _COLONS:
-            raise BrokenJSON(text, at)
-        result[key], at = _value(text, _skip(text, at + 1), depth + 1)
-        at = _next_item(text, at, "}")
-    return result, at + 1
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "}":
+        key, place = _word(text, place)
+        place = _skip(text, place)
+        if text[place : place + 1] not in _COLONS:
+            raise BrokenJSON(text, place)
+        result[key], place = _value(text, _skip(text, place + 1), depth + 1)
+        place = _next_item(text, place, "}")
+    return result, place + 1
 
 
-def _list(text: str, at: int, depth: int) -> tuple[list[Any], int]:
+def _list(text: str, place: int, depth: int) -> tuple[list[Any], int]:
     result: list[Any] = []
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != "]":
-        value, at = _value(text, at, depth + 1)
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "]":
+        value, place = _value(text, place, depth + 1)
         result.append(value)
-        at = _next_item(text, at, "]")
-    return result, at + 1
+        place = _next_item(text, place, "]")
+    return result, place + 1
 
 
-def _next_item(text: str, at: int, closing: str) -> int:
+def _next_item(text: str, place: int, closing: str) -> int:
     """Where the next item or the closing bracket stands."""
-    at = _skip(text, at)
-    if text[at : at + 1] in _COMMAS:
-        return _skip(text, at + 1)
-    if text[at : at + 1] != closing:
-        raise BrokenJSON(text, at)
-    return at
+    place = _skip(text, place)
+    if text[place : place + 1] in _COMMAS:
+        return _skip(text, place + 1)
+    if text[place : place + 1] != closing:
+        raise BrokenJSON(text, place)
+    return place
 
 
-def _word(text: str, at: int) -> tuple[str, int]:
+def _word(text: str, place: int) -> tuple[str, int]:
     """A string, or a word without quotes."""
-    closing = _CLOSING.get(text[at : at + 1])
+    closing = _CLOSING.get(text[place : place + 1])
     if closing is None:
-        word = _WORD.match(text, at)
+        word = _WORD.match(text, place)
         if word is None:
-            raise BrokenJSON(text, at)
+            raise BrokenJSON(text, place)
         return word[0], word.end()
-    characters, i = [], at + 1
+    characters, i = [], place + 1
     while i < len(text) and text[i] != "\n":
         if text[i] == closing:
             return "".join(characters), i + 1
@@ -127,6 +127,6 @@ def _word(text: str, at: int) -> tuple[str, int]:
     raise BrokenJSON(text, min(i, len(text)))
 
 
-def _skip(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    return match.end() if match else at
+def _skip(text: str, place: int) -> int:
+    match = _BLANK.match(text, place)
+    return match.end() if match else place

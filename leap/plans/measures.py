@@ -58,7 +58,10 @@ def validation_key(metric: str) -> str:
 
 MEASURES: dict[str, Measure] = {
     **_total("official", "0.4 skill match and 0.4 entity match, so that a perfect plan gets 80"),
-    **_total("grounded", "0.4 skill match, 0.4 entity match, 0.1 skill with entity match, 0.1 exact sub-task match, each an F1"),
+    **_total(
+        "grounded",
+        "F1 each: 0.4 skill match, 0.4 entity match, 0.1 skill with entity match, 0.1 exact sub-task match",
+    ),
     **_of_both("skill_match_score", "skill match", "skills"),
     **_of_both("entity_match_score", "entity match", "objects and places"),
     **_of_both(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
-from leap.plans.measures import validation_key
 from leap.plans.cues import finality_of
+from leap.plans.measures import validation_key
 from leap.plans.reading import FormatError, answer_text, read_tolerant
 from leap.plans.scoring import GROUNDED_METRICS, Score, score_against_steps
 

@@ -1,7 +1,8 @@
 """Model text -> skill sequence, or a named reason why not.
 
-Two readers: `read_official` does what VLABench's own code does, `read_plan` what a robotics researcher means. The second
-one serves all who ask what plan an answer gives: scores, the early stop of an answer, validation, blind review, judges.
+Two readers: `read_official` does what VLABench's own code does, `read_plan` what a robotics researcher means. The
+second one serves all who ask what plan an answer gives: scores, the early stop of an answer, validation, blind review,
+judges.
 A skill sequence is a list of {"name": str, "params": {"target_entity_name": id, "target_container_name": id}}.
 """
 
@@ -115,7 +116,7 @@ def read_plan(text: str) -> Plan:
     Reads the first 100,000 characters of the answer.
     """
     answer = answer_text(text)[:_MOST_CHARACTERS]
-    candidates = _Candidates(answer)
+    candidates = _PlansInText(answer)
     chosen = candidates.final
     if chosen is None:
         raise FormatError(candidates.reason)
@@ -153,10 +154,10 @@ def ends_with_a_plan(text: str) -> bool:
     """
     answer, thinking = _without_thoughts(text)
     _, _, after_first_fence = text.partition(_JSON_FENCE)
-    inside, closing, rest = answer.rpartition("```")
-    if thinking or rest.strip() or not closing or "```" not in after_first_fence:
+    inside, closing, _ = answer.rpartition("```")
+    if thinking or not closing or "```" not in after_first_fence:
         return False
-    candidate = next(iter(_Candidates(inside).all[::-1]), None)
+    candidate = next(iter(_PlansInText(inside).all[::-1]), None)
     if candidate is None or not candidate.is_list or candidate.finality < UNMARKED or candidate.is_labelled_step:
         return False
     opening = inside[: candidate.start].rstrip()
@@ -257,7 +258,7 @@ def fenced(skill_sequence: list[dict]) -> str:
 
 
 @dataclass
-class _Candidate:
+class _PlanInText:
     """A plan in an answer: its steps as they were decoded, where it stands, and whether it was written as a list (or as
     objects one after another). `is_labelled_step`: the words in front say that it is one step of a plan."""
 
@@ -269,18 +270,18 @@ class _Candidate:
     is_labelled_step: bool
 
 
-class _Candidates:
+class _PlansInText:
     """All plans in an answer, in order, and `reason`, why there is none."""
 
     def __init__(self, answer: str) -> None:
-        self.all: list[_Candidate] = []
+        self.all: list[_PlanInText] = []
         self.reason = "no list of skills"
         self._answer = answer
         self._cut_off = False
         self._find()
 
     @property
-    def final(self) -> _Candidate | None:
+    def final(self) -> _PlanInText | None:
         """The plan that the answer finally gives. One that was announced as an example or a draft does not stand in for
         a plan that is cut off."""
         chosen = max(self.all, key=lambda each: (each.finality, each.is_list, each.start), default=None)
@@ -325,7 +326,7 @@ class _Candidates:
             self.all.pop()
             self.reason = "a plan that is cut off"
 
-    def _goes_on(self, candidate: _Candidate, start: int, *, is_list: bool) -> bool:
+    def _goes_on(self, candidate: _PlanInText, start: int, *, is_list: bool) -> bool:
         """Whether what begins at `start` is the next step of a plan that is written step by step."""
         gap = self._answer[candidate.end : start]
         if is_list or candidate.is_list:
@@ -339,7 +340,7 @@ class _Candidates:
             return
         words = self._answer[previous.end if previous else 0 : start]
         finality = finality_of(words, after_a_plan=previous is not None)
-        self.all.append(_Candidate(start, end, items, is_list, finality, len(items) == 1 and announces_a_step(words)))
+        self.all.append(_PlanInText(start, end, items, is_list, finality, len(items) == 1 and announces_a_step(words)))
 
 
 def _without_thoughts(text: str) -> tuple[str, bool]:

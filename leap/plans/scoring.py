@@ -2,7 +2,8 @@
 
 Pure Python. The official rules are those of VLABench/evaluation/utils.py at commit 47b04bf and are not to be improved
 here; what is wrong with them (string ids never match, no penalty for extra items, a total that tops out at 80) is
-mended in `grounded`. Sums are taken in the official order, so that they are equal to the last bit. Traps of the official code that are kept:
+mended in `grounded`. Sums are taken in the official order, so that they are equal to the last bit. Traps of the
+official code that are kept:
 - ids match by Python's equality: "1" is not 1, but 1.0 and true are;
 - in the chain of sub-tasks a node counts only if the node before it is right too: one wrong node costs two;
 - a sub-task keeps its last entity and its last container only (`_nodes`), and items that fit no pattern vanish;
@@ -79,8 +80,8 @@ def score_official_sequence(predicted: Any, ground_truth: list, *, order_indepen
 
 
 def score_grounded(text: str, ground_truth: list, *, order_independent: bool) -> Score:
-    """Score an answer by what it means: the plan that it finally gives, canonical ids, and all four terms, each an F1 of
-    precision and recall. Beside the five official names stand `plan_success` (whole plan equal), `edit_similarity`,
+    """Score an answer by what it means: the plan that it finally gives, canonical ids, and all four terms, each an F1
+    of precision and recall. Beside the five official names stand `plan_success` (whole plan equal), `edit_similarity`,
     and `precision` and `recall` of steps.
 
     Raises FormatError if the ground truth itself is no skill list.

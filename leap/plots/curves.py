@@ -53,8 +53,9 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     """Total score over optimiser steps with interval bands, a panel a dimension and a large one for macro.
 
     Each run under each way of asking is a curve, which starts at the base (step 0) whose name in results says the same
-    way; a note says whether the settings were the same. The base under the usual settings is a level with a band, controls and other models are dashed levels, `published`
-    scores dotted ones. A line breaks at a checkpoint without results, and a cross marks its step.
+    way; a note says whether the settings were the same. The base under the usual settings is a level with a band,
+    controls and other models are dashed levels, `published` scores dotted ones. A line breaks at a checkpoint without
+    results, and a cross marks its step.
     """
     rows = {name: totals(scores) for name, scores in models.items()}
     columns = columns_with_results(rows)

@@ -96,8 +96,8 @@ class ExampleCounts:
 class Summary:
     """summary.json. `outcomes` count by scorer and status, `scores` are means by scorer and metric, `tasks` the same by
     task without intervals. `scorers` are the versions of the scorers (leap.plans.scoring.SCORER_VERSIONS): an earlier
-    version of this project wrote none, and none of `diagnosis`. `average_scores` are the official means once more, flat,
-    as the original LEAP's drawing script reads them."""
+    version of this project wrote none, and none of `diagnosis`. `average_scores` are the official means once more,
+    flat, as the original LEAP's drawing script reads them."""
 
     model: str
     dimension: str

@@ -1,6 +1,15 @@
 import pytest
 
-from leap.plans.cues import DRAFT, EXAMPLE, FINAL, UNMARKED, announces_a_step, finality_of, is_step_label, without_fences
+from leap.plans.cues import (
+    DRAFT,
+    EXAMPLE,
+    FINAL,
+    UNMARKED,
+    announces_a_step,
+    finality_of,
+    is_step_label,
+    without_fences,
+)
 
 
 @pytest.mark.parametrize(
