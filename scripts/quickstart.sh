@@ -39,11 +39,12 @@ say "3/6 training (most of the time goes here)"
 bash "$ROOT/scripts/training/run-training.sh" --config "$ROOT/configs/training/quickstart.yaml"
 trained="$(ls -d "$WORKSPACE"/output/checkpoint-* | sort -V | tail -n 1)"
 
-say "4/6 evaluation: base, trained, trained without seeing, a constant plan"
+say "4/6 evaluation: base, trained, trained without seeing, two plans that never look"
 "${evaluate[@]}"
 "${evaluate[@]}" --checkpoint "$trained"
 "${evaluate[@]}" --checkpoint "$trained" --blank-images
 "${evaluate[@]}" --planner constant
+"${evaluate[@]}" --planner everything
 
 say "5/6 blind review: plans for ten rows nobody trained on, judged without an endpoint"
 "$PYTHON" "$ROOT/scripts/evaluation/run_vlm_output.py" --base_model "$base" --checkpoint "$trained" --max_new_tokens 96

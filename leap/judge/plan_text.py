@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from leap.plans.metrics import MOST_CHARACTERS, MOST_STEPS, numbered_steps
-from leap.plans.reading import FormatError, Step, read_tolerant
+from leap.plans.reading import FormatError, Step, answer_text, read_tolerant
 
 SHOWN_CHARACTERS = 8_000  # of a plan, to judges
 
@@ -21,9 +21,9 @@ _MARKDOWN = re.compile(r"\*\*|__|`+|^[^\S\n]*#+\s*", re.MULTILINE)
 
 def steps_of_text(text: str) -> list[str]:
     """The steps of a plan: of a skill list, else the numbered ones, else the items of a bulleted list, else the lines
-    that are not empty. Markdown, control characters and white space are cleaned. Reads the first MOST_CHARACTERS and
-    MOST_STEPS."""
-    text = text[:MOST_CHARACTERS]
+    that are not empty. What a model thought is no step. Markdown, control characters and white space are cleaned. Reads
+    the first MOST_CHARACTERS and MOST_STEPS of the answer."""
+    text = answer_text(text)[:MOST_CHARACTERS]
     try:
         steps = [in_words(step) for step in read_tolerant(text)]
     except FormatError:
@@ -36,7 +36,7 @@ def normalised(text: str, most_characters: int = SHOWN_CHARACTERS) -> str:
     is read, is cut behind a step (inside of it if it is the first) and says so in a last line in brackets."""
     steps = steps_of_text(text)
     whole = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
-    if len(whole) <= most_characters and len(text) <= MOST_CHARACTERS and len(steps) < MOST_STEPS:
+    if len(whole) <= most_characters and len(answer_text(text)) <= MOST_CHARACTERS and len(steps) < MOST_STEPS:
         return whole
     head = whole[:most_characters]
     if len(whole) > most_characters:

@@ -5,12 +5,12 @@ The scales are those of the original LEAP; the mean of the four is computed by u
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from leap.judge.judgements import HIGHEST, LOWEST, SCALES
+from leap.plans.reading import FormatError, final_object
 
 TITLES = {
     "completeness": "Completeness",
@@ -42,7 +42,6 @@ ANCHORS: dict[str, dict[int, str]] = {
 }
 
 _Score = Annotated[int, Field(ge=LOWEST, le=HIGHEST, strict=True)]
-_FENCE = "```"
 _LONGEST_REASONING = 4_000  # characters kept
 
 
@@ -93,13 +92,10 @@ def response_format(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _read(content: str, model: type[BaseModel]) -> Any:
-    """The one JSON object of a reply, alone or in a fence."""
-    text = content.strip()
-    if text.startswith(_FENCE) and text.endswith(_FENCE):
-        text = text.removeprefix(_FENCE).removesuffix(_FENCE).removeprefix("json")
+    """The JSON object of a reply: the last one behind what the judge thought, in a fence or among words."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = final_object(content)
+    except FormatError:
         raise InvalidReply(f"no JSON: {content[:80]!r}") from None
     try:
         return model.model_validate(value)

@@ -63,8 +63,9 @@ def answer_batch(
 
     What is drawn for a row follows from its logits and its own one of `seeds`, whatever rows stand beside it.
 
-    `stop_at_plan` ends an answer where a fence closes on a valid skill list; `prefixes` keeps the keys and values of
-    text with which batches begin. `in_step`: the model is spread over several processes, which must call this together.
+    `stop_at_plan` ends an answer where a fence closes on a valid skill list, but never inside a thought; `prefixes`
+    keeps the keys and values of text with which batches begin. `in_step`: the model is spread over several processes,
+    which must call this together.
     Running out of memory raises what torch raises.
     """
     inputs = inputs.to(model.device)

@@ -30,7 +30,7 @@ class AnsweringOptions:
         None, "hold the language model in 8 or 4 bits (bitsandbytes, on a GPU)", choices=QUANTISATIONS
     )
     stop_at_plan: bool = knob(
-        True, "stop an answer where it has finished a plan, behind which no score can change (never with --with-cot)"
+        True, "stop an answer where it has finished a plan, which is then the one that counts (never with --with-cot)"
     )
     reuse_prefix: bool = knob(True, "compute the text that all prompts begin with once", free=True)
     workers: int = knob(2, "threads that decode pictures ahead", check="> 0", free=True)

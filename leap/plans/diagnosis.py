@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from leap.plans.reading import SKILLS, FormatError, Plan, Step, pieces, read_plan, steps_of
 
@@ -64,11 +65,11 @@ class Diagnosis:
         return not set(self.labels) - {"ids_as_strings"}
 
 
-def diagnose(text: str, ground_truth: list[dict], *, order_independent: bool, with_cot: bool = False) -> Diagnosis:
+def diagnose(text: str, ground_truth: list[dict], *, order_independent: bool) -> Diagnosis:
     """Compare an answer with the ground truth. Never raises for the answer; FormatError for the ground truth."""
     true = steps_of(ground_truth)
     try:
-        plan = read_plan(text, last=with_cot)
+        plan = read_plan(text)
     except FormatError:
         plan = None
     return diagnose_plan(plan, true, order_independent=order_independent)
@@ -139,28 +140,32 @@ def _aligned(true: Sequence[Step], answer: Sequence[Step], *, order_independent:
 
     An alignment of least cost keeps the order, so a step that came too early or late is left alone in it twice, as
     missing and as extra. Hence:
-    1. cut both plans into blocks that are aligned apart: the whole plans, or sub-tasks that may come in any order;
+    1. cut both plans into blocks that are aligned apart: the whole plans, or sub-tasks that may come in any order (what
+       is left of both if the answer took sub-tasks apart, so that their steps stand in a wrong order);
     2. align each block;
     3. pair equal steps that the alignment left alone: they are out of turn;
     4. align what is left once more, between the equal steps that stay in their places.
     """
     if true == answer:
         return [(i, i) for i in range(len(true))], False
-    blocks = _blocks(true, answer) if order_independent else [(range(len(true)), range(len(answer)))]
-    by_block = [_align(true, answer, i, j) for i, j in blocks]
+    blocks = (
+        _blocks(true, answer) if order_independent else [_Block(range(len(true)), range(len(answer)), ordered=True)]
+    )
+    by_block = [_align(true, answer, block.true, block.answer) for block in blocks]
     equal = [[(i, j) for i, j in pairs if _is_equal(true, answer, i, j)] for pairs in by_block]
     # Two sub-tasks that exchanged a target name the wrong ones: in a plan without order nothing came too early.
-    paired = by_block if order_independent else equal
+    paired = [same if block.ordered else pairs for block, pairs, same in zip(blocks, by_block, equal, strict=True)]
     paired = [(i, j) for pairs in paired for i, j in pairs if i is not None and j is not None]
     moved = _moved(true, answer, {i for i, _ in paired}, {j for _, j in paired})
     if not moved:
-        return [pair for pairs in by_block for pair in pairs], False
+        taken_apart = order_independent and any(block.ordered for block in blocks)
+        return [pair for pairs in by_block for pair in pairs], taken_apart
     # The counterparts of the moved steps are free again: align what is left between the steps that stay.
     moved_i, moved_j = {i for i, _ in moved}, {j for _, j in moved}
     pairs: list[StepPair] = list(moved)
-    for (block_i, block_j), anchors in zip(blocks, equal, strict=True):
+    for block, anchors in zip(blocks, equal, strict=True):
         pairs += anchors
-        rest_i, rest_j = deque(block_i), deque(block_j)
+        rest_i, rest_j = deque(block.true), deque(block.answer)
         for anchor_i, anchor_j in [*anchors, (None, None)]:
             between_i = [i for i in _until(rest_i, anchor_i) if i not in moved_i]
             between_j = [j for j in _until(rest_j, anchor_j) if j not in moved_j]
@@ -257,8 +262,18 @@ def _cost(a: Step, b: Step) -> int:
     return _SKILL if same == 2 else _EVERYTHING
 
 
-def _blocks(true: Sequence[Step], answer: Sequence[Step]) -> list[tuple[range, range]]:
-    """Sub-tasks of both plans, as indices: equal ones together, then those that fit best, the rest alone."""
+@dataclass(frozen=True)
+class _Block:
+    """Indices of steps of both plans that are aligned with each other; `ordered` if their order counts."""
+
+    true: Sequence[int]
+    answer: Sequence[int]
+    ordered: bool = False
+
+
+def _blocks(true: Sequence[Step], answer: Sequence[Step]) -> list[_Block]:
+    """Sub-tasks of both plans: equal ones together, then those that fit best, the rest alone. Where the rest of the
+    answer has the very steps of the rest of the ground truth, but cut into other sub-tasks, it is one block."""
     true_pieces, answer_pieces = (
         [range(*piece) for piece in pieces([step.skill for step in steps])] for steps in (true, answer)
     )
@@ -269,15 +284,25 @@ def _blocks(true: Sequence[Step], answer: Sequence[Step]) -> list[tuple[range, r
     for piece in true_pieces:
         same = equal.get(tuple(true[piece.start : piece.stop]))
         if same:
-            blocks.append((piece, same.popleft()))
+            blocks.append(_Block(piece, same.popleft()))
         else:
             left.append(piece)
     spare = sorted((piece for same in equal.values() for piece in same), key=lambda piece: piece.start)
+    left_i, spare_j = ([k for piece in cut for k in piece] for cut in (left, spare))
+    if _same_members([true[i] for i in left_i], [answer[j] for j in spare_j]) and not _same_members(
+        [tuple(true[i].skill for i in piece) for piece in left],
+        [tuple(answer[j].skill for j in piece) for piece in spare],
+    ):
+        return [*blocks, _Block(left_i, spare_j, ordered=True)]
     fit = _best_fit(true, answer, left[:MOST_SUBTASKS], spare[:MOST_SUBTASKS])
-    blocks += [(left[a], spare[b]) for a, b in fit]
+    blocks += [_Block(left[a], spare[b]) for a, b in fit]
     fit_a, fit_b = {a for a, _ in fit}, {b for _, b in fit}
-    blocks += [(piece, range(0)) for a, piece in enumerate(left) if a not in fit_a]
-    return blocks + [(range(0), piece) for b, piece in enumerate(spare) if b not in fit_b]
+    blocks += [_Block(piece, range(0)) for a, piece in enumerate(left) if a not in fit_a]
+    return blocks + [_Block(range(0), piece) for b, piece in enumerate(spare) if b not in fit_b]
+
+
+def _same_members(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return Counter(a) == Counter(b)
 
 
 def _best_fit(

@@ -38,8 +38,13 @@ class Measure:
         return f"{self.name} (of {self.best:g})"
 
 
-def _of_both(metric: str, title: str, meaning: str, short_title: str | None = None) -> dict[str, Measure]:
-    return {f"{scorer}.{metric}": Measure(title, meaning, 100, scorer, short_title) for scorer in TOPS}
+def _of_both(metric: str, title: str, members: str, short_title: str | None = None) -> dict[str, Measure]:
+    """A term that is a recall by the official scorer and an F1 by the grounded one."""
+    meanings = {
+        "official": f"share of the true {members} that the plan has",
+        "grounded": f"F1 of the plan's {members} against the true ones, so that extra ones cost as missing ones do",
+    }
+    return {f"{scorer}.{metric}": Measure(title, meanings[scorer], 100, scorer, short_title) for scorer in TOPS}
 
 
 def _total(scorer: str, meaning: str) -> dict[str, Measure]:
@@ -53,24 +58,28 @@ def validation_key(metric: str) -> str:
 
 MEASURES: dict[str, Measure] = {
     **_total("official", "0.4 skill match and 0.4 entity match, so that a perfect plan gets 80"),
-    **_total("grounded", "0.4 skill match, 0.4 entity match, 0.1 skill with entity match, 0.1 exact sub-task match"),
-    **_of_both("skill_match_score", "skill match", "share of the true skills that the plan names"),
-    **_of_both("entity_match_score", "entity match", "share of the true objects and places that the plan names"),
+    **_total(
+        "grounded",
+        "F1 each: 0.4 skill match, 0.4 entity match, 0.1 skill with entity match, 0.1 exact sub-task match",
+    ),
+    **_of_both("skill_match_score", "skill match", "skills"),
+    **_of_both("entity_match_score", "entity match", "objects and places"),
     **_of_both(
         "skill_with_entity_match_score",
         "skill with entity match",
-        "share of the true steps that the plan has, in any order",
+        "steps, in any order,",
         "skill with entity",
     ),
     **_of_both(
         "exact_match_score",
         "exact sub-task match",
-        "share of the true sub-tasks that the plan has, each in its turn",
+        "sub-tasks, each in its turn,",
         "exact sub-tasks",
     ),
     "grounded.plan_success": Measure("plan success", "share of plans that are right as a whole"),
     "grounded.edit_similarity": Measure("edit similarity", "1 less the edit distance of steps over the longer plan"),
     "grounded.precision": Measure("step precision", "share of the plan's steps that are true ones"),
+    "grounded.recall": Measure("step recall", "share of the true steps that the plan has"),
     "loss": Measure("loss", "cross-entropy per supervised token, in nats", 0),
     "plan_format_validity": Measure("valid plans", "share of answers that are a numbered plan", 1),
     "plan_step_precision": Measure("plan step precision", "overlap of words, over the answer's steps", 1),

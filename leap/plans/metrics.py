@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import UserError
+from leap.plans.cues import finality_of
 from leap.plans.measures import validation_key
-from leap.plans.reading import FormatError, read_tolerant
+from leap.plans.reading import FormatError, answer_text, read_tolerant
 from leap.plans.scoring import GROUNDED_METRICS, Score, score_against_steps
 
 # A pair below this overlap shares less than half of its words: the matching had nothing better for it, and where it
@@ -78,7 +79,9 @@ def numbered_steps(text: str) -> list[str]:
 
     A step starts at the number after the last step's, in the one style that counts furthest: `1)`, `1.`, `1:`, `(1)`,
     `Step 1:` and their Chinese forms. Unless it is written as `1)`, it must open a line or sentence ("Pick up object 2.
-    2. Place it"), or else no second step would be found. Reads MOST_CHARACTERS and MOST_STEPS.
+    2. Place it"), or else no second step would be found. What a model thought is not read; of several plans the first
+    one counts, unless the words in front tell it for an example or a draft, or a later one for the final plan. Reads
+    MOST_CHARACTERS and MOST_STEPS of the answer.
     """
     return _read(text)[0]
 
@@ -227,9 +230,10 @@ def _read(text: str) -> tuple[list[str], bool]:
     3. if that leaves one step, its plan may stand in a line ("1. Pick 2. Place"): take numbers that are not firm too,
        unless a step without a word shows that they were no steps.
     """
-    text = text[:MOST_CHARACTERS]
+    text = answer_text(text)[:MOST_CHARACTERS]
     plain = text.translate(_PLAIN)
     markers = _markers(plain)
+    markers = markers[_start_of_final_plan(plain, markers) :]
     styles = {marker.style: None for marker in markers}  # in the order in which they occur
     chain = max((_chain(markers, style) for style in styles), key=len, default=[])
     if not chain:
@@ -247,6 +251,17 @@ def _read(text: str) -> tuple[list[str], bool]:
         and all(marker in in_turn for marker in markers if marker.firm and marker.style == chain[0].style)
     )
     return worded[:MOST_STEPS], valid
+
+
+def _start_of_final_plan(plain: str, markers: Sequence[StepNumber]) -> int:
+    """The index of the marker with which the final one of several plans begins; 0 if there is one plan."""
+    openings = [i for i, marker in enumerate(markers) if marker.number == 1 and marker.firm]
+    if len(openings) < 2 or len({markers[i].style for i in openings}) > 1:
+        return 0
+    ends = [0, *(markers[i].end for i in openings)]
+    ranks = [finality_of(plain[end : markers[i].start]) for end, i in zip(ends, openings, strict=False)]
+    best = ranks.index(max(ranks))
+    return openings[best] if best else 0
 
 
 def _markers(plain: str) -> list[StepNumber]:

@@ -2,7 +2,8 @@
 
 Pure Python. The official rules are those of VLABench/evaluation/utils.py at commit 47b04bf and are not to be improved
 here; what is wrong with them (string ids never match, no penalty for extra items, a total that tops out at 80) is
-mended in `grounded`. Traps of the official code that are kept:
+mended in `grounded`. Sums are taken in the official order, so that they are equal to the last bit. Traps of the
+official code that are kept:
 - ids match by Python's equality: "1" is not 1, but 1.0 and true are;
 - in the chain of sub-tasks a node counts only if the node before it is right too: one wrong node costs two;
 - a sub-task keeps its last entity and its last container only (`_nodes`), and items that fit no pattern vanish;
@@ -12,7 +13,7 @@ mended in `grounded`. Traps of the official code that are kept:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,10 @@ OFFICIAL_METRICS = (
     "total_score",
 )
 TOPS = {"official": 80, "grounded": 100}  # best total score
+
+# Raised when a scorer gives other numbers for an answer; summary.json says which one scored it. Version 1 of `grounded`
+# took recalls where version 2 takes F1, and the first plan in an answer where version 2 takes the last.
+SCORER_VERSIONS = {"official": 1, "grounded": 2}
 
 # The tasks whose sub-tasks may come in any order (VLABench/configs/evaluation/seq_independent_task.json).
 ORDER_INDEPENDENT_TASKS = frozenset({"cook_dishes", "texas_holdem"})
@@ -66,7 +71,7 @@ def score_official_sequence(predicted: Any, ground_truth: list, *, order_indepen
         plan_true, plan = _columns(ground_truth), _columns(predicted)
         skill, entity, joint = _recalls(plan_true, plan)
         nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
-        exact = 100 * _matched_nodes(nodes_true, nodes, order_independent=order_independent) / len(nodes_true)
+        exact = _matched_nodes(nodes_true, nodes, order_independent=order_independent) / len(nodes_true) * 100
     except Exception as error:
         return Score("score_error", dict.fromkeys(OFFICIAL_METRICS, 0), f"{type(error).__name__}: {error}"[:200])
     # The official sum walks a dictionary that holds only the first two of its four weighted terms.
@@ -74,19 +79,20 @@ def score_official_sequence(predicted: Any, ground_truth: list, *, order_indepen
     return Score("ok", dict(zip(OFFICIAL_METRICS, (skill, entity, joint, exact, total), strict=True)))
 
 
-def score_grounded(text: str, ground_truth: list, *, order_independent: bool, with_cot: bool = False) -> Score:
-    """Score an answer by what it means: tolerant reading, canonical ids, all four terms (100 is reachable), and beside
-    the five official names `plan_success` (whole plan equal), `edit_similarity` and `precision`.
+def score_grounded(text: str, ground_truth: list, *, order_independent: bool) -> Score:
+    """Score an answer by what it means: the plan that it finally gives, canonical ids, and all four terms, each an F1
+    of precision and recall. Beside the five official names stand `plan_success` (whole plan equal), `edit_similarity`,
+    and `precision` and `recall` of steps.
 
     Raises FormatError if the ground truth itself is no skill list.
     """
-    return score_against_steps(text, steps_of(ground_truth), order_independent=order_independent, with_cot=with_cot)
+    return score_against_steps(text, steps_of(ground_truth), order_independent=order_independent)
 
 
-def score_against_steps(text: str, true: list[Step], *, order_independent: bool, with_cot: bool = False) -> Score:
+def score_against_steps(text: str, true: list[Step], *, order_independent: bool) -> Score:
     """As `score_grounded`, against a ground truth that was read already."""
     try:
-        steps = read_tolerant(text, last=with_cot)
+        steps = read_tolerant(text)
     except FormatError as error:
         return no_plan("grounded", str(error))
     return score_steps(steps, true, order_independent=order_independent)
@@ -99,28 +105,48 @@ def no_plan(scorer: str, reason: str) -> Score:
 
 def score_steps(steps: list[Step], true: list[Step], *, order_independent: bool) -> Score:
     """As `score_grounded`, for an answer and a ground truth that were read already."""
-    plan_true, plan = (([step.skill for step in each], [step[1:] for step in each]) for each in (true, steps))
-    nodes_true, nodes = _nodes(*plan_true), _nodes(*plan)
+    nodes_true, nodes = _grounded_nodes(true), _grounded_nodes(steps)
     matched = _matched_nodes(nodes_true, nodes, order_independent=order_independent)
-    exact = 100 * matched / len(nodes_true) if nodes_true else 0.0
-    scores = dict(zip(WEIGHTS, (*_recalls(plan_true, plan), exact), strict=True))
+    scores = {
+        "skill_match_score": _f1([step.skill for step in true], [step.skill for step in steps]),
+        "entity_match_score": _f1(_named_targets(true), _named_targets(steps)),
+        "skill_with_entity_match_score": _f1(true, steps),
+        "exact_match_score": 200 * matched / (len(nodes_true) + len(nodes)),
+    }
     scores["total_score"] = sum(weight * scores[name] for name, weight in WEIGHTS.items())
     scores |= {name: metric(true, steps, order_independent) for name, metric in EXTRA_METRICS.items()}
     return Score("ok", scores)
 
 
-def _recall(expected: Iterable[Any], items: Iterable[Any]) -> float:
-    """How much of one multiset is in another, 0 to 100; 0 if there is nothing to find."""
+def _hits(expected: Iterable[Any], items: Iterable[Any]) -> int:
+    """How many members two multisets have in common."""
     left: dict[Any, int] = {}
     for item in items:
         left[item] = left.get(item, 0) + 1
-    total = hits = 0
+    hits = 0
     for item in expected:
-        total += 1
         if left.get(item, 0):
             left[item] -= 1
             hits += 1
-    return hits / total * 100 if total else 0
+    return hits
+
+
+def _recall(expected: Sequence[Any], items: Iterable[Any]) -> float:
+    """How much of one multiset is in another, 0 to 100; 0 if there is nothing to find."""
+    hits = _hits(expected, items)
+    return hits / len(expected) * 100 if expected else 0
+
+
+def _f1(expected: Sequence[Any], items: Sequence[Any]) -> float:
+    """The harmonic mean of precision and recall of two multisets, 0 to 100; 100 if both are empty, as with the targets
+    of a plan that names none."""
+    size = len(expected) + len(items)
+    return 200 * _hits(expected, items) / size if size else 100.0
+
+
+def _named_targets(steps: Iterable[Step]) -> list[tuple[int, int | str]]:
+    """Entities and containers apart, as (which of them, id)."""
+    return [(kind, id) for step in steps for kind, id in enumerate(step[1:]) if id is not None]
 
 
 def _columns(plan: Any) -> tuple[list[Any], list[tuple]]:
@@ -136,6 +162,12 @@ def _recalls(true: tuple[list[Any], list[tuple]], plan: tuple[list[Any], list[tu
     ]
     joint = [list(zip(*columns, strict=True)) for columns in (true, plan)]
     return _recall(true[0], plan[0]), _recall(*entities), _recall(*joint)
+
+
+def _grounded_nodes(steps: Sequence[Step]) -> list[tuple]:
+    """The sub-tasks of a plan, and its steps that fit in none as sub-tasks of their own: they cost precision."""
+    names, targets = [step.skill for step in steps], [step[1:] for step in steps]
+    return [node for a, b in pieces(names) for node in _nodes(names[a:b], targets[a:b]) or [steps[a]]]
 
 
 def _nodes(names: list[Any], targets: list[tuple]) -> list[tuple]:
@@ -194,6 +226,7 @@ EXTRA_METRICS: dict[str, Callable[[list[Step], list[Step], bool], float]] = {
     "plan_success": lambda true, steps, free: 100.0 * _same_plan(true, steps, order_independent=free),
     "edit_similarity": lambda true, steps, _: 100 * (1 - _edit_distance(true, steps) / max(len(true), len(steps))),
     "precision": lambda true, steps, _: _recall(steps, true),
+    "recall": lambda true, steps, _: _recall(true, steps),
 }
 GROUNDED_METRICS = (*OFFICIAL_METRICS, *EXTRA_METRICS)
 METRICS = {"official": OFFICIAL_METRICS, "grounded": GROUNDED_METRICS}

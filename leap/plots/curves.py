@@ -34,12 +34,13 @@ from leap.plots.style import (
     totals,
 )
 from leap.statistics import Estimate
+from leap.vlabench.folder import differing_settings
 from leap.vlabench.tables import Overall
 
 MOST_CURVES = 6  # in colour, each with a legend entry
 MOST_LEVELS = 4  # models that are no checkpoints
 
-STEP_0 = "Step 0 is the base, asked in the same way."
+STEP_0 = "Step 0 is the base."
 
 _BAND, _BASE_INK, _LEVEL_INK = "0.87", "0.35", "0.2"
 _BACKGROUND = Style("0.72", "", ".", "-")
@@ -51,9 +52,10 @@ LegendEntries = dict[str, Artist | tuple[Artist, ...]]
 def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """Total score over optimiser steps with interval bands, a panel a dimension and a large one for macro.
 
-    Each run under each way of asking is a curve, which starts at the base (step 0) if that was asked in the same way.
-    The base under the usual settings is a level with a band, controls and other models are dashed levels, `published`
-    scores dotted ones. A line breaks at a checkpoint without results, and a cross marks its step.
+    Each run under each way of asking is a curve, which starts at the base (step 0) whose name in results says the same
+    way; a note says whether the settings were the same. The base under the usual settings is a level with a band,
+    controls and other models are dashed levels, `published` scores dotted ones. A line breaks at a checkpoint without
+    results, and a cross marks its step.
     """
     rows = {name: totals(scores) for name, scores in models.items()}
     columns = columns_with_results(rows)
@@ -66,8 +68,7 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
         axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
     figure.supylabel(scale(MEASURES[f"{scorer}.total_score"]), fontsize=9)
     notes = notes_on_missing(rows, columns, written=False)
-    if any(base_suffix(name) == curve.suffix for name in models for curve in curves_in(models)):
-        notes.insert(0, STEP_0)
+    notes[:0] = _step_0_notes(models)
     if left_out:
         notes.append(f"{left_out} models that are no checkpoints are left out; the heat map has them.")
     title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
@@ -104,6 +105,23 @@ def step_curves(
     if gaps:
         entries["no results at this step"] = Line2D([], [], color="0.3", linestyle="none", marker="x", ms=4)
     return figure, entries, max(0, len(levels) - MOST_LEVELS)
+
+
+def _step_0_notes(models: Mapping[str, Overall]) -> list[str]:
+    """What step 0 of the curves is, and whether the bases there were asked as the checkpoints were."""
+    pairs = [
+        (models[base].settings, models[name].settings)
+        for curve, names in curves_in(models).items()
+        for base in models
+        if base_suffix(base) == curve.suffix
+        for name in names.values()
+    ]
+    if not pairs:
+        return []
+    differing = sorted({key for pair in pairs for key in differing_settings(*pair)})
+    if differing:
+        return [f"{STEP_0} It was asked under other settings: {', '.join(differing)}."]
+    return [f"{STEP_0[:-1]}, asked in the same way." if all(map(all, pairs)) else STEP_0]
 
 
 def _curves(models: Iterable[str], rank: Callable[[str], Any]) -> list[Curve]:

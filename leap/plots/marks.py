@@ -165,7 +165,7 @@ def draw_published(
             value = values[column]
             axes.plot(value, y, markers[name], mfc="white", mec="black", ms=5)
             if with_number:
-                write(axes, f"{value:.1f}", (value, y), (5, 0), va="center", fontsize=7, color="black")
+                write(axes, f"{value:.2f}", (value, y), (5, 0), va="center", fontsize=7, color="black")
 
 
 def draw_intervals(axes: plt.Axes, values: Collection[tuple[int, Estimate]]) -> None:

@@ -62,7 +62,7 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
                 if name in cited:
                     style["fontstyle"] = "italic"
             axes.add_patch(cell)
-            text = "n/a" if value is None else f"{value:.1f}"
+            text = "n/a" if value is None else f"{value:.{2 if name in cited else 1}f}"
             number = axes.text(left + 0.5, y, text, ha="center", va="center_baseline", fontsize=size, **style)
             number.set_in_layout(False)  # it is inside, and measuring hundreds takes seconds
     families = [*map(family, rows), *[None] * len(cited)]

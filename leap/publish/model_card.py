@@ -26,6 +26,7 @@ from leap.rows.records import iter_rows
 from leap.statistics import Estimate
 from leap.text import markdown_table
 from leap.vlabench.folder import Summary, models_in, summaries_of
+from leap.vlabench.options import CONTROLS
 from leap.vlabench.tables import overall, results_table
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
@@ -266,9 +267,9 @@ def _weights_of(summary: Summary) -> tuple[str | None, str | None]:
 
 
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
-    """Names in results of the untouched base, this model with blank images and the constant plan, as far as run."""
+    """Names in results of the untouched base, this model with blank images and the constant plans, as far as run."""
     base = {_weights_of(summary)[0] for summary in summaries_of(results, BASE_NAME).values()}
-    controls = {f"{result}_blank", "constant"} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
+    controls = {f"{result}_blank", *CONTROLS} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
     return [model for model in models_in(results) if model in controls]
 
 

@@ -210,7 +210,7 @@ class _Builder:
         """One model's entry of the details, and its flags."""
         answer = folder.answers[key]
         # The folder does not say why an answer could not be read, and the benchmark may have changed since.
-        scored = score_answer(answer, reference.truth, folder.with_cot)
+        scored = score_answer(answer, reference.truth)
         entry = _journal_part(answer, prompts) | {
             "status": {scorer: [score.status, score.reason] for scorer, score in scored.scores.items()},
             "scores": {

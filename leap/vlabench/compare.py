@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,12 +25,16 @@ from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, estimates, holm, paired_p_value, stratified_means
 from leap.text import markdown_table
-from leap.vlabench.folder import SCORE_FILES, ExampleKey, ResultFolder, models_in, result_folders
+from leap.vlabench.folder import (
+    SCORE_FILES,
+    ExampleKey,
+    ResultFolder,
+    differing_settings,
+    models_in,
+    result_folders,
+)
 
 DEFAULT_METRICS = ("official.total_score", "grounded.total_score")
-
-# What names the model in the settings; two models always differ here.
-_MODEL_SETTINGS = ("planner", "model", "weights_sha256", "base_weights_sha256", "plans_sha256")
 
 _RESCORE = "Score both again: python scripts/evaluation/rescore.py"
 
@@ -198,22 +201,14 @@ def _comparable_prompts(*pair: ResultFolder) -> Iterator[dict[ExampleKey, str]]:
 
 
 def _other_settings(a: ResultFolder, b: ResultFolder) -> list[str]:
-    """Settings, other than the model, in which two evaluations differ."""
-    differences = []
-    for group in sorted(a.settings.keys() | b.settings.keys()):
-        flat = [_flat(folder.settings.get(group, {}), group) for folder in (a, b)]
-        for key in sorted(flat[0].keys() | flat[1].keys()):
-            values = [settings.get(key) for settings in flat]
-            is_model = group == "planner" and (key.split(".")[1] in _MODEL_SETTINGS or not all(key in f for f in flat))
-            if values[0] != values[1] and not is_model:
-                differences.append(f"settings differ: {key} is {values[0]} for {a.model}, {values[1]} for {b.model}")
-    return differences
-
-
-def _flat(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: item for part, inner in value.items() for key, item in _flat(inner, f"{name}.{part}").items()}
+    """Settings, other than the model, in which two evaluations differ, and versions of the scorers."""
+    warnings = [
+        f"settings differ: {key} is {of_a} for {a.model}, {of_b} for {b.model}"
+        for key, (of_a, of_b) in differing_settings(a.settings, b.settings).items()
+    ]
+    if a.scorers != b.scorers:
+        warnings.append(f"{a.model} and {b.model} were scored by different versions of the scorers. {_RESCORE}")
+    return warnings
 
 
 def _compare_metric(

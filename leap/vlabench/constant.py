@@ -20,6 +20,11 @@ from leap.vlabench.options import EvaluationOptions
 
 def open_planner(options: EvaluationOptions, folder: Path | None) -> ConstantPlanner:
     """Drawn from all tasks of the benchmark, whatever was selected: it must not depend on what else is evaluated."""
+    return ConstantPlanner(plans_of_benchmark(options))
+
+
+def plans_of_benchmark(options: EvaluationOptions) -> list[tuple[str, list[dict]]]:
+    """(task, ground-truth skill sequence) of all examples at hand. UserError without any."""
     dimensions = [dimension for dimension in DIMENSIONS if (options.data_path / dimension).is_dir()]
     plans = []
     for example in [e for examples in find_examples(options.data_path, dimensions).values() for e in examples]:
@@ -27,7 +32,7 @@ def open_planner(options: EvaluationOptions, folder: Path | None) -> ConstantPla
             plans.append((example.task, example.ground_truth()))
     if not plans:
         raise UserError(f"no ground truth in {options.data_path} to draw a constant plan from")
-    return ConstantPlanner(plans)
+    return plans
 
 
 class ConstantPlanner:

@@ -37,6 +37,9 @@ SCORE_FILES = {"official": "final_score.json", "grounded": "grounded_score.json"
 
 RUN_INFO = "benchmeatinfo"  # VLABench's own key (and spelling) among the tasks of its files
 
+# What names the model in the settings; two models always differ here.
+_MODEL_SETTINGS = ("planner", "model", "weights_sha256", "base_weights_sha256", "plans_sha256")
+
 ExampleKey = tuple[str, int]  # task, example number
 
 
@@ -92,13 +95,17 @@ class ExampleCounts:
 @dataclass(frozen=True)
 class Summary:
     """summary.json. `outcomes` count by scorer and status, `scores` are means by scorer and metric, `tasks` the same by
-    task without intervals. `diagnosis` is {} in a summary of an earlier version."""
+    task without intervals. `scorers` are the versions of the scorers (leap.plans.scoring.SCORER_VERSIONS): an earlier
+    version of this project wrote none, and none of `diagnosis`. `average_scores` are the official means once more,
+    flat, as the original LEAP's drawing script reads them."""
 
     model: str
     dimension: str
     examples: ExampleCounts = field(default_factory=ExampleCounts)
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     scores: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    scorers: dict[str, int] = field(default_factory=dict)
+    average_scores: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
     diagnosis: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +137,15 @@ class ResultFolder:
 
     @cached_property
     def grounded_scores(self) -> dict[ExampleKey, dict[str, float]]:
-        return self._by_example(SCORE_FILES["grounded"])
+        """As the version of the scorer in `scorers` gave them."""
+        entries = self._by_example(SCORE_FILES["grounded"])
+        # Version 1 had the recall of steps under another name.
+        return {key: {"recall": entry["skill_with_entity_match_score"]} | entry for key, entry in entries.items()}
+
+    @property
+    def scorers(self) -> dict[str, int]:
+        """The versions of the scorers that made these scores."""
+        return (self.summary and self.summary.scorers) or dict.fromkeys(SCORE_FILES, 1)
 
     def scores(self, scorer: str) -> dict[ExampleKey, dict[str, float]]:
         return self.official_scores if scorer == "official" else self.grounded_scores
@@ -149,11 +164,6 @@ class ResultFolder:
     @cached_property
     def settings(self) -> dict[str, Any]:
         return self._json(SETTINGS_FILE)
-
-    @cached_property
-    def with_cot(self) -> bool:
-        """Whether a chain of thought was asked for before the plan."""
-        return bool(self.settings.get("prompt", {}).get("with_cot"))
 
     @cached_property
     def summary(self) -> Summary | None:
@@ -227,6 +237,25 @@ def write_failures(folder: Path, failures: Sequence[FailureRecord]) -> None:
 
 def write_summary(folder: Path, summary: Summary) -> None:
     write_json(folder / SUMMARY_FILE, asdict(summary))
+
+
+def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings, other than what names the model, in which two evaluations differ: {"group.key": (of a, of b)}."""
+    differences = {}
+    for group in sorted(a.keys() | b.keys()):
+        flat_a, flat_b = (_flat(settings.get(group, {}), group) for settings in (a, b))
+        for key in sorted(flat_a.keys() | flat_b.keys()):
+            values, in_both = (flat_a.get(key), flat_b.get(key)), key in flat_a and key in flat_b
+            is_model = group == "planner" and (key.split(".")[1] in _MODEL_SETTINGS or not in_both)
+            if values[0] != values[1] and not is_model:
+                differences[key] = values
+    return differences
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: item for part, inner in value.items() for key, item in _flat(inner, f"{name}.{part}").items()}
 
 
 def models_in(results: Path) -> list[str]:

@@ -12,8 +12,9 @@ from leap.planners import PLANNERS
 from leap.planners.options import AnsweringOptions
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
-# The planners of any run, and the control that only this benchmark has: it needs the ground truth.
-EVALUATION_PLANNERS = ChainMap({"constant": "leap.vlabench.constant"}, PLANNERS)
+# The controls that never look, which only this benchmark has: they need the ground truth.
+CONTROLS = {"constant": "leap.vlabench.constant", "everything": "leap.vlabench.everything"}
+EVALUATION_PLANNERS = ChainMap(CONTROLS, PLANNERS)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def published_notes(published: Sequence[Published]) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _entry(item: Any, where: str) -> Published:

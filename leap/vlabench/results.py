@@ -19,6 +19,7 @@ from leap.plans.reading import FormatError, Plan, Step, plan_of, read_official, 
 from leap.plans.scoring import (
     METRICS,
     ORDER_INDEPENDENT_TASKS,
+    SCORER_VERSIONS,
     Score,
     no_plan,
     score_official_sequence,
@@ -56,7 +57,7 @@ class ScoredAnswer:
     diagnosis: Diagnosis
 
 
-def score_answer(answer: AnswerRecord, truth: list[dict] | None, with_cot: bool) -> ScoredAnswer:
+def score_answer(answer: AnswerRecord, truth: list[dict] | None) -> ScoredAnswer:
     """Score an answer by both rules. Without a ground truth (None) only the plan and each score's status and reason
     mean something."""
     truth, free_order = truth or _ANY_PLAN, answer.task in ORDER_INDEPENDENT_TASKS
@@ -69,7 +70,7 @@ def score_answer(answer: AnswerRecord, truth: list[dict] | None, with_cot: bool)
     plan: Plan | None = None
     try:
         text = answer.text
-        plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text, last=with_cot)
+        plan = plan_of(output.get("skill_sequence")) if text is None else read_plan(text)
         grounded = score_steps(plan.steps, true, order_independent=free_order)
     except FormatError as error:
         grounded = no_plan("grounded", str(error))
@@ -98,9 +99,10 @@ def write_results(
     `total` is how many examples the dimension has in the benchmark. An answer may be any text. UserError for an example
     whose ground truth cannot be scored: such a one is no answer.
     """
-    tally = _Tally(bool(settings["prompt"]["with_cot"]))
+    tally = _Tally()
     for example, answer in answers.items():
         tally.add(example, answer)
+    means = tally.means()
     kinds = Counter(failure.kind for failure in failures)
     cut = sum(answer.stop == "length" for answer in answers.values())
     summary = Summary(
@@ -108,7 +110,9 @@ def write_results(
         dimension=folder.parent.name,
         examples=ExampleCounts(total, len(answers), kinds["machine"], kinds["data"], cut),
         outcomes={scorer: dict(counts) for scorer, counts in tally.outcomes.items()},
-        scores=tally.means(),
+        scores=means,
+        scorers=dict(SCORER_VERSIONS),
+        average_scores={name: estimate.mean for name, estimate in means.get("official", {}).items()},
         tasks=tally.tasks(),
         diagnosis=tally.diagnosis(),
         settings=settings,
@@ -127,8 +131,7 @@ def write_results(
 class _Tally:
     """What a dimension's answers add up to. Keeps numbers and lines of text only, so that many answers stay cheap."""
 
-    def __init__(self, with_cot: bool) -> None:
-        self.with_cot = with_cot
+    def __init__(self) -> None:
         # {file: {task: lines}}: one line an example.
         files = (*SCORE_FILES.values(), DIAGNOSIS_FILE, OUTPUT_FILE)
         self.lines = {name: defaultdict[str, list[str]](list) for name in files}
@@ -141,7 +144,7 @@ class _Tally:
     def add(self, example: Example, answer: AnswerRecord) -> None:
         """Score one answer."""
         truth = example.ground_truth()
-        scored = score_answer(answer, truth, self.with_cot)
+        scored = score_answer(answer, truth)
         labels, scores = scored.diagnosis.labels, {scorer: score.scores for scorer, score in scored.scores.items()}
         entries = {SCORE_FILES[scorer]: by_metric for scorer, by_metric in scores.items()}
         entries[DIAGNOSIS_FILE] = {"labels": labels, "truth_sha256": sha256_json(truth)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from configs.config import DIMENSIONS
 from leap.plans.measures import MEASURES
-from leap.plans.scoring import METRICS
+from leap.plans.scoring import METRICS, SCORER_VERSIONS
 from leap.statistics import Estimate, estimates, stratified_means
 from leap.text import markdown_table
 from leap.vlabench.folder import ResultFolder, result_folders
@@ -26,6 +27,8 @@ class Overall:
     dimensions: dict[str, dict[str, Estimate]]
     examples: int
     mixed: bool = False  # whether dimensions were answered by different weights or under different settings
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the first dimension; {} where they are not known
+    scorer_version: int = 0  # the earliest one of the dimensions
 
     @property
     def complete(self) -> bool:
@@ -36,7 +39,7 @@ class Overall:
 def overall(results: Path, model: str, scorer: str) -> Overall | None:
     """Means and intervals over the dimensions a model has (missing ones are left out), or None if it has no scores."""
     names = METRICS[scorer]
-    means, draws, strata, by_dimension, settings = [], [], [], {}, []
+    means, draws, strata, by_dimension, settings, versions = [], [], [], {}, [], []
     for seed, folder in enumerate(result_folders(results, model).values()):
         tasks = _scores_by_task(folder, scorer)
         if not tasks:
@@ -48,6 +51,7 @@ def overall(results: Path, model: str, scorer: str) -> Overall | None:
         strata += tasks
         by_dimension[folder.dimension] = dict(zip(names, estimates(mean, drawn), strict=True))
         settings += [folder.settings] if folder.settings else []
+        versions.append(folder.scorers.get(scorer, 1))
     if not means:
         return None
     macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))
@@ -58,6 +62,8 @@ def overall(results: Path, model: str, scorer: str) -> Overall | None:
         by_dimension,
         sum(map(len, strata)),
         mixed=any(other != settings[0] for other in settings),
+        settings=settings[0] if settings else {},
+        scorer_version=min(versions),
     )
 
 
@@ -93,7 +99,23 @@ def results_table(results: Path, models: Sequence[str], published: Sequence[Publ
             scorer, metric = key.split(".")
             rows += [[title, model, *_cells(means[scorer, model], metric)] for model in models]
         rows += [[title, *cells] for cells in published_rows(published, key)]
-    return "\n\n".join(filter(None, (markdown_table(rows), published_notes(published))))
+    return "\n\n".join(filter(None, (markdown_table(rows), _scorer_notes(means), published_notes(published))))
+
+
+def _scorer_notes(means: Mapping[tuple[str, str], Overall | None]) -> str:
+    """Which versions of the scorers made the numbers, and which models an earlier one scored."""
+    versions = " and ".join(f"{scorer} version {version}" for scorer, version in SCORER_VERSIONS.items())
+    earlier = [
+        f"{model} ({scorer} version {scores.scorer_version})"
+        for (scorer, model), scores in means.items()
+        if scores and scores.scorer_version != SCORER_VERSIONS[scorer]
+    ]
+    if not earlier:
+        return f"Scored by {versions}."
+    return (
+        f"Scored by {versions}, but {', '.join(earlier)}: these numbers do not compare. Score all again: "
+        "python scripts/evaluation/rescore.py"
+    )
 
 
 def _cells(means: Overall | None, metric: str) -> list[str]:

@@ -59,10 +59,11 @@ def main() -> None:
 def report(rescored: RescoredFolder) -> None:
     counts, folder = rescored.summary.examples, rescored.folder
     scores = {scorer: means["total_score"].mean for scorer, means in rescored.summary.scores.items()}
-    totals = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items()) or "no scores"
+    versions = rescored.summary.scorers
+    totals = "  ".join(f"{name} {score:.1f} (version {versions[name]})" for name, score in scores.items())
     print(
         f"{folder.parent.name:12} {folder.name}: {counts.answered} of {counts.in_benchmark} answered, "
-        f"{counts.machine_failure} machine failures  {totals}  -> {folder}"
+        f"{counts.machine_failure} machine failures  {totals or 'no scores'}  -> {folder}"
     )
     if rescored.changed:
         print(

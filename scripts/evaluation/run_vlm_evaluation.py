@@ -4,7 +4,8 @@
     python scripts/evaluation/run_vlm_evaluation.py --checkpoint output/checkpoint-200 --dimension all
     python scripts/evaluation/run_vlm_evaluation.py --dimension "M&T" Spatial          # the base model
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
-    python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # the control that never looks
+    python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # a control that never looks
+    python scripts/evaluation/run_vlm_evaluation.py --planner everything               # one that names all there is
     python scripts/evaluation/run_vlm_evaluation.py --planner openai --base_url http://127.0.0.1:8000/v1 --model NAME
 
 Answers are journaled as they come: a killed run continues with the same command. Under torchrun each process takes its
@@ -25,7 +26,7 @@ from leap.planners.candidates import Candidate, models_to_ask, require_complete
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
-from leap.vlabench.options import EvaluationOptions, name_suffix
+from leap.vlabench.options import CONTROLS, EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def shot_pools(
 
 def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -> list[Candidate]:
     """The models in the order of asking; UserError if one is missing or incomplete."""
-    if options.planner == "constant":
-        return [Candidate(None, "constant")]
+    if options.planner in CONTROLS:
+        return [Candidate(None, options.planner)]
     models = models_to_ask(
         options,
         workspace,

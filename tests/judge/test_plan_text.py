@@ -22,6 +22,28 @@ def test_a_plan_looks_the_same_however_it_was_written(text):
     assert normalised(text) == "1. Pick up the cup.\n2. Place it."
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>1) Open the door. 2) Leave.</think>\n1) Pick up the cup. 2) Place it.",
+        "1. Open the door.\n2. Leave.\n</think>\n1. Pick up the cup.\n2. Place it.",
+        "Draft:\n1. Open the door.\n2. Leave.\n\nFinal plan:\n1. Pick up the cup.\n2. Place it.",
+        "\u25c1think\u25b7" + "Hm. " * 10_000 + "\u25c1/think\u25b71. Pick up the cup.\n2. Place it.",
+    ],
+)
+def test_what_was_thought_or_drafted_is_not_shown(text):
+    assert normalised(text) == "1. Pick up the cup.\n2. Place it."
+
+
+def test_a_list_behind_the_plan_does_not_replace_it():
+    text = "1. Pick up the cup.\n2. Place it.\n\nNotes:\n1. Be careful.\n2. It is hot."
+    assert steps_of_text(text)[0] == "Pick up the cup."
+
+
+def test_a_thought_that_never_ends_is_no_plan():
+    assert normalised("<think>1) Pick up the cup. 2) Place it.") == ""
+
+
 def test_a_skill_list_is_put_into_words():
     skills = (
         '```json\n[{"name": "pick", "params": {"target_entity_name": "3"}},'

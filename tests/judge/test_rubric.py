@@ -32,6 +32,19 @@ def test_a_fence_is_known_by_its_ends(form):
     assert read_rubric(form.replace("{}", json.dumps(GOOD)))[0] == GOOD["scores"]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "<think>Perhaps {other}?</think>{reply}",
+        "Here is my judgement:\n```json\n{reply}\n```\nI hope it helps.",
+        "A bad plan would get {other}. Mine:\n{reply}",
+    ],
+)
+def test_the_last_object_behind_a_thought_or_among_words_is_the_reply(form):
+    other = json.dumps(GOOD | {"scores": dict.fromkeys(SCALES, 1)})
+    assert read_rubric(form.format(other=other, reply=json.dumps(GOOD)))[0] == GOOD["scores"]
+
+
 def test_a_reply_of_line_breaks_takes_no_time():
     for text in ("```json\n" + "\n" * 100_000 + "x", "```" * 50_000, " " * 200_000, "```json\n" + "`\n" * 50_000):
         began = time.process_time()

@@ -118,6 +118,13 @@ def test_whole_subtasks_may_come_in_any_order_where_the_task_allows_it():
 def test_a_subtask_taken_apart_is_wrong_order_even_there():
     assert labels([pick(2), pick(1), place(9), place(8)], TWO, order_independent=True) == ("wrong_order",)
     assert labels([place(9), pick(1), pick(2), place(8)], TWO, order_independent=True) == ("wrong_order",)
+    assert labels([pick(1), pick(2), place(9), place(8)], TWO, order_independent=True) == ("wrong_order",)
+
+
+def test_a_step_between_those_of_a_subtask_is_wrong_order_even_there():
+    truth = [{"name": "lift", "params": {}}, pick(1), place(9), pick(2), place(8)]
+    answer = [pick(1), {"name": "lift", "params": {}}, place(9), pick(2), place(8)]
+    assert labels(answer, truth, order_independent=True) == ("wrong_order",)
 
 
 def test_exchanged_targets_are_wrong_targets_where_there_is_no_order():

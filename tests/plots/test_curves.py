@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from configs.config import DIMENSIONS
 from leap.plots.curves import checkpoint_curves
-from tests.plots.figures import legend, results_of
+from tests.plots.figures import legend, notes, results_of
 
 
 def lines_named(axes, style: str) -> list[float]:
@@ -50,6 +53,28 @@ def test_a_curve_holds_the_checkpoints_of_one_run_asked_in_one_way_and_starts_at
     assert lines_named(macro, "-") == [total["baseline"]]
     assert lines_named(macro, "--") == [total["constant"], total["gpt_blank"]]
     assert legend(figure)[:3] == ["checkpoint", "checkpoint (1shot)", "lora_light (CoT)"]
+
+
+@pytest.mark.parametrize(
+    ("of_base", "of_checkpoint", "note"),
+    [
+        ({}, {}, "Step 0 is the base."),
+        (64, 64, "Step 0 is the base, asked in the same way."),
+        (64, 512, "Step 0 is the base. It was asked under other settings: planner.max_new_tokens."),
+    ],
+)
+def test_step_0_was_asked_in_the_same_way_only_if_the_settings_are_equal(of_base, of_checkpoint, note):
+    def asked(model, tokens):
+        return replace(model, settings={"planner": {"max_new_tokens": tokens}} if tokens else {})
+
+    models = {
+        "baseline": asked(results_of(10), of_base),
+        "checkpoint-1": asked(results_of(20), of_checkpoint),
+        "checkpoint-2": asked(results_of(20), of_checkpoint),
+    }
+    words = notes(checkpoint_curves(models, "grounded"))
+    assert note in words
+    assert ("asked in the same way" in words) == ("asked in the same way" in note)
 
 
 def test_a_curve_breaks_where_a_checkpoint_has_no_results():

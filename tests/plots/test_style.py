@@ -93,7 +93,7 @@ def test_published_results_are_hollow_and_said_to_be_published():
         assert legend(figure)[-2:] == ["A (published)", "B (published)"]
     cells = heat_map(models, "official", published)
     assert rows(cells)[1:] == ["A (published)", "B (published)"]
-    assert words(cells)[13] == "35.0"
+    assert words(cells)[13] == "35.00"
     assert "B (published)" not in legend(radar(models, "official", published))
 
 

@@ -170,6 +170,16 @@ def test_settings_other_than_the_model_are_warned_of(benchmark, results):
     assert warnings == ["settings differ: planner.decoding.max_new_tokens is 64 for a, 512 for b"]
 
 
+def test_scores_of_different_versions_of_the_scorers_are_warned_of(benchmark, results):
+    for model in "ab":
+        evaluate(results, model, benchmark["Spatial"], [True] * 20, how=settings(model))
+    path = results / "Spatial" / "a" / "summary.json"
+    summary = {key: value for key, value in read_json(path).items() if key != "scorers"}
+    write_json(path, summary)
+    (warning,) = compare(results, "a", "b").warnings
+    assert warning.startswith("a and b were scored by different versions of the scorers. Score both again")
+
+
 def test_a_model_without_results_or_without_common_examples_is_an_error(benchmark, results):
     evaluate(results, "a", benchmark["Spatial"], [True] * 10 + [None] * 10)
     evaluate(results, "b", benchmark["Spatial"], [None] * 10 + [True] * 10)

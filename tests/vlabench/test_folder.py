@@ -8,7 +8,15 @@ import pytest
 from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.statistics import Estimate
-from leap.vlabench.folder import ExampleCounts, ResultFolder, Summary, models_in, summaries_of, write_summary
+from leap.vlabench.folder import (
+    ExampleCounts,
+    ResultFolder,
+    Summary,
+    differing_settings,
+    models_in,
+    summaries_of,
+    write_summary,
+)
 
 
 @pytest.fixture
@@ -25,7 +33,23 @@ def lines_of(*records):
 def test_what_is_not_there_is_empty(folder):
     results = ResultFolder(folder / "none")
     assert (results.answers, results.failures, results.scores("official"), results.labels) == ({}, {}, {}, {})
-    assert (results.settings, results.summary, results.with_cot) == ({}, None, False)
+    assert (results.settings, results.summary) == ({}, None)
+
+
+def test_scores_of_the_first_version_of_the_scorer_are_read_and_said_to_be_its(folder):
+    entry = {"skill_match_score": 1, "skill_with_entity_match_score": 50, "total_score": 2}
+    (folder / "grounded_score.json").write_text(json.dumps({"t": {"3": entry}}))
+    (folder / "summary.json").write_text(json.dumps({"model": "m"}))
+    results = ResultFolder(folder)
+    assert results.scores("grounded") == {("t", 3): entry | {"recall": 50}}
+    assert results.scorers == {"official": 1, "grounded": 1}
+
+
+def test_settings_differ_where_they_do_not_name_the_model():
+    a = {"planner": {"weights_sha256": "1", "decoding": {"max_new_tokens": 64}}, "prompt": {"language": "en"}}
+    b = {"planner": {"weights_sha256": "2", "decoding": {"max_new_tokens": 512}}, "prompt": {"language": "en"}}
+    assert differing_settings(a, b) == {"planner.decoding.max_new_tokens": (64, 512)}
+    assert differing_settings(a, a) == {}
 
 
 def test_the_last_answer_counts_and_a_torn_last_line_does_not(folder):

@@ -13,8 +13,8 @@ import pytest
 from configs.errors import UserError
 from leap.files import Journal, read_json, read_jsonl, write_json
 from leap.plans.reading import FormatError, fenced, read_official
-from leap.plans.scoring import OFFICIAL_METRICS, ORDER_INDEPENDENT_TASKS, score_official_sequence
-from leap.vlabench.folder import answer_record, failure_record
+from leap.plans.scoring import OFFICIAL_METRICS, ORDER_INDEPENDENT_TASKS, SCORER_VERSIONS, score_official_sequence
+from leap.vlabench.folder import ResultFolder, answer_record, failure_record
 from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
 from leap.vlabench.results import write_results
 from leap.vlabench.tables import overall
@@ -85,6 +85,15 @@ def test_scoring_again_after_no_change_gives_the_same_files(benchmark, results):
     assert summaries[1] == summaries[0]
     assert set(rescored) == {"time", "code_revision"}
     assert summaries[1]["examples"]["machine_failure"] == 1
+
+
+def test_scores_of_an_earlier_scorer_become_those_of_the_present_one(benchmark, results):
+    folder = evaluated(results / "Spatial" / "m", benchmark["Spatial"])
+    summary, scores = read_json(folder / "summary.json"), read_json(folder / "grounded_score.json")
+    write_json(folder / "summary.json", {key: value for key, value in summary.items() if key != "scorers"})
+    assert ResultFolder(folder).scorers["grounded"] == 1
+    assert rescore_journal(folder, benchmark["Spatial"]).summary.scorers == SCORER_VERSIONS
+    assert (ResultFolder(folder).scorers, read_json(folder / "grounded_score.json")) == (SCORER_VERSIONS, scores)
 
 
 def test_a_torn_last_line_is_no_answer(benchmark, results):
@@ -317,6 +326,7 @@ def test_the_script_scores_journals_and_files_without_torch(benchmark, results, 
     common = ["--results", str(results), "--data_path", str(tmp_path / "benchmark")]
     for arguments, words in (
         ([], "Spatial      model: 20 of 20"),
+        ([], "(version 2)"),
         (["--outputs", str(file)], "Complex      checkpoint-5000"),
     ):
         done = subprocess.run(

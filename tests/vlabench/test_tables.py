@@ -74,6 +74,19 @@ def test_macro_weighs_dimensions_and_micro_weighs_examples(tmp_path):
     assert found.examples == 4
 
 
+def test_a_table_says_which_scorers_made_it_and_whom_an_earlier_one_scored(tmp_path):
+    examples = make_benchmark(tmp_path / "benchmark")["Spatial"]
+    answers = {e: AnswerRecord(e.task, e.number, fenced(e.ground_truth()), "end") for e in examples}
+    for model in ("new", "old"):
+        write_results(tmp_path / "r/Spatial" / model, answers, [], 20, {"planner": {}, "prompt": {}}, {})
+    path = tmp_path / "r/Spatial/old/summary.json"
+    summary = json.loads(path.read_text())
+    del summary["scorers"]
+    path.write_text(json.dumps(summary))
+    assert results_table(tmp_path / "r", ["new"]).endswith("Scored by official version 1 and grounded version 2.")
+    assert "but old (grounded version 1): these numbers do not compare" in results_table(tmp_path / "r", ["new", "old"])
+
+
 def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
     examples = make_benchmark(tmp_path / "benchmark")["Spatial"]
     answers = {e: AnswerRecord(e.task, e.number, fenced(e.ground_truth()), "end") for e in examples}
@@ -88,9 +101,9 @@ def test_published_rows_stand_below_measured_ones_and_are_marked(tmp_path):
         f"Qwen3-VL-2B-Instruct by LEAP {MARK}",
     ]
     cells = [cell.strip() for cell in lines[3].split("|")[3:-1]]
-    assert cells == ["33.0", "27.3", "28.5", "31.6", "30.3", "19.7", "28.4", "-", "-"]
+    assert cells == ["32.96", "27.27", "28.49", "31.62", "30.27", "19.67", "28.38", "-", "-"]
     row = next(line for line in lines if line.startswith("| skill match, official (of 100)"))
     assert row.count("| - ") == 8
-    assert "72.2" in row
+    assert "72.16" in row
     assert all(MARK in line or "mine" in line for line in lines[2:] if line.startswith("|"))
     assert f"- LEAP checkpoint-5000 {MARK}: decoding sampled" in table

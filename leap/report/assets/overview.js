@@ -113,12 +113,17 @@ function howToRead() {
       "p",
       null,
       el("strong", null, "grounded"),
-      ` reads an answer by what it means: any skill list, "3" is 3, all four terms (${termsOf()}), `,
-      "so that 100 can be reached. ",
+      ` reads an answer by what it means: the skill list that it finally gives, "3" is 3, all four terms (${termsOf()}), `,
+      "each an F1 that extra steps lower, so that 100 can be reached. ",
       el("strong", null, heading("grounded", "plan_success")),
       " is the share of plans that are right as a whole.",
     ),
-    el("p", null, "Compare models by intervals, and with the controls: a constant plan, blank images, the base model."),
+    el(
+      "p",
+      null,
+      "Compare models by intervals, and with the controls: a constant plan, a plan that names everything, blank images, ",
+      "the base model.",
+    ),
   );
 }
 
