@@ -275,7 +275,8 @@ def _cell_text(row: PresetRow, name: str, text: str) -> str:
     if cell is None:
         return "-"
     if cell.low is None or cell.high is None:
-        return text.format(cell.mean) + _of_seeds(row, cell)
+        nothing = " (no interval)" if cell.over else ""
+        return text.format(cell.mean) + nothing + _of_seeds(row, cell)
     mark = "*" if cell.over == "examples" else ""
     return f"{text.format(cell.mean)} ({text.format(cell.low)} to {text.format(cell.high)}){mark}{_of_seeds(row, cell)}"
 

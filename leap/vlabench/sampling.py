@@ -58,14 +58,17 @@ class Sample:
         """The mean of each metric of `values` (examples, metrics) with its interval: over examples, or with `macro`
         over dimensions."""
         highest = np.array([MEASURES[f"{scorer}.{name}"].best for name in METRICS[scorer]], dtype=float)
-        return dict(zip(METRICS[scorer], self._estimates(values, 0 * highest, highest, macro), strict=True))
+        return dict(zip(METRICS[scorer], self.estimates(values, 0 * highest, highest, macro=macro), strict=True))
 
     def difference_estimate(self, gains: np.ndarray, largest: float, *, macro: bool = False) -> Estimate:
         """The same for differences (examples,), which are at most `largest` either way."""
         highest = np.array([float(largest)])
-        return self._estimates(gains[:, None], -highest, highest, macro)[0]
+        return self.estimates(gains[:, None], -highest, highest, macro=macro)[0]
 
-    def _estimates(self, values: np.ndarray, lowest: np.ndarray, highest: np.ndarray, macro: bool) -> list[Estimate]:
+    def estimates(
+        self, values: np.ndarray, lowest: np.ndarray, highest: np.ndarray, *, macro: bool = False
+    ) -> list[Estimate]:
+        """The mean of each column of `values` (examples, columns), which `lowest` and `highest` (columns,) bound."""
         weights = self.macro_weights if macro else None
         return bounded_means(values, self.strata, self.units, lowest, highest, weights)
 
