@@ -215,7 +215,7 @@ def as_markdown(rows: Sequence[PresetRow], which: str, warnings: Sequence[str]) 
     notes = [f"Evaluated is {_EVALUATED[which]}. A missing value is shown as -."]
     if "seeds" in over:
         notes.append(
-            "(low to high): 95 % interval of the mean over seeds, Student t: what another training would give."
+            "(low to high): 95 % interval of the mean over seeds, Student t; it contains how trainings differ."
         )
     if "examples" in over:
         notes.append(

@@ -42,9 +42,7 @@ def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     rng = np.random.default_rng(options.seed)
     sizes = ", ".join(map(str, options.a_task))
-    print(
-        f"Intervals that hold the true mean, in %, and their mean width in points; {options.rounds:,} benchmarks a size."
-    )
+    print(f"Intervals that hold the true mean, in %, and their mean width in points; {options.rounds:,} draws each.")
     print(f"Of tasks of {sizes} examples, as far as a benchmark has room for them, the lowest share is shown.\n")
     print(coverage_table(options, rng))
     print(f"\nWith instructions of five examples each, whose scores correlate by {CORRELATION}:\n")
