@@ -278,7 +278,11 @@ def _scores(summaries: dict[str, Summary], result: str, controls: list[str], res
     rows = []
     means = [overall(results, result, scorer) for scorer in METRICS]
     for dimension, summary in summaries.items():
-        cells = [_total(each and each.dimensions.get(dimension)) for each in means]
+        # Out of the scores, as everywhere; a folder without them has its summary alone.
+        cells = [
+            _total(each.dimensions.get(dimension) if each else summary.scores.get(scorer))
+            for scorer, each in zip(METRICS, means, strict=True)
+        ]
         rows.append([dimension, *cells, f"{summary.examples.answered} of {summary.examples.in_benchmark}"])
     if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
         cells = [_total(each.macro) for each in means if each]
