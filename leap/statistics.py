@@ -1,67 +1,165 @@
-"""Means with intervals: bootstrap over examples, Student t over seeds. Paired tests, corrected for many.
+"""Means with intervals: over examples, over the items of a review, over seeds. Paired tests, corrected for many.
 
-- percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13
-- resampling inside strata (tasks) and of whole clusters (items): Davison and Hinkley 1997, sections 3.2 and 3.8
+- means of bounded values: Bayesian bootstrap (Rubin 1981) with one more value at the bound, the interval of Gaffke 2005
+  (see Learned-Miller and Thomas 2019, arXiv:1905.06208), which for rates is that of Clopper and Pearson 1934
+- strata (tasks) and units (what was drawn together): Cochran 1977, Sampling Techniques, sections 5A.12 and 11.4
+- resampling of whole items of a review: Davison and Hinkley 1997, section 3.8
 - paired permutation test by random signs: Fisher 1935; p = (b + 1) / (m + 1): Phipson and Smyth 2010
 - many tests: Holm 1979
+
+The seed of all draws is SEED: the same values give the same interval wherever it is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 RESAMPLES = 2000  # of them, 50 lie beyond each bound: enough for a bound to move by little with the seed
 PERMUTATIONS = 9999  # with the observed signs 10,000, so that p-values end after four digits
 CONFIDENCE = 0.95
+SEED = 0
 
+_TAIL = (1 - CONFIDENCE) / 2
 _MOST_DRAWS = 50_000  # at once: what fits into a processor's cache
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its percentile-bootstrap interval, in the unit of the values."""
+    """A mean with its interval, in the unit of the values; without one (None) where nothing tells its width."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """What a figure draws: the interval, of no length where there is none."""
+        return (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
+
+    def text(self, form: str = ".1f") -> str:
+        """As in "76.0 (75.3 to 76.8)"."""
+        if self.low is None or self.high is None:
+            return f"{self.mean:{form}} (no interval)"
+        return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})"
 
     def within(self, lowest: float, highest: float) -> Estimate:
         """The same with its interval cut to what the values can be."""
-        return Estimate(self.mean, max(self.low, lowest), min(self.high, highest))
+        return Estimate(self.mean, max(self.ends[0], lowest), min(self.ends[1], highest))
 
 
-def stratified_means(
-    strata: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over all examples of all strata, and its bootstrap distribution with resampling inside each stratum.
+def bounded_means(
+    values: np.ndarray,
+    strata: np.ndarray,
+    units: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> list[Estimate]:
+    """The mean of each column of `values` (examples, columns) with its interval, by `weights` (examples,) or plainly.
 
-    `strata` are arrays (examples, metrics); a stratum is a task. Returns (metrics,) and (resamples, metrics).
+    `strata` (examples,) number the tasks, whose differences do not widen the interval; `units` (examples,) what was
+    drawn at once: examples of one unit count as one observation. `lowest` and `highest` (columns,) bound the values.
+    Where no stratum has two units, nothing tells how examples vary, and there is no interval. ValueError for no values.
+
+    1. Each unit's deviation is the sum of those of its examples from the mean of their stratum, times sqrt(k / (k - 1))
+       for the k units there, so that the variance of the mean is the unbiased one.
+    2. A draw weighs the units, and one unit more that lies at the bound, by exponential numbers.
+    3. The low end is the 2.5 % point of the draws with that unit at `lowest`, the high end the 97.5 % point with it at
+       `highest`. The unit stands for what was not seen yet: 40 right of 40 is 91 to 100, not 100 to 100.
     """
-    rng = np.random.default_rng(seed)
-    total = sum(len(values) for values in strata)
-    if total == 0:
+    if not len(values):
         raise ValueError("no values to average")
-    mean = sum(values.sum(axis=0) for values in strata) / total
-    drawn = np.zeros((resamples, strata[0].shape[1]))
-    for values in strata:
-        at_once = max(1, _MOST_DRAWS // len(values))
-        for start in range(0, resamples, at_once):
-            part = drawn[start : start + at_once]
-            part += times_drawn(rng, len(part), len(values)) @ values
-    return mean, drawn / total
+    values = np.asarray(values, dtype=float)
+    # Rounded, so that weights of 1/3 do not make 79.99999999999999 of 80.
+    mean = values.mean(axis=0) if weights is None else np.average(values, axis=0, weights=weights).round(12)
+    weights = np.ones(len(values)) if weights is None else weights
+    weights = weights / weights.sum()
+    units = np.unique(units, return_inverse=True)[1]
+    strata = _joined_strata(strata, units)
+    if strata is None:
+        return [Estimate(float(value)) for value in mean]
+    if units.max() + 1 == len(values) and np.ptp(weights) == 0:
+        is_rate = ((values == lowest) | (values == highest)).all(axis=0)
+    else:
+        is_rate = np.zeros(len(mean), dtype=bool)
+    ends = _drawn_ends(mean, values, strata, units, weights, lowest, highest)
+    ends = np.where(is_rate, _rate_ends(mean, len(values), lowest, highest), ends)
+    low, high = np.clip(ends[0], lowest, mean), np.clip(ends[1], mean, highest)
+    return [Estimate(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]
 
 
-def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
-    """How often each of n values is drawn in n draws with replacement: (resamples, n)."""
-    # Each resample counts in a range of numbers of its own, so that one bincount does for all.
-    drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)
+def _joined_strata(strata: np.ndarray, units: np.ndarray) -> np.ndarray | None:
+    """Strata as numbers, those of one unit joined (a "collapsed" stratum, which errs to the wide side), if need be with
+    the smallest other one; None if each has one unit only."""
+    strata = np.unique(strata, return_inverse=True)[1]
+    counts = _units_of_strata(strata, units)
+    if counts.max() < 2:
+        return None
+    alone = np.flatnonzero(counts == 1)
+    if len(alone) == 1:
+        alone = np.append(alone, np.argmin(np.where(counts > 1, counts, np.inf)))
+    joined = np.where(np.isin(strata, alone), -1, strata)
+    return np.unique(joined, return_inverse=True)[1]
 
 
-def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def _units_of_strata(strata: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """How many units have examples in each stratum: (strata,)."""
+    return np.bincount(np.unique(np.stack([strata, units]), axis=1)[0])
+
+
+def _drawn_ends(
+    mean: np.ndarray,
+    values: np.ndarray,
+    strata: np.ndarray,
+    units: np.ndarray,
+    weights: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+) -> np.ndarray:
+    """Both ends of each column's interval, (2, columns), by steps 1 to 3 of `bounded_means`."""
+    counts = _units_of_strata(strata, units)
+    in_stratum = np.zeros((len(counts), values.shape[1]))
+    np.add.at(in_stratum, strata, weights[:, None] * values)
+    in_stratum /= np.bincount(strata, weights)[:, None]
+    # Strata of one unit that lies in others too (a scene of two tasks) deviate by nothing.
+    spread = np.sqrt(counts / np.maximum(counts - 1, 1))
+    deviations = np.zeros((units.max() + 1, values.shape[1]))  # (units, columns)
+    np.add.at(deviations, units, (weights * spread[strata])[:, None] * (values - in_stratum[strata]))
+    sizes = np.bincount(units, weights)
+    draws = _exponentials(len(sizes) + 1)
+    size = (sizes @ draws[1:])[:, None]  # (resamples, 1)
+    total = size * mean + (deviations.T @ draws[1:]).T  # (resamples, columns)
+    # As large as the unit that a random example lies in.
+    unseen = (draws[0] * (sizes @ sizes))[:, None]
+    low = np.quantile((total + unseen * lowest) / (size + unseen), _TAIL, axis=0)
+    high = np.quantile((total + unseen * highest) / (size + unseen), 1 - _TAIL, axis=0)
+    return np.stack([low, high])
+
+
+@lru_cache(maxsize=8)  # models of one benchmark share them
+def _exponentials(count: int) -> np.ndarray:
+    """(count, resamples) weights of a Bayesian bootstrap."""
+    draws = np.random.default_rng(SEED).standard_exponential((count, RESAMPLES))
+    draws.setflags(write=False)
+    return draws
+
+
+def _rate_ends(mean: np.ndarray, n: int, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+    """Both ends, (2, columns), of n independent values that are each `lowest` or `highest` (Clopper and Pearson 1934).
+    It errs to the wide side where strata have different rates (Hoeffding 1956)."""
+    from scipy.special import betaincinv
+
+    hits = np.clip(np.round(n * (mean - lowest) / (highest - lowest)), 0, n)
+    low = np.where(hits == 0, 0, betaincinv(np.maximum(hits, 1), n - hits + 1, _TAIL))
+    high = np.where(hits == n, 1, betaincinv(hits + 1, np.maximum(n - hits, 1), 1 - _TAIL))
+    return lowest + np.stack([low, high]) * (highest - lowest)
+
+
+def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """Mean of each column over the rows where it has a value, and its bootstrap distribution with whole rows resampled.
 
     `values` are (items, columns), NaN where there is none; a row holds all that hangs together because it is about one
@@ -69,18 +167,24 @@ def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     resamples that drew no value.
     """
     has_value = ~np.isnan(values)
-    sums, drawn = stratified_means([np.hstack([np.where(has_value, values, 0), has_value])], resamples, seed)
+    summed = np.hstack([np.where(has_value, values, 0), has_value])
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((resamples, summed.shape[1]))
+    at_once = max(1, _MOST_DRAWS // len(summed))
+    for start in range(0, resamples, at_once):
+        part = drawn[start : start + at_once]
+        part += times_drawn(rng, len(part), len(summed)) @ summed
     # A mean is a ratio of two sums, of values and of how many there are; each resample has both of its own.
-    columns = values.shape[1]
+    columns, sums = values.shape[1], summed.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return sums[:columns] / sums[columns:], drawn[:, :columns] / drawn[:, columns:]
 
 
-def estimates(mean: np.ndarray, drawn: np.ndarray) -> list[Estimate]:
-    """One Estimate a metric from a mean (metrics,) and its bootstrap distribution (resamples, metrics)."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
-    return [Estimate(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]
+def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
+    """How often each of n values is drawn in n draws with replacement: (resamples, n)."""
+    # Each resample counts in a range of numbers of its own, so that one bincount does for all.
+    drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(float)
 
 
 def estimate_of_few(mean: float, drawn: np.ndarray, items: int) -> Estimate:
@@ -111,7 +215,9 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-def paired_p_value(differences: Sequence[float] | np.ndarray, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
+def paired_p_value(
+    differences: Sequence[float] | np.ndarray, permutations: int = PERMUTATIONS, seed: int = SEED
+) -> float:
     """Two-sided p-value of a paired permutation test: the sum of the differences against those under random signs.
 
     Exact where there are no more sign patterns than `permutations`. Otherwise p = (b + 1) / (m + 1), as the observed

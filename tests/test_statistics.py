@@ -1,47 +1,129 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from leap.statistics import (
     Estimate,
+    bounded_means,
     clustered_means,
     estimate_of_few,
-    estimates,
     holm,
     over_seeds,
     paired_p_value,
-    stratified_means,
 )
 
 
-def interval(strata, **options):
-    return estimates(*stratified_means([np.asarray(s, float).reshape(-1, 1) for s in strata], **options))[0]
+def estimate(tasks, units=None, lowest=0, highest=100, weights=None):
+    """Of the values of each task; `units` number them in the same form."""
+    values = np.concatenate([np.asarray(task, float) for task in tasks])
+    strata = np.repeat(np.arange(len(tasks)), list(map(len, tasks)))
+    units = np.arange(len(values)) if units is None else np.concatenate(units)
+    bounds = np.array([lowest], float), np.array([highest], float)
+    return bounded_means(values[:, None], strata, units, *bounds, weights)[0]
+
+
+def width(interval):
+    return interval.high - interval.low
 
 
 def test_the_mean_is_that_of_all_examples():
-    assert interval([[0, 100], [50]]).mean == 50
+    assert estimate([[0, 100], [50, 70]]).mean == 55
+
+
+@pytest.mark.parametrize(("right", "n"), [(40, 40), (0, 40), (39, 40), (57, 100), (1, 20)])
+def test_the_interval_of_a_rate_is_that_of_clopper_and_pearson(right, n):
+    values = [100] * right + [0] * (n - right)
+    theirs = binomtest(right, n).proportion_ci(0.95, "exact")
+    for tasks in ([values], [values[: n // 2], values[n // 2 :]]):
+        interval = estimate(tasks)
+        assert (interval.low, interval.high) == pytest.approx((100 * theirs.low, 100 * theirs.high))
+
+
+def test_forty_of_forty_is_91_to_100_on_any_scale():
+    assert estimate([[100] * 40]).text() == "100.0 (91.2 to 100.0)"
+    assert estimate([[80] * 20, [80] * 20], highest=80).text() == "80.0 (73.0 to 80.0)"
+
+
+def test_the_drawn_interval_of_a_rate_is_nearly_the_exact_one():
+    for right in (10, 38, 40):
+        values = [100.0] * right + [0.0] * (40 - right)
+        exact = estimate([values])
+        # Weights that differ by nothing but rounding keep the exact formula from being taken.
+        drawn = estimate([values], weights=np.linspace(1, 1 + 1e-9, 40))
+        assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=1.2)
 
 
 def test_the_interval_agrees_with_the_normal_one_for_many_examples():
-    values = np.random.default_rng(1).binomial(1, 0.3, 1000) * 100.0
-    found = interval([values], resamples=4000)
+    values = np.random.default_rng(1).uniform(20, 80, 1000)
+    interval = estimate([values])
     half = 1.96 * values.std() / np.sqrt(len(values))
-    assert found.low == pytest.approx(found.mean - half, abs=0.35)
-    assert found.high == pytest.approx(found.mean + half, abs=0.35)
+    assert interval.low == pytest.approx(interval.mean - half, abs=0.2)
+    assert interval.high == pytest.approx(interval.mean + half, abs=0.2)
 
 
 def test_differences_between_tasks_do_not_widen_the_interval():
-    assert interval([[0] * 50, [100] * 50]) == interval([[0] * 50, [100] * 50], seed=9)
-    assert interval([[0] * 50, [100] * 50]).low == 50
+    rng = np.random.default_rng(2)
+    bad, good = rng.uniform(0, 30, 50), rng.uniform(60, 90, 50)
+    assert width(estimate([bad, good])) < 0.5 * width(estimate([[*bad, *good]]))
 
 
-def test_the_same_seed_gives_the_same_interval():
-    strata = [[0, 10, 70, 33, 21.5, 8], [3, 4, 9.25]]
-    assert interval(strata, seed=3) == interval(strata, seed=3) != interval(strata, seed=4)
+def test_one_example_a_task_gives_no_interval_and_says_so():
+    interval = estimate([[100], [0], [50]])
+    assert interval == Estimate(50, None, None)
+    assert interval.text() == "50.0 (no interval)"
+    assert interval.ends == (50, 50)
+
+
+def test_tasks_of_one_example_are_taken_as_one_task_beside_others():
+    several = list(np.random.default_rng(3).uniform(0, 100, 10))
+    lone = estimate([several, [0], [100], [0], [100]])
+    assert lone == estimate([several, [0, 100, 0, 100]])
+    assert estimate([several, [0]]) == estimate([[*several, 0]])
+
+
+def test_examples_of_a_unit_count_as_one_observation():
+    values = np.repeat(np.random.default_rng(4).uniform(0, 100, 10), 5)
+    units = np.repeat(np.arange(10), 5)
+    assert vars(estimate([values], [units])) == pytest.approx(vars(estimate([values[::5]])))
+    assert width(estimate([values], [units])) > 2 * width(estimate([values]))
+    # Ten units that are all right are ten observations.
+    all_right = estimate([np.full(50, 100)], [units])
+    assert all_right.low == pytest.approx(100 * binomtest(10, 10).proportion_ci(0.95, "exact").low, abs=2)
+
+
+def test_no_interval_leaves_what_values_can_be():
+    interval = estimate([[80, 0], [80, 80], [80, 80]], highest=80)
+    assert 0 <= interval.low < interval.mean < interval.high <= 80
+
+
+def test_weights_are_those_of_the_mean():
+    weights = np.array([1.0, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
+    interval = estimate([[0, 10, 0, 10], [90, 100, 90, 100]], weights=weights)
+    assert interval.mean == pytest.approx((4 * 5 + 0.4 * 95) / 4.4)
+    assert interval.low < interval.mean < interval.high
+
+
+def test_the_same_values_give_the_same_interval():
+    tasks = [[0, 10, 70, 33, 21.5, 8], [3, 4, 9.25]]
+    assert estimate(tasks) == estimate(tasks)
+
+
+@pytest.mark.parametrize(("rate", "n", "tasks"), [(0.5, 20, 10), (0.9, 20, 4), (0.95, 50, 5), (0.99, 100, 1)])
+def test_intervals_of_scores_hold_what_they_promise(rate, n, tasks):
+    """docs/evaluation.md has the whole table, by scripts/benchmark/coverage.py."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(300):
+        # Half of what is wrong is half wrong, so that the mean is the rate.
+        scores = rng.choice([0, 50, 100], n, p=[(1 - rate) / 2, 1 - rate, 1.5 * rate - 0.5])
+        interval = estimate(np.split(scores, tasks))
+        covered += interval.low <= 100 * rate <= interval.high
+    assert covered / 300 > 0.93
 
 
 def test_nothing_to_average_is_an_error_not_a_zero():
     with pytest.raises(ValueError, match="no values"):
-        stratified_means([])
+        bounded_means(np.zeros((0, 1)), *np.zeros((2, 0), int), np.zeros(1), np.ones(1))
 
 
 def test_an_interval_over_seeds_is_student_t_and_needs_two():
@@ -115,6 +197,10 @@ def few(values, **options):
     return [estimate_of_few(means[i], drawn[:, i], items[i]) for i in range(values.shape[1])]
 
 
+def percentiles(mean, drawn):
+    return Estimate(mean[0], *np.percentile(drawn[:, 0], [2.5, 97.5]))
+
+
 def test_clustered_means_leave_out_what_is_missing():
     values = [[1, np.nan], [3, 10], [5, 20]]
     means, drawn = clustered_means(np.array(values), resamples=500)
@@ -138,7 +224,7 @@ def test_intervals_of_few_items_cover_the_truth_as_often_as_they_say():
     for i in range(800):
         values = rng.normal(0.3, 1, (10, 1))
         (found,) = few(values, resamples=800, seed=i)
-        (plain,) = estimates(*clustered_means(values, resamples=800, seed=i))
+        plain = percentiles(*clustered_means(values, resamples=800, seed=i))
         covered["few"] += found.low <= 0.3 <= found.high
         covered["plain"] += plain.low <= 0.3 <= plain.high
     assert 0.925 <= covered["few"] / 800 <= 0.975
@@ -147,7 +233,7 @@ def test_intervals_of_few_items_cover_the_truth_as_often_as_they_say():
 
 def test_the_interval_of_many_items_is_the_percentile_one():
     values = np.random.default_rng(4).normal(0, 1, (2000, 1))
-    (plain,) = estimates(*clustered_means(values))
+    plain = percentiles(*clustered_means(values))
     (found,) = few(values)
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-3)
 

@@ -37,7 +37,7 @@ _VALIDATION = ("loss", "plan_step_f1", "grounded_total")
 class ModelRecord:
     """One trained model (or the base, without seed), as its files hold it. `numbers` and `scores` lack what they lack.
 
-    `scores` are total scores by "<scorer> <dimension>" and "<scorer> macro", with bootstrap intervals over examples.
+    `scores` are total scores by "<scorer> <dimension>" and "<scorer> macro", with intervals over examples.
     """
 
     preset: str
@@ -55,7 +55,7 @@ class ModelRecord:
 @dataclass(frozen=True)
 class Cell:
     """A number over the seeds that have it. `low` and `high` are a 95 % interval of the mean `over` "seeds" (Student t)
-    or, of a single one, of the score over "examples" (bootstrap)."""
+    or, of a single one, of the score over "examples"."""
 
     mean: float
     values: list[float]
@@ -214,10 +214,12 @@ def as_markdown(rows: Sequence[PresetRow], which: str, warnings: Sequence[str]) 
     over = {cell.over for row in rows for cell in row.cells.values()}
     notes = [f"Evaluated is {_EVALUATED[which]}. A missing value is shown as -."]
     if "seeds" in over:
-        notes.append("(low to high): 95 % interval of the mean over seeds, Student t.")
+        notes.append(
+            "(low to high): 95 % interval of the mean over seeds, Student t; it contains how trainings differ."
+        )
     if "examples" in over:
         notes.append(
-            "(low to high)*: one model only; 95 % bootstrap interval over examples, blind to what a seed changes."
+            "(low to high)*: one model only; 95 % interval over examples, blind to what another training would change."
         )
     notes += [f"warning: {warning}" for warning in warnings]
     return "\n\n".join([*parts, *notes]) + "\n"
@@ -273,7 +275,8 @@ def _cell_text(row: PresetRow, name: str, text: str) -> str:
     if cell is None:
         return "-"
     if cell.low is None or cell.high is None:
-        return text.format(cell.mean) + _of_seeds(row, cell)
+        nothing = " (no interval)" if cell.over else ""
+        return text.format(cell.mean) + nothing + _of_seeds(row, cell)
     mark = "*" if cell.over == "examples" else ""
     return f"{text.format(cell.mean)} ({text.format(cell.low)} to {text.format(cell.high)}){mark}{_of_seeds(row, cell)}"
 

@@ -58,7 +58,7 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: P
     columns = columns_with_results(rows)
     top = TOPS[scorer]
     return _bars_or_dots(
-        f"Total score by dimension, {scorer} rules, with 95 % bootstrap intervals",
+        f"Total score by dimension, {scorer} rules, with 95 % intervals",
         scale(MEASURES[f"{scorer}.total_score"]),
         rows,
         columns,
@@ -84,7 +84,7 @@ def metrics_overall(models: Mapping[str, Overall]) -> Figure:
         needs = "all six dimensions under the same settings" if scope == MACRO else scope
         notes.append(f"n/a: has no results in {needs}.")
     return _bars_or_dots(
-        f"Grounded metrics, {scope_title}, with 95 % bootstrap intervals",
+        f"Grounded metrics, {scope_title}, with 95 % intervals",
         f"score, {scope_title} (0 to 100)",
         rows,
         list(titles.values()),
@@ -114,7 +114,7 @@ def improvement(
         more = f", and {len(partly) - 3} models more" if len(partly) > 3 else ""
         notes.append(f"Only examples that both answered count: {cases}{more}.")
     return _bars_or_dots(
-        f"Total score over {labels[base]}, {scorer} rules: same examples, 95 % paired bootstrap intervals",
+        f"Total score over {labels[base]}, {scorer} rules: same examples, 95 % paired intervals",
         f"points over {labels[base]}, {scorer}",
         rows,
         columns,
@@ -147,7 +147,7 @@ def stacked_terms(models: Mapping[str, Overall], scorer: str, published: Publish
             left = left + widths
         draw_intervals(axes, values_by_model.values())
         for y, total in values_by_model.values():
-            write(axes, f"{total.mean:.1f}", (total.high, y), (3, 0), va="center", fontsize=7, color="black")
+            write(axes, f"{total.mean:.1f}", (total.ends[1], y), (3, 0), va="center", fontsize=7, color="black")
         write_missing(axes, [y for y, name in enumerate(rows) if name not in values_by_model])
         draw_published(axes, column, published, len(rows), with_number=True)
         axes.set_xlim(0, top * 1.35)
@@ -156,7 +156,7 @@ def stacked_terms(models: Mapping[str, Overall], scorer: str, published: Publish
         f"{weight:g} x {MEASURES[f'{scorer}.{metric}'].title}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
         for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False)
     }
-    title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % bootstrap intervals"
+    title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % intervals"
     return finish(figure, title, entries, notes_on_missing(rows, columns), published=bool(published))
 
 

@@ -61,7 +61,7 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     columns = columns_with_results(rows)
     top = TOPS[scorer]
     cited = clean_published(published)
-    highs = [value.high for values in rows.values() for value in values.values()]
+    highs = [value.ends[1] for values in rows.values() for value in values.values()]
     highs += [value for values in cited.values() for value in values.values()]
     figure, entries, left_out = step_curves(rows, columns, lambda name: rank(models[name]), cited)
     for axes in figure.axes:
@@ -71,7 +71,7 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
     notes[:0] = _step_0_notes(models)
     if left_out:
         notes.append(f"{left_out} models that are no checkpoints are left out; the heat map has them.")
-    title = f"Total score over training, {scorer} rules, with 95 % bootstrap intervals"
+    title = f"Total score over training, {scorer} rules, with 95 % intervals"
     return finish(figure, title, entries, [" ".join(notes)] if notes else [], published=bool(cited))
 
 
@@ -154,7 +154,7 @@ def _draw_levels(
     labels = short_names([*([base] if base else []), *levels])
     if base and column in rows[base]:
         level = rows[base][column]
-        axes.axhspan(level.low, level.high, color=_BAND, linewidth=0, zorder=0.5)
+        axes.axhspan(*level.ends, color=_BAND, linewidth=0, zorder=0.5)
         line = axes.axhline(level.mean, color=_BASE_INK, linewidth=1.2, zorder=1)
         entries[labels[base]] = (Patch(facecolor=_BAND), line)
     for name, dashes in zip(levels, _DASHES, strict=False):
@@ -194,7 +194,7 @@ def _draw_curve(axes: plt.Axes, points: Mapping[int, Estimate | None], style: St
         zorder=3 if banded else 2,
     )
     if banded:
-        lows, highs = [value.low for value in values], [value.high for value in values]
+        lows, highs = zip(*(value.ends for value in values), strict=True)
         axes.fill_between(steps, lows, highs, color=style.color, alpha=0.2, linewidth=0, zorder=2)
         padded = np.pad(has_value, 1)
         for i in np.flatnonzero(has_value & ~padded[:-2] & ~padded[2:]):  # a band needs a neighbour

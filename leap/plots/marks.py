@@ -40,7 +40,7 @@ def grouped_bars(
         style = styles[name]
         axes.bar(xs, heights, width * 0.94, color=style.color, hatch=style.hatch, edgecolor="white", label=name)
         entries[name] = Patch(facecolor=style.color, hatch=style.hatch, edgecolor="white")
-        if any(value.low < value.high for value in drawn):
+        if any(value.ends[0] < value.ends[1] for value in drawn):
             errors = np.hstack([around(value) for value in drawn])
             axes.errorbar(xs, heights, errors, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
         for column, x in places.items():
@@ -83,7 +83,7 @@ def dots(
         left = limits[0]
         show_whole(panels[0], limits)
     elif limits:
-        highs = [value.high for values in rows.values() for value in values.values()]
+        highs = [value.ends[1] for values in rows.values() for value in values.values()]
         highs += [value for values in published.values() for value in values.values()]
         highest = min(limits[1], max(highs)) or limits[1]
         panels[0].set_xlim(limits[0] - 0.04 * highest, highest * 1.04)
@@ -98,7 +98,7 @@ def dots(
         draw_intervals(axes, values_by_model.values())
         marks: dict[tuple[str, bool], list[tuple[float, int]]] = {}
         for name, (y, value) in values_by_model.items():
-            unclear = level is not None and value.low <= level <= value.high
+            unclear = level is not None and (value.low is None or value.low <= level <= value.high)
             marks.setdefault((family(name), unclear), []).append((value.mean, y))
         for (family_name, unclear), places in marks.items():
             style = styles[family_name]
@@ -196,7 +196,8 @@ def family_styles(names: Collection[str]) -> dict[str, Style]:
 
 def around(value: Estimate) -> np.ndarray:
     """The interval as matplotlib's error bars take it, (2, 1)."""
-    return np.array([[value.mean - value.low], [value.high - value.mean]]).clip(min=0)
+    low, high = value.ends
+    return np.array([[value.mean - low], [high - value.mean]]).clip(min=0)
 
 
 def write_missing(axes: plt.Axes, ys: Iterable[float], x: float = 0.0) -> None:

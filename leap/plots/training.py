@@ -46,7 +46,7 @@ def ablation(
             )
             right.annotate(
                 name,
-                (size, min(macro.high, measure.best * 0.95)),
+                (size, min(macro.ends[1], measure.best * 0.95)),
                 xytext=(0, 5),
                 textcoords="offset points",
                 ha="center",
@@ -54,7 +54,7 @@ def ablation(
             )
     untrained = macros.get(base)
     if untrained:
-        right.axhspan(untrained.low, untrained.high, color="0.88")
+        right.axhspan(*untrained.ends, color="0.88")
         right.axhline(untrained.mean, color="0.4", linestyle="--", linewidth=1)
         right.annotate(
             base, (0.01, untrained.mean), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", color="0.3"

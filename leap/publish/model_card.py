@@ -7,7 +7,7 @@ if the base model's own card states one, and paths of this machine are cut to wh
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -277,19 +277,23 @@ def _scores(summaries: dict[str, Summary], result: str, controls: list[str], res
     if not summaries:
         return "Not measured on a benchmark yet."
     rows = []
-    for dimension, summary in summaries.items():
-        cells = [_interval(summary.scores.get(scorer, {}).get("total_score")) for scorer in METRICS]
-        rows.append([dimension, *cells, f"{summary.examples.answered} of {summary.examples.in_benchmark}"])
     means = [overall(results, result, scorer) for scorer in METRICS]
+    for dimension, summary in summaries.items():
+        # Out of the scores, as everywhere; a folder without them has its summary alone.
+        cells = [
+            _total(each.dimensions.get(dimension) if each else summary.scores.get(scorer))
+            for scorer, each in zip(METRICS, means, strict=True)
+        ]
+        rows.append([dimension, *cells, f"{summary.examples.answered} of {summary.examples.in_benchmark}"])
     if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
-        cells = [_interval(each.macro["total_score"]) for each in means if each]
+        cells = [_total(each.macro) for each in means if each]
         rows.append(["mean of dimensions", *cells, str(sum(s.examples.answered for s in summaries.values()))])
     titles = [MEASURES[f"{scorer}.total_score"].label for scorer in METRICS]
     parts = [
         markdown_table([["dimension", *titles, "examples"], *rows]),
-        "Means with 95 % bootstrap intervals over examples. `official` is VLABench's scorer, whose total tops out at "
-        "80; `grounded` reads an answer by what it means. VLABench's VLM track has 500 to 900 examples a dimension: "
-        "fewer are a part of it, or another benchmark in its format.",
+        "Means with 95 % intervals over examples; one example a task gives none. `official` is VLABench's scorer, "
+        "whose total tops out at 80; `grounded` reads an answer by what it means. VLABench's VLM track has 500 to 900 "
+        "examples a dimension: fewer are a part of it, or another benchmark in its format.",
     ]
     if controls:
         parts.append("Beside its controls:\n\n" + results_table(results, [result, *controls]))
@@ -317,5 +321,5 @@ def _provenance(manifest: Manifest) -> str:
     )
 
 
-def _interval(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{estimate.mean:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
+def _total(means: Mapping[str, Estimate] | None) -> str:
+    return means["total_score"].text() if means else "-"

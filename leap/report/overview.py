@@ -11,7 +11,8 @@
                  "diagnoses": {dimension: counts in the form of a summary's "diagnosis", with "answers"},
                  "settings": [a row], "provenance": [a row]}]}
 
-A row is [key, value as text, null] where all dimensions agree, else [key, null, {dimension: value as text}].
+Low and high are null where there is no interval. A row is [key, value as text, null] where all dimensions agree, else
+[key, null, {dimension: value as text}].
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float]]:
     return {name: _rounded(estimate) for name, estimate in metrics.items()}
 
 
-def _rounded(estimate: Estimate) -> list[float]:
-    return [round(value, 4) for value in astuple(estimate)]
+def _rounded(estimate: Estimate) -> list[float | None]:
+    return [None if value is None else round(value, 4) for value in astuple(estimate)]
 
 
 def rows_by_dimension(by_dimension: Mapping[str, Any]) -> list[SettingRow]:

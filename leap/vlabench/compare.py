@@ -4,9 +4,10 @@ eva_results/comparisons/<A>_vs_<B>/
     comparison.json    a `Comparison` as JSON
     comparison.md      the same as tables, with what was left out and every warning
 
-A difference is B less A. Its interval is a 95 % bootstrap over examples, stratified by task; its p-value a paired
-permutation test over examples, seeded. Over the dimensions, p-values are also given corrected after Holm; macro and
-micro answer a question of their own and are not.
+A difference is B less A. Its interval and what counts as one observation are those of leap.vlabench.sampling; its
+p-value is a paired permutation test, seeded, that flips the examples of a unit together. P-values are also given
+corrected after Holm: those of dimensions over all dimensions of all models compared at once, those of macro and of
+micro, each a question of its own, over the models.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from configs.errors import UserError
 from leap.files import write_json, write_text
 from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
-from leap.statistics import Estimate, estimates, holm, paired_p_value, stratified_means
+from leap.statistics import Estimate, holm, paired_p_value
 from leap.text import markdown_table
 from leap.vlabench.folder import (
     SCORE_FILES,
@@ -33,6 +34,7 @@ from leap.vlabench.folder import (
     models_in,
     result_folders,
 )
+from leap.vlabench.sampling import Origin, Sample, sample_of
 
 DEFAULT_METRICS = ("official.total_score", "grounded.total_score")
 
@@ -43,7 +45,7 @@ _RESCORE = "Score both again: python scripts/evaluation/rescore.py"
 class Difference:
     """B less A over `examples`, in points (0 to 100): means of both, the difference with its interval, its p-value.
 
-    `p_holm` is corrected for the other dimensions, None for macro and micro. `better`, `worse` and `same` count
+    `p_holm` is corrected for what else is compared, as the module says. `better`, `worse` and `same` count
     examples by B's score against A's; `both_right` is given for plan_success, where better means B alone is right.
     """
 
@@ -52,7 +54,7 @@ class Difference:
     b: float
     difference: Estimate
     p_value: float
-    p_holm: float | None
+    p_holm: float
     better: int
     worse: int
     same: int
@@ -79,6 +81,7 @@ class Comparison:
     missing: dict[str, str]
     left_out: dict[str, dict[str, int]]
     warnings: list[str]
+    models: int = 2  # compared at once, the base included: what p-values are corrected for
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,33 @@ def metrics_named(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+def compare_all(
+    results: Path, base: str, others: Sequence[str], metrics: Sequence[str] = DEFAULT_METRICS
+) -> list[Comparison]:
+    """Compare each of `others` with `base`, their p-values corrected for all at once. UserError as `compare`."""
+    comparisons = [compare(results, base, other, metrics) for other in others]
+    corrected = {name: _corrected([comparison.metrics[name] for comparison in comparisons]) for name in metrics}
+    return [
+        replace(
+            comparison, metrics={name: corrected[name][i] for name in metrics}, models=len(dict.fromkeys(others)) + 1
+        )
+        for i, comparison in enumerate(comparisons)
+    ]
+
+
+def _corrected(comparisons: Sequence[MetricComparison]) -> list[MetricComparison]:
+    """One metric of several models with `p_holm` over all of them: over the dimensions, over macro, over micro."""
+    of_dimensions = iter(holm([d.p_value for each in comparisons for d in each.dimensions.values()]))
+    dimensions = [
+        {name: replace(d, p_holm=next(of_dimensions)) for name, d in each.dimensions.items()} for each in comparisons
+    ]
+    macro, micro = (holm([getattr(each, mean).p_value for each in comparisons]) for mean in ("macro", "micro"))
+    return [
+        MetricComparison(dimensions[i], replace(each.macro, p_holm=macro[i]), replace(each.micro, p_holm=micro[i]))
+        for i, each in enumerate(comparisons)
+    ]
+
+
 def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
     """Compare two models in `results` by metrics named "<scorer>.<metric>".
 
@@ -133,6 +163,8 @@ def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METR
             missing[dimension] = "no example that both answered"
             continue
         warnings += _check_data(dimension, *pair, keys) + _other_settings(*pair)
+        if any(key not in _origins(*pair) for key in keys):
+            warnings.append(f"which examples share an instruction or a scene is not recorded. {_RESCORE}")
         common[dimension], pairs[dimension] = keys, pair
     if not common:
         reasons = "; ".join(f"{dimension}: {reason}" for dimension, reason in missing.items())
@@ -215,106 +247,79 @@ def _compare_metric(
     name: str, common: Mapping[str, Sequence[ExampleKey]], pairs: Mapping[str, Sequence[ResultFolder]]
 ) -> MetricComparison:
     scorer, metric = name.split(".")
-    strata: dict[str, list[np.ndarray]] = {}
-    draws, weighted, dimensions = [], [], {}
-    for seed, (dimension, keys) in enumerate(common.items()):
-        columns = [{key: folder.scores(scorer)[key][metric] for key in keys} for folder in pairs[dimension]]
-        strata[dimension] = _strata(keys, columns)
-        draws.append(_paired_bootstrap(strata[dimension], seed)[1])
-        scores = np.concatenate(strata[dimension])
-        gains = scores[:, 1] - scores[:, 0]
-        weighted.append(gains / len(gains))
-        dimensions[dimension] = _difference(scores, metric, draws[-1], scores.mean(axis=0), gains)
-    corrected = holm([difference.p_value for difference in dimensions.values()])
-    dimensions = {name: replace(d, p_holm=p) for (name, d), p in zip(dimensions.items(), corrected, strict=True)}
-    all_strata = [values for tasks in strata.values() for values in tasks]
-    scores = np.concatenate(all_strata)
-    means = np.mean([np.concatenate(tasks).mean(axis=0) for tasks in strata.values()], axis=0)
+    origins = {dimension: _origins(*folders) for dimension, folders in pairs.items()}
+    scores = {
+        dimension: {key: [folder.scores(scorer)[key][metric] for folder in pairs[dimension]] for key in keys}
+        for dimension, keys in common.items()
+    }
+    dimensions = {
+        dimension: _difference(sample_of({dimension: keys}, origins), scores, name)
+        for dimension, keys in common.items()
+    }
+    sample = sample_of(common, origins)
+    macro, micro = _difference(sample, scores, name, macro=True), _difference(sample, scores, name)
+    return _corrected([MetricComparison(dimensions, macro, micro)])[0]
+
+
+def _origins(a: ResultFolder, b: ResultFolder) -> dict[ExampleKey, Origin]:
+    """What examples share, as recorded with either model: both were given the same ones."""
+    return {**b.origins, **a.origins}
+
+
+def _difference(
+    sample: Sample, scores: Mapping[str, Mapping[ExampleKey, Sequence[float]]], name: str, *, macro: bool = False
+) -> Difference:
+    """Of the metric `name`, from the scores of both models by dimension and example."""
+    values = sample.values(scores)  # (examples, 2)
+    gains = _gains(values)
     # An example of a dimension of n weighs 1/n in macro, in the means as in the test.
-    macro = _difference(scores, metric, np.mean(draws, axis=0), means, np.concatenate(weighted))
-    all_draws = _paired_bootstrap(all_strata)[1]
-    micro = _difference(scores, metric, all_draws, scores.mean(axis=0), scores[:, 1] - scores[:, 0])
-    return MetricComparison(dimensions, macro, micro)
+    weights = sample.macro_weights if macro else np.ones(len(gains))
+    estimate = sample.difference_estimate(gains, MEASURES[name].best, macro=macro)
+    p_value = paired_p_value(sample.unit_sums(weights * gains))
+    better, worse = int((gains > 0).sum()), int((gains < 0).sum())
+    both_right = int((values == 100).all(axis=1).sum()) if name.endswith("plan_success") else None
+    means = np.average(values, axis=0, weights=weights).tolist()
+    counts = better, worse, len(gains) - better - worse, both_right
+    return Difference(len(gains), *means, estimate, p_value, p_value, *counts)
 
 
-def _strata(keys: Sequence[ExampleKey], columns: Sequence[Mapping[ExampleKey, float]]) -> list[np.ndarray]:
-    """The scores of some models, the base first, as an array (examples, models) a task."""
-    rows: dict[str, list[list[float]]] = {}
-    for key in keys:
-        rows.setdefault(key[0], []).append([scores[key] for scores in columns])
-    return [np.array(values, dtype=float) for values in rows.values()]
-
-
-def _paired_bootstrap(strata: Sequence[np.ndarray], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The mean difference of each model from the base, and its bootstrap distribution: (models,), (resamples, models).
-
-    What is resampled are the differences of the same example, so that what makes examples differ falls out. A seed a
-    dimension makes the draws of the dimensions independent, and their mean has the right width.
-    """
-    return stratified_means([values[:, 1:] - values[:, :1] for values in strata], seed=seed)
-
-
-def _difference(scores: np.ndarray, metric: str, draws: np.ndarray, means: np.ndarray, gains: np.ndarray) -> Difference:
-    """From scores (examples, 2), the bootstrap draws of the difference, both means, and what the test permutes."""
-    # Scores that are equal but for rounding are the same.
-    signs = np.where(np.isclose(scores[:, 1], scores[:, 0]), 0, np.sign(scores[:, 1] - scores[:, 0]))
-    better, worse = int((signs > 0).sum()), int((signs < 0).sum())
-    both_right = int((scores == 100).all(axis=1).sum()) if metric == "plan_success" else None
-    (estimate,) = estimates(np.array([means[1] - means[0]]), draws)
-    p_value = paired_p_value(np.where(signs == 0, 0, gains))
-    same = len(scores) - better - worse
-    return Difference(len(scores), *map(float, means), estimate, p_value, None, better, worse, same, both_right)
+def _gains(values: np.ndarray) -> np.ndarray:
+    """The second column of (examples, 2) less the first; scores that are equal but for rounding are the same."""
+    gains = values[:, 1] - values[:, 0]
+    gains[np.isclose(values[:, 1], values[:, 0])] = 0
+    return gains
 
 
 def improvements(
     results: Path, models: Sequence[str], base: str, scorer: str, metric: str = "total_score"
 ) -> dict[str, Improvement]:
-    """The improvement of each model (but `base`) over `base`. A model that shares no example with it is left out."""
-    base_scores = _example_scores(results, base, scorer, metric)
-    scores = {name: _example_scores(results, name, scorer, metric) for name in models if name != base}
-    draws: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {name: {} for name in scores}
-    paired, unpaired = Counter[str](), Counter[str]()
-    for seed, dimension in enumerate(DIMENSIONS):
-        # Models with the same examples share one resampling, which is what costs time.
-        alike: dict[tuple[ExampleKey, ...], list[str]] = {}
-        for name in scores:
-            keys = base_scores[dimension].keys(), scores[name][dimension].keys()
-            common = keys[0] & keys[1]
-            paired[name] += len(common)
-            unpaired[name] += len(keys[0] ^ keys[1]) if all(keys) else 0
+    """The improvement of each model (but `base`) over `base`, with the intervals of `compare`. A model that shares no
+    example with it is left out."""
+    folders = {name: result_folders(results, name) for name in dict.fromkeys([base, *models])}
+    best = MEASURES[f"{scorer}.{metric}"].best
+    improvements_of: dict[str, Improvement] = {}
+    for name in models:
+        pairs = {dimension: (folders[base][dimension], folders[name][dimension]) for dimension in DIMENSIONS}
+        scores: dict[str, dict[ExampleKey, list[float]]] = {}
+        unpaired = 0
+        for dimension, pair in pairs.items():
+            ours, theirs = (folder.scores(scorer) for folder in pair)
+            common = {key: [ours[key][metric], theirs[key][metric]] for key in ours if key in theirs}
+            unpaired += len(ours.keys() ^ theirs.keys()) if ours and theirs else 0
             if common:
-                # Numbers in the order of their text, as figures have always drawn them: others give other draws.
-                alike.setdefault(tuple(sorted(common, key=lambda key: (key[0], str(key[1])))), []).append(name)
-        for order, names in alike.items():
-            columns = [base_scores[dimension], *(scores[name][dimension] for name in names)]
-            mean, drawn = _paired_bootstrap(_strata(order, columns), seed)
-            for i, name in enumerate(names):
-                draws[name][dimension] = (mean[i : i + 1], drawn[:, i : i + 1])
-    return {
-        name: Improvement(
-            {dimension: estimates(*of_dimension)[0] for dimension, of_dimension in by_dimension.items()},
-            _macro(by_dimension),
-            paired[name],
-            unpaired[name],
-        )
-        for name, by_dimension in draws.items()
-        if by_dimension
-    }
-
-
-def _example_scores(results: Path, model: str, scorer: str, metric: str) -> dict[str, dict[ExampleKey, float]]:
-    """One metric of each example by dimension."""
-    return {
-        dimension: {key: float(entry[metric]) for key, entry in folder.scores(scorer).items()}
-        for dimension, folder in result_folders(results, model).items()
-    }
-
-
-def _macro(by_dimension: dict[str, tuple[np.ndarray, np.ndarray]]) -> Estimate | None:
-    if len(by_dimension) < len(DIMENSIONS):
-        return None
-    means, draws = zip(*by_dimension.values(), strict=True)
-    return estimates(np.mean(means, axis=0), np.mean(draws, axis=0))[0]
+                scores[dimension] = common
+        if name == base or not scores:
+            continue
+        origins = {dimension: _origins(*pairs[dimension]) for dimension in scores}
+        samples = {dimension: sample_of({dimension: common}, origins) for dimension, common in scores.items()}
+        estimates = {
+            d: sample.difference_estimate(_gains(sample.values(scores)), best) for d, sample in samples.items()
+        }
+        sample, macro = sample_of(scores, origins), None
+        if len(scores) == len(DIMENSIONS):
+            macro = sample.difference_estimate(_gains(sample.values(scores)), best, macro=True)
+        improvements_of[name] = Improvement(estimates, macro, len(sample.places), unpaired)
+    return improvements_of
 
 
 def comparison_tables(comparison: Comparison) -> str:
@@ -345,14 +350,14 @@ def comparison_tables(comparison: Comparison) -> str:
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     parts.append(
-        "Intervals: bootstrap over examples, stratified by task. p: paired permutation test over examples, two-sided; "
-        "Holm: corrected for the dimensions."
+        "Intervals: 95 %, over examples, stratified by task, examples of one instruction or scene taken as one. p: "
+        "paired permutation test, two-sided; Holm: corrected for the dimensions"
+        + (f" and the {comparison.models - 1} models compared at once." if comparison.models > 2 else ".")
     )
     return "\n\n".join(parts)
 
 
 def _cells(difference: Difference) -> list[str]:
-    e = difference.difference
     counts = [difference.better, difference.worse, difference.same]
     if difference.both_right is not None:
         counts = [difference.better, difference.worse, difference.both_right, difference.same - difference.both_right]
@@ -360,9 +365,9 @@ def _cells(difference: Difference) -> list[str]:
         str(difference.examples),
         f"{difference.a:.1f}",
         f"{difference.b:.1f}",
-        f"{e.mean:+.1f} ({e.low:+.1f} to {e.high:+.1f})",
+        difference.difference.text("+.1f"),
         _p_text(difference.p_value),
-        "" if difference.p_holm is None else _p_text(difference.p_holm),
+        _p_text(difference.p_holm),
         *map(str, counts),
     ]
 

@@ -7,7 +7,8 @@ eva_results/<dimension>/<model>/
     output.json            answers in VLABench's structure
     final_score.json       official scores  {task: {example: {metric: 0..100}}}, VLABench's structure
     grounded_score.json    grounded scores, same structure
-    diagnosis.json         {task: {example: {"labels": [error label, ...], "truth_sha256": hash of the ground truth}}}
+    diagnosis.json         {task: {example: {"labels": [error label, ...], "truth_sha256": hash of the ground truth,
+                           "template" and "scene": hashes of instruction and picture (leap.vlabench.sampling)}}}
     summary.json           a `Summary`
     status.json            how far the evaluation is (leap.runs.status)
 
@@ -41,6 +42,8 @@ RUN_INFO = "benchmeatinfo"  # VLABench's own key (and spelling) among the tasks 
 _MODEL_SETTINGS = ("planner", "model", "weights_sha256", "base_weights_sha256", "plans_sha256")
 
 ExampleKey = tuple[str, int]  # task, example number
+
+ORIGIN_KINDS = ("template", "scene")  # what examples may share, in diagnosis.json
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,13 @@ class ResultFolder:
         """The hash of each ground truth that an answer was scored by; an earlier version kept none."""
         entries = self._by_example(DIAGNOSIS_FILE)
         return {key: entry["truth_sha256"] for key, entry in entries.items() if "truth_sha256" in entry}
+
+    @cached_property
+    def origins(self) -> dict[ExampleKey, dict[str, str]]:
+        """What each example may share with others (leap.vlabench.sampling); an earlier version kept none."""
+        entries = self._by_example(DIAGNOSIS_FILE)
+        origins = {key: {kind: entry[kind] for kind in ORIGIN_KINDS if kind in entry} for key, entry in entries.items()}
+        return {key: origin for key, origin in origins.items() if origin}
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from leap.plans.scoring import (
     score_official_sequence,
     score_steps,
 )
-from leap.statistics import Estimate, estimates, stratified_means
+from leap.statistics import Estimate
 from leap.vlabench.examples import Example
 from leap.vlabench.folder import (
     DIAGNOSIS_FILE,
@@ -34,10 +34,12 @@ from leap.vlabench.folder import (
     SCORE_FILES,
     AnswerRecord,
     ExampleCounts,
+    ExampleKey,
     FailureRecord,
     Summary,
     write_summary,
 )
+from leap.vlabench.sampling import Origin, dimension_estimates, origin_of
 
 _BY_LENGTH = ("total_score", "plan_success")
 
@@ -102,7 +104,7 @@ def write_results(
     tally = _Tally()
     for example, answer in answers.items():
         tally.add(example, answer)
-    means = tally.means()
+    means = tally.means(folder.parent.name)
     kinds = Counter(failure.kind for failure in failures)
     cut = sum(answer.stop == "length" for answer in answers.values())
     summary = Summary(
@@ -137,6 +139,8 @@ class _Tally:
         self.lines = {name: defaultdict[str, list[str]](list) for name in files}
         self.outcomes = {scorer: Counter[str]() for scorer in METRICS}
         self._rows: dict[str, list[list[float]]] = defaultdict(list)  # by task: an example's metrics of both scorers
+        self._scores: dict[str, dict[ExampleKey, dict[str, float]]] = {scorer: {} for scorer in METRICS}
+        self._origins: dict[ExampleKey, Origin] = {}
         self._labels: Counter[str] = Counter()
         self._skills: list[tuple[str, str]] = []
         self._by_length: dict[int, list[tuple[float, ...]]] = defaultdict(list)
@@ -147,23 +151,27 @@ class _Tally:
         scored = score_answer(answer, truth)
         labels, scores = scored.diagnosis.labels, {scorer: score.scores for scorer, score in scored.scores.items()}
         entries = {SCORE_FILES[scorer]: by_metric for scorer, by_metric in scores.items()}
-        entries[DIAGNOSIS_FILE] = {"labels": labels, "truth_sha256": sha256_json(truth)}
+        key, origin = (example.task, example.number), origin_of(example)
+        entries[DIAGNOSIS_FILE] = {"labels": labels, "truth_sha256": sha256_json(truth), **origin}
         for name, entry in (*entries.items(), (OUTPUT_FILE, scored.output)):
             self.lines[name][example.task].append(f'  "{example.number}": {json.dumps(entry)}')
         for scorer, score in scored.scores.items():
             self.outcomes[scorer][score.status] += 1
+            self._scores[scorer][key] = score.scores
+        self._origins[key] = origin
         self._rows[example.task].append([scores[scorer][name] for scorer, names in METRICS.items() for name in names])
         self._labels.update(labels)
         self._skills += skill_pairs(scored.true, scored.diagnosis)
         self._by_length[len(scored.true)].append(tuple(scores["grounded"][name] for name in _BY_LENGTH))
 
-    def means(self) -> dict[str, dict[str, Estimate]]:
+    def means(self, dimension: str) -> dict[str, dict[str, Estimate]]:
         """`scores` of the summary."""
         if not self._rows:
             return {}
-        strata = [np.array(rows, dtype=float) for rows in self._rows.values()]  # (examples, metrics)
-        means = iter(estimates(*stratified_means(strata)))
-        return {scorer: {name: next(means) for name in names} for scorer, names in METRICS.items()}
+        return {
+            scorer: dimension_estimates(dimension, scores, self._origins, scorer)
+            for scorer, scores in self._scores.items()
+        }
 
     def tasks(self) -> dict[str, Any]:
         """`tasks` of the summary."""

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from configs.config import DIMENSIONS
 from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS, SCORER_VERSIONS
-from leap.statistics import Estimate, estimates, stratified_means
+from leap.statistics import Estimate
 from leap.text import markdown_table
-from leap.vlabench.folder import ResultFolder, result_folders
+from leap.vlabench.folder import result_folders
 from leap.vlabench.published import Published, published_notes, published_rows
+from leap.vlabench.sampling import dimension_estimates, metric_rows, sample_of
 
 
 @dataclass(frozen=True)
@@ -38,41 +37,25 @@ class Overall:
 
 def overall(results: Path, model: str, scorer: str) -> Overall | None:
     """Means and intervals over the dimensions a model has (missing ones are left out), or None if it has no scores."""
-    names = METRICS[scorer]
-    means, draws, strata, by_dimension, settings, versions = [], [], [], {}, [], []
-    for seed, folder in enumerate(result_folders(results, model).values()):
-        tasks = _scores_by_task(folder, scorer)
-        if not tasks:
-            continue
-        # A seed of its own, so that the draws of the dimensions are independent and their mean has the right width.
-        mean, drawn = stratified_means(tasks, seed=seed)
-        means.append(mean)
-        draws.append(drawn)
-        strata += tasks
-        by_dimension[folder.dimension] = dict(zip(names, estimates(mean, drawn), strict=True))
-        settings += [folder.settings] if folder.settings else []
-        versions.append(folder.scorers.get(scorer, 1))
-    if not means:
+    folders = [folder for folder in result_folders(results, model).values() if folder.scores(scorer)]
+    if not folders:
         return None
-    macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))
-    micro = estimates(*stratified_means(strata))
+    scores = {folder.dimension: metric_rows(folder.scores(scorer), scorer) for folder in folders}
+    sample = sample_of(scores, {folder.dimension: folder.origins for folder in folders})
+    values = sample.values(scores)
+    settings = [folder.settings for folder in folders if folder.settings]
     return Overall(
-        dict(zip(names, macro, strict=True)),
-        dict(zip(names, micro, strict=True)),
-        by_dimension,
-        sum(map(len, strata)),
+        sample.score_estimates(values, scorer, macro=True),
+        sample.score_estimates(values, scorer),
+        {
+            folder.dimension: dimension_estimates(folder.dimension, folder.scores(scorer), folder.origins, scorer)
+            for folder in folders
+        },
+        len(values),
         mixed=any(other != settings[0] for other in settings),
         settings=settings[0] if settings else {},
-        scorer_version=min(versions),
+        scorer_version=min(folder.scorers.get(scorer, 1) for folder in folders),
     )
-
-
-def _scores_by_task(folder: ResultFolder, scorer: str) -> list[np.ndarray]:
-    """An array (examples, metrics) a task."""
-    rows: dict[str, list[list[float]]] = {}
-    for (task, _), entry in folder.scores(scorer).items():
-        rows.setdefault(task, []).append([entry[name] for name in METRICS[scorer]])
-    return [np.array(values, dtype=float) for values in rows.values()]
 
 
 # The scores of the results table.
@@ -123,7 +106,7 @@ def _cells(means: Overall | None, metric: str) -> list[str]:
     if means is None:
         return [*["-"] * (len(DIMENSIONS) + 2), "0"]
     cells = [f"{means.dimensions[d][metric].mean:.1f}" if d in means.dimensions else "-" for d in DIMENSIONS]
-    spans = [f"{e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for e in (means.macro[metric], means.micro[metric])]
+    spans = [means.macro[metric].text(), means.micro[metric].text()]
     if len(means.dimensions) < len(DIMENSIONS):
         spans = [f"{span} over {len(means.dimensions)} of {len(DIMENSIONS)}" for span in spans]
     if means.mixed:

@@ -7,8 +7,10 @@ import pytest
 from configs.config import DIMENSIONS
 from leap.plans.scoring import GROUNDED_METRICS, score_grounded, score_official
 from leap.plots.comparison import MOST_BARS, TERMS, improvement, stacked_terms, totals_by_dimension
+from leap.plots.curves import checkpoint_curves
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement
+from leap.vlabench.tables import Overall
 from tests.conftest import assert_one_line_error, run_script
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
 
@@ -45,6 +47,18 @@ def test_up_to_six_models_are_bars_and_more_are_lines_of_dots():
     figure = totals_by_dimension(models, "grounded")
     assert [axes.get_title() for axes in figure.axes] == [*DIMENSIONS, "macro"]
     assert rows(figure) == list(models)
+
+
+def test_means_without_an_interval_are_drawn_without_bars():
+    metrics = {name: Estimate(30) for name in GROUNDED_METRICS}
+    lone = Overall(metrics, metrics, dict.fromkeys(DIMENSIONS, metrics), 6)
+    for models in ({"baseline": lone}, dict.fromkeys((f"checkpoint-{i}" for i in range(9)), lone)):
+        for draw in (totals_by_dimension, stacked_terms, checkpoint_curves):
+            figure = draw(models, "grounded")
+            assert len(figure.axes) > 0
+            figure.canvas.draw()
+    assert totals_by_dimension({"a": lone}, "grounded").axes[0].containers[1:] == []
+    assert totals_by_dimension({"a": results_of(30)}, "grounded").axes[0].containers[1:] != []
 
 
 def test_improvement_shows_what_is_paired_and_what_is_not():
@@ -91,7 +105,7 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     assert all(path.stat().st_size > 100 for path in written)
     svg = (tmp_path / "figures" / "improvement_grounded.svg").read_text()
     assert ">checkpoint-4</text>" in svg
-    assert "paired bootstrap" in svg
+    assert "paired intervals" in svg
 
     # One model allows neither curves nor a comparison: their old figures would show other results.
     done = run_script(DRAW, "--results", tmp_path, "--models", "baseline", "--published")

@@ -13,7 +13,10 @@ from configs.errors import UserError
 from leap.files import write_json
 from leap.models.checkpoints import MANIFEST, read_manifest, weights_sha256, why_incomplete, write_manifest
 from leap.models.image_budget import pixel_budget
+from leap.plans.scoring import METRICS
 from leap.publish.model_card import model_card, portable, write_model_card
+from leap.vlabench.folder import SCORE_FILES
+from leap.vlabench.tables import overall
 from tests.conftest import REPOSITORY, linked_workspace, run_script, unaligned
 from tests.publish.cards import front_matter
 
@@ -148,6 +151,19 @@ def test_only_scores_of_these_very_weights_are_shown_and_the_rest_is_named_as_no
     assert "| Spatial | 30.0 (29.0 to 31.0) | 40.2 (39.2 to 41.2) | 20 of 60 |" in unaligned(card)
     assert "No benchmark score on: M&T, CommenSence, Semantic, PhysicsLaw, Complex." in card
     assert "Not measured with blank images" in card
+
+
+def test_a_card_shows_the_bounds_of_the_results_table(trained, tmp_path):
+    folder = trained.output / "full" / "checkpoint-2"
+    workspace = WorkspaceConfig(tmp_path)
+    (tmp_path / "output").symlink_to(trained.output)
+    evaluated(workspace, "full-checkpoint-2", "Spatial", weights_sha256(folder))
+    for scorer, names in METRICS.items():
+        scores = {str(i): dict.fromkeys(names, 80.0 * (i % 3 > 0)) for i in range(20)}
+        write_json(workspace.results / "Spatial" / "full-checkpoint-2" / SCORE_FILES[scorer], {"task": scores})
+    total = overall(workspace.results, "full-checkpoint-2", "official").dimensions["Spatial"]["total_score"]
+    assert total.low < total.mean < total.high
+    assert f"| Spatial | {total.text()} |" in unaligned(model_card(folder, workspace))
 
 
 def test_an_adapters_scores_count_on_its_own_base_only(trained, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from leap.files import write_json
+from leap.plans.scoring import METRICS
 from leap.report.overview import overview_of, rows_by_dimension
+from leap.vlabench.folder import SCORE_FILES
 from tests.report.conftest import MODELS
 
 
@@ -22,6 +25,14 @@ def test_the_difference_from_the_base_is_over_the_examples_both_answered(evaluat
     assert trained["macro"][0] > trained["macro"][1] > 0
     assert (constant["macro"], "Complex" in constant["dimensions"]) == (None, False)
     assert overview_of(evaluated.results, ["constant"], {})["differences"] is None
+
+
+def test_a_mean_without_an_interval_has_none_in_the_page(tmp_path):
+    for scorer, names in METRICS.items():
+        scores = {task: {"0": dict.fromkeys(names, 50.0)} for task in ("a", "b")}
+        write_json(tmp_path / "Spatial" / "m" / SCORE_FILES[scorer], scores)
+    (model,) = overview_of(tmp_path, ["m"], {})["models"]
+    assert model["scores"]["grounded"]["dimensions"]["Spatial"]["total_score"] == [50.0, None, None]
 
 
 def test_settings_that_differ_by_dimension_are_told_apart():

@@ -9,8 +9,15 @@ from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import Journal, read_json, write_json
 from leap.plans.reading import fenced
-from leap.statistics import Estimate, estimates, stratified_means
-from leap.vlabench.compare import compare, comparison_tables, improvements, metrics_named, write_comparison
+from leap.statistics import holm
+from leap.vlabench.compare import (
+    compare,
+    compare_all,
+    comparison_tables,
+    improvements,
+    metrics_named,
+    write_comparison,
+)
 from leap.vlabench.folder import answer_record, failure_record
 from leap.vlabench.results import write_results
 from tests.conftest import assert_one_line_error, run_script
@@ -72,7 +79,7 @@ def test_counts_means_and_p_values_by_hand(benchmark, results):
     # Of the 2^7 sign patterns of seven equal differences 2 (1 + 7) leave at most one with the other sign.
     assert one.p_value == one.p_holm == 16 / 128
     assert found.macro.p_value == found.micro.p_value == 16 / 128
-    assert found.macro.p_holm is None
+    assert found.macro.p_holm == found.macro.p_value
     assert one.difference.low < 25 < one.difference.high
 
 
@@ -80,9 +87,57 @@ def test_the_interval_is_that_of_the_differences_within_tasks(benchmark, results
     examples = benchmark["Spatial"]
     evaluate(results, "a", examples, [False] * 10 + [True] * 10)
     evaluate(results, "b", examples, [True] * 10 + [True] * 10)
-    difference = compare(results, "a", "b").metrics["official.total_score"].micro.difference
-    # Every example of one task gains the same, none of the other does: no variation within tasks.
-    assert (difference.mean, difference.low, difference.high) == pytest.approx((20, 20, 20))
+    evaluate(results, "mixed", examples, [True, False] * 10)
+    by_task, mixed = (
+        compare(results, a, b).metrics["official.total_score"].micro.difference for a, b in (("a", "b"), ("mixed", "b"))
+    )
+    assert by_task.mean == mixed.mean == pytest.approx(20)
+    # Every example of one task gains the same, none of the other does: what is left is what was not seen yet.
+    assert by_task.high - by_task.low < 0.9 * (mixed.high - mixed.low)
+    assert by_task.low < 20 < by_task.high
+
+
+def test_no_difference_at_all_keeps_the_width_of_what_was_not_seen(benchmark, results):
+    for name in "ab":
+        evaluate(results, name, benchmark["Spatial"], [True] * 20)
+    found = compare(results, "a", "b", ["grounded.plan_success"])
+    e = found.metrics["grounded.plan_success"].micro.difference
+    # 0 of 20 is at most 16.8 of 100.
+    assert (e.mean, e.low, e.high) == (0, pytest.approx(-16.8, abs=1), pytest.approx(16.8, abs=1))
+
+
+def test_p_values_are_corrected_over_all_models_compared_at_once(benchmark, results):
+    for dimension in ("Spatial", "Complex"):
+        evaluate(results, "base", benchmark[dimension], [False] * 20)
+        for name, gains in (("b", 6), ("c", 7), ("d", 8)):
+            evaluate(results, name, benchmark[dimension], [True] * gains + [False] * (20 - gains))
+    metrics = metrics_named(["plan_success"])
+    by_model = [c.metrics[metrics[0]] for c in compare_all(results, "base", ["b", "c", "d"], metrics)]
+    p_values = [d.p_value for metric in by_model for d in metric.dimensions.values()]
+    assert p_values == [2 / 64] * 2 + [2 / 128] * 2 + [2 / 256] * 2
+    corrected = [d.p_holm for metric in by_model for d in metric.dimensions.values()]
+    assert corrected == holm(p_values) != p_values
+    assert [m.macro.p_holm for m in by_model] == holm([m.macro.p_value for m in by_model])
+    (alone,) = compare_all(results, "base", ["b"], metrics)
+    assert alone == compare(results, "base", "b", metrics)
+    assert alone.metrics[metrics[0]].dimensions["Spatial"].p_holm == 2 * 2 / 64
+
+
+def test_examples_of_one_instruction_are_flipped_together(benchmark, results):
+    examples = benchmark["Spatial"]
+    for example in examples:  # five instructions a task, each twice
+        example.instruction_file.write_text(f"Do {'abcde'[example.number // 2]} of it.")
+    evaluate(results, "a", examples, [False] * 20)
+    evaluate(results, "b", examples, [True] * 10 + [False] * 10)
+    clustered = compare(results, "a", "b").metrics["grounded.total_score"].micro
+    assert clustered.p_value == 2 / 2**5
+    for example in examples:
+        example.instruction_file.write_text(f"Do {'abcdefghij'[example.number]} of it.")
+    evaluate(results, "c", examples, [False] * 20)
+    evaluate(results, "d", examples, [True] * 10 + [False] * 10)
+    apart = compare(results, "c", "d").metrics["grounded.total_score"].micro
+    assert apart.p_value == 2 / 2**10
+    assert apart.difference.low > clustered.difference.low
 
 
 def test_macro_weighs_dimensions_and_micro_examples_and_dimensions_are_corrected(benchmark, results):
@@ -216,7 +271,7 @@ def test_the_script_prints_tables_and_writes_them(benchmark, results):
     assert write_comparison(results, compare(results, "a", "b")) == folder
 
     assert_one_line_error(
-        run_script("evaluation/compare_models.py", "a", "--results", results), "two models", "1 named"
+        run_script("evaluation/compare_models.py", "a", "--results", results), "two models or more", "named: a"
     )
 
 
@@ -243,30 +298,21 @@ def random_scores(seed, sizes=(12, 30)):
     return {f"task{t}": {n: float(rng.uniform(0, 80)) for n in range(size)} for t, size in enumerate(sizes)}
 
 
-def paired(a, b, seed):
-    """By hand: the bootstrap of the differences of the same examples, stratified by task."""
-    strata = []
-    for task in a:
-        numbers = sorted(set(a[task]) & set(b[task]), key=str)
-        strata.append(np.array([[a[task][n] - b[task][n]] for n in numbers]))
-    return stratified_means(strata, seed=seed)
-
-
-def test_a_difference_is_the_paired_bootstrap_stratified_by_task(write_scores, tmp_path):
-    scores = {(model, d): random_scores(10 * i + model) for model in range(3) for i, d in enumerate(DIMENSIONS)}
-    for (model, dimension), of in scores.items():
-        write_scores(str(model), dimension, of)
+def test_improvements_have_the_bounds_of_compare_whatever_the_order_of_their_files(write_scores, tmp_path):
+    for model, seed in (("0", 0), ("1", 100), ("2", 200)):
+        for i, dimension in enumerate(DIMENSIONS):
+            scores = random_scores(seed + 10 * i)
+            if model == "2":  # as another tool may write them
+                scores = {task: dict(reversed(list(of.items()))) for task, of in reversed(list(scores.items()))}
+            write_scores(model, dimension, scores)
+            write_json(tmp_path / dimension / model / "summary.json", {"model": model, "dimension": dimension})
     found = improvements(tmp_path, ["0", "1", "2"], "0", "official")
     assert list(found) == ["1", "2"]
-    for model in (1, 2):
-        by_hand = [paired(scores[model, d], scores[0, d], i) for i, d in enumerate(DIMENSIONS)]
-        for dimension, of in zip(DIMENSIONS, by_hand, strict=True):
-            ours, theirs = found[str(model)].dimensions[dimension], estimates(*of)[0]
-            assert vars(ours) == pytest.approx(vars(theirs))
-        means, draws = zip(*by_hand, strict=True)
-        macro = estimates(np.mean(means, axis=0), np.mean(draws, axis=0))[0]
-        assert vars(found[str(model)].macro) == pytest.approx(vars(macro))
-        assert (found[str(model)].examples, found[str(model)].unpaired) == (6 * 42, 0)
+    for model in ("1", "2"):
+        metric = compare(tmp_path, "0", model, ["official.total_score"]).metrics["official.total_score"]
+        assert found[model].macro == metric.macro.difference
+        assert found[model].dimensions == {name: d.difference for name, d in metric.dimensions.items()}
+        assert (found[model].examples, found[model].unpaired) == (6 * 42, 0)
 
 
 def test_pairing_takes_out_what_makes_examples_differ(write_scores, tmp_path):
@@ -274,8 +320,11 @@ def test_pairing_takes_out_what_makes_examples_differ(write_scores, tmp_path):
     better = {task: {n: score + 5 for n, score in of.items()} for task, of in base.items()}
     write_scores("base", "Spatial", base)
     write_scores("better", "Spatial", better)
-    found = improvements(tmp_path, ["better"], "base", "official")["better"]
-    assert vars(found.dimensions["Spatial"]) == pytest.approx(vars(Estimate(5, 5, 5)))
+    write_scores("another", "Spatial", random_scores(2))
+    found = improvements(tmp_path, ["better", "another"], "base", "official")
+    paired, unrelated = (found[name].dimensions["Spatial"] for name in ("better", "another"))
+    assert paired.mean == pytest.approx(5)
+    assert paired.high - paired.low < 0.7 * (unrelated.high - unrelated.low)
 
 
 def test_only_examples_that_both_answered_count_and_the_others_are_counted(write_scores, tmp_path):
@@ -283,7 +332,8 @@ def test_only_examples_that_both_answered_count_and_the_others_are_counted(write
     write_scores("other", "Spatial", {"a": {1: 25, 2: 0}, "c": {0: 0}})
     write_scores("other", "Complex", {"d": {0: 0}})
     found = improvements(tmp_path, ["other"], "base", "official")["other"]
-    assert found.dimensions == {"Spatial": Estimate(5, 5, 5)}
+    (spatial,) = found.dimensions.values()
+    assert (spatial.mean, spatial.low) == (5, None)  # one example in common: nothing tells how they vary
     assert found.macro is None
     assert (found.examples, found.unpaired) == (1, 4)
 

@@ -6,12 +6,12 @@ import pytest
 
 from configs.config import DIMENSIONS
 from leap.plans.reading import fenced
-from leap.vlabench.folder import AnswerRecord, models_in
+from leap.vlabench.folder import AnswerRecord, ResultFolder, models_in
 from leap.vlabench.published import MARK, load_published
 from leap.vlabench.results import write_results
 from leap.vlabench.tables import overall, results_table
 from tests.vlabench.benchmark_tree import make_benchmark
-from tests.vlabench.scripted import Script, evaluate, truth
+from tests.vlabench.scripted import Script, evaluate, place_of, truth
 
 
 def test_dimensions_of_different_models_are_not_averaged(examples, folder):
@@ -35,6 +35,23 @@ def test_the_macro_interval_narrows_with_the_number_of_independent_dimensions(tm
     assert (macro.high - macro.low) / (one.high - one.low) == pytest.approx(1 / 6**0.5, rel=0.15)
 
 
+def test_one_example_a_task_says_that_there_is_no_interval(examples, folder):
+    first = list({example.task: example for example in examples}.values())
+    evaluate(Script(truth(first)), first, folder)
+    found = overall(folder.parents[1], "model", "grounded").dimensions["Spatial"]["total_score"]
+    assert (found.mean, found.low, found.high) == (100, None, None)
+    assert "100.0 (no interval)" in results_table(folder.parents[1], ["model"])
+
+
+def test_the_same_score_has_the_same_bounds_in_summary_and_table(examples, folder):
+    right = truth(examples)
+    evaluate(Script(lambda query: right(query) if place_of(query)[1] else "none"), examples, folder)
+    found = overall(folder.parents[1], "model", "grounded")
+    summary = ResultFolder(folder).summary
+    assert summary.scores["grounded"] == found.dimensions["Spatial"] == found.micro == found.macro
+    assert summary.scores["grounded"]["total_score"].mean == 50
+
+
 def test_the_table_shows_missing_dimensions_as_missing(examples, folder):
     evaluate(Script(truth(examples)), examples, folder)
     results = folder.parents[1]
@@ -45,7 +62,8 @@ def test_the_table_shows_missing_dimensions_as_missing(examples, folder):
     table = results_table(results, ["model"]).splitlines()
     row = next(line for line in table if line.startswith("| total score, official"))
     assert row.count("| -  ") == 5
-    assert "80.0 (80.0 to 80.0) over 1 of 6" in row
+    assert f"{found.macro['total_score'].text()} over 1 of 6" in row
+    assert "80.0 (31.8 to 80.0)" in row  # four of four: 39.8 to 100 of 100
 
 
 def test_macro_weighs_dimensions_and_micro_weighs_examples(tmp_path):

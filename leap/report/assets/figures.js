@@ -118,14 +118,14 @@ function intervals(width, label, axis, columns, rows) {
         return;
       }
       const [mean, low, high] = value;
+      const ends = low === null ? "no interval" : `${fixed(low, digits)} to ${fixed(high, digits)}`;
       canvas.append(
-        svg("line", { class: `span ${hue(model)}`, x1: middle, x2: middle, y1: y(low), y2: y(high) }),
+        svg("line", { class: `span ${hue(model)}`, x1: middle, x2: middle, y1: y(low ?? mean), y2: y(high ?? mean) }),
         mark(
           model,
           middle,
           y(mean),
-          `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} ` +
-            `(${fixed(low, digits)} to ${fixed(high, digits)})`,
+          `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} (${ends})`,
         ),
       );
     });

@@ -51,7 +51,7 @@ pages.overview = {
           el(
             "p",
             { class: "lead" },
-            "Mean with its 95 % bootstrap interval. Macro is the mean of the six dimensions, micro the mean of all ",
+            "Mean with its 95 % interval (one example a task gives none). Macro is the mean of the six dimensions, micro the mean of all ",
             "examples. What was not evaluated is missing, never 0.",
           ),
           resultsTable(),
@@ -195,7 +195,7 @@ function meanCell(value, top, note, { bottom, digits } = PERCENT) {
     "td",
     { class: "mean", style: { "--share": `${(100 * (mean - bottom)) / (top - bottom)}%` } },
     el("b", null, fixed(mean, digits)),
-    el("small", null, `${fixed(low, digits)}\u2013${fixed(high, digits)}`),
+    el("small", null, low === null ? "no interval" : `${fixed(low, digits)}\u2013${fixed(high, digits)}`),
     note ? el("small", null, note) : null,
   );
 }
@@ -245,12 +245,12 @@ function differences() {
 function differenceCell(value, digits = 1) {
   if (!value) return el("td", { class: "none" }, "missing");
   const [mean, low, high] = value;
-  const kind = low > 0 ? "better" : high < 0 ? "worse" : "unclear";
+  const kind = low === null ? "unclear" : low > 0 ? "better" : high < 0 ? "worse" : "unclear";
   return el(
     "td",
     { class: kind },
     el("b", null, { better: "\u25b2", worse: "\u25bc", unclear: "\u223c" }[kind], " ", signed(mean, digits)),
-    el("small", null, `${signed(low, digits)} to ${signed(high, digits)}`),
+    el("small", null, low === null ? "no interval" : `${signed(low, digits)} to ${signed(high, digits)}`),
   );
 }
 
