@@ -6,22 +6,19 @@ in place of the address.
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import openai
-from PIL import Image
 
 from configs.errors import UserError
 from leap.endpoint import Endpoint, NoAnswer, read_completion
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, QueryResult, UnreadablePicture
 from leap.planners.options import AnsweringOptions
-from leap.rows.images import data_url
+from leap.rows.images import data_url, png_data_url
 
 # temperature 0 is greedy. `transformers serve` makes its repetition penalty 1 + frequency_penalty, whatever the
 # model's own generation_config.json says; elsewhere 0 is the default.
@@ -81,7 +78,7 @@ class EndpointPlanner:
         def part(item: dict) -> dict[str, Any]:
             if item["type"] == "text":
                 return {"type": "text", "text": item["text"]}
-            url = _png_url(next(blank)) if query.blank_images else _picture_url(Path(item["image"]))
+            url = png_data_url(next(blank)) if query.blank_images else _picture_url(Path(item["image"]))
             return {"type": "image_url", "image_url": {"url": url}}
 
         turns = [{"role": turn["role"], "content": [part(item) for item in turn["content"]]} for turn in query.messages]
@@ -116,12 +113,6 @@ def _picture_url(path: Path) -> str:
         return data_url(path)
     except ValueError as error:
         raise UnreadablePicture(f"unreadable image: {path} {error}") from error
-
-
-def _png_url(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def open_planner(options: AnsweringOptions, folder: Path | None) -> EndpointPlanner:
