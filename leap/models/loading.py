@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.files import read_json
+from leap.files import read_json, sha256_json
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
@@ -70,6 +71,25 @@ def load_processor(folder: Path) -> Any:
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
     return processor
+
+
+def processor_sha256(processor: Any) -> str:
+    """The identity of what makes a prompt's words and pictures model inputs: tokenizer and image processor."""
+    tokenizer = processor.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # only tokenizers in Python have none
+    words = json.loads(backend.to_str()) if backend else sorted(tokenizer.get_vocab().items())
+    if backend:  # what the last call left there
+        words |= {"padding": None, "truncation": None}
+    return sha256_json([words, processor.image_processor.to_json_string()])
+
+
+def generation_settings(folder: Path) -> Any:
+    """What the model in `folder` says of generation, as it has it once it is loaded."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def keeps_order(processor: Any) -> bool:

@@ -19,17 +19,19 @@ from leap.files import sha256_json
 from leap.models.answer import Answer
 from leap.models.batch_size import memory_of, prompts_at_once
 from leap.models.checkpoints import kind_of, read_manifest, weight_files, weights_sha256, why_incomplete
-from leap.models.generation import Sampling, answer_batch, encode
+from leap.models.generation import Sampling, answer_batch, encode, end_tokens
 from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens, visual_tokens
 from leap.models.loading import (
     UnusableModel,
     base_of,
+    generation_settings,
     is_out_of_memory,
     keeps_order,
     load_for_planning,
     load_processor,
     pick_device,
     processor_folder,
+    processor_sha256,
     why_not_quantised,
 )
 from leap.models.prefix_cache import PrefixCache, picture_tokens
@@ -78,6 +80,7 @@ class HuggingFacePlanner:
             "weights_sha256": weights_sha256(folder),
             "base_weights_sha256": base_weights,
             "chat_template_sha256": sha256_json(self.processor.chat_template),
+            "processor_sha256": processor_sha256(self.processor),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
             **({"load_in": options.load_in} if options.load_in else {}),
@@ -86,6 +89,7 @@ class HuggingFacePlanner:
                 "repetition_penalty": 1.0,
                 "max_new_tokens": options.max_new_tokens,
                 "stop_at_plan": options.stops_at_plan,
+                "ends_at": end_tokens(generation_settings(self.base or folder), self.processor.tokenizer),
             },
         }
         self.notes = self._differences_from_training()

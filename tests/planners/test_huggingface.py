@@ -9,12 +9,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AddedToken
 
 from configs.errors import UserError
-from leap.files import write_json
+from leap.files import read_json, write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
 from leap.models.loading import load_processor, load_weights
 from leap.planners import Query, UnreadablePicture
-from tests.planners.lively import answers, planner_of, queries_of
+from tests.planners.lively import answers, planner_of, queries_of, write_lively
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
@@ -63,9 +63,48 @@ def test_rows_that_end_early_do_not_change_what_the_others_draw(drawing, queries
 
 def test_drawing_shows_in_the_identity_and_greedy_decoding_leaves_it_as_it_was(drawing, planner):
     decoding = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 24, "stop_at_plan": True}
+    decoding["ends_at"] = [2, 0]
     assert list(planner.identity()["decoding"].items()) == list(decoding.items())
     drawn = decoding | {"do_sample": True, "temperature": 3.0, "top_p": 0.95, "max_new_tokens": 12}
     assert drawing.identity() == planner.identity() | {"decoding": drawn}
+
+
+def test_what_a_model_folder_says_of_generation_changes_no_answer(demo, planner, queries, tmp_path):
+    other = write_lively(demo / "models" / "tiny-planner", tmp_path / "other")
+    settings = {"num_beams": 3, "no_repeat_ngram_size": 2, "min_new_tokens": 20, "suppress_tokens": [5, 6, 7, 8]}
+    settings |= {"max_time": 1e-4, "stop_strings": ["a"], "repetition_penalty": 1.7, "max_length": 5, "min_length": 900}
+    settings |= {"bad_words_ids": [[9]], "sequence_bias": [[[4], -10.0]], "num_return_sequences": 2}
+    change_json(other / "generation_config.json", settings)
+    talkative = planner_of(other, max_new_tokens=24)
+    assert answers(talkative, talkative.batches(queries)) == answers(planner, planner.batches(queries))
+    assert talkative.identity() == planner.identity()
+
+
+def test_an_answer_ends_at_the_tokenizers_end_of_turn_too_and_the_identity_says_so(demo, planner, queries, tmp_path):
+    batches = planner.batches(queries)
+    plain = answers(planner, batches)
+    first = planner.processor.tokenizer.encode(plain[queries[0].key].text)[0]
+    other = write_lively(demo / "models" / "tiny-planner", tmp_path / "other")
+    change_json(other / "generation_config.json", {"eos_token_id": [first]})
+    ending = planner_of(other, max_new_tokens=24)
+    assert ending.identity()["decoding"]["ends_at"] == [first, planner.processor.tokenizer.eos_token_id]
+    assert ending.model.generation_config.eos_token_id == [first]
+    assert answers(ending, batches)[queries[0].key] == Answer("", 1, "end")
+
+
+def change_json(path, changes) -> None:
+    write_json(path, read_json(path) | changes)
+
+
+def test_the_identity_follows_tokenizer_and_image_processor(lively, planner, tmp_path):
+    for name, changes in (("tokenizer.json", {"normalizer": {"type": "Lowercase"}}), ("processor_config.json", None)):
+        shutil.copytree(lively, tmp_path / name)
+        if changes is None:
+            content = read_json(lively / name)
+            changes = {"image_processor": content["image_processor"] | {"image_mean": [0.1, 0.1, 0.1]}}
+        change_json(tmp_path / name / name, changes)
+        differing = planner_of(tmp_path / name, max_new_tokens=24).identity()
+        assert differing["processor_sha256"] != planner.identity()["processor_sha256"]
 
 
 def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
