@@ -201,10 +201,10 @@ def quiet_transformers() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of GPU or main memory; on a CPU it says so in words only."""
+    """Whether GPU or main memory ran out; on a CPU torch says so in words only."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def load_for_planning(

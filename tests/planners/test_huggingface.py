@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from transformers import AddedToken
 
 from configs.errors import UserError
@@ -111,15 +112,17 @@ def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
     planner = planner_of(lively, max_new_tokens=4)
     planner.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
-        + planner.processor.chat_template
+        "{% if messages|length == 3 %}{{ messages[2].nothing.there }}{% endif %}" + planner.processor.chat_template
     )
     system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
     refused = replace(queries[0], key="refused", messages=[system, *queries[0].messages])
+    undefined = replace(queries[0], key="undefined", messages=queries[0].messages * 3)
     words = [*queries[0].messages[0]["content"], {"type": "text", "text": "Say <|image_pad|>."}]
     pictured = replace(queries[0], key="pictured", messages=[{"role": "user", "content": words}])
-    found = answers(planner, planner.batches([refused, pictured, queries[0]]))
+    found = answers(planner, planner.batches([refused, pictured, undefined, queries[0]]))
     assert found["refused"].kind == found["pictured"].kind == "data"
     assert "chat template refuses the prompt: no system turns" in str(found["refused"])
+    assert "chat template refuses the prompt: 'dict object' has no attribute 'nothing'" in str(found["undefined"])
     assert "own words hold <|image_pad|>" in str(found["pictured"])
     assert isinstance(found[queries[0].key], Answer)
 
@@ -219,6 +222,18 @@ def test_an_unreadable_picture_fails_its_own_prompt_only(planner, queries, tmp_p
     assert isinstance(found["broken"], UnreadablePicture)
     assert "broken.png" in str(found["broken"])
     assert {found[query.key].stop for query in queries[:2]} <= {"end", "length"}
+
+
+def test_a_picture_that_the_processor_refuses_fails_its_own_prompt_only(planner, queries, tmp_path):
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (4000, 10)).save(strip)
+    content = [{"type": "image", "image": str(strip)}, {"type": "text", "text": "Plan."}]
+    refused = replace(queries[0], key="refused", messages=[{"role": "user", "content": content}])
+    found = answers(planner, [[queries[0], refused, queries[1]]])
+    assert found["refused"].kind == "data"
+    assert "absolute aspect ratio must be smaller than 200" in str(found["refused"])
+    assert str(strip) in str(found["refused"])
+    assert {key: found[key] for key in (queries[0].key, queries[1].key)} == answers(planner, [queries[:2]])
 
 
 def test_a_checkpoint_trained_with_other_pictures_or_template_is_noted(lively, tmp_path):
