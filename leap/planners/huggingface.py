@@ -33,6 +33,7 @@ from leap.models.loading import (
     pick_device,
     processor_folder,
     processor_sha256,
+    resized_vocabulary,
     why_not_quantised,
 )
 from leap.models.prefix_cache import PrefixCache, picture_tokens
@@ -106,13 +107,17 @@ class HuggingFacePlanner:
     def model(self) -> Any:
         """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
         try:
-            return load_for_planning(self.folder, self.device, self.dtype, self.base, self.options.load_in)
+            model = load_for_planning(self.folder, self.device, self.dtype, self.base, self.options.load_in)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise UnusableModel(
                 f"not enough memory on {self.device} to load {self.folder}; free some or use --device"
             ) from None
+        tokens, embedded = len(self.processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+        if self.base and tokens > embedded:
+            raise UnusableModel(f"the adapter {self.folder} does not fit: {resized_vocabulary(tokens, embedded)}")
+        return model
 
     def identity(self) -> dict[str, Any]:
         return self._identity
