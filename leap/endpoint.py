@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -313,6 +313,30 @@ class Endpoint:
         if wait_s is None:
             wait_s = self.options.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
         return min(wait_s + self.options.backoff_s * random.uniform(0.0, 0.1), LONGEST_WAIT_S)
+
+
+class Dialect:
+    """Parameters of requests that an endpoint refuses, by its own words, and that later requests go without.
+
+    `words` are those by which a refusal names each parameter; `left_out` are the parameters refused so far.
+    """
+
+    def __init__(self, words: Mapping[str, Sequence[str]]) -> None:
+        self._words = words
+        self.left_out: frozenset[str] = frozenset()
+
+    def adapts(self, failure: NoAnswer, left_out: frozenset[str]) -> bool:
+        """Whether to ask once more, after a request without `left_out` failed: without a parameter that this failure
+        names, or that another request was refused meanwhile."""
+        if failure.status not in (400, 422):
+            return False
+        if left_out != self.left_out:
+            return True
+        text = f"{failure} {failure.body}".lower()
+        open_words = {name: words for name, words in self._words.items() if name not in left_out}
+        refused = next((name for name, words in open_words.items() if any(word in text for word in words)), None)
+        self.left_out |= {refused} if refused else set()
+        return refused is not None
 
 
 def _base_url(options: EndpointOptions) -> str:

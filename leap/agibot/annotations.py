@@ -184,9 +184,17 @@ def _in_path(path: str) -> re.Match | None:
 def _plain_id(entry: Any, name: str) -> str | None:
     """An id in a field of its own, None without the field."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
+    number = _whole(value)
+    if number is not None and number >= 0:
+        return str(number)
     return value.strip() if isinstance(value, str) and _ID.fullmatch(value.strip()) else None
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, which JSON may also write as 8.0; None for anything else, and where digits may be lost."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _ids(entry: dict, key: str | None, task_of_file: str | None) -> tuple[str, str]:
@@ -322,9 +330,11 @@ def _action(record: Any) -> _Action | None:
         raise _EntryDefect(f"an action's text is no text: {text!r:.60}")
     if not text or not text.strip():
         return None
-    start, end, skill = (record.get(name) for name in ("start_frame", "end_frame", "skill"))
-    if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in (start, end)):
-        raise _EntryDefect(f"a step's frames are no whole numbers: {start!r:.20} to {end!r:.20}")
+    skill = record.get("skill")
+    start, end = (_whole(record.get(name)) for name in ("start_frame", "end_frame"))
+    if start is None or end is None:
+        written = " to ".join(f"{record.get(name)!r:.20}" for name in ("start_frame", "end_frame"))
+        raise _EntryDefect(f"a step's frames are no whole numbers: {written}")
     return _Action(start, end, _one_line(text), skill.strip() or None if isinstance(skill, str) else None)
 
 

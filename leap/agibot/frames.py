@@ -26,7 +26,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.archives import BrokenArchive, tar_stream, work_folder
 from leap.files import read_json, replacing, sha256_file, write_json
-from leap.rows.images import intact_problem
+from leap.rows.images import intact_problem, turn_upright
 
 # What a frame and an archive may come to at most, so that a worker's memory and disk stay small whatever it is given.
 MOST_FRAME_BYTES = 32 * 1024**2
@@ -255,7 +255,8 @@ def _whole_picture(path: Path) -> tuple[int, int] | None:
             size, kind = picture.size, picture.format
             if size[0] * size[1] > MOST_PIXELS or path.stat().st_size > MOST_FRAME_BYTES:
                 return size
-            picture.load()
+            turn_upright(picture)
+            size = picture.size
         content = path.read_bytes()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
@@ -342,7 +343,9 @@ def _finish(path: Path, number: int) -> Frame:
         raise ValueError(f"is broken ({problem})")
     try:
         picture = Image.open(io.BytesIO(content))
-        picture.load()  # no more: laying transparency over white would take four times the memory
+        # Decoded, and no more: laying transparency over white would take four times the memory.
+        turn_upright(picture)
+        width, height = picture.size
         if kind != "PNG":
             picture = picture.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:

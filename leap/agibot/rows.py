@@ -25,6 +25,8 @@ from leap.progress import Progress
 from leap.rows.chat import planning_prompt
 from leap.rows.images import intact_bytes
 
+_MOST_FRAMES_LATE = 30  # a second: frames may be counted from 1, or thinned out
+
 
 @dataclass
 class AnnotatedRows:
@@ -130,6 +132,9 @@ class _FirstFrames:
             return None, f"missing image: images/{path.name}"
         manifest = self.manifests.get(episode.task_id)
         frame = manifest.episodes.get(episode.episode_id) if manifest else None
+        begin = min((start for start, _ in episode.frames), default=None)
+        if frame and frame.number is not None and begin is not None and frame.number > begin + _MOST_FRAMES_LATE:
+            return None, f"no image of its start: its first frame is {frame.number}, its first step begins at {begin}"
         if frame and path.stat().st_size == frame.bytes:
             return frame.sha256, None
         try:

@@ -33,6 +33,7 @@ from leap.planners.asking import (
     AnswerLog,
     OpenQueries,
     answer_in_turn,
+    as_recorded,
     opened_journal,
     provenance_of,
 )
@@ -63,7 +64,11 @@ def write_outputs(
     rows, are asked again.
     """
     folder = options.save_dir
-    respondents = [_respondent(model, rows, open_model, options.drawing) for model in models]
+    described = _described(folder)
+    respondents = [
+        _respondent(model, rows, open_model, options.drawing, described.get(model.name, {}).get("settings"))
+        for model in models
+    ]
     with opened_journal(folder / OUTPUTS_FILE) as journal:
         _claim(journal, respondents, rows, options)
         _answer(journal, respondents, len(respondents) * len(rows), open_model, options.max_models)
@@ -75,9 +80,14 @@ def write_outputs(
 
 
 def _respondent(
-    model: Candidate, rows: Sequence[BlindRow], open_model: PlannerFactory, drawing: dict[str, Any] | None
+    model: Candidate,
+    rows: Sequence[BlindRow],
+    open_model: PlannerFactory,
+    drawing: dict[str, Any] | None,
+    recorded: dict[str, Any] | None,
 ) -> Respondent:
-    """Open a model without loading its weights, to know which of its answers are there."""
+    """Open a model without loading its weights, to know which of its answers are there. `recorded` are the settings of
+    its earlier ones."""
     try:
         planner = open_model(model.folder)
     except UnusableModel as error:
@@ -87,7 +97,7 @@ def _respondent(
     identity = planner.identity()
     if drawing and identity.get("decoding", {}).get("temperature") != drawing["temperature"]:
         raise UserError(f"--planner {identity['planner']} decodes greedily only; leave out --temperature")
-    settings = {"planner": identity, **({"drawing": drawing} if drawing else {})}
+    settings = as_recorded(recorded, {"planner": identity, **({"drawing": drawing} if drawing else {})})
     respondent = Respondent(model, settings, list(planner.notes))
     for row in rows:
         if row.problem is None:
@@ -95,6 +105,12 @@ def _respondent(
             respondent.queries[key] = Query(key, row.task_name or "", row.messages, seed=seed)
             respondent.rows.setdefault(key, []).append(row)
     return respondent
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """Settings and provenance by model, as earlier runs left them."""
+    path = folder / SETTINGS_FILE
+    return read_json(path) if path.is_file() else {}
 
 
 def _outputs_in(journal: Journal) -> list[Output]:
@@ -106,8 +122,7 @@ def _claim(
 ) -> None:
     """Leave in the journal what still counts; UserError if that would throw away what other settings or rows gave."""
     earlier = _outputs_in(journal)
-    path = journal.path.parent / SETTINGS_FILE
-    described = read_json(path) if path.is_file() else {}
+    described = _described(journal.path.parent)
     if not options.overwrite:
         refuse_other_rows(journal.path, earlier, rows)
     mark_stale(journal.path, respondents, described, earlier, overwrite=options.overwrite)
@@ -122,7 +137,10 @@ def _claim(
             provenance = provenance_of(respondent.model.folder, respondent.notes)
             described[respondent.name] = {"settings": respondent.settings, "provenance": provenance}
     names |= {output.model for output in counting}
-    write_json(path, {name: description for name, description in described.items() if name in names})
+    write_json(
+        journal.path.parent / SETTINGS_FILE,
+        {name: description for name, description in described.items() if name in names},
+    )
     journal.rewrite([output.record() for output in counting])
 
 
@@ -164,7 +182,10 @@ def _results(respondent: Respondent, queries: OpenQueries, open_model: PlannerFa
     try:
         planner = open_model(respondent.model.folder)
         assert respondent.settings is not None, "only models that could be opened are asked"
-        if planner.identity() != respondent.settings["planner"]:
+        if (
+            as_recorded(respondent.settings, respondent.settings | {"planner": planner.identity()})
+            != respondent.settings
+        ):
             raise UnusableModel(f"{respondent.model.folder} changed while the run went on; start it again")
         yield from planner.answer(queries.batches(planner))
     except UnusableModel as error:

@@ -12,11 +12,19 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob
 from leap.data.cleaning_report import report
-from leap.data.image_checks import BLANK, BROKEN, Limits, PictureCheck, check_pictures, checks_journal, is_picture
+from leap.data.image_checks import (
+    BLANK,
+    BROKEN,
+    Limits,
+    PictureCheck,
+    check_pictures,
+    checks_journal,
+    is_picture,
+    look_stamp,
+)
 from leap.data.planning_files import is_tested
 from leap.data.row_checks import PlanningFile, drop_near, judge_pictures, lies_in, near_pictures, orphans, read_file
 from leap.data.trash import trashed_files
-from leap.files import stamp_of
 
 
 @dataclass(frozen=True)
@@ -121,4 +129,4 @@ def pictures_to_move(cleaning: Cleaning, *, with_orphans: bool) -> tuple[dict[Pa
 def changed_pictures(cleaning: Cleaning, paths: Iterable[Path]) -> list[Path]:
     """Those of these pictures that changed since they were checked."""
     checked = (path for path in paths if path in cleaning.checks)
-    return [path for path in checked if stamp_of([path]) != cleaning.checks[path].stamp]
+    return [path for path in checked if look_stamp(path) != cleaning.checks[path].stamp]

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.data.image_checks import journaled_checks
+from leap.data.image_checks import journaled_checks, look_stamp
 from leap.data.overlap import overlap_report, share_text
 from leap.data.plan_words import plan_words, words_of
 from leap.data.planning_files import naming_the_check
 from leap.data.splits import SplitRow, hash_images, read_split_rows, task_labels
-from leap.files import sha256_json, stamp_of
+from leap.files import sha256_json
 from leap.progress import Progress
 from leap.rows.chat import image_items
 from leap.rows.images import image_size
@@ -258,7 +258,7 @@ def _real_paths(paths: Iterable[Path]) -> dict[Path, str | None]:
 
 def _is_current(path: Path, stamp: str) -> bool:
     try:
-        return stamp_of([path]) == stamp
+        return look_stamp(path) == stamp
     except OSError:
         return False
 

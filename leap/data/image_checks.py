@@ -32,6 +32,8 @@ _ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE = "missing", "broken", "blank", "odd size", "unreadable"
 KINDS = (MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE)
 
+_RULE = 2  # of reading pictures, raised where another one would read a file otherwise
+
 _CHUNK = 16  # pictures a worker takes at once
 _MOST_BYTES_A_PIXEL, _MOST_HEADER = 8, 1 << 20  # a larger file is not even read
 _FEWEST_LINES = 1000  # below which a file of looks is never made shorter
@@ -50,7 +52,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """What one look told about a file. `problem` says why it does not decode; `width` and `height` are its header's.
+    """What one look told about a file. `problem` says why it does not decode; `width` and `height` are those of
+    the upright picture, or its header's if it was not decoded.
 
     `deviation` is the standard deviation (0 to 255) of the liveliest colour channel; it and what follows are None if
     the picture was not decoded: it is broken, or too large.
@@ -96,10 +99,15 @@ def is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in _ENDINGS
 
 
+def look_stamp(path: Path) -> str:
+    """What a look counts for: the file as it is, read by the present rule. OSError if it is not there."""
+    return f"{_RULE}-{stamp_of([path])}"
+
+
 def check_picture(path: Path, max_pixels: int) -> PictureCheck:
     """Read and decode one file; nothing wrong with it raises."""
     try:
-        stamp = stamp_of([path])
+        stamp = look_stamp(path)
         if (size := path.stat().st_size) > _MOST_BYTES_A_PIXEL * max_pixels + _MOST_HEADER:
             return PictureCheck("", f"{size:,} bytes are too many for {max_pixels:,} pixels", unreadable=True)
         content = path.read_bytes()
@@ -120,8 +128,7 @@ def check_picture(path: Path, max_pixels: int) -> PictureCheck:
     return PictureCheck(
         stamp,
         "",
-        width,
-        height,
+        *picture.size,
         round(_deviation(picture), 3),
         hashlib.sha256(content).hexdigest(),
         f"{perceptual_hash(picture):016x}",
@@ -229,7 +236,7 @@ def _record(path: str, check: PictureCheck) -> dict:
 
 def _still_counts(check: PictureCheck, path: Path, max_pixels: int) -> bool:
     try:
-        same = stamp_of([path]) == check.stamp
+        same = look_stamp(path) == check.stamp
     except OSError:
         return False
     left_whole = check.width is None or check.height is None or check.deviation is not None

@@ -161,11 +161,14 @@ def kind_of(folder: Path) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up the model or adapter, in the order of their names."""
+    """The safetensors files that make up the model or adapter, in the order of their names.
+
+    As transformers chooses them: a single file comes before an index that lies beside it.
+    """
     index = folder / "model.safetensors.index.json"
     if kind_of(folder) == "adapter":
         names = {"adapter_model.safetensors"}
-    elif index.is_file():
+    elif index.is_file() and not (folder / "model.safetensors").is_file():
         names = set(read_json(index).get("weight_map", {}).values())
     else:
         names = {"model.safetensors"}

@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    StoppingCriteria,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from leap.models.answer import Answer
 from leap.models.prefix_cache import PrefixCache, keeps_keys_only
@@ -74,26 +80,40 @@ def answer_batch(
     if not reused and keeps_keys_only(model):
         reused = {"past_key_values": roomy_cache(model.config, max_new_tokens)}
     length = inputs["input_ids"].shape[1]
+    ends = end_tokens(model.generation_config, tokenizer)
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     drawn = [DrawnTokens(sampling, seeds)] if sampling else []
     output = model.generate(
         **model_inputs,
         **reused,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        repetition_penalty=1.0,
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        **_plain_decoding() | {"max_new_tokens": max_new_tokens, "eos_token_id": ends},
         logits_processor=drawn,
         stopping_criteria=stops,
         synced_gpus=in_step,
     )
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
     new = output[:, length:].tolist()  # (batch, new tokens), padded on the right
     finished = stops[0].lengths if stops else {}
-    return [_answer(tokens, ends, tokenizer, finished.get(row)) for row, tokens in enumerate(new)]
+    return [_answer(tokens, set(ends), tokenizer, finished.get(row)) for row, tokens in enumerate(new)]
+
+
+def end_tokens(settings: GenerationConfig, tokenizer: Any) -> list[int]:
+    """The ids that end an answer: those that the model's own `settings` name, and the tokenizer's end of turn."""
+    named = settings.eos_token_id
+    named = named if isinstance(named, list) else [named]
+    return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id]) if token is not None]
+
+
+@cache
+def _plain_decoding() -> dict[str, Any]:
+    """Greedy decoding with every setting at transformers' default, so that what a model's generation_config.json says
+    (beams, penalties, bans, time limits) does not count. Only the ids of a text's begin and of padding are the
+    model's."""
+    defaults = {name: default for name, default in vars(GenerationConfig()).items() if not name.startswith("_")}
+    defaults |= GenerationConfig._get_default_generation_params()
+    defaults |= {"max_length": None, "temperature": None, "top_p": None, "top_k": None}
+    for name in ("bos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"):
+        defaults.pop(name, None)
+    return defaults
 
 
 class DrawnTokens(LogitsProcessor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -13,11 +14,13 @@ from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.files import read_json
+from leap.files import read_json, sha256_json
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "tekken.json")
+_LONGEST_REASON = 600  # characters
 QUANTISATIONS = ("8bit", "4bit")
 
 
@@ -51,11 +54,23 @@ def processor_folder(folder: Path, base: Path | None = None) -> Path:
     return folder if has_processor or base is None else base
 
 
+def tokenizer_problem(folder: Path) -> str | None:
+    """What of a tokenizer is missing in a model's folder, or None. transformers makes up a tokenizer of one token, or
+    another end of turn, without a word."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES) and not any(folder.glob("*.tiktoken")):
+        return "it has no tokenizer (tokenizer.json or another vocabulary)"
+    if not any((folder / name).is_file() for name in ("tokenizer_config.json", "tekken.json")):
+        return "it has no tokenizer_config.json, which names the end of a turn"
+    return None
+
+
 def load_processor(folder: Path) -> Any:
     """The processor saved in `folder`; UnusableModel if it has none, it cannot chat or a package that it needs is not
     installed."""
     from transformers import AutoProcessor
 
+    if problem := tokenizer_problem(folder):
+        raise UnusableModel(f"no usable processor in {folder}: {problem}. Copy it from the base model")
     _refuse_own_code(folder)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
@@ -70,6 +85,25 @@ def load_processor(folder: Path) -> Any:
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
     return processor
+
+
+def processor_sha256(processor: Any) -> str:
+    """The identity of what makes a prompt's words and pictures model inputs: tokenizer and image processor."""
+    tokenizer = processor.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # only tokenizers in Python have none
+    words = json.loads(backend.to_str()) if backend else sorted(tokenizer.get_vocab().items())
+    if backend:  # what the last call left there
+        words |= {"padding": None, "truncation": None}
+    return sha256_json([words, processor.image_processor.to_json_string()])
+
+
+def generation_settings(folder: Path) -> Any:
+    """What the model in `folder` says of generation, as it has it once it is loaded."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def keeps_order(processor: Any) -> bool:
@@ -181,10 +215,10 @@ def quiet_transformers() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of GPU or main memory; on a CPU it says so in words only."""
+    """Whether GPU or main memory ran out; on a CPU torch says so in words only."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def load_for_planning(
@@ -207,6 +241,8 @@ def with_adapter(model: Any, folder: Path) -> Any:
     weights that found no place, and answer as the base does."""
     from peft import PeftModel
 
+    if problem := _vocabulary_problem(model, folder):
+        raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -216,8 +252,32 @@ def with_adapter(model: Any, folder: Path) -> Any:
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if is_out_of_memory(error):
             raise
-        problem = first_line(error)
+        problem = " ".join(str(error).split())[:_LONGEST_REASON]  # torch names what is wrong in its second line
     raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
+
+
+def _vocabulary_problem(model: Any, folder: Path) -> str | None:
+    """Why the embeddings or the head that an adapter brings along do not fit the model's vocabulary, or None."""
+    from safetensors import SafetensorError, safe_open
+
+    size = model.get_input_embeddings().weight.shape[0]
+    try:
+        with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+            names = weights.keys()
+            ends = [name for name in names if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+            sizes = [weights.get_slice(name).get_shape()[0] for name in ends]
+    except (OSError, SafetensorError):  # which loading will name
+        return None
+    other = next((tokens for tokens in sizes if tokens != size), None)
+    return other and resized_vocabulary(other, size)
+
+
+def resized_vocabulary(own: int, base: int) -> str:
+    """What to say of an adapter whose vocabulary is not that of its base, by their tokens."""
+    return (
+        f"its vocabulary has {own:,} tokens, the base's {base:,}: it was trained on a base whose vocabulary was "
+        "resized. Name that with --base_model"
+    )
 
 
 def free_memory() -> None:

@@ -1,6 +1,7 @@
 """Ask planners what a journal does not answer yet: the engine of every run, which can be killed at any moment.
 
 claimed_journals    a folder holds answers under one set of settings; what other processes wrote is taken over
+as_recorded         settings in the words of an earlier version
 OpenQueries         which queries have no result in the journal, and in which batches they are asked
 AnswerLog           each result goes to disk, then into progress and status, before the next is asked for
 answer_in_turn      one planner after the other, or several batch by batch
@@ -126,6 +127,15 @@ def claimed_journals(
         answered_keys, failed_keys = ({record["key"] for record in read_jsonl(path)} for path in paths)
         ranks.wait()  # nobody writes while another reads
         yield Journals(answers, failures, answered_keys, failed_keys - answered_keys)
+
+
+def as_recorded(recorded: dict[str, Any] | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that an earlier version `recorded`, where they are these but for what is named since: the processor
+    and the tokens that end an answer. Otherwise `settings` themselves."""
+    planner = {name: value for name, value in settings["planner"].items() if name != "processor_sha256"}
+    if "decoding" in planner:
+        planner["decoding"] = {name: value for name, value in planner["decoding"].items() if name != "ends_at"}
+    return recorded if recorded == settings | {"planner": planner} else settings
 
 
 def opened_journal(path: Path) -> Journal:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.models.checkpoints import find_all_checkpoints, step_of, why_incomplete
+from leap.models.checkpoints import find_all_checkpoints, kind_of, step_of, why_incomplete
+from leap.models.loading import tokenizer_problem
 from leap.models.names import BASE_NAME, result_name
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
@@ -57,9 +58,14 @@ def models_to_ask(
 def require_complete(models: Iterable[Candidate]) -> None:
     """UserError if a folder among them cannot be loaded."""
     for folder, _ in models:
-        problem = why_incomplete(folder) if folder else None
+        problem = _why_unusable(folder) if folder else None
         if problem:
             raise UserError(f"cannot evaluate {folder}: {problem}")
+
+
+def _why_unusable(folder: Path) -> str | None:
+    """Why a model's folder cannot be asked, by its files, or None. An adapter may take its base's processor."""
+    return why_incomplete(folder) or (None if kind_of(folder) == "adapter" else tokenizer_problem(folder))
 
 
 def _served_model(options: AnsweringOptions) -> Candidate:
@@ -72,7 +78,7 @@ def _complete_checkpoints(output: Path) -> list[Candidate]:
     """All checkpoints in `output` that can be loaded, by run and step; says why the others cannot."""
     checkpoints = []
     for folder in find_all_checkpoints(output):
-        problem = why_incomplete(folder)
+        problem = _why_unusable(folder)
         if problem:
             say(f"skipping {folder}: {problem}")
         else:

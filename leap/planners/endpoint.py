@@ -6,26 +6,26 @@ in place of the address.
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import openai
-from PIL import Image
 
 from configs.errors import UserError
-from leap.endpoint import Endpoint, NoAnswer, read_completion
+from leap.endpoint import Dialect, Endpoint, NoAnswer, read_completion
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, QueryResult, UnreadablePicture
 from leap.planners.options import AnsweringOptions
-from leap.rows.images import data_url
+from leap.rows.images import data_url, png_data_url
 
 # temperature 0 is greedy. `transformers serve` makes its repetition penalty 1 + frequency_penalty, whatever the
 # model's own generation_config.json says; elsewhere 0 is the default.
 DECODING = {"temperature": 0, "frequency_penalty": 0, "seed": 0}
+
+# What some models and services refuse. They take the length by another name, and do without the others.
+_REFUSABLE = {name: (name,) for name in ("max_tokens", "top_p", *DECODING)}
 
 _STOPS = {"stop": "end", "eos_token": "end", None: "end", "length": "length"}
 
@@ -33,7 +33,8 @@ _STOPS = {"stop": "end", "eos_token": "end", None: "end", "length": "length"}
 class EndpointPlanner:
     """A served model, each prompt one request, answered in any order.
 
-    `notes` say what a user should know before trusting its numbers.
+    What the endpoint refuses of the parameters is left out from then on; `notes` say so, and what else a user should
+    know before trusting its numbers.
     """
 
     def __init__(self, endpoint: Endpoint, options: AnsweringOptions) -> None:
@@ -41,11 +42,21 @@ class EndpointPlanner:
         self.endpoint, self.options = endpoint, options
         drawing = {"temperature": options.temperature, "top_p": options.top_p}
         self._decoding = DECODING | (drawing if options.temperature else {})
+        self._dialect = Dialect(_REFUSABLE)
         unseen = (
             f"which weights {endpoint.address} serves as {endpoint.model} cannot be seen from here; --endpoint_id can "
             "name them"
         )
-        self.notes = [] if options.endpoint_id else [unseen]
+        self._notes = [] if options.endpoint_id else [unseen]
+
+    @property
+    def notes(self) -> list[str]:
+        """With the parameters of decoding that the endpoint has refused by now."""
+        refused = sorted(self._dialect.left_out - {"max_tokens"})
+        if not refused:
+            return self._notes
+        words = f"{self.endpoint.address} refuses {', '.join(refused)}: what it does without them decides its answers"
+        return [*self._notes, words]
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -67,27 +78,34 @@ class EndpointPlanner:
         return self.endpoint.work((query for batch in batches for query in batch), self._ask)
 
     async def _ask(self, client: openai.AsyncOpenAI, query: Query) -> QueryResult:
-        try:
-            return query, await self.endpoint.ask(client, self._request(query), self._read)
-        except NoAnswer as failure:
-            return query, MachineFailure(str(failure))
-        except MachineFailure as failure:
-            return query, failure
+        while True:
+            left_out = self._dialect.left_out
+            try:
+                return query, await self.endpoint.ask(client, self._request(query, left_out), self._read)
+            except NoAnswer as failure:
+                if not self._dialect.adapts(failure, left_out):
+                    return query, MachineFailure(str(failure))
+            except MachineFailure as failure:
+                return query, failure
 
-    def _request(self, query: Query) -> dict[str, Any]:
-        """The parameters of a chat completion: the prompt's items in their order, pictures as data URLs."""
+    def _request(self, query: Query, left_out: Collection[str]) -> dict[str, Any]:
+        """The parameters of a chat completion but those `left_out`: the prompt's items in their order, pictures as data
+        URLs."""
         blank = iter(query.pictures() if query.blank_images else ())
 
         def part(item: dict) -> dict[str, Any]:
             if item["type"] == "text":
                 return {"type": "text", "text": item["text"]}
-            url = _png_url(next(blank)) if query.blank_images else _picture_url(Path(item["image"]))
+            url = png_data_url(next(blank)) if query.blank_images else _picture_url(Path(item["image"]))
             return {"type": "image_url", "image_url": {"url": url}}
 
         turns = [{"role": turn["role"], "content": [part(item) for item in turn["content"]]} for turn in query.messages]
         drawn = {"seed": query.seed} if self._decoding["temperature"] else {}
-        request = {"model": self.endpoint.model, "messages": turns, "max_tokens": self.options.max_new_tokens}
-        return request | self._decoding | drawn
+        most = self.options.max_new_tokens
+        parameters = {"max_tokens": most} | self._decoding | drawn
+        parameters = {name: value for name, value in parameters.items() if name not in left_out}
+        renamed = {"max_completion_tokens": most} if "max_tokens" in left_out else {}
+        return {"model": self.endpoint.model, "messages": turns} | parameters | renamed
 
     def _read(self, body: bytes) -> Answer | MachineFailure:
         answer = read_answer(body)
@@ -116,12 +134,6 @@ def _picture_url(path: Path) -> str:
         return data_url(path)
     except ValueError as error:
         raise UnreadablePicture(f"unreadable image: {path} {error}") from error
-
-
-def _png_url(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def open_planner(options: AnsweringOptions, folder: Path | None) -> EndpointPlanner:

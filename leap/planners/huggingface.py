@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoConfig
 
@@ -20,17 +19,21 @@ from leap.files import sha256_json
 from leap.models.answer import Answer
 from leap.models.batch_size import memory_of, prompts_at_once
 from leap.models.checkpoints import kind_of, read_manifest, weight_files, weights_sha256, why_incomplete
-from leap.models.generation import Sampling, answer_batch, encode
+from leap.models.control_tokens import ControlTokens
+from leap.models.generation import Sampling, answer_batch, encode, end_tokens
 from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens, visual_tokens
 from leap.models.loading import (
     UnusableModel,
     base_of,
+    generation_settings,
     is_out_of_memory,
     keeps_order,
     load_for_planning,
     load_processor,
     pick_device,
     processor_folder,
+    processor_sha256,
+    resized_vocabulary,
     why_not_quantised,
 )
 from leap.models.prefix_cache import PrefixCache, picture_tokens
@@ -70,7 +73,7 @@ class HuggingFacePlanner:
         if options.image_tokens_min is not None and options.image_tokens_max is not None:
             set_pixel_budget(self.processor, options.image_tokens_min, options.image_tokens_max)
         picture_ids = picture_tokens(self.processor)
-        self._picture_words = self.processor.tokenizer.convert_ids_to_tokens(sorted(picture_ids))
+        self._control_tokens = ControlTokens(self.processor)
         self._counts_tokens = takes_image_tokens(self.processor)
         self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
         self._most_at_once: int | None = None  # once memory has run out
@@ -79,6 +82,7 @@ class HuggingFacePlanner:
             "weights_sha256": weights_sha256(folder),
             "base_weights_sha256": base_weights,
             "chat_template_sha256": sha256_json(self.processor.chat_template),
+            "processor_sha256": processor_sha256(self.processor),
             "pixel_budget": pixel_budget(self.processor),
             "dtype": self.dtype,
             **({"load_in": options.load_in} if options.load_in else {}),
@@ -87,6 +91,7 @@ class HuggingFacePlanner:
                 "repetition_penalty": 1.0,
                 "max_new_tokens": options.max_new_tokens,
                 "stop_at_plan": options.stops_at_plan,
+                "ends_at": end_tokens(generation_settings(self.base or folder), self.processor.tokenizer),
             },
         }
         self.notes = self._differences_from_training()
@@ -102,13 +107,17 @@ class HuggingFacePlanner:
     def model(self) -> Any:
         """Loaded at the first prompt, so that a finished evaluation is seen to be finished at once."""
         try:
-            return load_for_planning(self.folder, self.device, self.dtype, self.base, self.options.load_in)
+            model = load_for_planning(self.folder, self.device, self.dtype, self.base, self.options.load_in)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise UnusableModel(
                 f"not enough memory on {self.device} to load {self.folder}; free some or use --device"
             ) from None
+        tokens, embedded = len(self.processor.tokenizer), model.get_input_embeddings().weight.shape[0]
+        if self.base and tokens > embedded:
+            raise UnusableModel(f"the adapter {self.folder} does not fit: {resized_vocabulary(tokens, embedded)}")
+        return model
 
     def identity(self) -> dict[str, Any]:
         return self._identity
@@ -152,14 +161,14 @@ class HuggingFacePlanner:
                     yield from self._batch_results(batch)
 
     def _text(self, query: Query) -> str:
-        words = [item["text"] for turn in query.messages for item in turn["content"] if item["type"] == "text"]
-        for token in self._picture_words:
-            if any(token in text for text in words):
-                raise UnusablePrompt(f"the prompt's own words hold {token}, which this model takes for a picture")
+        for item in (item for turn in query.messages for item in turn["content"] if item["type"] == "text"):
+            if problem := self._control_tokens.problem(item["text"]):
+                raise UnusablePrompt(f"the prompt's own words hold {problem}")
         try:
             return self.processor.apply_chat_template(query.messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise UnusablePrompt(f"the model's chat template refuses the prompt: {error}") from error
+        except Exception as error:  # a template is a program: it may raise anything
+            reason = str(error) or type(error).__name__
+            raise UnusablePrompt(f"the model's chat template refuses the prompt: {reason}") from error
 
     def _text_or_nothing(self, query: Query) -> str:
         try:
@@ -168,18 +177,40 @@ class HuggingFacePlanner:
             return ""
 
     def _prepared(self, batch: Sequence[Query]) -> _PreparedBatch:
-        failed, queries, texts, pictures = [], [], [], []
+        failed: list[QueryResult] = []
+        prepared: list[tuple[Query, str, list[Image.Image]]] = []
         for query in batch:
             try:
-                text, images = self._text(query), query.pictures()
+                prepared.append((query, self._text(query), query.pictures()))
             except MachineFailure as failure:
                 failed.append((query, failure))
-            else:
-                queries.append(query)
-                texts.append(text)
-                pictures.append(images)
-        inputs = self._inputs(texts, pictures) if queries else None
-        return _PreparedBatch(failed, queries, inputs)
+        try:
+            inputs = self._encoded(prepared)
+        except Exception as error:  # processors raise kinds of their own
+            if is_out_of_memory(error):
+                raise
+            sound = [prompt for prompt in prepared if not self._refused(prompt, failed)]
+            inputs, prepared = self._encoded(sound), sound
+        return _PreparedBatch(failed, [query for query, _, _ in prepared], inputs)
+
+    def _encoded(self, prepared: Sequence[tuple[Query, str, list[Image.Image]]]) -> Any:
+        if not prepared:
+            return None
+        _, texts, pictures = zip(*prepared, strict=True)
+        return self._inputs(texts, pictures)
+
+    def _refused(self, prepared: tuple[Query, str, list[Image.Image]], failed: list[QueryResult]) -> bool:
+        """Whether the processor takes this prompt not even alone, which is then noted in `failed`."""
+        try:
+            self._encoded([prepared])
+        except Exception as error:
+            query = prepared[0]
+            shown = ", ".join(map(str, query.picture_paths())) or "none"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            words = f"the model's processor refuses the prompt: {reason} (its pictures: {shown})"
+            failed.append((query, UnusablePrompt(words)))
+            return True
+        return False
 
     def _inputs(self, texts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
         """What the engine takes for these prompts with the pictures of each."""

@@ -4,7 +4,8 @@
                                                {"type": "text", "text": "..."}]}],
      "target": {"steps": "1) ... 2) ..."}}
 
-Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos
+Pictures and videos are content items; a row that has them in a column of its own, or as <image> in its words, is an
+error. Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos
 (leap/rows/videos.py) are allowed.
 """
 
@@ -18,6 +19,14 @@ from configs.errors import UserError
 from leap.files import numbered_jsonl
 
 ROLES = ("system", "user", "assistant")
+
+# What other formats write beside the conversation and this one has in it, by the kind of content item.
+_COLUMNS = {"image": ("image", "images"), "video": ("video", "videos")}
+_UNREAD_COLUMNS = ("system", "tools")
+
+_BOUNDS = ("min_pixels", "max_pixels", "total_pixels")
+_SAMPLING = ("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end")
+_SIZES = ("resized_height", "resized_width")
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
         raise UserError(
             f"{where}: the last turn must be the user's, found {turns[-1]['role']!r}; the plan is its answer"
         )
+    for kind, columns in _COLUMNS.items():
+        _refuse_pictures_elsewhere(kind, columns, record, turns, where)
     optional = {
         key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None
     }
@@ -100,3 +111,39 @@ def _turn(message: object, where: str) -> dict:
                 f'{where}: a content item must be {{"type": "text" or "image" or "video", ...}}, found {item!r:.80}'
             )
     return {"role": message["role"], "content": content}
+
+
+def unread_keys(record: dict, row: PlanningRow) -> list[str]:
+    """What of a record might be meant to change its prompt or its plan, and is not read, in words."""
+    keys = [f"the key {name!r}" for name in _UNREAD_COLUMNS if record.get(name)]
+    for message, turn in zip(record["messages"], row.messages, strict=True):
+        keys += [f"{name!r} of a turn" for name in message if name not in ("role", "content") and message[name]]
+        for item in turn["content"]:
+            keys += [f"{name!r} of {item['type']} items" for name in item if name not in _keys_read(item)]
+    return sorted(set(keys))
+
+
+def _keys_read(item: dict) -> tuple[str, ...]:
+    """The keys of a content item that count; leap/rows/videos.py says what those of a video mean."""
+    own = ("type", item["type"])
+    if item["type"] != "video":
+        return own
+    return (*own, *_BOUNDS, "sample_fps") if isinstance(item["video"], list) else (*own, *_BOUNDS, *_SAMPLING, *_SIZES)
+
+
+def _refuse_pictures_elsewhere(
+    kind: str, columns: tuple[str, ...], record: dict, turns: list[dict], where: str
+) -> None:
+    """UserError for a row that would be shown without its pictures (or videos, by `kind`)."""
+    items = [item for turn in turns for item in turn["content"]]
+    shown = sum(item["type"] == kind for item in items)
+    advice = f'write each as a content item {{"type": "{kind}", "{kind}": path}}'
+    for column in columns:
+        named = record.get(column) or []
+        count = len(named) if isinstance(named, list) else 1
+        if count > shown:
+            raise UserError(
+                f"{where}: the key {column!r} names {count} {kind}s, of which the turns show {shown}; {advice}"
+            )
+    if not shown and any(f"<{kind}>" in item["text"] for item in items if item["type"] == "text"):
+        raise UserError(f"{where}: <{kind}> stands in the words and the turns show no {kind}; {advice}")

@@ -108,6 +108,21 @@ def adapter_coverage(model: Any) -> AdapterCoverage:
     )
 
 
+def _refuse_tied(whole: Any, adapter: Path, base: Path) -> None:
+    """UserError if the adapter sits on a head that shares its weights with the embedding: what is added to one of them
+    would be added to both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    adapted = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    ends = (whole.get_input_embeddings(), whole.get_output_embeddings())
+    if whole.all_tied_weights_keys and any(isinstance(end, adapted) for end in ends):
+        raise UserError(
+            f"cannot merge {adapter}: it sits on the head or the embedding, which share their weights in {base}, so "
+            "that folded in it would change both. Use it as an adapter, which evaluation takes as it is"
+        )
+
+
 def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     """Fold the adapter in `adapter` into its base and write a full checkpoint to `folder`, with processor and manifest.
 
@@ -123,7 +138,9 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     if folder.exists():
         raise UserError(f"{folder} is there already; name another folder with --output_dir")
     base, _ = base_of(adapter, base_model)
-    model = with_adapter(load_weights(base, "float32"), adapter).eval()
+    whole = load_weights(base, "float32")
+    model = with_adapter(whole, adapter).eval()
+    _refuse_tied(whole, adapter, base)
     processor = load_processor(processor_folder(adapter, base))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, len(processor.tokenizer) // 2, (1, 64), generator=generator)  # (batch, seq)

@@ -17,7 +17,7 @@ from leap.files import read_jsonl, sha256_file, sha256_json, write_text
 from leap.progress import say
 from leap.provenance import library_versions
 
-_FORMAT = 1
+_FORMAT = 2  # raised where a length, or what else is found out about a row, is found otherwise
 _MOST_FILES = 4  # a data set, each of other settings
 
 

@@ -16,12 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from jinja2 import TemplateError
+
 from configs.errors import UserError
 from leap.files import json_object, sha256_json, stamp_of, write_text
+from leap.models.control_tokens import ControlTokens
+from leap.models.loading import is_out_of_memory
 from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
-from leap.rows.records import PlanningRow, no_rows, row_from_record
+from leap.rows.records import PlanningRow, no_rows, row_from_record, unread_keys
 from leap.training.lengths import CachedLength, RowLength, cache_path, read_lengths, write_lengths
 from leap.training.supervision import PlanningCollator
 
@@ -196,17 +200,33 @@ def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[LineCheck]:
 def _check_line(number: int, line: bytes, job: _CheckJob) -> LineCheck:
     where = f"{job.path}:{number}"
     try:
-        row = row_from_record(json_object(line, where), where, job.path.parent)
+        record = json_object(line, where)
+        row = row_from_record(record, where, job.path.parent)
         _refuse_half_characters(row)
+        _refuse_control_tokens(row, job.collator.control_tokens)
         stamp = stamp_of(job.collator.media_paths(row))
         cached = job.earlier_lengths.get(number)
         if cached is None or cached.stamp != stamp:
             cached = CachedLength(
-                number, stamp, **asdict(job.collator.length(row)), remarks=_remarks(row), digest=_digest(row)
+                number, stamp, **asdict(job.collator.length(row)), remarks=_remarks(row, record), digest=_digest(row)
             )
         return _fitted(row, cached, job)
     except UserError as error:
         return LineCheck(defect=str(error), kind=error.kind or _MALFORMED)
+    except Exception as error:  # a chat template or a library: of that row, and no reason to end the check
+        if is_out_of_memory(error):
+            raise
+        source = "the model's chat template" if isinstance(error, TemplateError) else type(error).__name__
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        return LineCheck(defect=f"{where}: the row cannot be prepared ({source}: {reason}). Mend or remove it")
+
+
+def _refuse_control_tokens(row: PlanningRow, control_tokens: ControlTokens) -> None:
+    """UserError for words that hold what the model's prompts are built with."""
+    words = [item["text"] for turn in row.messages for item in turn["content"] if item["type"] == "text"]
+    for source, text in [*(("the row's own words hold", text) for text in words), ("the plan holds", row.steps)]:
+        if problem := control_tokens.problem(text):
+            raise UserError(f"{row.where}: {source} {problem}. Mend or remove the row")
 
 
 def _refuse_half_characters(row: PlanningRow) -> None:
@@ -242,14 +262,15 @@ def _digest(row: PlanningRow) -> str:
     return sha256_json([row.messages, row.steps])[:16]
 
 
-def _remarks(row: PlanningRow) -> tuple[str, ...]:
+def _remarks(row: PlanningRow, record: dict) -> tuple[str, ...]:
+    unread = tuple(f"{key}, which is not read" for key in unread_keys(record, row))
     if _NUMBERED.match(row.steps):
-        return ()
+        return unread
     try:
         read_tolerant(row.steps)
     except FormatError:
-        return ("a plan that is neither numbered steps nor a skill list",)
-    return ()
+        return ("a plan that is neither numbered steps nor a skill list", *unread)
+    return unread
 
 
 def _histogram(lengths: list[RowLength], bars: int = 10, width: int = 40) -> list[str]:

@@ -18,7 +18,18 @@ from leap.models.checkpoints import (
 )
 from leap.progress import say
 from leap.provenance import data_sha256
-from leap.training.recipes import TrainingRecipe
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+
+# Knobs that decide which parameters train or what form they have, and what each of them changes: a state that was saved
+# for others cannot be gone on from.
+_FIXED = {
+    "freeze": "which parameters train",
+    "lora_r": "the shape of the adapter",
+    "lora_target_modules": "where the adapter sits",
+    "lora_vision": "where the adapter sits",
+    "use_dora": "the parameters of the adapter",
+    "pissa": "the weights that the adapter is added to",
+}
 
 
 def made_from(recipe: TrainingRecipe) -> dict[str, str]:
@@ -59,6 +70,11 @@ def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: dict[str, str
     """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
     manifest = read_manifest(resume)
     assert manifest is not None, "only folders with a manifest are resumed"
+    if refused := _fixed_changes(manifest, recipe):
+        raise UserError(
+            f"{resume} cannot be gone on from with another recipe: {'; '.join(refused)}, which --allow_changes cannot "
+            "mend. Use another --output_dir for a new run"
+        )
     differences = changes(manifest, recipe, sources)
     old_step, new_step = _step_size(manifest.recipe, manifest.devices), _step_size(as_plain(recipe), devices)
     if old_step != new_step:
@@ -68,6 +84,24 @@ def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: dict[str, str
             f"{resume} was made with another recipe ({'; '.join(differences)}). Use another --output_dir for a new "
             "run, or --allow_changes to go on from it"
         )
+
+
+def _fixed_changes(manifest: Manifest, recipe: TrainingRecipe) -> list[str]:
+    """What of the recipe no run can change that goes on, in words."""
+    kind = "adapter" if isinstance(recipe, LoraRecipe) else "full"
+    if manifest.kind != kind:
+        names = {"adapter": "an adapter", "full": "the whole model"}
+        return [f"{names[manifest.kind]} was trained, and this would be {names[kind]}"]
+    old, new = manifest.recipe, as_plain(recipe)
+    return [
+        f"{name}: {old[name]} -> {new[name]} changes {change}"
+        for name, change in _FIXED.items()
+        if name in old and name in new and _unordered(old[name]) != _unordered(new[name])
+    ]
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
 
 
 def changes(

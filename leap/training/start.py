@@ -12,6 +12,7 @@ from configs.errors import UserError
 from leap.cli import as_plain
 from leap.files import read_json
 from leap.models.checkpoints import why_incomplete
+from leap.models.loading import tokenizer_problem
 from leap.progress import say
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
@@ -39,7 +40,7 @@ def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
 def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
     """UserError if the base model or a data file is not there."""
     workspace.require(recipe.model_name_or_path, "base model")
-    problem = why_incomplete(recipe.model_name_or_path)
+    problem = why_incomplete(recipe.model_name_or_path) or tokenizer_problem(recipe.model_name_or_path)
     if problem:
         raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
     workspace.require_file(recipe.train_file, "training file")

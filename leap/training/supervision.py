@@ -18,6 +18,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
+from leap.models.control_tokens import ControlTokens
 from leap.models.image_budget import pixel_budget, visual_tokens
 from leap.rows.chat import chat_messages, image_items, resolve_image
 from leap.rows.images import image_size, load_image
@@ -71,6 +72,7 @@ class PlanningCollator:
         self.workspace = workspace
         self.packer = packer
         self.video_tokens = video_tokens
+        self.control_tokens = ControlTokens(processor)
         self._side = processor.image_processor.patch_size * processor.image_processor.merge_size  # pixels
         self._fewest_tokens = pixel_budget(processor)["shortest_edge"] // self._side**2
 

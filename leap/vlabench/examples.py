@@ -23,7 +23,7 @@ from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import sha256_json
 from leap.plans.reading import SKILLS, TARGETS, subtasks
-from leap.rows.images import decode_image, intact_bytes
+from leap.rows.images import aspect_problem, decode_image, intact_bytes
 
 T = TypeVar("T")
 _EXAMPLE = re.compile(r"example(\d+)")
@@ -152,9 +152,11 @@ def _plan_in(path: Path) -> dict:
 def _picture_in(path: Path) -> None:
     content = intact_bytes(path)
     try:
-        decode_image(content)
+        picture = decode_image(content)
     except ValueError as error:
         raise ValueError(f"does not decode ({error})") from error
+    if problem := aspect_problem(*picture.size):
+        raise ValueError(f"has {problem}, which Qwen-VL's image processor refuses")
 
 
 def plan_problem(content: object) -> str | None:

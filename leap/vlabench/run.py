@@ -15,14 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from leap.files import Journal, sha256_json
+from leap.files import Journal, read_json, sha256_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query
 from leap.planners.asking import (
+    SETTINGS_FILE,
     AnswerLog,
     Journals,
     OpenQueries,
     answer_in_turn,
+    as_recorded,
     claimed_journals,
     provenance_of,
     take_over,
@@ -96,6 +98,8 @@ def evaluate_dimension(
     throws away.
     """
     settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
+    recorded = folder / SETTINGS_FILE
+    settings = as_recorded(read_json(recorded), settings) if recorded.is_file() else settings
     queries = queries_for(examples, writer, settings)
     with claimed_journals(folder, (JOURNAL_FILE, FAILURES_FILE), settings, ranks, overwrite=overwrite) as journals:
         settled_keys = journals.answered_keys | (set() if retry_failed else journals.failed_keys)

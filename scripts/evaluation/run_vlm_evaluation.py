@@ -121,6 +121,7 @@ def report(summary: Summary, folder: Path) -> None:
     print(
         f"{summary.dimension:12} {summary.model}: {counts.answered} of {counts.in_benchmark} answered, "
         f"{summary.outcomes['official'].get('format_error', 0)} format errors, "
+        f"{counts.cut_by_length} cut by length, "
         f"{counts.machine_failure} machine failures, {counts.bad_example} bad examples  {totals}  -> {folder}"
     )
 

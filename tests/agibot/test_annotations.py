@@ -57,6 +57,15 @@ def test_an_agibotworld_entry_gives_its_steps_by_time(tmp_path, label):
     )
 
 
+def test_whole_numbers_may_be_written_as_floats_and_other_floats_are_none(tmp_path):
+    config = actions((0, {"start_frame": 0.0, "end_frame": 80.0}))
+    (episode,) = read(tmp_path, [entry(config=config, task_id=327.0, episode=648642.0)])
+    assert (episode.task_id, episode.episode_id, episode.frames[0]) == ("327", "648642", [0, 80])
+    for number in (80.5, float("inf"), 1e300):
+        (rejected,) = read(tmp_path, [entry(config=actions((0, {"end_frame": number})))])
+        assert "no whole numbers" in rejected.reason
+
+
 def test_empty_texts_and_repetitions_are_dropped(tmp_path):
     config = actions((0, {"action_text": "  "}), (2, {"action_text": "Pour water into it. "}))
     (episode,) = read(tmp_path, [entry(config=config)])

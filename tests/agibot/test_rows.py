@@ -51,3 +51,17 @@ def test_entries_that_make_no_row_are_listed_with_their_reasons(root, source):
     assert_one_line_error(run_script(SCRIPT, "--annotations", notes), "no rows", "quarantine.jsonl")
     after = files_of(root)
     assert {name for name in before | after if before.get(name) != after.get(name)} == {"data/agibot/quarantine.jsonl"}
+
+
+def test_an_episode_that_has_lost_its_first_frames_gets_no_picture_of_its_middle(root, source):
+    task_archive(source, "327", {"1": [0, 300], "2": [300, 330], "3": [8 + 30]})
+    assert run_script(SCRIPT, "--source", source, "--tasks", 327, "--workers", 1).returncode == 0
+    config = [{"start_frame": 8, "end_frame": 218, "action_text": "Pick up the cup."}]
+    config += [{"start_frame": 218, "end_frame": 400, "action_text": "Put it down."}]
+    notes = source / "task_327.json"
+    notes.write_text(json.dumps([annotation(327, n, label_info={"action_config": config}) for n in (1, 2, 3)]))
+    assert run_script(SCRIPT, "--annotations", notes).returncode == 0
+    assert [row.id for row in read_rows(root / "data" / "agibot_all.jsonl")] == ["327-1", "327-3"]
+    [left_out] = read_jsonl(root / "data" / "agibot" / "quarantine.jsonl")
+    assert left_out["episode_id"] == "2"
+    assert left_out["reason"].endswith("its first frame is 300, its first step begins at 8")

@@ -13,6 +13,7 @@ from leap.models.checkpoints import (
     last_complete_checkpoint,
     read_manifest,
     remove,
+    weight_files,
     weights_sha256,
     why_incomplete,
     write_manifest,
@@ -76,6 +77,19 @@ def test_a_file_that_is_gone_or_cut_makes_a_checkpoint_incomplete(tmp_path):
 def test_a_folder_from_elsewhere_is_judged_by_its_weights_header(tmp_path, weights, reason):
     found = why_incomplete(checkpoint(tmp_path / "checkpoint-9", manifest=False, weights=weights))
     assert found is None if reason is None else reason in found
+
+
+def test_a_single_file_of_weights_counts_before_an_index_beside_it_as_transformers_loads_it(tmp_path):
+    folder = checkpoint(tmp_path / "model", manifest=False)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "x.safetensors", "b": "y.safetensors"}}')
+    assert weight_files(folder) == [folder / "model.safetensors"]
+    assert why_incomplete(folder) is None, "the shards need not be there"
+    whole = weights_sha256(folder)
+    (folder / "model.safetensors").write_bytes(safetensors(cut=3))
+    assert "model.safetensors is cut off" in why_incomplete(folder)
+    assert weights_sha256(folder) != whole
+    (folder / "model.safetensors").unlink()
+    assert why_incomplete(folder) == "x.safetensors is missing"
 
 
 def test_a_folder_whose_saving_was_interrupted_is_incomplete_until_its_manifest_is_written(tmp_path):

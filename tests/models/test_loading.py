@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from configs.errors import UserError
@@ -12,7 +13,9 @@ from leap.models.loading import (
     keeps_order,
     load_for_planning,
     load_processor,
+    load_weights,
     processor_folder,
+    tokenizer_problem,
     why_not_quantised,
 )
 from tests.conftest import assert_one_line_error, run_script
@@ -45,8 +48,30 @@ def test_an_adapter_of_another_width_is_an_error(mistral, tmp_path):
     put_adapter(mistral, tmp_path)
     weights = tmp_path / "adapter_model.safetensors"
     save_file({name: value[:, :2].contiguous() for name, value in load_file(weights).items()}, weights)
-    with pytest.raises(UserError, match=r"the adapter .* does not fit Mistral3For"):
+    with pytest.raises(UserError, match=r"the adapter .* does not fit Mistral3For.*size mismatch for .*q_proj"):
         load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+def test_an_adapter_of_a_base_with_a_resized_vocabulary_says_so(mistral, tmp_path):
+    put_adapter(mistral, tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    size = load_weights(mistral, "float32").get_input_embeddings().weight.shape[0]
+    embedding = {"base_model.model.model.language_model.embed_tokens.weight": torch.zeros(size + 8, 4)}
+    save_file(load_file(weights) | embedding, weights)
+    with pytest.raises(
+        UserError, match=rf"its vocabulary has {size + 8:,} tokens, the base's {size:,}: .*--base_model"
+    ):
+        load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_is_not_there_is_said_and_none_is_made_up(mistral, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(mistral, folder)
+    assert tokenizer_problem(folder) is None
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"no usable processor in .*it has no .*{name}"):
+        load_processor(folder)
 
 
 def test_an_adapter_with_a_processor_uses_its_own(mistral, tmp_path):

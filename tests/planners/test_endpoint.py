@@ -137,3 +137,29 @@ def test_drawn_answers_are_asked_for_with_the_seed_of_their_query(server):
     assert (sent["temperature"], sent["top_p"], sent["seed"]) == (0.7, 0.9, 17)
     decoding = planner.identity()["decoding"]
     assert (decoding["temperature"], decoding["top_p"]) == (0.7, 0.9)
+
+
+def test_parameters_that_the_endpoint_refuses_are_left_out_and_noted(server):
+    refused = ("max_tokens", "temperature", "seed")
+
+    def reply(number, body):
+        name = next((name for name in refused if name in body), None)
+        error = {"error": {"message": f"Unsupported parameter: '{name}' is not supported with this model."}}
+        return Reply(error, status=400) if name else Reply(completion("done"))
+
+    server.reply = reply
+    planner = planner_of(server, max_new_tokens=77, endpoint_id="mine")
+    assert planner.notes == []
+    assert {answer.text for answer in ask(planner, query("a"), query("b")).values()} == {"done"}
+    assert len(server.requests) == 5, "what was refused once is not tried again"
+    assert server.requests[-1]["max_completion_tokens"] == 77
+    assert "frequency_penalty" in server.requests[-1]
+    [note] = planner.notes
+    assert "refuses seed, temperature: " in note
+
+
+def test_a_prompt_that_is_refused_for_another_reason_fails_at_once(server):
+    server.reply = lambda number, body: Reply({"error": {"message": "the prompt is too long"}}, status=400)
+    [failure] = ask(planner_of(server), query()).values()
+    assert "too long" in str(failure)
+    assert len(server.requests) == 1

@@ -5,13 +5,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from configs.errors import UserError
-from leap.files import write_json
+from leap.files import read_json, write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
 from leap.planners import Query, UnreadablePicture
-from tests.planners.lively import PLAN, answers, make_parrot, planner_of, queries_of, write_adapter
+from tests.planners.lively import (
+    PLAN,
+    answers,
+    make_parrot,
+    planner_of,
+    queries_of,
+    write_adapter,
+    write_lively,
+)
 
 
 def test_a_batch_gives_the_answers_of_one_at_a_time(planner, queries):
@@ -60,24 +69,65 @@ def test_rows_that_end_early_do_not_change_what_the_others_draw(drawing, queries
 
 def test_drawing_shows_in_the_identity_and_greedy_decoding_leaves_it_as_it_was(drawing, planner):
     decoding = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 24, "stop_at_plan": True}
+    decoding["ends_at"] = [2, 0]
     assert list(planner.identity()["decoding"].items()) == list(decoding.items())
     drawn = decoding | {"do_sample": True, "temperature": 3.0, "top_p": 0.95, "max_new_tokens": 12}
     assert drawing.identity() == planner.identity() | {"decoding": drawn}
+
+
+def test_what_a_model_folder_says_of_generation_changes_no_answer(demo, planner, queries, tmp_path):
+    other = write_lively(demo / "models" / "tiny-planner", tmp_path / "other")
+    settings = {"num_beams": 3, "no_repeat_ngram_size": 2, "min_new_tokens": 20, "suppress_tokens": [5, 6, 7, 8]}
+    settings |= {"max_time": 1e-4, "stop_strings": ["a"], "repetition_penalty": 1.7, "max_length": 5, "min_length": 900}
+    settings |= {"bad_words_ids": [[9]], "sequence_bias": [[[4], -10.0]], "num_return_sequences": 2}
+    change_json(other / "generation_config.json", settings)
+    talkative = planner_of(other, max_new_tokens=24)
+    assert answers(talkative, talkative.batches(queries)) == answers(planner, planner.batches(queries))
+    assert talkative.identity() == planner.identity()
+
+
+def test_an_answer_ends_at_the_tokenizers_end_of_turn_too_and_the_identity_says_so(demo, planner, queries, tmp_path):
+    batches = planner.batches(queries)
+    plain = answers(planner, batches)
+    first = planner.processor.tokenizer.encode(plain[queries[0].key].text)[0]
+    other = write_lively(demo / "models" / "tiny-planner", tmp_path / "other")
+    change_json(other / "generation_config.json", {"eos_token_id": [first]})
+    ending = planner_of(other, max_new_tokens=24)
+    assert ending.identity()["decoding"]["ends_at"] == [first, planner.processor.tokenizer.eos_token_id]
+    assert ending.model.generation_config.eos_token_id == [first]
+    assert answers(ending, batches)[queries[0].key] == Answer("", 1, "end")
+
+
+def change_json(path, changes) -> None:
+    write_json(path, read_json(path) | changes)
+
+
+def test_the_identity_follows_tokenizer_and_image_processor(lively, planner, tmp_path):
+    for name, changes in (("tokenizer.json", {"normalizer": {"type": "Lowercase"}}), ("processor_config.json", None)):
+        shutil.copytree(lively, tmp_path / name)
+        if changes is None:
+            content = read_json(lively / name)
+            changes = {"image_processor": content["image_processor"] | {"image_mean": [0.1, 0.1, 0.1]}}
+        change_json(tmp_path / name / name, changes)
+        differing = planner_of(tmp_path / name, max_new_tokens=24).identity()
+        assert differing["processor_sha256"] != planner.identity()["processor_sha256"]
 
 
 def test_words_and_turns_that_the_model_cannot_take_fail_alone(lively, queries):
     planner = planner_of(lively, max_new_tokens=4)
     planner.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
-        + planner.processor.chat_template
+        "{% if messages|length == 3 %}{{ messages[2].nothing.there }}{% endif %}" + planner.processor.chat_template
     )
     system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
     refused = replace(queries[0], key="refused", messages=[system, *queries[0].messages])
+    undefined = replace(queries[0], key="undefined", messages=queries[0].messages * 3)
     words = [*queries[0].messages[0]["content"], {"type": "text", "text": "Say <|image_pad|>."}]
     pictured = replace(queries[0], key="pictured", messages=[{"role": "user", "content": words}])
-    found = answers(planner, planner.batches([refused, pictured, queries[0]]))
+    found = answers(planner, planner.batches([refused, pictured, undefined, queries[0]]))
     assert found["refused"].kind == found["pictured"].kind == "data"
     assert "chat template refuses the prompt: no system turns" in str(found["refused"])
+    assert "chat template refuses the prompt: 'dict object' has no attribute 'nothing'" in str(found["undefined"])
     assert "own words hold <|image_pad|>" in str(found["pictured"])
     assert isinstance(found[queries[0].key], Answer)
 
@@ -154,6 +204,18 @@ def test_an_unreadable_picture_fails_its_own_prompt_only(planner, queries, tmp_p
     assert isinstance(found["broken"], UnreadablePicture)
     assert "broken.png" in str(found["broken"])
     assert {found[query.key].stop for query in queries[:2]} <= {"end", "length"}
+
+
+def test_a_picture_that_the_processor_refuses_fails_its_own_prompt_only(planner, queries, tmp_path):
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (4000, 10)).save(strip)
+    content = [{"type": "image", "image": str(strip)}, {"type": "text", "text": "Plan."}]
+    refused = replace(queries[0], key="refused", messages=[{"role": "user", "content": content}])
+    found = answers(planner, [[queries[0], refused, queries[1]]])
+    assert found["refused"].kind == "data"
+    assert "absolute aspect ratio must be smaller than 200" in str(found["refused"])
+    assert str(strip) in str(found["refused"])
+    assert {key: found[key] for key in (queries[0].key, queries[1].key)} == answers(planner, [queries[:2]])
 
 
 def test_a_checkpoint_trained_with_other_pictures_or_template_is_noted(lively, tmp_path):

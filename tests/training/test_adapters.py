@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
@@ -11,7 +12,7 @@ from configs.errors import UserError
 from leap.cli import parse_knobs
 from leap.models.checkpoints import read_manifest
 from leap.models.loading import load_for_planning, load_weights
-from leap.training.adapters import adapter_coverage, attach
+from leap.training.adapters import adapter_coverage, attach, merge
 from leap.training.recipes import LoraRecipe
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
@@ -167,6 +168,16 @@ def test_a_merged_checkpoint_is_the_adapted_model(demo, adapter, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_a_head_that_shares_its_weights_is_not_folded_in(demo, tmp_path, target):
+    base = demo / "models" / "tiny-planner"
+    model = load_weights(base, "float32")
+    get_peft_model(model, LoraConfig(r=4, target_modules=[target, "q_proj"])).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=r"it sits on the head or the embedding, which share their weights in"):
+        merge(tmp_path / "adapter", tmp_path / "merged", base)
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_seed_decides_how_an_adapter_starts(demo, tmp_path, workspace):
     """Whatever random numbers were drawn before in the process."""
     ends = []

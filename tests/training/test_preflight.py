@@ -108,3 +108,43 @@ def test_training_refuses_an_empty_file(workspace):
     path = workspace / "rows.jsonl"
     path.write_text("")
     assert_one_line_error(train("--train_file", path), "rows.jsonl holds no planning rows")
+
+
+def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspace, collator):
+    Image.new("RGB", (4000, 10), "teal").save(workspace / "strip.png")
+    Image.new("RGB", (64, 64), "teal").save(workspace / "whole.jpg")
+    (workspace / "cut.jpg").write_bytes((workspace / "whole.jpg").read_bytes()[:-40])
+    Image.new("F", (8, 8)).save(workspace / "float.tif")
+    collator.processor.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+        "{% if messages[0].content[0].text == 'unknown' %}{{ nobody.knows }}{% endif %}"
+        + collator.processor.chat_template
+    )
+    system = {"messages": [{"role": "system", "content": "Be brief."}, *GOOD["messages"]]}
+    expected = {
+        row(image="strip.png"): "absolute aspect ratio must be smaller than 200",
+        row(image="cut.jpg"): "unreadable image",
+        row(image="float.tif"): "floating-point grey has no fixed scale",
+        row("Look at <|image_pad|>."): "the row's own words hold <|image_pad|>, which this model takes for a picture",
+        row(steps="1) Wipe.<|im_end|> 2) Dry."): "the plan holds <|im_end|>, a control token of this model",
+        row(**system): "the row cannot be prepared (the model's chat template: no system turns)",
+        row("unknown"): "the row cannot be prepared (the model's chat template: 'nobody' is undefined)",
+        row("<image>"): "<image> stands in the words and the turns show no image",
+    }
+    path = workspace / "rows.jsonl"
+    path.write_text("\n".join([*expected, row(image="whole.jpg")]))
+    report = check_file(path, collator, 256, workers=1)
+    assert len(report.rows) == 1
+    assert [checked.number for checked in report.rejected] == list(range(1, len(expected) + 1))
+    for checked, words in zip(report.rejected, expected.values(), strict=True):
+        assert checked.defect.startswith(f"{path}:{checked.number}: ")
+        assert words in checked.defect
+
+
+def test_keys_that_are_not_read_are_remarks_also_where_lengths_were_kept(workspace, collator):
+    Image.new("RGB", (64, 64), "red").save(workspace / "a.png")
+    item = {"type": "image", "image": "a.png", "max_pixels": 1024}
+    (workspace / "rows.jsonl").write_text(row(messages=[{"role": "user", "content": [item]}]))
+    for _ in range(2):
+        report = check_file(workspace / "rows.jsonl", collator, 256)
+        assert report.remarks == {"'max_pixels' of image items, which is not read": 1}

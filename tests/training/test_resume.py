@@ -1,15 +1,18 @@
 """A finished run is not trained again; what would mix two runs, or overwrite one, is refused."""
 
+import re
 import shutil
 from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
 
+from configs.errors import UserError
+from leap.cli import as_plain
 from leap.files import read_json, write_json
-from leap.models.checkpoints import MANIFEST
-from leap.training.recipes import TrainingRecipe
-from leap.training.resume import precision_of_run
+from leap.models.checkpoints import MANIFEST, read_manifest, write_manifest
+from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.resume import checkpoint_to_resume, precision_of_run
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.trainings import TRAIN, training
 
@@ -45,6 +48,42 @@ def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tm
     assert sorted(f.name for f in run.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-14", "checkpoint-16"]
     before, after = (load_file(run / f"checkpoint-{n}" / "model.safetensors") for n in (12, 16))
     assert 0 < max((before[name] - after[name]).abs().max() for name in before) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("knobs", "changed", "words"),
+    [
+        ({"lora_r": 16}, {"lora_r": 32}, "lora_r: 16 -> 32 changes the shape of the adapter"),
+        ({}, {"use_dora": True}, "use_dora: False -> True changes the parameters of the adapter"),
+        ({}, {"pissa": True}, "pissa: False -> True changes the weights that the adapter is added to"),
+        ({}, {"lora_vision": True}, "lora_vision: False -> True changes where the adapter sits"),
+        ({}, {"lora_target_modules": ["q_proj"]}, "lora_target_modules: "),
+        (None, {}, "the whole model was trained, and this would be an adapter"),
+    ],
+)
+def test_knobs_that_decide_what_trains_cannot_change_in_a_run_even_where_changes_are_allowed(
+    undisturbed, tmp_path, knobs, changed, words
+):
+    folder = tmp_path / "run" / "checkpoint-12"
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", folder)
+    recipe = LoraRecipe(output_dir=folder.parent, allow_changes=True)
+    manifest = read_manifest(folder)
+    if knobs is not None:
+        plain = as_plain(replace(recipe, **knobs))
+        write_manifest(folder, replace(manifest, kind="adapter", recipe=plain))
+    sources = {"base_weights_sha256": manifest.base_weights_sha256, "data_sha256": manifest.data_sha256}
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        checkpoint_to_resume(replace(recipe, **changed), sources, 1)
+    assert "--output_dir" in str(error.value)
+
+
+def test_unfreezing_a_part_is_refused_by_name(demo, undisturbed, tmp_path, workspace):
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", tmp_path / "run" / "checkpoint-12")
+    assert_one_line_error(
+        run_script(TRAIN, *training(tmp_path / "run", demo), "--freeze", "vision", "--allow_changes"),
+        "freeze: [] -> ['vision'] changes which parameters train",
+        "--output_dir",
+    )
 
 
 def test_a_folder_with_checkpoints_that_cannot_be_resumed_is_not_overwritten(demo, undisturbed, tmp_path, workspace):
