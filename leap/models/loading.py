@@ -1,4 +1,8 @@
-"""Load a planner's model with its own processor: base, full checkpoint or adapter, on the device at hand."""
+"""Load a planner's model with its own processor: base, full checkpoint or adapter, on the device at hand.
+
+Every call that loads says trust_remote_code=False: where it is left out, transformers asks at the terminal, and
+`yes |` answers.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,7 @@ def load_processor(folder: Path) -> Any:
 
     _refuse_own_code(folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise UnusableModel(f"the processor in {folder} needs another package: {_first_line(error)}") from error
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
@@ -100,6 +104,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
             dtype=dtype,
             attn_implementation=attn_implementation,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **options,
         )
@@ -265,8 +270,9 @@ def _outside_language_model(folder: Path) -> list[str]:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     inside = set(model.get_decoder().modules())
     return [
         name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module not in inside

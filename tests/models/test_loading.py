@@ -1,5 +1,6 @@
 """Models, processors and adapters that can be loaded, and why others cannot."""
 
+import ast
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from leap.models.loading import (
     processor_folder,
     why_not_quantised,
 )
-from tests.conftest import assert_one_line_error, run_script
+from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.vlm_zoo import build, put_adapter, why_unavailable
 
 
@@ -97,3 +98,51 @@ def test_a_model_whose_class_is_in_its_own_folder_is_one_line_that_names_the_way
     (tmp_path / "own" / "own.py").write_text("raise SystemExit('the code of the folder was run')\n")
     done = run_script("evaluation/run_vlm_evaluation.py", "--base_model", tmp_path / "own", "--dimension", "Spatial")
     assert_one_line_error(done, "'minicpmv'", "AutoModelForImageTextToText", "Serve it", "--planner openai")
+
+
+OWN_CLASSES = {
+    "config.json": ("AutoConfig", "AutoModelForImageTextToText"),
+    "processor_config.json": ("AutoProcessor",),
+    "tokenizer_config.json": ("AutoTokenizer",),
+}
+
+
+@pytest.mark.parametrize("repository", ["", "someone/repository--"])
+@pytest.mark.parametrize("file", OWN_CLASSES)
+def test_nothing_asks_whether_to_run_the_code_of_a_folder_and_nothing_runs_it(
+    demo, tmp_path, monkeypatch, file, repository
+):
+    folder = tmp_path / "own"
+    shutil.copytree(demo / "models" / "tiny-planner", folder)
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: ...\n")
+    path, own = folder / file, f"{repository}own.Own"
+    auto_map = {name: [own, own] if name == "AutoTokenizer" else own for name in OWN_CLASSES[file]}
+    names = {"tokenizer_class": "Own", "processor_class": "Own"} if file != "config.json" else {}
+    path.write_text(json.dumps(json.loads(path.read_text()) | names | {"auto_map": auto_map}))
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "yes")
+    for load in (load_processor, lambda folder: load_for_planning(folder, "cpu", "float32")):
+        try:
+            load(folder)
+        except UserError as error:
+            assert "input" not in str(error)
+    assert not questions
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_call_that_loads_by_transformers_says_that_no_code_is_trusted():
+    calls = [
+        (path, node)
+        for folder in ("leap", "scripts")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id.startswith("Auto")
+    ]
+    assert len(calls) > 5
+    for path, call in calls:
+        trust = [word.value for word in call.keywords if word.arg == "trust_remote_code"]
+        assert [getattr(value, "value", None) for value in trust] == [False], f"{path}:{call.lineno}"
