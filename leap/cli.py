@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import is_disk_full
+from leap.text import printable
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)
@@ -126,7 +127,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         problem = _of_the_disk(error)
         if problem is None:
             raise
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {printable(problem)}", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
 

@@ -283,7 +283,7 @@ def test_a_long_reply_is_not_read_to_its_end_and_a_long_answer_is_none(server):
     first, second = ask(planner, query("a"), query("b")).values()
     assert {str(first)[:40], str(second)[:40]} == {
         "the endpoint sent a reply of more than 8",
-        "the endpoint sent no chat completion: {\"",
+        'the endpoint sent no chat completion: {"',
     }
 
 

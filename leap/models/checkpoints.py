@@ -82,6 +82,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def finish_removals(run: Path) -> None:
+    """Delete what a kill in the middle of `remove` left in the folder of a run."""
+    for doomed in run.glob(".checkpoint-*.removed"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def is_run_state(name: str) -> bool:
     """Whether a checkpoint's file is there only to train on from it."""
     return _RUN_STATE.fullmatch(name) is not None

@@ -10,6 +10,7 @@ from leap.models.checkpoints import (
     begin_saving,
     find_all_checkpoints,
     find_checkpoints,
+    finish_removals,
     last_complete_checkpoint,
     read_manifest,
     remove,
@@ -97,6 +98,14 @@ def test_a_checkpoint_without_optimiser_state_can_be_loaded_and_not_resumed(tmp_
     assert why_incomplete(folder) is None
     assert why_incomplete(folder, to_resume=True) == "optimizer.pt is missing"
     assert last_complete_checkpoint(tmp_path) is None
+
+
+def test_a_removal_that_was_killed_is_finished_at_the_next_start(tmp_path):
+    (tmp_path / ".checkpoint-9.removed").mkdir()
+    (tmp_path / ".checkpoint-9.removed" / "model.safetensors").write_bytes(b"gigabytes")
+    kept = checkpoint(tmp_path / "checkpoint-12")
+    finish_removals(tmp_path)
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_a_removed_checkpoint_is_gone_at_once(tmp_path):
