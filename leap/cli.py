@@ -47,6 +47,10 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+# What a place on the disk can be wrong for: not ours, another kind of thing, or a name that cannot be.
+_OF_PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         raise UserError(f"{message}. See: {self.prog} --help")
@@ -133,11 +137,11 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
 
 
 def _of_the_disk(error: Exception) -> str | None:
-    """What to say of an error that is the disk's (full, read-only, not ours), else None."""
+    """What to say of an error that is the disk's (full, read-only, not ours, a file in a folder's place), else None."""
     reason = str(error).splitlines()[0] if str(error) else ""
     if is_disk_full(error):
         return f"no space left on the disk ({reason}); free some and run the same command again"
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if isinstance(error, OSError) and error.errno in _OF_PLACES:
         return f"{error.strerror}: {error.filename}" if error.filename else reason
     return None
 

@@ -235,7 +235,7 @@ def _safetensors_problem(path: Path) -> str | None:
             data = max(
                 (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "has a damaged header"
     if size != 8 + length + data:
         return f"is cut off: {size} bytes of {8 + length + data}"

@@ -18,6 +18,7 @@ from typing import Any
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json
+from leap.models.bounds import layers_problem, pattern_problem, template_problem
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
@@ -69,10 +70,16 @@ def load_processor(folder: Path) -> Any:
         raise UnusableModel(
             f"no usable processor in {folder}: {_first_line(error)}. Copy it from the base model"
         ) from error
+    except BaseException as error:  # tokenizers panics at some regular expressions, with a class of its own
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UnusableModel(f"no usable processor in {folder}: {_first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
         raise UnusableModel(
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
+    if problem := template_problem(processor):
+        raise UnusableModel(f"the chat template in {folder} cannot be used: {problem}")
     return processor
 
 
@@ -97,6 +104,8 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     from leap.models.patch_embedding import embed_patches_by_product
 
     _refuse_own_code(folder)
+    if problem := layers_problem(read_json(folder / "config.json")):
+        raise UnusableModel(f"cannot load a model from {folder}: {problem}")
     quiet_transformers()
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -171,7 +180,10 @@ def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
 def _named_base(adapter: Path, manifest: Manifest | None) -> Path:
     """What the adapter calls its base; Hub names such as Qwen/Qwen3-VL-2B-Instruct are looked up in models/."""
     config = read_json(adapter / "adapter_config.json")
-    named = Path((manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed")
+    written = (manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed"
+    if not isinstance(written, str):
+        raise UnusableModel(f"{adapter} names no base model, but {written!r:.80}. Name it with --base_model")
+    named = Path(written)
     downloaded = WorkspaceConfig.from_environment().models / named.name
     return downloaded if not named.is_dir() and downloaded.is_dir() else named
 
@@ -212,6 +224,9 @@ def with_adapter(model: Any, folder: Path) -> Any:
     weights that found no place, and answer as the base does."""
     from peft import PeftModel
 
+    targets = read_json(folder / "adapter_config.json").get("target_modules")
+    if problem := pattern_problem(targets, (name for name, _ in model.named_modules())):
+        raise UnusableModel(f"the adapter {folder} cannot be used: {problem}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -279,5 +294,5 @@ def _outside_language_model(folder: Path) -> list[str]:
     ]
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -146,3 +146,10 @@ def test_the_identity_of_weights_is_their_content(tmp_path):
     assert weights_sha256(a) == weights_sha256(b)
     (b / "model.safetensors").write_bytes(safetensors(size=12))
     assert weights_sha256(a) != weights_sha256(b)
+
+
+def test_a_header_that_is_nested_too_deep_is_damaged(tmp_path):
+    header = b"[" * 200_000
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert why_incomplete(tmp_path) == "model.safetensors has a damaged header"

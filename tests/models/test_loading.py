@@ -145,3 +145,45 @@ def test_every_call_that_loads_by_transformers_says_that_no_code_is_trusted():
     for path, call in calls:
         trust = [word.value for word in call.keywords if word.arg == "trust_remote_code"]
         assert [getattr(value, "value", None) for value in trust] == [False], f"{path}:{call.lineno}"
+
+
+def test_an_adapter_that_names_a_list_as_its_base_is_one_line(mistral, tmp_path):
+    put_adapter(mistral, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": ["a", "b"]}))
+    with pytest.raises(UserError, match=r"names no base model, but \['a', 'b'\]. Name it with --base_model"):
+        base_of(tmp_path)
+
+
+def test_an_adapter_whose_pattern_explodes_is_one_line(mistral, tmp_path, monkeypatch):
+    monkeypatch.setattr("leap.models.bounds.PATTERN_S", 0.3)
+    put_adapter(mistral, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": r"(\w+\.?)+!"}))
+    with pytest.raises(UserError, match="pattern of its layers takes longer"):
+        load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ nothing.at_all }}", "is undefined"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "longer"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_one_line(demo, tmp_path, monkeypatch, template, words):
+    monkeypatch.setattr("leap.models.bounds.TEMPLATE_S", 0.3)
+    shutil.copytree(demo / "models" / "tiny-planner", tmp_path / "own")
+    (tmp_path / "own" / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=f"the chat template in .*{words}"):
+        load_processor(tmp_path / "own")
+
+
+def test_a_model_of_a_billion_layers_is_one_line(demo, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(demo / "models" / "tiny-planner", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="2,000 layers are the most"):
+        load_for_planning(folder, "cpu", "float32")
