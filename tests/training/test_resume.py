@@ -72,12 +72,12 @@ def test_a_run_goes_on_in_the_precision_that_its_first_gpu_was_fitted_with(undis
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_damaged_state_of_a_run_is_one_line_that_names_the_checkpoint(demo, undisturbed, tmp_path, workspace, name):
-    checkpoint = tmp_path / "run" / "checkpoint-9"
-    shutil.copytree(undisturbed / "run" / "checkpoint-9", checkpoint)
+    checkpoint = tmp_path / "run" / "checkpoint-12"
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", checkpoint)
     content = bytearray((checkpoint / name).read_bytes())
     content[: len(content) // 2] = bytes(len(content) // 2)
     (checkpoint / name).write_bytes(content)
-    done = run_script(TRAIN, *training(tmp_path / "run", demo))
+    done = run_script(TRAIN, *training(tmp_path / "run", demo), "--max_steps", "16", "--allow_changes")
     assert done.returncode == 2, done.stderr
     assert f"error: cannot train on from {checkpoint}" in done.stderr
     assert "Traceback" not in done.stderr
