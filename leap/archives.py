@@ -2,9 +2,11 @@
 
 Python's tarfile is made for archives of friends. Its traps, and where they are closed:
 - its gzip modes stop at the end of the tar and never check the sum behind it (`tar_stream`);
+- it skips a member by its claimed size, be that 2^60 bytes that are not there, and reads beyond the end of the tar into
+  a buffer of its own, where a second tar may hide (`_Forward`);
 - it takes a damaged header in the middle for the end of the archive (`_Member.fromtarfile`);
 - it reads long names, extended headers and maps of sparse files whole, however long they claim to be (`_Member`);
-- it keeps every member it has passed, so that memory grows with the archive (`_Stream.next`);
+- it keeps every member it has passed, so that memory grows with the archive (`_Members.next`);
 - names may lead anywhere, and links, devices and two members of one name may lie in wait (`unpack`).
 
 A flipped byte passes tarfile's own gzip modes, as they stop before the checksum at the end: here the gzip is read to
@@ -76,9 +78,9 @@ def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
     OSError if the disk fails. An archive without members is none of these.
     """
     with open(path, "rb") as raw:
-        unzipped = _Gunzip(raw)
+        unzipped = _Forward(_Gunzip(raw))
         try:
-            with _Stream.open(fileobj=unzipped, mode="r|", bufsize=_BLOCK, tarinfo=_Member) as tar:
+            with _Members(fileobj=unzipped, tarinfo=_Member) as tar:
                 yield tar
                 ended = tar.ended
             # Also what is not read here must be inflated: the sum of the last part comes behind it.
@@ -286,7 +288,7 @@ class _Member(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
 
 
-class _Stream(tarfile.TarFile):
+class _Members(tarfile.TarFile):
     """A tar file that forgets the members it has passed. `ended` says whether its end was reached."""
 
     ended = False
@@ -301,6 +303,41 @@ class _Stream(tarfile.TarFile):
         self.members.clear()
         self.ended = member is None
         return member
+
+
+class _Forward:
+    """A stream that tarfile may read and skip in, forwards; where it ends, reading and skipping end too."""
+
+    def __init__(self, stream: _Gunzip) -> None:
+        self._stream = stream
+        self._chunk, self._used, self._position = b"", 0, 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Skip to a position, or to the end if that comes first."""
+        if position < self._position:
+            raise tarfile.StreamError("seeking backwards is not allowed")
+        while self._position < position and self._take(min(position - self._position, _BLOCK)):
+            pass
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the end."""
+        pieces = []
+        while size > 0 and (piece := self._take(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end."""
+        if self._used == len(self._chunk):
+            self._chunk, self._used = self._stream.read(_BLOCK), 0
+        piece = self._chunk[self._used : self._used + size]
+        self._used += len(piece)
+        self._position += len(piece)
+        return piece
 
 
 class _Gunzip:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import is_disk_full
+from leap.text import printable
 
 T = TypeVar("T")
 
@@ -44,6 +45,10 @@ def knob(
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+# What a place on the disk can be wrong for: not ours, another kind of thing, or a name that cannot be.
+_OF_PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,7 +119,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)
@@ -126,17 +131,17 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         problem = _of_the_disk(error)
         if problem is None:
             raise
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {printable(problem)}", file=sys.stderr)
         status = 1
     sys.exit(status or 0)
 
 
 def _of_the_disk(error: Exception) -> str | None:
-    """What to say of an error that is the disk's (full, read-only, not ours), else None."""
+    """What to say of an error that is the disk's (full, read-only, not ours, a file in a folder's place), else None."""
     reason = str(error).splitlines()[0] if str(error) else ""
     if is_disk_full(error):
         return f"no space left on the disk ({reason}); free some and run the same command again"
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if isinstance(error, OSError) and error.errno in _OF_PLACES:
         return f"{error.strerror}: {error.filename}" if error.filename else reason
     return None
 

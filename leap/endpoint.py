@@ -1,7 +1,9 @@
 """An OpenAI-compatible endpoint over the `openai` client: who it is, how often to try, when to give up.
 
 What a planner and a judge share. Only the address that the user named is contacted; a redirect is not followed, and no
-proxy stands before this machine itself. The key comes from OPENAI_API_KEY and is neither stored nor printed.
+proxy stands before this machine itself. The key comes from OPENAI_API_KEY; neither it nor the credentials of the
+address are stored or printed, also where an endpoint sends them back. Of a reply no more is read than a chat completion
+may have.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import itertools
 import json
 import os
 import random
+import re
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -32,7 +36,12 @@ CONNECT_TIMEOUT_S = 10.0
 STARTING_REQUESTS = 3  # times `concurrency`: so many fail without a single answer before a run stops
 LAST_REPLIES_S = 30.0  # what is in flight when a run must stop may still come: it is paid for
 
+MOST_BODY_BYTES = 8 * 2**20  # of a reply, inflated: an answer of a million characters, each escaped in six
+MOST_TEXT = 1_000_000  # characters of an answer, more than any model writes at once
+
 _SHORTEST_SECRET = 8  # characters; a shorter key is a placeholder of a local server, such as "1", and no secret
+_SHORTEST_PASSWORD = 4  # of an address: nobody writes a placeholder there
+_GZIP_OR_ZLIB = 47  # zlib's number for either, with a window of any size
 _MOST_TOKENS = 10**8  # no request takes so many: a larger count is none
 _USAGE = ("prompt_tokens", "completion_tokens")
 _BUSY = (429, 503)  # the endpoint works and asks for patience
@@ -78,6 +87,55 @@ class NoAnswer(Exception):
         self.may_cost, self.hopeless = may_cost, hopeless
 
 
+class _Oversized(Exception):
+    """A reply that is longer than any chat completion, or packed in a way that was not asked for."""
+
+
+class _BoundedClient(openai.DefaultAsyncHttpxClient):
+    """An HTTP client that reads MOST_BODY_BYTES of a reply at most: a few kilobytes of gzip may hold gigabytes, and the
+    plain client inflates them all, those of an error too."""
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        response = await super().send(request, **options | {"stream": True})
+        try:
+            packed = bytearray()
+            async for chunk in response.aiter_raw():
+                packed += chunk
+                if len(packed) > MOST_BODY_BYTES:
+                    raise _Oversized(f"a reply of more than {MOST_BODY_BYTES:,} bytes")
+        finally:
+            await response.aclose()
+        content = _inflated(bytes(packed), response.headers.get("content-encoding", "identity"))
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _FRAMING]
+        return type(response)(
+            response.status_code,
+            headers=headers,
+            content=content,
+            request=response.request,
+            extensions=response.extensions,
+        )
+
+
+# Headers that say how a body was sent, not what it is.
+_FRAMING = ("content-encoding", "content-length", "transfer-encoding")
+
+
+def _inflated(packed: bytes, encoding: str) -> bytes:
+    """A body as it was before it was packed. _Oversized if that is too long, or cannot be told."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return packed
+    if encoding not in ("gzip", "deflate"):
+        raise _Oversized(f"a reply packed by {encoding[:40]!r}, which was not asked for")
+    try:
+        content = zlib.decompressobj(_GZIP_OR_ZLIB).decompress(packed, MOST_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise _Oversized(f"a reply that is no {encoding} ({error})") from error
+    if len(content) > MOST_BODY_BYTES:
+        raise _Oversized(f"a reply of more than {MOST_BODY_BYTES:,} bytes")
+    return content
+
+
 class Attempts:
     """What a caller wants to know of the tries of one request; these do nothing."""
 
@@ -112,6 +170,8 @@ def read_completion(body: bytes) -> Completion:
             content = "".join(part["text"] for part in content if part["type"] == "text")
         if not all(isinstance(words, str | None) for words in (content, finish, refusal)):
             raise TypeError("content, finish_reason and refusal are texts")
+        if any(len(words or "") > MOST_TEXT for words in (content, finish, refusal)):
+            raise TypeError("no text is so long")
         used = reply.get("usage")
         counts = [_tokens(used.get(name)) if isinstance(used, dict) else None for name in _USAGE]
         return Completion(content or "", finish, refusal, bool(message.get("tool_calls")), *counts)
@@ -132,11 +192,12 @@ class Endpoint:
         """`base_url` may carry user:password@, which goes along as basic authentication and nowhere else. `model_flag`
         is how the user names the model. UserError for an address or a key that is none, or if no address is named.
         """
-        self.address, self._headers = _address(_base_url(options))
+        self.address, self._headers, credentials = _address(_base_url(options))
         self.model, self.options = model, options
         self._api_key, self._model_flag = api_key, model_flag
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise UserError("OPENAI_API_KEY holds a line break or another character that no request can carry")
+        self._secrets = _pattern_of(credentials + [key for key in [api_key or ""] if len(key) >= _SHORTEST_SECRET])
         self._answered, self._failures, self._last_kind = False, 0, ""
         self._stopping, self._why_stopped = asyncio.Event(), ""
 
@@ -202,14 +263,15 @@ class Endpoint:
         raise AssertionError("unreachable")
 
     def without_key(self, text: str) -> str:
-        """`text` as one short line that can be printed and stored: without the key, which some endpoints send back."""
+        """`text` as one short line that can be printed and stored: without key and credentials, which some endpoints
+        send back."""
         line = " ".join(text.encode("utf-8", "replace").decode().split())
         return self.redacted(line)[:400]
 
     def redacted(self, text: str) -> str:
-        """`text` without the key, if that is long enough to be a secret."""
-        secret = self._api_key and len(self._api_key) >= _SHORTEST_SECRET
-        return text.replace(self._api_key, "***") if secret else text
+        """`text`, which may be JSON, without the key, if that is long enough to be a secret, and without the
+        credentials of the address."""
+        return self._secrets.sub("***", text) if self._secrets else text
 
     async def _some_of(self, doing: set[asyncio.Task]) -> tuple[set[asyncio.Task], set[asyncio.Task]]:
         """(ended, others) as soon as one has ended; if the run must stop, once all have or none comes any more."""
@@ -240,8 +302,11 @@ class Endpoint:
             default_headers=self._headers,
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, trust_env=not local, verify=not without_tls
+            http_client=_BoundedClient(
+                follow_redirects=False,
+                trust_env=not local,
+                verify=not without_tls,
+                headers={"Accept-Encoding": "identity"},
             ),
         )
 
@@ -254,7 +319,11 @@ class Endpoint:
             raise self._refusal(error) from None
         except TimeoutError:
             raise NoAnswer(f"no answer within {self.options.request_timeout_s:g} s", may_cost=True) from None
+        except _Oversized as error:
+            raise NoAnswer(f"the endpoint sent {error}", may_cost=True) from None
         except openai.APIConnectionError as error:  # its timeouts too
+            if isinstance(error.__cause__, _Oversized):  # openai 2 wraps what it does not know
+                raise NoAnswer(f"the endpoint sent {error.__cause__}", may_cost=True) from None
             reason = self.without_key(f"connection to {self.address} failed ({_cause(error)})")
             raise NoAnswer(reason, may_cost=type(error.__cause__).__name__ not in _NEVER_REACHED) from None
         body = response.http_response.content
@@ -354,8 +423,8 @@ async def _drop(tasks: set[asyncio.Task], client: openai.AsyncOpenAI) -> None:
     await client.close()
 
 
-def _address(base_url: str) -> tuple[str, dict[str, str]]:
-    """`base_url` without its credentials, and the headers that carry them."""
+def _address(base_url: str) -> tuple[str, dict[str, str], list[str]]:
+    """`base_url` without its credentials, the headers that carry them, and the texts that would give them away."""
     try:
         parts = urlsplit(base_url.strip())
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
@@ -366,9 +435,21 @@ def _address(base_url: str) -> tuple[str, dict[str, str]]:
         raise UserError("--base_url must be http://HOST:PORT/PATH or https, without ? or #; most end in /v1")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
     if parts.username is None:
-        return address, {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return address, {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        return address, {}, []
+    password = unquote(parts.password or "")
+    pair = f"{unquote(parts.username)}:{password}"
+    token = base64.b64encode(pair.encode()).decode()
+    passwords = [text for text in {password, parts.password or ""} if len(text) >= _SHORTEST_PASSWORD]
+    return address, {"Authorization": f"Basic {token}"}, [token, pair, *passwords]
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern | None:
+    """Finds secrets also where JSON escapes some of their characters (\\u0073k-..., \\/), once or more often."""
+    patterns = [
+        "".join(rf"(?:\\{{0,8}}{re.escape(character)}|\\{{1,8}}u(?i:{ord(character):04x}))" for character in secret)
+        for secret in sorted(secrets, key=len, reverse=True)
+    ]
+    return re.compile("|".join(patterns)) if patterns else None
 
 
 def _is_this_machine(address: str) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,16 +21,29 @@ from typing import Any, BinaryIO
 from configs.errors import UserError
 
 _LONGEST_CSV_FIELD = 10_000_000  # characters
+# A spreadsheet program computes a cell that begins like this; "'" before it says that it is text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
+_YOUNG_S = 60.0  # a file that is being made is locked within so many seconds
+
+_swept: set[Path] = set()  # files whose leftovers this process has looked for
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside `path`, then rename over it: a reader sees the old file or the new one, never a part."""
+    """Write beside `path`, then rename over it: a reader sees the old file or the new one, never a part.
+
+    What killed processes left of their parts is removed when a process writes `path` for the first time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path not in _swept:
+        _swept.add(path)
+        _remove_leftovers(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            locked(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,6 +54,35 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Remove the parts of `path` that no process writes any more."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+        with contextlib.suppress(OSError), open(part, "rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG_S and locked(file, without_locks=False):
+                part.unlink()
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into `folder`, which is made if it is not there, and goes if it stays empty.
+
+    UserError if another process has it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not locked(handle):
+            raise UserError(f"{folder} is being written by another process; wait for it or stop it")
+        yield
+        made = False
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step."""
     with replacing(path) as file:
@@ -45,20 +90,35 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Replace `path` by a CSV file in one step; None is an empty field."""
+    """Replace `path` by a CSV file in one step; None is an empty field. A text that a spreadsheet program would compute
+    gets a "'" in front, which `csv_reader` takes away."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([_as_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     # A model's text may hold lone surrogates, which UTF-8 cannot carry.
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+class _TextReader(csv.DictReader):
+    def __next__(self) -> dict:
+        row = super().__next__()
+        return {name: _as_written(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+
+
+def _as_written(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def csv_reader(lines: Iterable[str], delimiter: str = ",") -> csv.DictReader:
     """Rows of a CSV file whose fields may be as long as a model's text; the csv module alone stops at 131,072
     characters."""
     csv.field_size_limit(_LONGEST_CSV_FIELD)
-    return csv.DictReader(lines, delimiter=delimiter)
+    return _TextReader(lines, delimiter=delimiter)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,18 +9,20 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from leap.text import printable_lines
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """Print, on the first of several processes only."""
+    """Print, on the first of several processes only; what would steer the terminal is replaced."""
     if _is_first():
-        print(text, flush=True)
+        print(printable_lines(text), flush=True)
 
 
 def print_some(lines: Sequence[str], rest_in: str, most: int = 20) -> None:
     """Print the first lines, and how many more there are and where."""
-    print("\n".join(lines[:most]))
+    print(printable_lines("\n".join(lines[:most])))
     if len(lines) > most:
         print(f"... and {len(lines) - most} more, in {rest_in}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -58,4 +59,13 @@ def markdown_table(rows: Sequence[Sequence[str]], right_from: int | None = None)
 
 def printable(text: str) -> str:
     """Text from elsewhere for a terminal: what steers it, or cannot be encoded, becomes "?"."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letter if _is_harmless(letter) else "?" for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines, whose tabs stay too."""
+    return "".join(letter if letter in "\n\t" or _is_harmless(letter) else "?" for letter in text)
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"  # blanks of other widths, as in Chinese

@@ -79,6 +79,7 @@ JOURNEYS = {
     "bad_input": "what a user gets wrong, over several scripts",
     "config": "configs/config.py",
     "downloads/scripts": "benchmark and rows from the Hub, by their scripts",
+    "flags": "every flag of every script",
     "planners/model_families": "the engine over families of models",
     "planners/transformers_serve": "the engine against a server that is not ours",
     "readme": "the commands of the README",

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import UserError
 from leap import archives
-from leap.archives import BrokenArchive, tar_stream, unpack, work_folder
+from leap.archives import BrokenArchive, room_needed, tar_stream, unpack, work_folder
 from tests.agibot.archives import claiming, cut_off, file, special, with_flipped_byte, write_archive
 
 
@@ -137,6 +137,12 @@ def header(kind, size, name="x"):
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+def size_of_pax(size):
+    info = tarfile.TarInfo("readme.txt")
+    info.pax_headers = {"size": str(size)}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
 def sparse_of_pax():
     info = tarfile.TarInfo("s.png")
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9999999999"}
@@ -149,19 +155,39 @@ def sparse_of_pax():
         (b"no tar at all" * 100, "not a tar archive"),
         (header(tarfile.REGTYPE, 0) + b"\x07" * 512 + bytes(1024), "not a tar archive from byte 512"),
         (header(tarfile.REGTYPE, 0) + bytes(1024) + b"more" * 300_000, "data after the end"),
+        (header(tarfile.REGTYPE, 0) + bytes(1024) + header(tarfile.REGTYPE, 0) + bytes(1024), "data after the end"),
         (header(tarfile.XHDTYPE, 2**33) + bytes(2**20), "a header of 8,589,934,592 bytes"),
         (header(tarfile.GNUTYPE_LONGNAME, 2**33) + bytes(2**20), "a header of"),
         (header(tarfile.GNUTYPE_SPARSE, 10) + bytes(1024), "a sparse file"),
         (sparse_of_pax() + bytes(1024), "a sparse file"),
         (header(tarfile.GNUTYPE_LONGNAME, 1) * 20_000, "damaged|cut off"),
     ],
-    ids=["text", "garbage", "tail", "pax header", "long name", "sparse", "pax sparse", "nested"],
+    ids=["text", "garbage", "tail", "second tar", "pax header", "long name", "sparse", "pax sparse", "nested"],
 )
 def test_a_tar_that_is_none_or_eats_memory_is_refused(tmp_path, content, reason):
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(gzip.compress(content))
     with pytest.raises(BrokenArchive, match=reason):
         unpacked(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (header(tarfile.REGTYPE, 2**60), "cut off"),
+        (header(b"V", 2**60), "cut off"),
+        (size_of_pax(2**60), "cut off"),
+        (header(tarfile.XHDTYPE, 2**60), "a header of"),
+    ],
+    ids=["file", "unknown type", "size in a pax header", "pax header"],
+)
+def test_a_member_left_out_that_claims_an_exabyte_takes_no_time(tmp_path, content, reason):
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(content + b"x" * 4096))
+    with pytest.raises(BrokenArchive, match=reason):
+        unpacked(archive, tmp_path / "out", accept=lambda name: None)
+    with pytest.raises(BrokenArchive, match=reason):
+        room_needed(archive, lambda name: None, 10**6, 100)
 
 
 def test_a_file_that_is_no_gzip_is_named(tmp_path):

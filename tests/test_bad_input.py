@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from tests.conftest import assert_one_line_error, run_script
+from leap.files import only_writer
+from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 
 EVALUATE = "evaluation/run_vlm_evaluation.py"
 
@@ -73,3 +74,27 @@ def test_drawing_without_results_says_how_to_make_some(workspace):
 def test_the_demo_refuses_to_write_into_the_repository(monkeypatch):
     monkeypatch.delenv("LEAP_WORKSPACE", raising=False)
     assert_one_line_error(run_script("utils/make_demo.py"), "wants a workspace of its own", "LEAP_WORKSPACE=")
+
+
+@pytest.mark.parametrize("flags", [["--model", ".."], ["--model", "x", "--suffix", "../../x"]])
+@pytest.mark.parametrize("script", [EVALUATE, "evaluation/run_vlm_output.py"])
+def test_no_name_leads_out_of_the_results_folder(workspace, script, flags):
+    done = run_script(script, "--planner", "openai", "--base_url", "http://127.0.0.1:9/v1", *flags)
+    assert_one_line_error(done, "a part of a folder's name")
+
+
+def test_an_error_with_foreign_text_does_not_steer_the_terminal(workspace):
+    done = run_script(EVALUATE, "--data_path", "\x1b[2Jevil\x07\u202e")
+    assert_one_line_error(done, "?[2Jevil??")
+
+
+def test_a_training_whose_output_folder_is_in_use_leaves_it_as_it_is(workspace, monkeypatch, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--config", REPOSITORY / "configs/training/quickstart.yaml", "--output_dir", run, "--max_steps", 1]
+    with only_writer(run):
+        (run / "recipe.yaml").write_text("of the other run")
+        (run / ".checkpoint-1.removed").mkdir()
+        done = run_script("training/run-finetuning.py", *arguments, "--warmup_steps", 0)
+        assert_one_line_error(done, str(run), "is being written by another process")
+        assert sorted(path.name for path in run.iterdir()) == [".checkpoint-1.removed", "recipe.yaml"]
+        assert (run / "recipe.yaml").read_text() == "of the other run"

@@ -91,7 +91,7 @@ def test_a_saved_recipe_can_be_read_back(recipe):
     assert parse(recipe=recipe) == knobs
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR])
 def test_a_folder_that_cannot_be_written_is_one_line(number, capsys):
     def main():
         raise OSError(number, os.strerror(number), "/read/only")

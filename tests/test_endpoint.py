@@ -1,11 +1,13 @@
 """Requests to an endpoint: how many at once, what is tried again, what stops the run, and what stays secret."""
 
 import base64
+import gzip
 import json
 import os
 import signal
 import socket
 import time
+import tracemalloc
 from threading import Timer
 
 import pytest
@@ -251,3 +253,69 @@ def test_this_machine_is_reached_without_the_proxy_of_the_environment(server, mo
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert ask(planner_of(server), query()) == {"plan": Answer("ok", 3, "end")}
+
+
+def packed(body, encoding="gzip", **reply):
+    return Reply(gzip.compress(body), headers={"Content-Encoding": encoding}, **reply)
+
+
+BOMB = json.dumps(completion()).encode() + b" " * 60 * 2**20  # 60 KB packed
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_packed_reply_is_not_inflated_beyond_what_an_answer_may_have(server, status):
+    bomb = packed(BOMB, status=status)
+    server.reply = lambda n, body: bomb
+    planner = planner_of(server, max_retries=0, concurrency=1)
+    tracemalloc.start()
+    failure = ask(planner, query())["plan"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(failure) == "the endpoint sent a reply of more than 8,388,608 bytes"
+    assert peak < 4 * endpoint.MOST_BODY_BYTES
+
+
+def test_a_long_reply_is_not_read_to_its_end_and_a_long_answer_is_none(server):
+    server.reply_in_turn(
+        Reply(b"x" * (endpoint.MOST_BODY_BYTES + 1)), Reply(completion("x" * (endpoint.MOST_TEXT + 1)))
+    )
+    planner = planner_of(server, max_retries=0, concurrency=2)
+    first, second = ask(planner, query("a"), query("b")).values()
+    assert {str(first)[:40], str(second)[:40]} == {
+        "the endpoint sent a reply of more than 8",
+        'the endpoint sent no chat completion: {"',
+    }
+
+
+def test_a_packed_reply_of_ordinary_length_is_read(server):
+    server.reply_in_turn(packed(json.dumps(completion("packed")).encode()), packed(b"", "br"))
+    planner = planner_of(server, max_retries=0)
+    assert ask(planner, query())["plan"].text == "packed"
+    assert server.headers[0]["Accept-Encoding"] == "identity"
+    assert "packed by 'br'" in str(ask(planner, query())["plan"])
+
+
+ESCAPED = "".join(f"\\u{ord(character):04X}" for character in SECRET)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SECRET,
+        ESCAPED,
+        ESCAPED.replace("\\", "\\\\"),
+        base64.b64encode(b"someone:pass word/1").decode(),
+        "someone:pass word/1",
+        "pass%20word%2F1",
+        r"pass word\/1",
+    ],
+    ids=["key", "escaped key", "key escaped twice", "token", "pair", "as in the address", "escaped password"],
+)
+def test_no_credential_comes_back_in_an_error_however_it_is_written(server, echo):
+    server.url = server.url.replace("//", "//someone:pass%20word%2F1@")
+    planner = planner_of(server, max_retries=0)
+    body = b'{"error": {"message": "I got <' + echo.encode() + b'>"}}'
+    server.reply = lambda n, asked: Reply(body, 500)
+    assert str(ask(planner, query())["plan"]).endswith("answered 500: I got <***>")
+    server.reply = lambda n, asked: Reply(completion(f"I got <{echo}>"))
+    assert ask(planner, query())["plan"].text == "I got <***>"

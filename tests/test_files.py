@@ -1,9 +1,22 @@
+import csv
 import json
+import os
 
 import pytest
 
 from configs.errors import UserError
-from leap.files import Journal, locked, numbered_jsonl, read_jsonl, replacing, sha256_json, write_json
+from leap.files import (
+    Journal,
+    csv_reader,
+    locked,
+    numbered_jsonl,
+    only_writer,
+    read_jsonl,
+    replacing,
+    sha256_json,
+    write_csv,
+    write_json,
+)
 
 
 def test_a_replaced_file_is_never_half_written(tmp_path):
@@ -81,3 +94,41 @@ def test_a_shared_lock_keeps_out_only_who_wants_the_file_alone(tmp_path):
         assert not locked(second)
     with open(tmp_path / "lock", "a+b") as third:
         assert locked(third)
+
+
+def test_what_a_kill_left_of_a_file_goes_when_the_file_is_written_again(tmp_path):
+    path, others = tmp_path / "a.json", [tmp_path / ".b.json.abcdefgh.part", tmp_path / ".a.json.notes"]
+    left, young, busy = (tmp_path / f".a.json.{name}.part" for name in ("abcdefgh", "ijklmnop", "qrstuvwx"))
+    for part in (left, young, busy, *others):
+        part.write_bytes(b"half")
+        if part is not young:
+            os.utime(part, (1, 1))
+    with open(busy, "rb") as file:
+        assert locked(file)
+        write_json(path, 1)
+    assert not left.exists()
+    assert all(part.exists() for part in (young, busy, *others))
+
+
+def test_a_folder_has_one_writer_and_goes_if_nothing_was_written(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with pytest.raises(RuntimeError), only_writer(folder):
+        with pytest.raises(UserError, match="run is being written by another process"), only_writer(folder):
+            pass
+        raise RuntimeError
+    assert not folder.exists()
+    with only_writer(folder):
+        (folder / "file").touch()
+    with only_writer(folder):
+        assert (folder / "file").exists()
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+SUM(A1)", "-2+3", "@x", "\t=1", "- Pick the cup", "'=1", "''-x"])
+def test_a_spreadsheet_computes_no_text_of_a_csv_file_and_we_read_it_as_it_was(tmp_path, cell):
+    write_csv(tmp_path / "a.csv", ["text", "number"], [[cell, -0.5], ["'quoted'", "-1.5e3"]])
+    with open(tmp_path / "a.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["text"] == "'" + cell
+    assert (first["number"], second["number"], second["text"]) == ("-0.5", "-1.5e3", "'quoted'")
+    with open(tmp_path / "a.csv", newline="") as file:
+        assert [row["text"] for row in csv_reader(file)] == [cell, "'quoted'"]

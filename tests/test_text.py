@@ -2,7 +2,7 @@
 
 import pytest
 
-from leap.text import count_text, duration_text, markdown_table, plural, printable, size_text
+from leap.text import count_text, duration_text, markdown_table, plural, printable, printable_lines, size_text
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_a_table_lines_up_and_escapes_what_would_break_it():
 
 def test_what_steers_a_terminal_is_not_printed():
     assert printable("a\x1b[31m\u202e\ud800") == "a?[31m??"
+
+
+def test_lines_stay_lines_and_blanks_of_other_scripts_blanks():
+    assert printable_lines("a\tb\n\x1b]0;x\x07\u2067c\r") == "a\tb\n?]0;x??c?"
+    assert printable("\u676f\u3000\u5b50\xa0") == "\u676f\u3000\u5b50\xa0"

@@ -33,6 +33,7 @@ MOST_FRAME_BYTES = 32 * 1024**2
 MOST_PIXELS = 4096 * 4096
 MOST_EPISODES = 100_000
 SPARE_BYTES = 64 * 1024**2  # first frames may take as much as their archive and this
+_MOST_UNWRITTEN_BYTES = 16 * 1024**2  # of frames that wait in memory
 
 ARCHIVE_NAME = re.compile(r"(?:task_)?([0-9]{1,20})\.(?:tar\.gz|tgz)")
 _ID = re.compile(r"[0-9]{1,20}")
@@ -268,10 +269,11 @@ def _whole_picture(path: Path) -> tuple[int, int] | None:
 def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> dict[tuple[str, str], _LowestFrame]:
     """Read the whole archive; the lowest frame of each (task, episode) is then a file in `work`.
 
-    Members come in any order and a stream cannot go back, so the lowest frame so far of each episode is on the disk and
-    is overwritten when a lower one comes. What all of these take is bounded by the size of the archive.
+    Members come in any order and a stream cannot go back, so the lowest frame so far of each episode is kept, and
+    replaced when a lower one comes. What all of these take is bounded by the size of the archive.
     """
     episodes: dict[tuple[str, str], _LowestFrame] = {}
+    files = _FrameFiles(work)
     held = 0
     with tar_stream(archive) as tar:
         for member in tar:
@@ -290,14 +292,42 @@ def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> 
             lowest.front, lowest.number, lowest.bytes = _SEVERAL if several else front, number, 0
             lowest.problem = f"names frames in several ways, as {_name(member)}" if several else _why_unusable(member)
             if lowest.problem or task != manifest.task_id:
-                (work / f"{task}-{episode}").unlink(missing_ok=True)
+                files.drop(f"{task}-{episode}")
                 continue
             lowest.bytes = member.size
             held += member.size
             if held > size + SPARE_BYTES:
                 raise BrokenArchive(f"{archive}: its first frames take more than {size + SPARE_BYTES:,} bytes")
-            (work / f"{task}-{episode}").write_bytes(tar.extractfile(member).read())
+            files.put(f"{task}-{episode}", tar.extractfile(member).read())
+    files.write()
     return episodes
+
+
+class _FrameFiles:
+    """The lowest frames so far, in `folder`. They are written late: where frames come in reverse order, each is
+    replaced by the next, and a hundred thousand files overwritten take minutes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unwritten: dict[str, bytes] = {}
+        self._unwritten_bytes = 0
+
+    def put(self, name: str, content: bytes) -> None:
+        self._unwritten_bytes += len(content) - len(self._unwritten.get(name, b""))
+        self._unwritten[name] = content
+        if self._unwritten_bytes > _MOST_UNWRITTEN_BYTES:
+            self.write()
+
+    def drop(self, name: str) -> None:
+        self._unwritten_bytes -= len(self._unwritten.pop(name, b""))
+        (self._folder / name).unlink(missing_ok=True)
+
+    def write(self) -> None:
+        for name, content in self._unwritten.items():
+            path = self._folder / name
+            path.unlink(missing_ok=True)  # file systems flush a file that is cut to nothing and written anew
+            path.write_bytes(content)
+        self._unwritten, self._unwritten_bytes = {}, 0
 
 
 def _place(member: tarfile.TarInfo) -> tuple[str, str, str, int | None] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.cli import knob
+from leap.models.names import checked_name
 from leap.planners.options import AnsweringOptions
 
 
@@ -38,6 +39,7 @@ class OutputOptions(AnsweringOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_name(self.suffix, "--suffix")
         if self.top_p > 1:
             raise UserError(f"--top_p is a probability, at most 1, found {self.top_p:g}")
         if not self.temperature and self.top_p < 1:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from leap.archives import work_folder
 from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, TabletopEpisode, TabletopTask, random_episode
 from leap.files import replacing, write_json, write_text
@@ -28,15 +28,14 @@ LISTING_PROMPT = "List the tagged objects by name."
 
 
 def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
-    """Build a folder beside its place and rename it there, so that what has the name is whole."""
-    if folder.exists() and any(folder.iterdir()):
-        say(f"already there: {folder}")
-        return
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    build(part)
-    part.replace(folder)  # an empty folder gives way
+    """Build a folder beside its place and rename it there, so that what has the name is whole. UserError if another
+    process builds it."""
+    with work_folder(folder.with_name(f".{folder.name}.part")) as part:
+        if folder.exists() and any(folder.iterdir()):
+            say(f"already there: {folder}")
+            return
+        build(part)
+        part.replace(folder)  # an empty folder gives way
     say(f"made: {folder}")
 
 

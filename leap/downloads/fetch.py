@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -27,6 +27,7 @@ STAGING = ".leap_download"
 RECORD = "leap_download.json"
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_S = 60.0
+_LONGEST_NAME = 255  # bytes; of most file systems
 _TEXTS = (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml", ".yml", ".toml", ".jinja", ".py")
 
 
@@ -53,13 +54,17 @@ class Listing:
 
 
 def refuse_unsafe(files: Iterable[RemoteFile], repo_id: str) -> None:
-    """UserError for a path that would leave the target folder or hit our own files there, and for a size or a hash
-    that is none."""
+    """UserError for a path that is none, would leave the target folder, hit our own files there or steer Git, and
+    for a size or a hash that is none."""
     files = list(files)
+    for file in files:
+        if not isinstance(file.path, str) or any(len(os.fsencode(p)) > _LONGEST_NAME for p in file.path.split("/")):
+            raise UserError(f"{repo_id} lists the path {file.path!r:.100}, which is none; is HF_ENDPOINT a Hub?")
     folders = {str(parent) for file in files for parent in PurePosixPath(file.path).parents}
     for file in files:
         parts, windows = file.path.split("/"), PureWindowsPath(file.path)
         unsafe_part = any(part in ("", ".", "..") for part in parts) or parts[0] in (STAGING, RECORD)
+        unsafe_part |= any(part.lower() == ".git" for part in parts)
         if unsafe_part or windows.drive or windows.root or "\\" in file.path or not file.path.isprintable():
             raise UserError(
                 f"{repo_id} lists the path {file.path!r}, which may not be written here; nothing was fetched"
@@ -69,6 +74,10 @@ def refuse_unsafe(files: Iterable[RemoteFile], repo_id: str) -> None:
             raise UserError(f"{repo_id} lists {file.path} with a size or a hash that is none; is HF_ENDPOINT a Hub?")
         if file.path in folders:
             raise UserError(f"{repo_id} lists {file.path!r} as a file and as a folder; nothing was fetched")
+
+
+def _in_dot_folder(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/")[:-1])
 
 
 def local_path(name: str, folder: Path) -> Path:
@@ -125,7 +134,7 @@ class Repository:
                 commit = api.repo_info(self.repo_id, revision=revision, timeout=_TIMEOUT_S, **of_type).sha
                 tree = api.list_repo_tree(self.repo_id, recursive=True, revision=commit, **of_type)
                 files = [_remote_file(entry) for entry in tree if isinstance(entry, RepoFile)]
-            return Listing(commit or "", sorted(files, key=lambda file: file.path))
+            return Listing(commit or "", sorted(files, key=lambda file: str(file.path)))
 
         try:
             listing = self.policy.call(f"list of {self.repo_id}", ask)
@@ -134,6 +143,8 @@ class Repository:
         if not _SHA1.fullmatch(listing.commit):
             raise UserError(f"{host()} names no commit of {self.repo_id}; is HF_ENDPOINT a Hub?")
         refuse_unsafe(listing.files, self.repo_id)
+        # Programs take orders from folders such as .github and .vscode; nothing that we use lies in one.
+        listing = replace(listing, files=[file for file in listing.files if not _in_dot_folder(file.path)])
         return listing
 
     def fetch(

@@ -19,6 +19,7 @@ one that cannot be read here any more.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -282,9 +283,13 @@ class _JournaledAttempts(Attempts):
         tokens = None
         if completion.prompt_tokens is not None and completion.completion_tokens is not None:
             tokens = TokenCounts(completion.prompt_tokens, completion.completion_tokens)
+        if outcome == VALID and len(body) > _LONGEST_BODY:
+            body = _short_body(completion)
         redacted, read = self._judge.endpoint.redacted(body), _reader(self._request.protocol)
         if outcome == VALID and _judgement_in(redacted, read) != _judgement_in(body, read):
             redacted = body  # a key that is a word of the reply's own form is no secret
+        if outcome != VALID:
+            redacted = redacted[:_LONGEST_BODY]
         counts = [tokens.prompt, tokens.completion] if tokens else None
         self._record("reply", outcome=outcome, reason=reason, tokens=counts, body=redacted)
         cost = tokens.cost(self._judge.price) if tokens else None
@@ -297,6 +302,11 @@ class _JournaledAttempts(Attempts):
 def content_of(body: str) -> str:
     """The judge's words in a raw reply of the journal."""
     return read_completion(body.encode()).text
+
+
+def _short_body(completion: Completion) -> str:
+    """A reply without all that was sent along with the judge's words, as what a model thought before them."""
+    return json.dumps({"choices": [{"finish_reason": completion.finish, "message": {"content": completion.text}}]})
 
 
 def _read(body: bytes) -> tuple[Completion, str]:

@@ -82,6 +82,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def finish_removals(run: Path) -> None:
+    """Delete what a kill in the middle of `remove` left in the folder of a run."""
+    for doomed in run.glob(".checkpoint-*.removed"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def is_run_state(name: str) -> bool:
     """Whether a checkpoint's file is there only to train on from it."""
     return _RUN_STATE.fullmatch(name) is not None
@@ -232,7 +238,7 @@ def _safetensors_problem(path: Path) -> str | None:
             data = max(
                 (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "has a damaged header"
     if size != 8 + length + data:
         return f"is cut off: {size} bytes of {8 + length + data}"

@@ -1,4 +1,8 @@
-"""Load a planner's model with its own processor: base, full checkpoint or adapter, on the device at hand."""
+"""Load a planner's model with its own processor: base, full checkpoint or adapter, on the device at hand.
+
+Every call that loads says trust_remote_code=False: where it is left out, transformers asks at the terminal, and
+`yes |` answers.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from typing import Any
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, sha256_json
+from leap.models.bounds import layers_problem, pattern_problem, template_problem
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
@@ -73,17 +78,23 @@ def load_processor(folder: Path) -> Any:
         raise UnusableModel(f"no usable processor in {folder}: {problem}. Copy it from the base model")
     _refuse_own_code(folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise UnusableModel(f"the processor in {folder} needs another package: {first_line(error)}") from error
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         raise UnusableModel(
             f"no usable processor in {folder}: {first_line(error)}. Copy it from the base model"
         ) from error
+    except BaseException as error:  # tokenizers panics at some regular expressions, with a class of its own
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UnusableModel(f"no usable processor in {folder}: {first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
         raise UnusableModel(
             f"{folder} has no processor with an image processor and a chat template; is it a vision-language model?"
         )
+    if problem := template_problem(processor):
+        raise UnusableModel(f"the chat template in {folder} cannot be used: {problem}")
     return processor
 
 
@@ -127,6 +138,8 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     from leap.models.patch_embedding import embed_patches_by_product
 
     _refuse_own_code(folder)
+    if problem := layers_problem(read_json(folder / "config.json")):
+        raise UnusableModel(f"cannot load a model from {folder}: {problem}")
     quiet_transformers()
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -134,6 +147,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
             dtype=dtype,
             attn_implementation=attn_implementation,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **options,
         )
@@ -200,7 +214,10 @@ def base_of(adapter: Path, base_model: Path | None = None) -> tuple[Path, str]:
 def _named_base(adapter: Path, manifest: Manifest | None) -> Path:
     """What the adapter calls its base; Hub names such as Qwen/Qwen3-VL-2B-Instruct are looked up in models/."""
     config = read_json(adapter / "adapter_config.json")
-    named = Path((manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed")
+    written = (manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed"
+    if not isinstance(written, str):
+        raise UnusableModel(f"{adapter} names no base model, but {written!r:.80}. Name it with --base_model")
+    named = Path(written)
     downloaded = WorkspaceConfig.from_environment().models / named.name
     return downloaded if not named.is_dir() and downloaded.is_dir() else named
 
@@ -243,6 +260,9 @@ def with_adapter(model: Any, folder: Path) -> Any:
 
     if problem := _vocabulary_problem(model, folder):
         raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
+    targets = read_json(folder / "adapter_config.json").get("target_modules")
+    if problem := pattern_problem(targets, (name for name, _ in model.named_modules())):
+        raise UnusableModel(f"the adapter {folder} cannot be used: {problem}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -325,14 +345,15 @@ def _outside_language_model(folder: Path) -> list[str]:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     inside = set(model.get_decoder().modules())
     return [
         name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module not in inside
     ]
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,11 +10,13 @@ The suffix names settings other than the usual ones, as in _1shot_CoT or _blank 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.errors import UserError
 from leap.models.checkpoints import step_of
 
 BASE_NAME = "baseline"
@@ -29,6 +31,13 @@ def result_name(checkpoint: Path, output: Path) -> str:
     if step_of(checkpoint) is None or checkpoint.parent == output.resolve():
         return checkpoint.name
     return f"{checkpoint.parent.name}-{checkpoint.name}"
+
+
+def checked_name(name: str, flag: str) -> str:
+    """`name` itself; UserError, which names the `flag` that gave it, unless it can be a part of a folder's name."""
+    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable() or len(os.fsencode(name)) > 200:
+        raise UserError(f"{flag} {name!r:.80} would be a part of a folder's name: leave out / and \\, as in my-model_2")
+    return name
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import Journal, read_json, read_jsonl, write_json
+from leap.files import Journal, numbered_jsonl, read_json, write_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query, QueryResult
 from leap.progress import Progress
@@ -124,7 +124,7 @@ def claimed_journals(
             take_over(answers, failures)
             _claim(folder, answers, failures, settings, overwrite=overwrite)
             ranks.wait()
-        answered_keys, failed_keys = ({record["key"] for record in read_jsonl(path)} for path in paths)
+        answered_keys, failed_keys = map(_journaled_keys, paths)
         ranks.wait()  # nobody writes while another reads
         yield Journals(answers, failures, answered_keys, failed_keys - answered_keys)
 
@@ -136,6 +136,16 @@ def as_recorded(recorded: dict[str, Any] | None, settings: dict[str, Any]) -> di
     if "decoding" in planner:
         planner["decoding"] = {name: value for name, value in planner["decoding"].items() if name != "ends_at"}
     return recorded if recorded == settings | {"planner": planner} else settings
+
+
+def _journaled_keys(path: Path) -> set[str]:
+    """The keys of the lines in a journal. UserError names a line without one."""
+    keys = set()
+    for number, record in numbered_jsonl(path):
+        if not isinstance(record.get("key"), str):
+            raise UserError(f"{path}:{number}: a line without a key is no answer of ours. Mend or remove the line")
+        keys.add(record["key"])
+    return keys
 
 
 def opened_journal(path: Path) -> Journal:
@@ -170,7 +180,7 @@ def provenance_of(folder: Path | None, notes: Iterable[str], **more: Any) -> dic
 def take_over(*journals: Journal) -> None:
     """Move what other processes have written into these journals of the first one."""
     for journal in journals:
-        journaled_keys = {record["key"] for record in journal.read()}
+        journaled_keys = _journaled_keys(journal.path)
         for path in sorted(journal.path.parent.glob(f"{journal.path.stem}-rank*.jsonl")):
             with Journal(path) as other:
                 journal.append([record for record in other.read() if record["key"] not in journaled_keys])

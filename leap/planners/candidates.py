@@ -11,7 +11,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.models.checkpoints import find_all_checkpoints, kind_of, step_of, why_incomplete
 from leap.models.loading import tokenizer_problem
-from leap.models.names import BASE_NAME, result_name
+from leap.models.names import BASE_NAME, checked_name, result_name
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
 
@@ -71,7 +71,7 @@ def _why_unusable(folder: Path) -> str | None:
 def _served_model(options: AnsweringOptions) -> Candidate:
     if not options.model:
         raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
-    return Candidate(None, options.model.rstrip("/").rpartition("/")[2])
+    return Candidate(None, checked_name(options.model.rstrip("/").rpartition("/")[2], "--model"))
 
 
 def _complete_checkpoints(output: Path) -> list[Candidate]:

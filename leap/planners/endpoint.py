@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ class EndpointPlanner:
 
     def _read(self, body: bytes) -> Answer | MachineFailure:
         answer = read_answer(body)
-        return answer if isinstance(answer, Answer) else MachineFailure(self.endpoint.without_key(str(answer)))
+        if isinstance(answer, Answer):
+            return replace(answer, text=self.endpoint.redacted(answer.text))
+        return MachineFailure(self.endpoint.without_key(str(answer)))
 
 
 def read_answer(body: bytes) -> Answer | MachineFailure:

@@ -135,7 +135,7 @@ class HuggingFacePlanner:
         visual = max((self._visual_tokens(query) for query in queries), default=0)
         longest = longest_text + visual + self.options.max_new_tokens
         home = self.base or self.folder
-        config = AutoConfig.from_pretrained(home, local_files_only=True)
+        config = AutoConfig.from_pretrained(home, local_files_only=True, trust_remote_code=False)
         weights = sum(path.stat().st_size for path in weight_files(home))
         itemsize = 2 if self.dtype == "bfloat16" else 4
         return prompts_at_once(config, itemsize, longest, weights, memory_of(self.device))

@@ -22,6 +22,7 @@ from leap.models.checkpoints import CARD, MANIFEST, is_run_state, manifest_text,
 from leap.publish.model_card import base_name, loss_curve, portable
 from leap.rows.chat import image_items, resolve_image
 from leap.rows.records import PlanningRow, iter_rows
+from leap.rows.sharing import why_not_shared, why_outside
 from leap.rows.videos import video_items
 
 # Files that the libraries write paths of this machine into.
@@ -129,7 +130,7 @@ def dataset_files(path: Path) -> list[Path]:
 
 def dataset_upload(path: Path) -> Upload:
     """The JSONL file `path`, or those of a folder, with the archives of pictures beside them, else with the pictures
-    that their rows name.
+    that their rows name. A file that is no picture, and a link that leads out of the folder, stay here.
 
     UserError for a row that is none, a picture that is missing or lies elsewhere, and more pictures than the Hub takes
     as single files.
@@ -137,7 +138,9 @@ def dataset_upload(path: Path) -> Upload:
     files = dataset_files(path)
     folder = files[0].parent
     archives = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith((".tar", ".tar.gz", ".tgz")))
-    upload = Upload("dataset", path.name, {file.name: file for file in [*files, *archives]})
+    outside = {archive.name: reason for archive in archives if (reason := why_outside(archive, [folder]))}
+    archives = [archive for archive in archives if archive.name not in outside]
+    upload = Upload("dataset", path.name, {file.name: file for file in [*files, *archives]}, outside)
     pictures: dict[str, Path] = {}
     for file in files:
         for row in iter_rows(file):
@@ -148,9 +151,13 @@ def dataset_upload(path: Path) -> Upload:
                 if not archives:
                     picture = _beside(written, row)
                     pictures[picture.relative_to(folder).as_posix()] = picture
+    upload.left_out |= {
+        name: reason for name, picture in pictures.items() if (reason := why_not_shared(picture, [folder]))
+    }
+    pictures = {name: picture for name, picture in pictures.items() if name not in upload.left_out}
     _refuse_crowded(pictures, folder)
     upload.files |= pictures
-    parts = {PurePosixPath(name).parts[0] for name in upload.files}
+    parts = {PurePosixPath(name).parts[0] for name in (*upload.files, *upload.left_out)}
     for other in sorted(folder.iterdir()):
         if other.name not in parts and other.name != CARD:
             packed = other.is_dir() and archives

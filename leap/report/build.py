@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from leap.provenance import code_revision, utc_now
 from leap.report.examples import Examples, collect_examples
 from leap.report.overview import overview_of
 from leap.report.review import Review
+from leap.rows.sharing import why_not_shared, why_outside
 
 _REPORT = Assets(
     "report/assets/report.html",
@@ -51,14 +52,15 @@ def build_report(
     (of 10^6 bytes). Returns the notes that it gives its reader.
 
     Without `models` the page is of the review alone. Pictures become thumbnails of the finest size that fits, or with
-    `images_folder` whole files beside the page. Without a benchmark folder the page has no pictures, instructions and
+    `images_folder` whole files beside the page; a file that is no picture, or really lies outside of the benchmark and
+    of the review's roots, is left out and named. Without a benchmark folder the page has no pictures, instructions and
     ground truth, and says so. UserError if it cannot fit.
     """
     examples = collect_examples(results, models, benchmark if benchmark.is_dir() else None)
     review_pictures = review.pictures if review else []
-    pictures = find_pictures(
-        path for group in (*examples.pictures, *review_pictures) for path in group if path is not None
-    )
+    paths = [path for group in (*examples.pictures, *review_pictures) for path in group if path is not None]
+    left_out = _left_out(paths, [benchmark, *(review.roots if review else [])], decode=images_folder)
+    pictures = find_pictures(path for path in paths if path not in left_out)
     examples.index["examples"]["pictures"] = [
         [pictures.number.get(path, -1) for path in pair] for pair in examples.pictures
     ]
@@ -87,6 +89,16 @@ def build_report(
         )
     write_page(output, parts([] if images_folder else _thumbnails(pictures, room, max_megabytes)))
     return notes + (review.value["notes"] if review else [])
+
+
+def _left_out(paths: Iterable[Path], roots: Sequence[Path], *, decode: bool) -> dict[Path, str]:
+    """{file: reason} of those that must not go into a page for others; all are printed. A thumbnail is made of what
+    decodes alone, a whole file has to `decode` first."""
+    why_not = why_not_shared if decode else why_outside
+    left_out = {path: reason for path in dict.fromkeys(paths) if (reason := why_not(path, roots))}
+    for path, reason in left_out.items():
+        say(f"left out: {path} {reason}")
+    return left_out
 
 
 def _thumbnails(pictures: Pictures, room: float, max_megabytes: float) -> list[bytes]:

@@ -38,10 +38,11 @@ JudgementsByPlan = Mapping[tuple[str, int], Sequence[Judgement]]  # by model and
 @dataclass(frozen=True)
 class Review:
     """`value` as above, without the pictures of its items: `pictures` are their paths, None for one that is not
-    there."""
+    there. Only those in one of the folders `roots` may be shown: a row may name any file."""
 
     value: dict[str, Any]
     pictures: list[list[Path | None]]
+    roots: list[Path]
 
     def place_pictures(self, number: Mapping[Path, int]) -> None:
         """Name the pictures in `value` by their numbers."""
@@ -78,7 +79,8 @@ def collect_review(folder: Path, models: Sequence[str], image_root: Path | None,
         "summary": summary,
         "items": [_item(item, names, judges, by_plan) for item in items],
     }
-    return Review(value, [picture_files(item, image_root, workspace) for item in items])
+    roots = [image_root] if image_root else [workspace / "data", *{Path(item.folder) for item in items}]
+    return Review(value, [picture_files(item, image_root, workspace) for item in items], roots)
 
 
 def _numbered(names: Sequence[str], models: Sequence[str]) -> list[tuple[str, int]]:

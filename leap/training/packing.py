@@ -27,9 +27,9 @@ class Packer:
     def __init__(self, base_model: Any, attn_implementation: str) -> None:
         """`base_model` is a folder with a config.json; no weights are read. UserError if this architecture cannot
         be packed."""
-        config = AutoConfig.from_pretrained(base_model, local_files_only=True)
+        config = AutoConfig.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            skeleton = AutoModelForImageTextToText.from_config(config)
+            skeleton = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
         inner = getattr(skeleton, "model", None)
         if not hasattr(inner, "get_rope_index"):
             raise UserError(

@@ -27,11 +27,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import as_plain
-from leap.files import Journal, sha256_json, write_json, write_text
+from leap.files import Journal, only_writer, sha256_json, write_json, write_text
 from leap.models.attention import kernel_for_packs
 from leap.models.checkpoints import (
     Manifest,
     best_checkpoint,
+    finish_removals,
     last_complete_checkpoint,
     read_manifest,
     step_of,
@@ -101,8 +102,16 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     Under torchrun or `accelerate launch` every process calls this. The recipe has passed
     leap.training.start.check_inputs. UserError for anything else that the user can mend.
     """
-    recipe = precision_of_run(_fit_to_device(recipe))
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
+    # Before anything is written: a second run must not change the recipe or the checkpoints of the first.
+    with only_writer(recipe.output_dir) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            finish_removals(recipe.output_dir)
+        return _train(precision_of_run(_fit_to_device(recipe)), workspace, processes)
+
+
+def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
+    """The run, in an output folder that is ours."""
     sources = _from_first_process(lambda: made_from(recipe), processes)
     resume = _from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 

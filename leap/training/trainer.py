@@ -3,6 +3,7 @@ they are whole, an optimiser state that any number of devices can read."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -36,7 +37,7 @@ from leap.models.checkpoints import (
     write_manifest,
 )
 from leap.models.generation import answer_batch, encode
-from leap.models.loading import restore_weights
+from leap.models.loading import is_out_of_memory, restore_weights
 from leap.plans.metrics import score_answers
 from leap.rows.records import PlanningRow
 from leap.training.adapters import restore_adapter
@@ -327,12 +328,16 @@ class PlanningTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, _SCHEDULER))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Restore state, but not the knobs that torch saves with it: the recipe of this run decides those."""
         if checkpoint is None:
             return
-        if self.is_deepspeed_enabled:
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
+        with _named_damage(checkpoint):
+            if self.is_deepspeed_enabled:
+                super()._load_optimizer_and_scheduler(checkpoint)
+            else:
+                self._restore_optimizer_and_scheduler(checkpoint)
+
+    def _restore_optimizer_and_scheduler(self, checkpoint: str) -> None:
+        """Restore state, but not the knobs that torch saves with it: the recipe of this run decides those."""
         optimizer = self._torch_optimizer()
         knobs = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
         base_rates = list(self.lr_scheduler.base_lrs)
@@ -344,6 +349,10 @@ class PlanningTrainer(Trainer):
         for group, recipe_knobs in zip(optimizer.param_groups, knobs, strict=True):
             group.update(recipe_knobs)
         self.lr_scheduler.base_lrs = base_rates
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _named_damage(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _torch_optimizer(self) -> torch.optim.Optimizer:
         """The torch optimiser inside Accelerate's wrapper."""
@@ -371,6 +380,21 @@ def low_memory_adamw(recipe: TrainingRecipe) -> Callable[..., torch.optim.Optimi
 
     optimizer = AdamW8bit if recipe.optim == "adamw_8bit" else _AdamW
     return functools.partial(optimizer, bf16_stochastic_round=recipe.pure_bf16)
+
+
+@contextlib.contextmanager
+def _named_damage(checkpoint: str | None) -> Iterator[None]:
+    """Make a UserError of whatever a damaged file of a run's state raises in its reader."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"cannot train on from {checkpoint}: the state of its optimizer, scheduler or random numbers is damaged "
+            f"({reason}). Move it away, and the same command goes on from the checkpoint before it"
+        ) from error
 
 
 class _EpochOfBatches(TrainerCallback):

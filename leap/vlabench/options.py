@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
+from leap.models.names import checked_name
 from leap.planners import PLANNERS
 from leap.planners.options import AnsweringOptions
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
@@ -57,6 +58,7 @@ class EvaluationOptions(AnsweringOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_name(self.suffix, "--suffix")
         if self.blank_images and self.shuffle_images:
             raise UserError("give --blank-images or --shuffle-images, not both")
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.files import Journal, read_json, sha256_file, sha256_json, write_json
+from leap.models.names import checked_name
 from leap.planners.asking import SETTINGS_FILE
 from leap.plans.reading import FormatError, check_nesting
 from leap.provenance import code_revision, utc_now
@@ -124,6 +125,7 @@ def rescore_outputs(
     the decoded sequence in the file, as in VLABench's own code; the grounded one is read from the text where it is
     there. UserError for a file of another structure, two files for one place, or a place that holds an evaluation.
     """
+    checked_name(model_name, "--model_name")
     by_key = {(e.task, e.number): e for examples in benchmark.values() for e in examples}
     contents: dict[Path, _OutputContent] = {}
     for file in files:

@@ -134,7 +134,7 @@ def prepare(options: Options, folder: Path) -> tuple[Path, float]:
     write_mixed_rows(file, options.rows, MIXES[options.size], options.seed)
     build_tiny_planner(planner, training_texts(file), options.seed)
     if options.size != "tiny":
-        tiny = AutoConfig.from_pretrained(planner)
+        tiny = AutoConfig.from_pretrained(planner, trust_remote_code=False)
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         config = AutoConfig.for_model(**QWEN3_VL[options.size] | {name: getattr(tiny, name) for name in names})
         torch.manual_seed(options.seed)

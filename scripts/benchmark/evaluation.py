@@ -148,7 +148,7 @@ def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
     from leap.training.accounting import QWEN3_VL
 
     build_tiny_planner(folder, texts)
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if size != "tiny":
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         config = AutoConfig.for_model(**QWEN3_VL[size] | {name: getattr(config, name) for name in names})
@@ -232,7 +232,9 @@ class PlainGenerate:
     def model(self) -> Any:
         from transformers import AutoModelForImageTextToText
 
-        model = AutoModelForImageTextToText.from_pretrained(self.folder, dtype=self.dtype, attn_implementation="sdpa")
+        model = AutoModelForImageTextToText.from_pretrained(
+            self.folder, dtype=self.dtype, attn_implementation="sdpa", trust_remote_code=False
+        )
         return model.to(self.device).eval()
 
     def batches(self, queries: Sequence[Any]) -> list[Sequence[Any]]:

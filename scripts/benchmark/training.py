@@ -148,7 +148,7 @@ def write_planner(folder: Path, options: Options) -> Path:
     planner = folder / "planner"
     build_tiny_planner(planner, training_texts(folder / "rows.jsonl"), options.seed)
     if options.size != "tiny":
-        tiny = AutoConfig.from_pretrained(planner)
+        tiny = AutoConfig.from_pretrained(planner, trust_remote_code=False)
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         tokens = {name: getattr(tiny, name) for name in names}  # those of the processor
         config = AutoConfig.for_model(**QWEN3_VL[options.size] | tokens)
@@ -204,7 +204,7 @@ def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Opt
     torch.manual_seed(options.seed)
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(
-            AutoConfig.from_pretrained(planner), dtype=dtype, attn_implementation=attention
+            AutoConfig.from_pretrained(planner, trust_remote_code=False), dtype=dtype, attn_implementation=attention
         )
         embed_patches_by_product(model)
         if torch.cuda.is_available():

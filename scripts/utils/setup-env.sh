@@ -57,10 +57,10 @@ if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
     export UV_COMPILE_BYTECODE=1
 fi
 if [ ${#uv[@]} -gt 0 ]; then
-    "${uv[@]}" pip install --python "$VENV/bin/python" -r "$ROOT/requirements.lock"
+    "${uv[@]}" pip install --python "$VENV/bin/python" --require-hashes -r "$ROOT/requirements.lock"
     "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps -e "$ROOT"
 else
-    "$VENV/bin/python" -m pip install --no-cache-dir -r "$ROOT/requirements.lock"
+    "$VENV/bin/python" -m pip install --no-cache-dir --require-hashes -r "$ROOT/requirements.lock"
     "$VENV/bin/python" -m pip install --no-deps -e "$ROOT"
 fi
 printf '%s' "$wanted" >"$STAMP"

@@ -75,6 +75,17 @@ def test_frames_may_lie_below_another_folder(tmp_path, data, top):
     assert in_place(data) == ["327-1.png", "327-2.png"]
 
 
+def test_frames_in_reverse_order_are_not_each_written_to_the_disk(tmp_path, data, monkeypatch):
+    written = []
+    write_bytes = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: written.append(path) or write_bytes(path, content))
+    monkeypatch.setattr(module, "_MOST_UNWRITTEN_BYTES", 100_000)
+    manifest = take_first_frames(task_archive(tmp_path, "1", {"2": range(500, -1, -1), "3": [4, 3]}), data, "1")
+    assert {episode: one.number for episode, one in manifest.episodes.items()} == {"2": 0, "3": 3}
+    assert frame_path(data, "1", "2").read_bytes() == frame("1", "2", 0)
+    assert len(written) < 10
+
+
 def test_a_number_is_compared_as_a_number(tmp_path, data):
     members = [file(f"1/2/{name}.png", picture(index)) for index, name in enumerate(("10", "9", "0100"))]
     take_first_frames(write_archive(tmp_path / "task_1.tar.gz", members), data, "1")

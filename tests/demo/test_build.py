@@ -5,7 +5,9 @@ import random
 
 import pytest
 
-from leap.demo.build import ROW_SHARES, episode_of_split
+from configs.errors import UserError
+from leap.archives import work_folder
+from leap.demo.build import ROW_SHARES, build_folder, episode_of_split
 from leap.demo.tabletop import PICTURE_PIXELS
 from leap.demo.tasks import TASKS
 from leap.files import read_jsonl, sha256_json
@@ -68,3 +70,10 @@ def test_rows_are_planning_rows_of_every_kind_with_their_pictures(demo):
         for item in row.messages[0]["content"]:
             if item["type"] == "image":
                 assert load_image(demo / "data" / item["image"], row.where).size == (PICTURE_PIXELS, PICTURE_PIXELS)
+
+
+def test_a_demo_that_another_process_builds_is_left_to_it(tmp_path):
+    with work_folder(tmp_path / ".models.part"), pytest.raises(UserError, match="in use by another process"):
+        build_folder(tmp_path / "models", lambda folder: (folder / "x").touch())
+    build_folder(tmp_path / "models", lambda folder: (folder / "x").touch())
+    assert [path.name for path in tmp_path.rglob("*")] == ["models", "x"]

@@ -15,7 +15,21 @@ def test_a_list_that_cannot_be_is_refused():
         [RemoteFile("a", 1)],
         *(
             [RemoteFile(path, 1, git_sha1=good)]
-            for path in ("a/../../out", "a\\..\\out", "C:/out", f"{STAGING}/x", RECORD, "a//b", ".", "a\n", "")
+            for path in (
+                "a/../../out",
+                "a\\..\\out",
+                "C:/out",
+                f"{STAGING}/x",
+                RECORD,
+                "a//b",
+                ".",
+                "a\n",
+                "",
+                None,
+                "n" * 256,
+                ".git/config",
+                "a/.GIT/hooks/x",
+            )
         ),
     ):
         with pytest.raises(UserError):

@@ -169,6 +169,30 @@ def test_a_key_that_the_judge_sends_back_is_not_kept(server, rows, tmp_path):
     assert SECRET not in (tmp_path / "j" / "requests.jsonl").read_text()
 
 
+def test_a_key_that_the_judge_sends_back_in_escapes_is_not_kept_either(server, rows, tmp_path):
+    escaped = "".join(f"\\u{ord(character):04x}" for character in SECRET)
+    said = '{"reasoning": "I was called with ' + escaped + '.", "scores": ' + json.dumps(scores(3)) + "}"
+    server.reply = lambda n, body: Reply(reply(said, body))
+    judge = judge_of(server, tmp_path / "j")
+    [request] = one(rows)
+    judge.ask([request], None)
+    assert read_rubric(content_of(judge.history.valid[judge.key(request)]))[1] == "I was called with ***."
+
+
+def test_of_a_long_reply_only_what_counts_is_kept(server, rows, tmp_path):
+    judge = judge_of(server, tmp_path / "j", max_asks=1)
+    thought = "so " * 200_000
+    server.reply = lambda n, body: Reply(reply(honest(body), body, reasoning_content=thought))
+    [valid] = one(rows)
+    judge.ask([valid], None)
+    assert read_rubric(content_of(judge.history.valid[judge.key(valid)]))[0] == scores(2)
+    server.reply = lambda n, body: Reply(reply(thought, body))
+    [invalid] = one(rows, "1. Other")
+    judge.ask([invalid], None)
+    assert judge.why_failed(invalid) is not None
+    assert (tmp_path / "j" / "requests.jsonl").stat().st_size < 200_000
+
+
 def test_a_reply_that_cannot_be_read_from_the_journal_any_more_is_asked_again(server, rows, tmp_path):
     request = one(rows)[0]
     first = judge_of(server, tmp_path / "j")

@@ -10,6 +10,7 @@ from leap.models.checkpoints import (
     begin_saving,
     find_all_checkpoints,
     find_checkpoints,
+    finish_removals,
     last_complete_checkpoint,
     read_manifest,
     remove,
@@ -113,6 +114,14 @@ def test_a_checkpoint_without_optimiser_state_can_be_loaded_and_not_resumed(tmp_
     assert last_complete_checkpoint(tmp_path) is None
 
 
+def test_a_removal_that_was_killed_is_finished_at_the_next_start(tmp_path):
+    (tmp_path / ".checkpoint-9.removed").mkdir()
+    (tmp_path / ".checkpoint-9.removed" / "model.safetensors").write_bytes(b"gigabytes")
+    kept = checkpoint(tmp_path / "checkpoint-12")
+    finish_removals(tmp_path)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_a_removed_checkpoint_is_gone_at_once(tmp_path):
     folder = checkpoint(tmp_path / "checkpoint-9")
     (tmp_path / ".checkpoint-9.removed").mkdir()  # what an earlier removal left when it was killed
@@ -151,3 +160,10 @@ def test_the_identity_of_weights_is_their_content(tmp_path):
     assert weights_sha256(a) == weights_sha256(b)
     (b / "model.safetensors").write_bytes(safetensors(size=12))
     assert weights_sha256(a) != weights_sha256(b)
+
+
+def test_a_header_that_is_nested_too_deep_is_damaged(tmp_path):
+    header = b"[" * 200_000
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert why_incomplete(tmp_path) == "model.safetensors has a damaged header"

@@ -1,5 +1,7 @@
 """Models, processors and adapters that can be loaded, and why others cannot."""
 
+import ast
+import contextlib
 import json
 import shutil
 
@@ -18,7 +20,7 @@ from leap.models.loading import (
     tokenizer_problem,
     why_not_quantised,
 )
-from tests.conftest import assert_one_line_error, run_script
+from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.vlm_zoo import build, put_adapter, why_unavailable
 
 
@@ -122,3 +124,91 @@ def test_a_model_whose_class_is_in_its_own_folder_is_one_line_that_names_the_way
     (tmp_path / "own" / "own.py").write_text("raise SystemExit('the code of the folder was run')\n")
     done = run_script("evaluation/run_vlm_evaluation.py", "--base_model", tmp_path / "own", "--dimension", "Spatial")
     assert_one_line_error(done, "'minicpmv'", "AutoModelForImageTextToText", "Serve it", "--planner openai")
+
+
+OWN_CLASSES = {
+    "config.json": ("AutoConfig", "AutoModelForImageTextToText"),
+    "processor_config.json": ("AutoProcessor",),
+    "tokenizer_config.json": ("AutoTokenizer",),
+}
+
+
+@pytest.mark.parametrize("repository", ["", "someone/repository--"])
+@pytest.mark.parametrize("file", OWN_CLASSES)
+def test_nothing_asks_whether_to_run_the_code_of_a_folder_and_nothing_runs_it(
+    demo, tmp_path, monkeypatch, file, repository
+):
+    folder = tmp_path / "own"
+    shutil.copytree(demo / "models" / "tiny-planner", folder)
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: ...\n")
+    path, own = folder / file, f"{repository}own.Own"
+    auto_map = {name: [own, own] if name == "AutoTokenizer" else own for name in OWN_CLASSES[file]}
+    names = {"tokenizer_class": "Own", "processor_class": "Own"} if file != "config.json" else {}
+    path.write_text(json.dumps(json.loads(path.read_text()) | names | {"auto_map": auto_map}))
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "yes")
+    for load in (load_processor, lambda folder: load_for_planning(folder, "cpu", "float32")):
+        with contextlib.suppress(UserError):
+            load(folder)
+    assert not questions
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_call_that_loads_by_transformers_says_that_no_code_is_trusted():
+    calls = [
+        (path, node)
+        for folder in ("leap", "scripts")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id.startswith("Auto")
+    ]
+    assert len(calls) > 5
+    for path, call in calls:
+        trust = [word.value for word in call.keywords if word.arg == "trust_remote_code"]
+        assert [getattr(value, "value", None) for value in trust] == [False], f"{path}:{call.lineno}"
+
+
+def test_an_adapter_that_names_a_list_as_its_base_is_one_line(mistral, tmp_path):
+    put_adapter(mistral, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": ["a", "b"]}))
+    with pytest.raises(UserError, match=r"names no base model, but \['a', 'b'\]. Name it with --base_model"):
+        base_of(tmp_path)
+
+
+def test_an_adapter_whose_pattern_explodes_is_one_line(mistral, tmp_path, monkeypatch):
+    monkeypatch.setattr("leap.models.bounds.PATTERN_S", 0.3)
+    put_adapter(mistral, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": r"(\w+\.?)+!"}))
+    with pytest.raises(UserError, match="pattern of its layers takes longer"):
+        load_for_planning(tmp_path, "cpu", "float32", mistral)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ nothing.at_all }}", "is undefined"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "longer"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_one_line(demo, tmp_path, monkeypatch, template, words):
+    monkeypatch.setattr("leap.models.bounds.TEMPLATE_S", 0.3)
+    shutil.copytree(demo / "models" / "tiny-planner", tmp_path / "own")
+    (tmp_path / "own" / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=f"the chat template in .*{words}"):
+        load_processor(tmp_path / "own")
+
+
+def test_a_model_of_a_billion_layers_is_one_line(demo, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(demo / "models" / "tiny-planner", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="2,000 layers are the most"):
+        load_for_planning(folder, "cpu", "float32")

@@ -1,6 +1,7 @@
 import pytest
 
-from leap.models.names import Curve, base_suffix, curve_and_step, curves_in, order_of
+from configs.errors import UserError
+from leap.models.names import Curve, base_suffix, checked_name, curve_and_step, curves_in, order_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,13 @@ def test_checkpoints_are_grouped_by_curve_in_the_order_of_their_steps():
 def test_models_are_sorted_with_the_base_first_and_steps_as_numbers():
     names = ["baseline", "checkpoint-200", "checkpoint-1000", "lora-checkpoint-5", "gpt-4o", "other"]
     assert sorted(set(names), key=order_of) == names
+
+
+@pytest.mark.parametrize("name", [".", "..", "../x", "a/b", "a\\b", "a\x1bb", "n" * 201])
+def test_a_name_that_would_lead_out_of_the_results_is_refused(name):
+    with pytest.raises(UserError, match="--suffix .* a part of a folder's name"):
+        checked_name(name, "--suffix")
+
+
+def test_an_ordinary_name_passes():
+    assert [checked_name(name, "--model") for name in ("", "T07", "qwen3-vl:2b")] == ["", "T07", "qwen3-vl:2b"]

@@ -11,6 +11,7 @@ from configs.errors import UserError
 from leap.files import read_jsonl
 from leap.planners import MachineFailure
 from leap.runs.ranks import Ranks
+from tests.conftest import assert_one_line_error, run_script
 from tests.vlabench.scripted import COUNTS, Script, evaluate, place_of, truth
 
 
@@ -98,3 +99,12 @@ def test_two_processes_share_the_batches_and_leave_the_files_of_one(examples, fo
     assert {path.name for path in shared.iterdir()} == {path.name for path in folder.iterdir()}
     for name in ("generations.jsonl", "failures.jsonl", "settings.json", "final_score.json"):
         assert (shared / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_line_without_a_key_is_named(workspace):
+    command = ("evaluation/run_vlm_evaluation.py", "--planner", "constant", "--dimension", "Spatial")
+    assert run_script(*command).returncode == 0
+    journal = workspace / "eva_results" / "Spatial" / "constant" / "generations.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text(lines[0] + "\n" + '{"task": "a", "example": 0, "text": ""}\n')
+    assert_one_line_error(run_script(*command), "generations.jsonl:2: a line without a key")

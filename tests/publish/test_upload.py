@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
@@ -227,6 +228,29 @@ def test_a_row_whose_picture_others_would_not_find_is_refused(rows):
     rows.write_text(text)
     first.unlink()
     assert_one_line_error(run_script(SCRIPT, "--dataset", rows, "--repo_id", "me/rows"), "train.jsonl:1", first.name)
+
+
+def test_what_is_no_picture_or_leads_out_of_the_data_set_stays_here_by_name(rows, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "private.png")
+    (tmp_path / "id_rsa").write_text("a key")
+    link, folder, text = (rows.parent / "images" / name for name in ("link.png", "linked", "notes.txt"))
+    link.symlink_to(tmp_path / "private.png")
+    folder.symlink_to(tmp_path)
+    text.write_text("a secret")
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    for line, written in zip(lines, ("images/link.png", "images/linked/private.png", "images/notes.txt"), strict=False):
+        next(item for item in line["messages"][0]["content"] if item["type"] == "image")["image"] = written
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run_script(SCRIPT, "--dataset", rows, "--repo_id", "me/rows")
+    assert done.returncode == 0, done.stderr
+    upload = dataset_upload(rows)
+    assert len(upload.files) == 1 + 12 - 3
+    assert "outside of the data" in upload.left_out["images/link.png"]
+    assert "outside of the data" in upload.left_out["images/linked/private.png"]
+    assert "no intact picture" in upload.left_out["images/notes.txt"]
+    assert "stays here: images/notes.txt (is no intact picture" in done.stdout
+    (rows.parent / "images.tar.gz").symlink_to(tmp_path / "id_rsa")
+    assert "images.tar.gz" in dataset_upload(rows).left_out
 
 
 def test_more_pictures_than_the_hub_takes_in_a_folder_must_be_packed(rows, monkeypatch):

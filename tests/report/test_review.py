@@ -396,3 +396,27 @@ def test_without_a_review_there_is_no_link_to_it(at, evaluated, tmp_path):
     links = at.run("[...document.querySelectorAll('nav a')].map((node) => node.textContent)")
     assert "Blind review" not in links
     assert len(links) == 2
+
+
+def test_files_that_rows_name_and_are_no_pictures_of_the_data_stay_out_of_the_page(tmp_path):
+    hostile = write_review(tmp_path / "a", rows=1, judged=False)
+    (picture,) = (hostile.data / "images").iterdir()
+    secret, private = tmp_path / "a" / "secret.env", tmp_path / "a" / "private.png"
+    secret.write_text("TOKEN=abc")
+    Image.new("RGB", (8, 8), "red").save(private)
+    (hostile.data / "images" / "link.png").symlink_to(private)
+    (hostile.data / "images" / "text.png").write_text("TOKEN=abc")
+    images = [f"images/{picture.name}", "../secret.env", str(private), "images/link.png", "images/text.png"]
+    write_outputs(hostile.folder, [replace(output, images=images) for output in read_outputs(hostile.outputs)])
+    common = ("evaluation/make_report.py", "--results_dir", tmp_path, "--review_dir", hostile.folder)
+    done = run_script(*common, "--output", tmp_path / "r.html", "--images-folder")
+    assert done.returncode == 0, done.stderr
+    (placed,) = (tmp_path / "r_images").iterdir()
+    assert placed.read_bytes() == picture.read_bytes()
+    assert island(tmp_path / "r.html", "review")["items"][0]["pictures"] == [0, -1, -1, -1, -1]
+    left_out = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 4
+    for words in ("secret.env leads to", "private.png lies outside", "link.png leads to", "text.png is no intact"):
+        assert any(words in line for line in left_out), (words, left_out)
+    run_script(*common, "--output", tmp_path / "thumbnails.html")
+    assert island(tmp_path / "thumbnails.html", "review")["items"][0]["pictures"][:4] == [0, -1, -1, -1]

@@ -107,3 +107,16 @@ def test_a_run_goes_on_in_the_precision_that_its_first_gpu_was_fitted_with(undis
     assert precision_of_run(recipe) == replace(recipe, pure_bf16=True, optim="adamw_8bit")
     for kept in (replace(recipe, fit_to_gpu=False), replace(recipe, bf16=False)):
         assert precision_of_run(kept) == kept
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_damaged_state_of_a_run_is_one_line_that_names_the_checkpoint(demo, undisturbed, tmp_path, workspace, name):
+    checkpoint = tmp_path / "run" / "checkpoint-12"
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", checkpoint)
+    content = bytearray((checkpoint / name).read_bytes())
+    content[: len(content) // 2] = bytes(len(content) // 2)
+    (checkpoint / name).write_bytes(content)
+    done = run_script(TRAIN, *training(tmp_path / "run", demo), "--max_steps", "16", "--allow_changes")
+    assert done.returncode == 2, done.stderr
+    assert f"error: cannot train on from {checkpoint}" in done.stderr
+    assert "Traceback" not in done.stderr
