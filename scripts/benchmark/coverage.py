@@ -49,6 +49,8 @@ def main() -> None:
     print(clustered_table(options, rng))
     print(f"\nShare of tests with p < {SIGNIFICANT} though both models are equally good:\n")
     print(type_one_table(options, rng))
+    print("\nIntervals of a difference; the worse model alone is right on half as many examples as the better one:\n")
+    print(difference_table(options, np.random.default_rng(options.seed)))
 
 
 def coverage_table(options: Options, rng: np.random.Generator) -> str:
@@ -121,6 +123,21 @@ def type_one_table(options: Options, rng: np.random.Generator) -> str:
             p_values[rows[0][4]].append(min(holm(many)))
             p_values[rows[0][5]].append(min(many))
         rows.append([str(count), *(f"{np.mean(np.array(p) < SIGNIFICANT):.1%}" for p in p_values.values())])
+    return markdown_table(rows, right_from=0)
+
+
+def difference_table(options: Options, rng: np.random.Generator) -> str:
+    """One row a number of examples, one column a share of them that only the better model has right."""
+    shares = (0.0, 0.02, 0.1, 0.3)
+    rows = [["examples", *(f"{share:.0%} alone right" for share in shares)]]
+    for count in options.examples:
+        sample = sample_with(count, count // 5)
+        texts = []
+        for share in shares:
+            places = rng.random((options.rounds, count))
+            gains = TOP * ((places < share) * 1.0 - (places > 1 - share / 2))
+            texts.append(_share_and_width([sample.difference_estimate(row, TOP) for row in gains], TOP * share / 2)[1])
+        rows.append([str(count), *texts])
     return markdown_table(rows, right_from=0)
 
 

@@ -315,6 +315,14 @@ def test_improvements_have_the_bounds_of_compare_whatever_the_order_of_their_fil
         assert (found[model].examples, found[model].unpaired) == (6 * 42, 0)
 
 
+def test_a_comparison_says_where_it_is_not_recorded_what_examples_share(write_scores, tmp_path):
+    for model in "ab":
+        write_scores(model, "Spatial", random_scores(1))
+        write_json(tmp_path / "Spatial" / model / "summary.json", {"model": model, "dimension": "Spatial"})
+    warnings = compare(tmp_path, "a", "b", ["official.total_score"]).warnings
+    assert any("which examples share an instruction or a scene is not recorded" in warning for warning in warnings)
+
+
 def test_pairing_takes_out_what_makes_examples_differ(write_scores, tmp_path):
     base = random_scores(1)
     better = {task: {n: score + 5 for n, score in of.items()} for task, of in base.items()}
