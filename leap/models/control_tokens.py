@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from leap.models.prefix_cache import picture_tokens
-
 _BARRED = re.compile(r"<\|.+\|>", re.DOTALL)  # some tokenizers do not mark all of these as special
+
+
+def picture_tokens(processor: Any) -> frozenset[int]:
+    """The ids that stand for a picture in a prompt; in Gemma 3's not the one in its chat template."""
+    return frozenset({processor.image_token_id, *getattr(processor, "image_token_ids", ())})
 
 
 class ControlTokens:

@@ -292,11 +292,11 @@ def _vocabulary_problem(model: Any, folder: Path) -> str | None:
     return other and resized_vocabulary(other, size)
 
 
-def resized_vocabulary(own: int, base: int) -> str:
+def resized_vocabulary(adapter_tokens: int, base_tokens: int) -> str:
     """What to say of an adapter whose vocabulary is not that of its base, by their tokens."""
     return (
-        f"its vocabulary has {own:,} tokens, the base's {base:,}: it was trained on a base whose vocabulary was "
-        "resized. Name that with --base_model"
+        f"its vocabulary has {adapter_tokens:,} tokens, the base's {base_tokens:,}: it was trained on a base whose "
+        "vocabulary was resized. Name that with --base_model"
     )
 
 

@@ -15,11 +15,6 @@ _WORTHWHILE = 64  # tokens
 _KEEP_KEYS_ONLY = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}
 
 
-def picture_tokens(processor: Any) -> frozenset[int]:
-    """The ids that stand for a picture in a prompt; in Gemma 3's not the one in its chat template."""
-    return frozenset({processor.image_token_id, *getattr(processor, "image_token_ids", ())})
-
-
 class PrefixCache:
     """Keeps the keys and values of one text prefix, that of the last batch, for one model. Use it under no_grad.
 

@@ -19,7 +19,7 @@ from leap.files import sha256_json
 from leap.models.answer import Answer
 from leap.models.batch_size import memory_of, prompts_at_once
 from leap.models.checkpoints import kind_of, read_manifest, weight_files, weights_sha256, why_incomplete
-from leap.models.control_tokens import ControlTokens
+from leap.models.control_tokens import ControlTokens, picture_tokens
 from leap.models.generation import Sampling, answer_batch, encode, end_tokens
 from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens, visual_tokens
 from leap.models.loading import (
@@ -36,10 +36,10 @@ from leap.models.loading import (
     resized_vocabulary,
     why_not_quantised,
 )
-from leap.models.prefix_cache import PrefixCache, picture_tokens
+from leap.models.prefix_cache import PrefixCache
 from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
 from leap.planners.options import AnsweringOptions
-from leap.rows.images import image_size
+from leap.rows.images import aspect_problem, image_size
 
 _TOKENS = 2048  # a picture of a processor that does not tell, for the batch size
 _AHEAD = 2  # batches that are decoded while one is answered
@@ -189,7 +189,7 @@ class HuggingFacePlanner:
         except Exception as error:  # processors raise kinds of their own
             if is_out_of_memory(error):
                 raise
-            sound = [prompt for prompt in prepared if not self._refused(prompt, failed)]
+            sound = [entry for entry in prepared if not self._refused(entry, failed)]
             inputs, prepared = self._encoded(sound), sound
         return _PreparedBatch(failed, [query for query, _, _ in prepared], inputs)
 
@@ -204,11 +204,12 @@ class HuggingFacePlanner:
         try:
             self._encoded([prepared])
         except Exception as error:
-            query = prepared[0]
-            shown = ", ".join(map(str, query.picture_paths())) or "none"
+            query, _, pictures = prepared
+            paths = query.picture_paths()
+            odd = [path for path, picture in zip(paths, pictures, strict=True) if aspect_problem(*picture.size)]
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            words = f"the model's processor refuses the prompt: {reason} (its pictures: {shown})"
-            failed.append((query, UnusablePrompt(words)))
+            files = ", ".join(map(str, odd or paths)) or "no picture"
+            failed.append((query, UnusablePrompt(f"the model's processor refuses the prompt: {reason} ({files})")))
             return True
         return False
 

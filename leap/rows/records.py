@@ -125,10 +125,11 @@ def unread_keys(record: dict, row: PlanningRow) -> list[str]:
 
 def _keys_read(item: dict) -> tuple[str, ...]:
     """The keys of a content item that count; leap/rows/videos.py says what those of a video mean."""
-    own = ("type", item["type"])
+    content = ("type", item["type"])
     if item["type"] != "video":
-        return own
-    return (*own, *_BOUNDS, "sample_fps") if isinstance(item["video"], list) else (*own, *_BOUNDS, *_SAMPLING, *_SIZES)
+        return content
+    sampling = ("sample_fps",) if isinstance(item["video"], list) else (*_SAMPLING, *_SIZES)
+    return (*content, *_BOUNDS, *sampling)
 
 
 def _refuse_pictures_elsewhere(
@@ -136,14 +137,14 @@ def _refuse_pictures_elsewhere(
 ) -> None:
     """UserError for a row that would be shown without its pictures (or videos, by `kind`)."""
     items = [item for turn in turns for item in turn["content"]]
-    shown = sum(item["type"] == kind for item in items)
+    item_count = sum(item["type"] == kind for item in items)
     advice = f'write each as a content item {{"type": "{kind}", "{kind}": path}}'
     for column in columns:
         named = record.get(column) or []
         count = len(named) if isinstance(named, list) else 1
-        if count > shown:
+        if count > item_count:
             raise UserError(
-                f"{where}: the key {column!r} names {count} {kind}s, of which the turns show {shown}; {advice}"
+                f"{where}: the key {column!r} names {count} {kind}s, of which the turns show {item_count}; {advice}"
             )
-    if not shown and any(f"<{kind}>" in item["text"] for item in items if item["type"] == "text"):
+    if not item_count and any(f"<{kind}>" in item["text"] for item in items if item["type"] == "text"):
         raise UserError(f"{where}: <{kind}> stands in the words and the turns show no {kind}; {advice}")

@@ -10,6 +10,7 @@ import pytest
 from configs.errors import UserError
 from leap.files import read_jsonl
 from leap.planners import MachineFailure
+from leap.planners.asking import as_recorded
 from leap.runs.ranks import Ranks
 from tests.conftest import assert_one_line_error, run_script
 from tests.vlabench.scripted import COUNTS, Script, evaluate, place_of, truth
@@ -108,3 +109,14 @@ def test_a_line_without_a_key_is_named(workspace):
     lines = journal.read_text().splitlines()
     journal.write_text(lines[0] + "\n" + '{"task": "a", "example": 0, "text": ""}\n')
     assert_one_line_error(run_script(*command), "generations.jsonl:2: a line without a key")
+
+
+def test_settings_of_an_earlier_version_are_kept_unless_they_differ_in_what_it_named():
+    decoding = {"do_sample": False, "max_new_tokens": 9}
+    former = {"planner": {"weights_sha256": "w", "decoding": decoding}, "prompt": {"language": "en"}}
+    present = {"weights_sha256": "w", "processor_sha256": "p", "decoding": decoding | {"ends_at": [2]}}
+    settings = {"planner": present, "prompt": {"language": "en"}}
+    assert as_recorded(former, settings) is former
+    for recorded in (None, settings, former | {"prompt": {"language": "zh"}}):
+        assert as_recorded(recorded, settings) is settings
+    assert as_recorded(settings, settings | {"planner": present | {"processor_sha256": "q"}}) != settings

@@ -1,7 +1,9 @@
+import io
 import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from configs.errors import UserError
 from leap.vlabench.examples import example_problems, find_examples
@@ -51,6 +53,12 @@ def test_the_drawn_benchmark_has_no_defect(benchmark):
             assert example_problems(example) == []
 
 
+def picture(size) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", size).save(content, "PNG")
+    return content.getvalue()
+
+
 PICK = {"name": "pick", "params": {"target_entity_name": 1}}
 
 
@@ -60,6 +68,7 @@ PICK = {"name": "pick", "params": {"target_entity_name": 1}}
         ("input/input.png", None, "is missing"),
         ("input/input.png", b"", "the file is empty"),
         ("input/input_mask.png", b"\x89PNG\r\n\x1a\nxx", "is no intact picture"),
+        ("input/input.png", picture((4000, 10)), "one side is more than 200 times the other, which Qwen-VL's"),
         ("input/instruction.txt", None, "is missing"),
         ("input/instruction.txt", b" \n", "is empty"),
         ("input/instruction.txt", b"\xff\xff", "cannot be read"),
