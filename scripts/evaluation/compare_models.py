@@ -17,6 +17,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def main() -> None:
     from leap.vlabench.compare import compare, comparison_tables, metrics_named, write_comparison
 
     comparison = compare(options.results, *options.models, metrics_named(options.metric))
-    print(comparison_tables(comparison))
+    say(comparison_tables(comparison))
     print(f"\n-> {write_comparison(options.results, comparison)}")
 
 
