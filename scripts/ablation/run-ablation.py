@@ -35,6 +35,7 @@ from leap.ablation.sweep import (
 )
 from leap.ablation.table import ModelRecord, budget_of, budget_warnings, write_table
 from leap.cli import as_plain, knob, parse_knobs, run
+from leap.text import printable_lines
 
 _ENVIRONMENT = ("presets", "max_steps", "seeds")
 _TRAINING_KNOBS = ("model_name_or_path", "train_file", "val_file", "image_root")
@@ -110,7 +111,7 @@ def print_failures(records: list[ModelRecord]) -> int:
     failed = [record for record in records if record.failure]
     for record in failed:
         name = record.preset if record.seed is None else f"{record.preset}_seed{record.seed}"
-        print(f"\n{name} failed: {record.failure}", file=sys.stderr)
+        print(printable_lines(f"\n{name} failed: {record.failure}"), file=sys.stderr)
     if failed:
         print("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
     return 1 if failed else 0

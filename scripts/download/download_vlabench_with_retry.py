@@ -22,6 +22,7 @@ from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.record import Selection
 from leap.downloads.run import DownloadOptions, download
+from leap.progress import say
 from leap.publish.upload import checked_repo_id
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
@@ -42,7 +43,7 @@ def main() -> int:
     repo_id = checked_repo_id(options.repo_id)
     result = download(repo_id, "dataset", options.local_dir, lambda paths: selection, options)
     verification = verify(options.local_dir, dimensions, workers=options.workers)
-    print(verification_table(verification))
+    say(verification_table(verification))
     flags = ["--dimension", *(dimensions if len(dimensions) < len(DIMENSIONS) else ["all"])]
     if options.local_dir != WorkspaceConfig.from_environment().benchmark:
         flags += ["--data_path", str(options.local_dir)]

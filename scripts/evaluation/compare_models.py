@@ -19,6 +19,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def main() -> None:
 
     base, *others = options.models
     for comparison in compare_all(options.results, base, others, metrics_named(options.metric)):
-        print(comparison_tables(comparison))
+        say(comparison_tables(comparison))
         print(f"\n-> {write_comparison(options.results, comparison)}\n")
 
 

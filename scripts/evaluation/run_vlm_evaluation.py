@@ -83,7 +83,7 @@ def main() -> int:
                 left_out += missing(target)
     if not ranks.first:
         return 0
-    print("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
+    say("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
     if left_out:
         print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")

@@ -25,7 +25,7 @@ from leap.cli import parse_knobs, run
 from leap.models.loading import pick_device
 from leap.planners import open_planner
 from leap.planners.candidates import models_to_ask
-from leap.progress import print_some
+from leap.progress import print_some, say
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def report(outputs: Sequence[Output], standing: Sequence[str], folder: Path) -> 
     for name in dict.fromkeys(output.model for output in outputs):
         of_model = [output for output in outputs if output.model == name]
         written, cut = sum(o.text is not None for o in of_model), sum(o.stop == "length" for o in of_model)
-        print(f"{name}: {written} of {len(of_model)} rows answered, {cut} cut by --max_new_tokens")
+        say(f"{name}: {written} of {len(of_model)} rows answered, {cut} cut by --max_new_tokens")
     print(f"-> {folder / OUTPUTS_FILE}")
     if standing:
         print()

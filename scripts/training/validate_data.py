@@ -15,6 +15,7 @@ from pathlib import Path
 
 from configs.config import REPOSITORY, WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 from leap.training.recipes import TrainingRecipe
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     report = check_file(
         options.train_file, collator, options.model_max_length, options.workers, options.overlong == "shrink"
     )
-    print(report.text())
+    say(report.text())
     if report.rows:
         plan = plan_batches(options, report.lengths, devices=1)
         print(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
@@ -52,9 +53,9 @@ def main() -> int:
             print(f"  {describe_memory(geometry, options, largest, gpu_bytes())}")
             print(f"  {DiskNeed(geometry, options).text(total_steps(options, len(plan)))}")
         prompt, answer = render(processor, report.rows[0])
-        print(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")
+        say(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")
     for checked in report.rejected[:20]:
-        print(checked.defect)
+        say(checked.defect)
     if len(report.rejected) > 20:
         print(f"... and {len(report.rejected) - 20} more")
     if options.rejected:

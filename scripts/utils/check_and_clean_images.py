@@ -33,6 +33,7 @@ from leap.data.planning_files import choose_planning_files
 from leap.data.row_checks import write_cleaned
 from leap.data.trash import TRASH, move_to_trash, trash_named, undo
 from leap.files import write_json
+from leap.progress import say
 
 NEWEST = "newest"
 MOST_SHOWN = 20
@@ -55,7 +56,7 @@ def main() -> int:
 
     cleaning = check_files(files, options, workspace)
     findings = cleaning.findings | {"settings": as_plain(options)}
-    print("\n".join(filter(None, [report_text(findings), defects_text(findings)])))
+    say("\n".join(filter(None, [report_text(findings), defects_text(findings)])))
     for path in write_cleaned(cleaning.files):
         print(f"written: {path}")
     if options.report:
@@ -86,17 +87,17 @@ def clear_away(options: Options, cleaning: Cleaning) -> None:
     """Move what --delete means to the trash, or say what it would move."""
     reasons, staying = pictures_to_move(cleaning, with_orphans=options.orphans)
     for path in staying:
-        print(f"left where it is, no picture file or outside of the data folders: {path}")
+        say(f"left where it is, no picture file or outside of the data folders: {path}")
     if options.delete:
         for path in changed_pictures(cleaning, reasons):
-            print(f"left where it is, changed since it was looked at: {path}")
+            say(f"left where it is, changed since it was looked at: {path}")
             del reasons[path]
         trash = move_to_trash(cleaning.home, reasons)
         print(f"moved {len(reasons):,} pictures to {trash}; --undo puts them back" if trash else "no picture to move")
     elif reasons:
         print(f"--delete would move {len(reasons):,} pictures to {cleaning.home / TRASH}:")
         for path in list(reasons)[:MOST_SHOWN]:
-            print(f"  {path} ({reasons[path]})")
+            say(f"  {path} ({reasons[path]})")
         if len(reasons) > MOST_SHOWN:
             print(f"  ... and {len(reasons) - MOST_SHOWN:,} more")
 

@@ -21,6 +21,7 @@ from configs.config import WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
 from leap.data.planning_files import choose_planning_files, is_tested
 from leap.files import write_json, write_text
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def main() -> None:
         workspace.require(options.model_path, "model")
     with contextlib.redirect_stdout(sys.stderr):  # all but the tables
         text, written = described(options, workspace)
-    print(text)
+    say(text)
     for path in written:
         print(f"written: {path}", file=sys.stderr)
 

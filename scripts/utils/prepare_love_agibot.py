@@ -34,7 +34,9 @@ from leap.agibot.rows import write_rows
 from leap.cli import parse_knobs, run
 from leap.data.split_files import check_split, split_files
 from leap.files import free_bytes
+from leap.progress import say
 from leap.runs.workers import WORKERS
+from leap.text import printable
 
 
 def main() -> int:
@@ -66,10 +68,10 @@ def prepare_frames(options: PreparationKnobs, data: Path) -> int:
     if free_bytes(data) < need and options.cluster is None:
         print(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
     outcomes = prepare_all(left, data, options.workers, options.cluster)
-    print(outcomes_text(outcomes))
+    say(outcomes_text(outcomes))
     failed = [outcome for outcome in outcomes if outcome.problem]
     for outcome in failed:
-        print(f"failed: task {outcome.task_id}: {outcome.problem}", file=sys.stderr)
+        print(printable(f"failed: task {outcome.task_id}: {outcome.problem}"), file=sys.stderr)
     if failed:
         print(f"{len(failed)} tasks failed; the same command tries them again", file=sys.stderr)
     return 1 if failed else 0
@@ -81,7 +83,7 @@ def make_rows(options: PreparationKnobs, data: Path) -> None:
     prepared = annotated_rows(options, data)
     for path in write_rows(prepared, data, output):
         print(f"written: {path}")
-    print(rows_text(prepared))
+    say(rows_text(prepared))
     if not prepared.rows:
         raise UserError(f"no rows, so none are written; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")
     if options.split:

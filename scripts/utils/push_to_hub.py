@@ -20,6 +20,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.models.checkpoints import CARD, read_manifest
+from leap.progress import say
 from leap.publish.dataset_card import dataset_card
 from leap.publish.model_card import base_name, model_card
 from leap.publish.upload import Upload, checked_repo_id, checkpoint_upload, dataset_files, dataset_upload, push
@@ -55,7 +56,7 @@ def main() -> None:
     if options.push:
         print(f"pushed: {push(upload, options.repo_id, options.private)}")
         return
-    print(f"{CARD} as it would be:\n\n{upload.files[CARD]}")
+    say(f"{CARD} as it would be:\n\n{upload.files[CARD]}")
     print(f"Nothing was contacted. To do it: {shlex.join(['python', *sys.argv, '--push'])}")
 
 
@@ -81,7 +82,7 @@ def describe(upload: Upload, options: Options) -> None:
 
     who = "private" if options.private else "public, unless the owner's default is private or it is there already"
     print(f"{upload.repo_type} {options.repo_id} at {HfApi().endpoint} ({who}):")
-    print("\n".join(upload.lines()))
+    say("\n".join(upload.lines()))
     manifest = read_manifest(options.checkpoint) if options.checkpoint else None
     if manifest and "/" not in base_name(manifest, options.base_id):
         print("the base model is known here by its folder's name only; --base_id owner/name links it on the Hub")

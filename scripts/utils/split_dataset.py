@@ -18,6 +18,7 @@ from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.data.overlap import overlap_report, report_text
 from leap.data.split_files import SplitKnobs, drawn, read_files, split_files, write_sides
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def compare(options: Options) -> None:
     sides = dict(zip(names, read_files(options, files, options.workers), strict=True))
     pairs = [(trained, tested) for index, tested in enumerate(names) for trained in names[:index]]
     report = overlap_report(sides, pairs)
-    print(report_text(report))
+    say(report_text(report))
     if options.output_dir:
         write_sides(options, options.output_dir, {}, report)
 
@@ -64,7 +65,7 @@ def draw_blind(options: Options) -> None:
     sample = drawn(options, rows)
     write_sides(options, options.output_dir or options.blind_from.parent, {f"blind_{options.blind}": sample}, None)
     for row in sample:
-        print(f"  {row.file.name}:{row.number}  {row.task_name!r:.80}")
+        say(f"  {row.file.name}:{row.number}  {row.task_name!r:.80}")
 
 
 def split_sources(options: Options) -> None:

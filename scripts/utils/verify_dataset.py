@@ -25,6 +25,7 @@ from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.run import FetchOptions
 from leap.files import write_json
+from leap.progress import say
 from leap.vlabench.fix import fix
 from leap.vlabench.verify import verification_table, verify
 
@@ -47,13 +48,13 @@ def main() -> int:
     verification = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
     if options.fix and verification.defects:
         if not quiet:
-            print(verification_table(verification))
+            say(verification_table(verification))
         with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
             choose_host(mirror=options.mirror)
             fix(verification, options)
         verification = verify(options.data_path, dimensions, options.expected, options.workers, options.hash, quiet)
     if not quiet:
-        print(verification_table(verification))
+        say(verification_table(verification))
     if quiet:
         print(json.dumps(verification.as_json(), indent=2))
     elif options.json:

@@ -341,3 +341,19 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path, address, words):
         timeout=100,
     )
     assert_one_line_error(Done(done.returncode, done.stdout, done.stderr), words)
+
+
+def test_dot_folders_of_a_host_are_left_there_and_git_is_refused(hub, space):
+    hub.add("model", BASE, FILES | {".eval_results/mmlu.yaml": b"- score: 1", "a/.vscode/tasks.json": b"{}"})
+    done = fetch(hub, MODEL)
+    assert done.returncode == 0, done.stderr
+    holds(space / "models" / "Qwen3-VL-2B-Instruct", WANTED)
+    hub.add("model", "me/other", FILES | {".git/config": b"[core]\n\tfsmonitor = evil\n"})
+    assert_one_line_error(fetch(hub, MODEL, "--repo_id", "me/other"), "'.git/config'", "nothing was fetched")
+
+
+@pytest.mark.parametrize("path", [None, 7, "n" * 300])
+def test_a_list_with_a_path_that_is_none_is_one_line(hub, space, path):
+    hub.add("model", BASE, FILES)
+    hub.listed.append({"type": "file", "oid": "0" * 40, "size": 3, "path": path})
+    assert_one_line_error(fetch(hub, MODEL), "lists the path", "which is none")
