@@ -17,7 +17,7 @@ _CLOSING = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}  # the l
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 # "#3" is an id, any other "#" begins a comment.
-_BLANK = re.compile(r"(?:[\s\ufeff]+|//[^\n]*|#(?![0-9])[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)*")
+_BLANK = re.compile(r"(?:[\s\ufeff]+|//[^\n]*|#(?![0-9])[^\n]*|/\*(?:[^*]|\*(?!/)){0,500}\*/)*")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])")
 _WORD = re.compile(r"#[0-9]+|[^\W\d][\w-]*")
 _COLONS, _COMMAS = (":", "\uff1a"), (",", "\uff0c", "\u3001")  # and their full-width forms

@@ -39,7 +39,7 @@ _FIRST_SKILLS = tuple(dict.fromkeys(pattern[0] for pattern in SUBTASK_PATTERNS))
 _SPELLINGS = {skill.replace("_", ""): skill for skill in SKILLS}
 
 # Where a plan can begin; reading is tried there only, and not without end.
-_START = re.compile(r"\[(?=\s*(?:(?://|#|/\*)[^\n]*\s*)*\{)|\{(?=\s*[\w\"'\u201c\u2018/#])")
+_START = re.compile(r"\[(?=\s*[{/#])|\{(?=\s*[\w\"'\u201c\u2018/#])")
 _MOST_ATTEMPTS = 1000
 _MOST_CHARACTERS = 100_000
 _MOST_DECODED = 1_000_000  # characters in all attempts together
