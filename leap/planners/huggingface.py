@@ -115,7 +115,8 @@ class HuggingFacePlanner:
                 f"not enough memory on {self.device} to load {self.folder}; free some or use --device"
             ) from None
         tokens, embedded = len(self.processor.tokenizer), model.get_input_embeddings().weight.shape[0]
-        if self.base and tokens > embedded:
+        # Some families' own tokenizers have a token or two that is never embedded.
+        if self.base and tokens > embedded and tokens > len(load_processor(self.base).tokenizer):
             raise UnusableModel(f"the adapter {self.folder} does not fit: {resized_vocabulary(tokens, embedded)}")
         return model
 

@@ -253,6 +253,17 @@ def test_an_adapter_is_put_on_its_base(lively, tmp_path, queries, planner):
         planner_of(folder, base_model=tmp_path / "nowhere")
 
 
+def test_an_adapter_whose_tokenizer_has_grown_beyond_its_base_says_so(lively, tmp_path, queries):
+    model = get_peft_model(load_weights(lively, "float32"), LoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path)
+    processor = load_processor(lively)
+    processor.tokenizer.add_tokens([f"word{number}" for number in range(200)])
+    processor.save_pretrained(tmp_path)
+    planner = planner_of(tmp_path, base_model=lively)
+    with pytest.raises(UserError, match=r"its vocabulary has .* tokens, the base's .*--base_model"):
+        list(planner.answer([queries[:1]]))
+
+
 def test_a_named_device_that_is_not_there_is_an_error(demo):
     with pytest.raises(UserError, match="unknown device 'gpu'"):
         planner_of(demo / "models" / "tiny-planner", device="gpu")
