@@ -1,12 +1,12 @@
 """The steps of a plan as actions: what is done, to which object, where, and whether it is not to be done.
 
-"Pick up the red cup from the table" is the action "pick up" on "red cup", from "table". There is no parser behind it: the
-verb is the first word of a clause that is no filler and no subject, the object reaches from there to the first
-preposition, and a place follows each preposition. A step has as many actions as clauses with a verb of the lexicon; "it"
-is the object before. A Chinese clause is cut at the first verb of the lexicon that it holds.
+"Pick up the red cup from the table" is the action "pick up" on "red cup", from "table". There is no parser behind it:
+the verb is the first word of a clause that is no filler and no subject, the object reaches from there to the first
+preposition, and a place follows each preposition. A step has as many actions as clauses with a verb of the lexicon;
+"it" is the object before. A Chinese clause is cut at the first verb of the lexicon that it holds.
 
-Words in an order that no one would write, such as an article or a preposition in front of nothing, make an action that is
-`garbled`.
+Words in an order that no one would write, such as an article or a preposition in front of nothing, make an action that
+is `garbled`.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ _STOPS = frozenset(",;:.!?\u3001\u3002")
 _JOINTS = frozenset({"and", "then", "but"})
 # What says when, why or how, up to the next stop, and is no action of its own.
 _ASIDES = frozenset({
-    "after", "before", "because", "ensuring", "making", "once", "since", "so", "until", "when", "while", "without",
-    "which", "that", "where", "if", "as",
+    "after", "before", "because", "ensuring", "making", "once", "since", "so", "until", "when", "while",
+    "without", "which", "that", "where", "if", "as",
 })
 # Fillers and the robot itself, in front of a verb.
 _LEADS = ARTICLES | frozenset({
-    "then", "next", "first", "firstly", "second", "secondly", "third", "thirdly", "finally", "lastly", "last", "now",
-    "afterwards", "and", "but", "also", "again", "please", "simultaneously", "robot", "robotic", "robot's", "arm", "arms",
-    "hand", "hands", "gripper", "grippers", "left", "right", "both", "it", "you", "we", "i", "they", "he", "she", "should",
-    "will", "must", "shall", "can", "could", "would", "may", "might", "need", "needs", "has", "have", "had", "is", "are",
-    "be", "do", "does", "did", "sure", "let", "to", "from", "your", "its", "system", "agent", "manipulator", "them", "one",
+    "then", "next", "first", "firstly", "second", "secondly", "third", "thirdly", "finally", "lastly", "last",
+    "now", "afterwards", "and", "but", "also", "again", "please", "simultaneously", "robot", "robotic",
+    "robot's", "arm", "arms", "hand", "hands", "gripper", "grippers", "left", "right", "both", "it", "you",
+    "we", "i", "they", "he", "she", "should", "will", "must", "shall", "can", "could", "would", "may", "might",
+    "need", "needs", "has", "have", "had", "is", "are", "be", "do", "does", "did", "sure", "to", "from",
+    "your", "its", "system", "agent", "manipulator", "them", "one",
 })
 # "Use the left arm to pick up", "start picking up": the verb that counts comes later.
 _AUXILIARIES = frozenset({
-    "use", "utilize", "utilise", "move", "go", "reach", "control", "command", "extend", "proceed", "begin", "start",
-    "continue", "try", "make", "employ", "come", "walk", "return", "guide", "direct", "lower", "let", "help",
+    "use", "utilize", "utilise", "move", "go", "reach", "control", "command", "extend", "proceed", "begin",
+    "start", "continue", "try", "make", "employ", "come", "walk", "return", "guide", "direct", "lower", "let",
+    "help",
 })
 _PARTICLES = frozenset({
-    "up", "down", "on", "off", "out", "over", "away", "back", "in", "open", "shut", "closed", "together", "go", "inward",
-    "outward", "flat",
+    "up", "down", "on", "off", "out", "over", "away", "back", "in", "open", "shut", "closed", "together", "go",
+    "inward", "outward", "flat",
 })
 _RELATIONS = {
     **dict.fromkeys(("from", "off", "out"), "from"),
@@ -64,24 +66,28 @@ _RELATIONS = {
     ),
 }
 _DETERMINERS = ARTICLES | frozenset({
-    "this", "that", "these", "those", "its", "his", "her", "their", "your", "another", "each", "all", "some", "any",
-    "there", "here", "again", "both", "same", "lying", "located", "placed", "standing", "held", "folded", "sitting",
+    "this", "that", "these", "those", "its", "his", "her", "their", "your", "another", "each", "all", "some",
+    "any", "there", "here", "again", "both", "same", "lying", "located", "placed", "standing", "held", "folded",
+    "sitting",
 })
 _REPEATABLE = ARTICLES | {"and", "of"}
 _PRONOUNS = frozenset({"it", "them", "one", "object", "objects", "item", "items", "itself"})
 _SIDES = frozenset({"left", "right", "both"})
 _TOOL_VERBS = frozenset({"use", "utilize", "utilise", "employ"})
-_ARM = frozenset({"left", "right", "both", "arm", "hand", "gripper", "robot", "robotic", "robot's", "finger", "claw"})
+_ARM = frozenset({
+    "left", "right", "both", "arm", "hand", "gripper", "robot", "robotic", "robot's", "finger", "claw",
+})
 # "a piece of bread" is bread, "the handle of the drawer" is the drawer's handle.
 _MEASURES = frozenset({
-    "piece", "slice", "pair", "half", "bit", "pile", "bunch", "kind", "lot", "top", "side", "rest", "front", "end", "edge",
-    "hold", "inside", "back", "middle", "center", "centre", "surface", "number", "set", "amount",
+    "piece", "slice", "pair", "half", "bit", "pile", "bunch", "kind", "lot", "top", "side", "rest", "front",
+    "end", "edge", "hold", "inside", "back", "middle", "center", "centre", "surface", "number", "set", "amount",
 })
 # fmt: on
 
 # Chinese: words that say nothing, and those that a place follows.
 _CJK_FILLERS = re.compile(
-    "\u7136\u540e|\u63a5\u7740|\u518d|\u6700\u540e|\u9996\u5148|\u5148|\u8bf7|\u5e76\u4e14|\u5e76|\u673a\u5668\u4eba|\u673a\u68b0\u81c2"
+    "\u7136\u540e|\u63a5\u7740|\u518d|\u6700\u540e|\u9996\u5148|\u5148|\u8bf7|\u5e76\u4e14|\u5e76|\u673a\u5668\u4eba"
+    "|\u673a\u68b0\u81c2"
     "|(?:\u7528|\u4f7f\u7528)?[\u5de6\u53f3\u53cc][\u624b\u81c2]|\u5c0f\u5fc3\u5730?|\u8f7b\u8f7b\u5730?|\u4e86|\u4e00\u4e2a|\u90a3\u4e2a|\u8fd9\u4e2a"
 )
 _CJK_TARGET = re.compile("[\u628a\u5c06](?P<target>.+)$")
@@ -129,6 +135,11 @@ class Action:
         return (*filter(None, [self.target]), *(place.thing for place in self.places))
 
 
+def is_cjk(text: str) -> bool:
+    """Whether a text holds a Chinese or Japanese character."""
+    return bool(_IS_CJK.search(text))
+
+
 def actions_of(steps: Sequence[str]) -> list[Action]:
     """The actions of a plan's steps in order, at least one of each step, MOST_STEPS at most."""
     actions: list[Action] = []
@@ -156,7 +167,7 @@ def _actions_of_step(step: str) -> Iterator[Action]:
     if _STOPS.issuperset(tokens):
         yield Action(text)
         return
-    if any(map(_IS_CJK.match, tokens)):
+    if any(map(is_cjk, tokens)):
         yield from _cjk_actions("".join(" " if token in _STOPS else token for token in tokens))
         return
     fronted: list[str] = []  # "From the shelf, pick up ..."
@@ -180,6 +191,9 @@ def _clauses(tokens: Sequence[str]) -> Iterator[list[str]]:
     in_aside = False
     for i, token in enumerate(tokens):
         if token in _STOPS or token in _JOINTS:
+            if all(word in _LEADS or _is_manner(word) for word in clause):  # "the robot then", "left hand:"
+                in_aside &= token in _JOINTS
+                continue
             # "the fork and the knife" is one clause, "pick up the fork and place it" are two.
             if clause and (_starts_action(tokens[i + 1 :]) or _is_preposition(clause[0])):
                 yield clause
@@ -187,7 +201,10 @@ def _clauses(tokens: Sequence[str]) -> Iterator[list[str]]:
             elif clause and not in_aside and clause[-1] != "and" and set(tokens[i:]) - _STOPS:
                 clause.append("and")
             in_aside &= token in _JOINTS
-        elif token in _ASIDES or token == "to" and not clause:
+        elif token == "to" and not in_aside and _is_purpose(clause, tokens[i + 1 :]):
+            yield clause
+            clause = []
+        elif token in _ASIDES or (token == "to" and not clause):
             in_aside = True
         elif not in_aside:
             clause.append(token)
@@ -203,6 +220,13 @@ def _starts_action(tokens: Sequence[str]) -> bool:
         if token not in _LEADS and not _is_manner(token):
             return _verb(token) in lexicon().actions or _verb(token) in _AUXILIARIES
     return False
+
+
+def _is_purpose(clause: Sequence[str], tokens: Sequence[str]) -> bool:
+    """Whether "to" begins a second action: "open the gripper to release the cup", but not "use the arm to release it"."""
+    verb = next((_verb(word) for word in clause if word not in _LEADS and not _is_manner(word)), None)
+    opens = len(tokens) > 1 and tokens[1] in _DETERMINERS | _PRONOUNS | _PARTICLES
+    return verb is not None and verb not in _AUXILIARIES and opens and _verb(tokens[0]) in lexicon().actions
 
 
 def _negates(token: str) -> bool:
@@ -225,13 +249,13 @@ def _action(clause: Sequence[str]) -> Action:
     while words:
         if _negates(words[0]):
             negated = not negated
-        elif words[0] not in _LEADS or words[0] == "hand" and not lead:
+        elif words[0] not in _LEADS or (words[0] == "hand" and not lead):
             break
         arm |= {words[0]} & _ARM
         lead, words = words[0], words[1:]
     if not words:
         return Action(" ".join(clause), negated=negated, garbled=True)
-    verb, rest = _verb(words[0]), words[1:]
+    verb, rest = _verb(words[0]), _with_sides(words[1:])
     later = _later_verb(rest) if verb in _AUXILIARIES else None
     if later is not None:
         action = _action(rest[later:])
@@ -245,8 +269,7 @@ def _action(clause: Sequence[str]) -> Action:
     garbled = lead in ARTICLES or rest[:1] == ["and"] or _is_garbled(rest)
     verb, rest = _with_particle(verb, rest)
     phrases = list(_phrases(rest))
-    garbled |= any(len(set(phrase) - {"and"}) < len([word for word in phrase if word not in _REPEATABLE])
-                   for _, phrase in phrases)  # fmt: skip
+    garbled |= any(map(_repeats_a_word, phrases))
     negated ^= bool(lexicon().negations.intersection(rest))
     target = _phrase([word for word in phrases[0][1] if word not in _PARTICLES])
     places = []
@@ -257,6 +280,22 @@ def _action(clause: Sequence[str]) -> Action:
         elif thing:
             places.append(Place(relation, thing))
     return Action(verb, target, tuple(places), frozenset(arm & _SIDES), negated, garbled=garbled)
+
+
+def _with_sides(words: Sequence[str]) -> list[str]:
+    """ "left of the plate" as "to left of the plate", which is a place."""
+    sides = []
+    for i, word in enumerate(words):
+        is_bare = (
+            word in ("left", "right") and words[i + 1 : i + 2] == ["of"] and words[i - 1 : i] not in (["the"], ["to"])
+        )
+        sides += ["to", word] if is_bare and i else [word]
+    return sides
+
+
+def _repeats_a_word(phrase: tuple[str, list[str]]) -> bool:
+    words = [word for word in phrase[1] if word not in _REPEATABLE]
+    return len(set(words)) < len(words)
 
 
 def _later_verb(words: Sequence[str]) -> int | None:
@@ -297,7 +336,7 @@ def _is_garbled(words: Sequence[str]) -> bool:
     previous = ""
     for word, follower in zip(words, [*words[1:], ""], strict=False):
         ends = not follower or follower in _RELATIONS or follower in ARTICLES or follower == "and"
-        if word in ARTICLES and (ends and follower not in ("top", "front") or not _may_precede_article(previous)):
+        if word in ARTICLES and ((ends and follower not in ("top", "front")) or not _may_precede_article(previous)):
             return True
         previous = word
     return bool(words) and words[-1] in _RELATIONS and words[-1] not in _PARTICLES
@@ -344,8 +383,8 @@ def _cjk_actions(text: str) -> Iterator[Action]:
 
 def _cjk_action(clause: str) -> Action:
     words = lexicon()
-    negated = any(_IS_CJK.match(word) and word in clause for word in words.negations)
-    for word in sorted(filter(_IS_CJK.match, words.negations), key=len, reverse=True):
+    negated = any(is_cjk(word) and word in clause for word in words.negations)
+    for word in sorted(filter(is_cjk, words.negations), key=len, reverse=True):
         clause = clause.replace(word, "")
     clause = clause.removeprefix("\u8981")
     start, verb = _first_cjk_verb(clause)

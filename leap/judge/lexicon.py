@@ -1,7 +1,7 @@
 """The words of plans that the reference judge knows: configs/judge/actions.yaml, which says what its lists are.
 
-    {"actions": [[verb, ...]], "preparing": [verb, ...], "things": [[word, ...]], "exclusive": [[word, ...]],
-     "negations": [word, ...]}
+{"actions": [[verb, ...]], "preparing": [verb, ...], "things": [[word, ...]], "exclusive": [[word, ...]],
+ "negations": [word, ...], "absent": [word, ...]}
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Lexicon:
     things: dict[str, str]
     exclusive: dict[str, frozenset[int]]
     negations: frozenset[str]
+    absent: tuple[str, ...]
 
     def is_same_action(self, verb: str, other: str) -> bool:
         return verb == other or bool(self.actions.get(verb, frozenset()) & self.actions.get(other, frozenset()))
@@ -57,6 +58,7 @@ def lexicon() -> Lexicon:
         things={word: line[0] for line in lists["things"] for word in line},
         exclusive=_lines_of(lists["exclusive"]),
         negations=frozenset(lists["negations"]),
+        absent=tuple(lists["absent"]),
     )
 
 

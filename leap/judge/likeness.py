@@ -1,21 +1,20 @@
 """How alike two actions of plans are, 0 to 1: by the action, the object and the place, the object before all.
 
 Alike means serving the same purpose in a plan, so that the parts are multiplied: the right verb on another object does
-nothing for the task. An action that is not to be done is like none that is.
+nothing for the task. An action that is not to be done is like none that is to be done.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from math import sqrt
 
-from leap.judge.actions import Action, Phrase, Place
+from leap.judge.actions import Action, Phrase, Place, is_cjk
 from leap.judge.lexicon import lexicon
-from leap.plans.metrics import CJK
 
-# What a difference leaves of the likeness. Chosen so that an object or verb that differs is below FIRM, whatever else is
-# equal, and one that is said in other words, or a place that is left out, is above it.
+# What a difference leaves of the likeness. Chosen so that an object or verb that differs is below FIRM, whatever else
+# is equal, and one that is said in other words, or a place that is left out, is above it: the plans they were chosen by
+# are in tests/judge/reference_plans.yaml.
 FIRM = 0.5
 _SYNONYM = 0.95
 _OTHER_VERB, _UNKNOWN_VERB = 0.25, 0.4
@@ -26,10 +25,8 @@ _NO_PLACE, _OTHER_RELATION, _OPPOSITE_RELATION = 0.5, 0.9, 0.2
 _OTHER_ARM = 0.85
 
 _OPPOSITES = {
-    frozenset(pair)
-    for pair in (("from", "to"), ("over", "under"), ("on", "under"), ("in", "under"), ("behind", "in"), ("from", "with"))
+    frozenset(pair) for pair in (("from", "to"), ("over", "under"), ("on", "under"), ("in", "under"), ("behind", "in"))
 }
-_IS_CJK = re.compile(rf"[{CJK}]")
 
 
 def likeness(action: Action, other: Action) -> float:
@@ -67,7 +64,7 @@ def phrase_likeness(phrase: Phrase, other: Phrase) -> float:
     """How alike two things are by their names, 0 to 1."""
     if phrase == other:
         return 1.0
-    if any(map(_IS_CJK.search, (*phrase.heads, *other.heads))):
+    if any(map(is_cjk, (*phrase.heads, *other.heads))):
         return _character_likeness("".join(phrase.heads), "".join(other.heads))
     if lexicon().tells_apart(phrase.words, other.words):
         return 0.0

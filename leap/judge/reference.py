@@ -1,22 +1,23 @@
 """The reference judge: a plan's actions matched with those of the reference, on the four scales. No model, no endpoint.
 
-Plan and reference become actions (leap/judge/actions.py), which are matched one to one with the largest summed likeness
-(leap/judge/likeness.py). A match counts from a likeness of 1/2 on. Of two matches in the other order than in the
-reference, of which one acts on what the other acts on ("place the cup" in front of "pick up the cup"), neither counts.
+Plan and reference become actions (leap/judge/actions.py), matched one to one with the largest summed likeness
+(leap/judge/likeness.py). A match takes a likeness of 1/2. Two matches in the other order than in the reference, of
+which one needs the other ("place the cup" in front of "pick up the cup"), do not count. With
 
-    right         summed likeness of the matches that count, times their share of all matches
+    run           longest run of matches in the reference's order, gaps allowed
+    right         summed likeness of the matches that count, less half of the share of matches outside of the run
     recall        right over the reference's actions, or over the mean number of actions if the plan has more of them
-    order         matches over the reference's actions, times the share of pairs of them in the reference's order; 0 if a
-                  match does not count, or if it is the only one and the reference has more actions
+    order         run over the larger number of actions; 0 if a match does not count, or if there is only one and the
+                  reference has more actions
     precision     right over the plan's actions
     repetition    share of the plan's steps that repeat an earlier one, beyond that share in the reference
-    detail        right over the mean number of actions, times the smaller over the larger number of steps
+    detail        precision * right over the reference's actions * the smaller over the larger number of steps
 
 the scales, 1 to 5 in fractions, are
 
     completeness              1 + 4 * recall
     logical_sequence          1 + 4 * order
-    hallucination_redundancy  1 + 4 * precision * (1 - repetition)
+    hallucination_redundancy  1 + 4 * precision^2 * (1 - repetition)
     granularity               1 + 4 * detail
 
 A plan without a match is at 1 on all four, whatever words it shares with the reference: other objects, steps that are
@@ -57,13 +58,17 @@ def _parts(plan: str, reference: str) -> tuple[float, float, float, float]:
     if not matches:
         return 0.0, 0.0, 0.0, 0.0
     possible = _in_possible_order(matches, reference_actions)
-    right = sum(alike for _, _, alike in possible)
+    run = _longest_run(matches)
+    right = sum(alike for _, _, alike in possible) * (1 + run / len(matches)) / 2
     number, reference_number = len(actions), len(reference_actions)
-    order = _order(matches, max(number, reference_number), reference_number) if len(possible) == len(matches) else 0.0
+    has_order = len(possible) == len(matches) and (len(matches) > 1 or reference_number == 1)
+    order = run / max(number, reference_number) if has_order else 0.0
     repetition = max(0.0, repeated_share(steps) - repeated_share(reference_steps))
-    mean = (number + reference_number) / 2
-    detail = right / number * right / reference_number * min(len(steps), len(reference_steps)) / max(len(steps), len(reference_steps))
-    return right / max(reference_number, mean), order, (right / number) ** 2 * (1 - repetition), detail
+    recall = right / max(reference_number, (number + reference_number) / 2)
+    precision = right / number
+    fewer, more = sorted((len(steps), len(reference_steps)))
+    # Squared: one wrong step in five is a fifth of the plan and spoils more than that.
+    return recall, order, precision**2 * (1 - repetition), precision * right / reference_number * fewer / more
 
 
 def _matches(actions: Sequence[Action], reference_actions: Sequence[Action]) -> list[Match]:
@@ -79,10 +84,8 @@ def _matches(actions: Sequence[Action], reference_actions: Sequence[Action]) -> 
     return [(int(i), int(j), float(alike[i, j])) for i, j in chosen if alike[i, j]]
 
 
-def _in_possible_order(
-    matches: Sequence[Match], reference_actions: Sequence[Action]
-) -> list[Match]:
-    """The matches that stand on the right side of all others that act on the same thing."""
+def _in_possible_order(matches: Sequence[Match], reference_actions: Sequence[Action]) -> list[Match]:
+    """The matches of which none stands on the wrong side of one that it needs, or that needs it."""
     impossible = set()
     for first, second in combinations(matches, 2):
         if first[1] > second[1] and _needs(reference_actions, first[1], second[1]):
@@ -97,12 +100,10 @@ def _needs(actions: Sequence[Action], later: int, earlier: int) -> bool:
     return shares_a_thing(actions[later], actions[earlier])
 
 
-def _order(matches: Sequence[Match], most: int, reference_number: int) -> float:
-    """The longest run of matches in the reference's order, gaps allowed, over the larger number of actions."""
-    if len(matches) == 1 < reference_number:
-        return 0.0
-    ends: list[int] = []  # patience sorting: the lowest end of a run of each length
+def _longest_run(matches: Sequence[Match]) -> int:
+    """The length of the longest run of matches in the reference's order, gaps allowed, by patience sorting."""
+    ends: list[int] = []  # the lowest end of a run of each length
     for _, j, _ in matches:
         at = bisect_left(ends, j)
         ends[at : at + 1] = [j]
-    return len(ends) / most
+    return len(ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from leap.judge.judgements import HIGHEST, LOWEST, SCALES
 
@@ -41,13 +41,19 @@ ANCHORS: dict[str, dict[int, str]] = {
     },
 }
 
-_Score = Annotated[int, Field(ge=LOWEST, le=HIGHEST, strict=True)]
+
+def _whole(value: object) -> object:
+    """4.0 as 4: JSON does not tell them apart, and writers of JSON in some languages know floats only."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Score = Annotated[int, BeforeValidator(_whole), Field(ge=LOWEST, le=HIGHEST, strict=True)]
 _FENCE = "```"
 _LONGEST_REASONING = 4_000  # characters kept
 
 
 class RubricScores(BaseModel):
-    """Whole numbers from 1 to 5; a number in quotes is none."""
+    """Whole numbers from 1 to 5, also written as 4.0; a number in quotes is none."""
 
     completeness: _Score
     logical_sequence: _Score

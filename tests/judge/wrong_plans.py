@@ -45,7 +45,7 @@ def wrong_objects(case: Case, rng: random.Random) -> list[str]:
 
 def negated(case: Case, rng: random.Random) -> list[str]:
     if case.is_chinese:
-        return [rng.choice(("不要", "别", "禁止")) + step for step in case.reference]
+        return [rng.choice(("\u4e0d\u8981", "\u522b", "\u7981\u6b62")) + step for step in case.reference]
     front = ("Do not", "Don't", "Never", "You should not", "The robot must not", "Do NOT")
     return [f"{rng.choice(front)} {step[0].lower()}{step[1:]}" for step in case.reference]
 
@@ -65,7 +65,7 @@ def swapped_pairs(case: Case, rng: random.Random) -> list[str]:
 
 def shuffled_words(case: Case, rng: random.Random) -> list[str]:
     def shuffled(step: str) -> str:
-        words = list(step.strip(".。")) if case.is_chinese else _WORDS.findall(step)
+        words = list(step.strip(".\u3002")) if case.is_chinese else _WORDS.findall(step)
         original = list(words)
         while words == original and len(words) > 1:
             rng.shuffle(words)
@@ -76,8 +76,8 @@ def shuffled_words(case: Case, rng: random.Random) -> list[str]:
 
 def _key_words(case: Case) -> list[str]:
     if case.is_chinese:
-        return [*case.things, "拿起", "放到", "打开", "关闭"]
-    small = {"the", "a", "on", "in", "to", "of", "with", "from", "into", "and", "it", "up", "back", "for", "onto", "under"}
+        return [*case.things, "\u62ff\u8d77", "\u653e\u5230", "\u6253\u5f00", "\u5173\u95ed"]
+    small = re.split(" ", "the a on in to of with from into and it up back for onto under")
     words = [word for step in case.reference for word in _WORDS.findall(step.lower()) if word not in small]
     return list(dict.fromkeys(words))
 
