@@ -284,12 +284,10 @@ def _action(clause: Sequence[str]) -> Action:
 
 def _with_sides(words: Sequence[str]) -> list[str]:
     """ "left of the plate" as "to left of the plate", which is a place."""
-    sides = []
+    sides: list[str] = []
     for i, word in enumerate(words):
-        is_bare = (
-            word in ("left", "right") and words[i + 1 : i + 2] == ["of"] and words[i - 1 : i] not in (["the"], ["to"])
-        )
-        sides += ["to", word] if is_bare and i else [word]
+        is_place = word in ("left", "right") and words[i + 1 : i + 2] == ["of"]
+        sides += ["to", word] if is_place and i and words[i - 1] not in ("the", "to") else [word]
     return sides
 
 

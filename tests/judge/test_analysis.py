@@ -206,7 +206,7 @@ def test_a_budget_too_small_for_a_single_request_is_said_and_no_success(analyse,
     status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", "--budget", "0.0001", url=server.url)
     assert (status, server.requests) == (1, [])
     assert "100 were not asked for: the budget of 0.0001 is reached" in printed
-    assert "Its last run ended before 80 judgements were asked for." in (review / "summary.md").read_text()
+    assert "Its last run ended before 100 judgements were asked for." in (review / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("failed", [("baseline",), MODELS])
