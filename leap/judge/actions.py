@@ -118,7 +118,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Action:
+class PlanAction:
     """One action of a plan. `verb` is a base form with its particle ("turn on"), `arm` holds the words that say which
     arm acts."""
 
@@ -140,17 +140,17 @@ def is_cjk(text: str) -> bool:
     return bool(_IS_CJK.search(text))
 
 
-def actions_of(steps: Sequence[str]) -> list[Action]:
+def actions_of(steps: Sequence[str]) -> list[PlanAction]:
     """The actions of a plan's steps in order, at least one of each step, MOST_STEPS at most."""
-    actions: list[Action] = []
+    actions: list[PlanAction] = []
     for step in steps:
-        actions_of_step = list(_actions_of_step(step)) or [Action(step, garbled=True)]
+        actions_of_step = list(_actions_of_step(step)) or [PlanAction(step, garbled=True)]
         for action in actions_of_step:
             actions.append(_with_antecedent(action, actions))
     return actions[:MOST_STEPS]
 
 
-def _with_antecedent(action: Action, earlier: Sequence[Action]) -> Action:
+def _with_antecedent(action: PlanAction, earlier: Sequence[PlanAction]) -> PlanAction:
     """Put the object before in place of a pronoun."""
     antecedent = next((other.things[0] for other in reversed(earlier) if other.things), Phrase())
 
@@ -161,11 +161,11 @@ def _with_antecedent(action: Action, earlier: Sequence[Action]) -> Action:
     return replace(action, target=resolved(action.target), places=tuple(place for place in places if place.thing))
 
 
-def _actions_of_step(step: str) -> Iterator[Action]:
+def _actions_of_step(step: str) -> Iterator[PlanAction]:
     text = unicodedata.normalize("NFKC", step).replace("\u2019", "'").lower()
     tokens = _TOKEN.findall(_ASIDE.sub(" ", text)) or _TOKEN.findall(text)
     if _STOPS.issuperset(tokens):
-        yield Action(text)
+        yield PlanAction(text)
         return
     if any(map(is_cjk, tokens)):
         yield from _cjk_actions("".join(" " if token in _STOPS else token for token in tokens))
@@ -223,7 +223,7 @@ def _starts_action(tokens: Sequence[str]) -> bool:
 
 
 def _is_purpose(clause: Sequence[str], tokens: Sequence[str]) -> bool:
-    """Whether "to" begins a second action: "open the gripper to release the cup", but not "use the arm to release it"."""
+    """Whether "to" begins a second action: "open the gripper to release it", but not "use the arm to release it"."""
     verb = next((_verb(word) for word in clause if word not in _LEADS and not _is_manner(word)), None)
     opens = len(tokens) > 1 and tokens[1] in _DETERMINERS | _PRONOUNS | _PARTICLES
     return verb is not None and verb not in _AUXILIARIES and opens and _verb(tokens[0]) in lexicon().actions
@@ -243,7 +243,7 @@ def _verb(token: str) -> str:
     return token if token in lexicon().actions else base_form(token, "VERB")
 
 
-def _action(clause: Sequence[str]) -> Action:
+def _action(clause: Sequence[str]) -> PlanAction:
     words = [word for word in clause if not _is_manner(word)]
     negated, garbled, arm, lead = False, False, set(), ""
     while words:
@@ -254,7 +254,7 @@ def _action(clause: Sequence[str]) -> Action:
         arm |= {words[0]} & _ARM
         lead, words = words[0], words[1:]
     if not words:
-        return Action(" ".join(clause), negated=negated, garbled=True)
+        return PlanAction(" ".join(clause), negated=negated, garbled=True)
     verb, rest = _verb(words[0]), _with_sides(words[1:])
     later = _later_verb(rest) if verb in _AUXILIARIES else None
     if later is not None:
@@ -279,7 +279,7 @@ def _action(clause: Sequence[str]) -> Action:
             arm |= thing.words
         elif thing:
             places.append(Place(relation, thing))
-    return Action(verb, target, tuple(places), frozenset(arm & _SIDES), negated, garbled=garbled)
+    return PlanAction(verb, target, tuple(places), frozenset(arm & _SIDES), negated, garbled=garbled)
 
 
 def _with_sides(words: Sequence[str]) -> list[str]:
@@ -361,8 +361,8 @@ def _phrase(words: Sequence[str]) -> Phrase:
 def _name(words: Sequence[str]) -> list[str]:
     """Base forms, the head last: ["drawer", "handle"] for "the handle of the drawer"."""
     if "of" in words:
-        at = words.index("of")
-        whole, part = _name(words[at + 1 :]), _name(words[:at])
+        joint = words.index("of")
+        whole, part = _name(words[joint + 1 :]), _name(words[:joint])
         return whole if not part or part[-1] in _MEASURES else [*whole, *part]
     plain = [word for word in words if word not in _DETERMINERS]
     forms = [base_form(word.removesuffix("'s"), "NOUN") for word in plain]
@@ -372,36 +372,36 @@ def _name(words: Sequence[str]) -> list[str]:
     return numbers if numbers and _PRONOUNS.issuperset(nouns) else [*numbers, *nouns]
 
 
-def _cjk_actions(text: str) -> Iterator[Action]:
+def _cjk_actions(text: str) -> Iterator[PlanAction]:
     for clause in _CJK_JOINTS.sub(" ", text).split():
         plain = _CJK_FILLERS.sub("", clause)
         if plain:
             yield _cjk_action(plain)
 
 
-def _cjk_action(clause: str) -> Action:
+def _cjk_action(clause: str) -> PlanAction:
     words = lexicon()
     negated = any(is_cjk(word) and word in clause for word in words.negations)
     for word in sorted(filter(is_cjk, words.negations), key=len, reverse=True):
         clause = clause.replace(word, "")
     clause = clause.removeprefix("\u8981")
     start, verb = _first_cjk_verb(clause)
-    before, after = clause[:start], clause[start + len(verb) :]
+    head, tail = clause[:start], clause[start + len(verb) :]
     places: list[str] = []
     target: str | None = None
-    if match := _CJK_TARGET.search(before):
-        target, before = match["target"], before[: match.start()]
-    if match := _CJK_PLACE.search(before):
+    if match := _CJK_TARGET.search(head):
+        target, head = match["target"], head[: match.start()]
+    if match := _CJK_PLACE.search(head):
         places.append(match["place"])
     if target is not None or _CJK_TOWARD.search(verb):
-        places.append(after)
+        places.append(tail)
     else:
-        target, *rest = _CJK_TOWARD.split(after, maxsplit=1)
+        target, *rest = _CJK_TOWARD.split(tail, maxsplit=1)
         places += rest
     if match := _CJK_AT.match(target or ""):  # "the cucumber that is on the shelf"
         places.append(match["place"])
         target = match["target"]
-    return Action(
+    return PlanAction(
         verb,
         _cjk_phrase(target or ""),
         tuple(Place("to", thing) for place in places if (thing := _cjk_phrase(place))),

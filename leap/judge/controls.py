@@ -43,10 +43,10 @@ def control_plans(items: Sequence[Item]) -> dict[int, dict[str, str]]:
     """The controls of each row, by sample and name. A row has no control:other_row where no other task is among the
     rows, and neither of the last two where its reference has no step."""
     plans = {}
-    for at, item in enumerate(items):
+    for index, item in enumerate(items):
         plans[item.sample] = dict(FIXED_PLANS)
         if steps_of_text(item.reference):
-            other = _other_reference(item, [*items[at + 1 :], *items[:at]])
+            other = _other_reference(item, [*items[index + 1 :], *items[:index]])
             plans[item.sample] |= {OTHER_ROW_CONTROL: other} if other is not None else {}
             plans[item.sample][WRONG_OBJECTS_CONTROL] = on_wrong_objects(item)
     return plans

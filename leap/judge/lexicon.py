@@ -42,8 +42,10 @@ class Lexicon:
         by numbers."""
         lines = {line for word in words ^ others for line in self.exclusive.get(word, ())}
         for line in lines:
-            mine, theirs = ({word for word in side if line in self.exclusive.get(word, ())} for side in (words, others))
-            if mine and theirs and mine != theirs:
+            in_words, in_others = (
+                {word for word in side if line in self.exclusive.get(word, ())} for side in (words, others)
+            )
+            if in_words and in_others and in_words != in_others:
                 return True
         numbers = [{word for word in side if word.isdecimal()} for side in (words, others)]
         return numbers[0] != numbers[1]

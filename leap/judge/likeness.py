@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from math import sqrt
 
-from leap.judge.actions import Action, Phrase, Place, is_cjk
+from leap.judge.actions import Phrase, Place, PlanAction, is_cjk
 from leap.judge.lexicon import lexicon
 
 # What a difference leaves of the likeness. Chosen so that an object or verb that differs is below FIRM, whatever else
@@ -29,7 +29,7 @@ _OPPOSITES = {
 }
 
 
-def likeness(action: Action, other: Action) -> float:
+def likeness(action: PlanAction, other: PlanAction) -> float:
     """How alike two actions are, 0 to 1; 1 of an action and itself."""
     if action == other:
         return 1.0
@@ -39,7 +39,7 @@ def likeness(action: Action, other: Action) -> float:
     return _verb_likeness(action.verb, other.verb) * _things_likeness(action, other) * arm
 
 
-def _things_likeness(action: Action, other: Action) -> float:
+def _things_likeness(action: PlanAction, other: PlanAction) -> float:
     """How alike objects and places are. Without an object the first place is it ("go to the shelf", "approach the
     shelf"), or else it goes without saying ("place on the shelf")."""
     if bool(action.target) == bool(other.target):
@@ -54,10 +54,10 @@ def _things_likeness(action: Action, other: Action) -> float:
     return max(as_object, _OBJECT_UNSAID * _place_likeness(with_target.places, without.places))
 
 
-def shares_a_thing(action: Action, other: Action) -> bool:
+def shares_a_thing(action: PlanAction, other: PlanAction) -> bool:
     """Whether one of the two acts on what the other acts on or at."""
-    pairs = [(a, b) for one, two in ((action, other), (other, action)) for a in one.things[:1] for b in two.things]
-    return any(phrase_likeness(a, b) >= FIRM for a, b in pairs)
+    pairs = [(action.things[:1], other.things), (other.things[:1], action.things)]
+    return any(phrase_likeness(a, b) >= FIRM for targets, things in pairs for a in targets for b in things)
 
 
 def phrase_likeness(phrase: Phrase, other: Phrase) -> float:

@@ -34,7 +34,7 @@ from itertools import combinations
 
 import numpy as np
 
-from leap.judge.actions import Action, actions_of
+from leap.judge.actions import PlanAction, actions_of
 from leap.judge.judgements import SCALES
 from leap.judge.lexicon import lexicon
 from leap.judge.likeness import FIRM, likeness, shares_a_thing
@@ -71,7 +71,7 @@ def _parts(plan: str, reference: str) -> tuple[float, float, float, float]:
     return recall, order, precision**2 * (1 - repetition), precision * right / reference_number * fewer / more
 
 
-def _matches(actions: Sequence[Action], reference_actions: Sequence[Action]) -> list[Match]:
+def _matches(actions: Sequence[PlanAction], reference_actions: Sequence[PlanAction]) -> list[Match]:
     """The one-to-one matching with the largest summed likeness, by the plan's actions; only those of at least FIRM."""
     from scipy.optimize import linear_sum_assignment
 
@@ -84,7 +84,7 @@ def _matches(actions: Sequence[Action], reference_actions: Sequence[Action]) -> 
     return [(int(i), int(j), float(alike[i, j])) for i, j in chosen if alike[i, j]]
 
 
-def _in_possible_order(matches: Sequence[Match], reference_actions: Sequence[Action]) -> list[Match]:
+def _in_possible_order(matches: Sequence[Match], reference_actions: Sequence[PlanAction]) -> list[Match]:
     """The matches of which none stands on the wrong side of one that it needs, or that needs it."""
     impossible = set()
     for first, second in combinations(matches, 2):
@@ -93,7 +93,7 @@ def _in_possible_order(matches: Sequence[Match], reference_actions: Sequence[Act
     return [match for match in matches if match not in impossible]
 
 
-def _needs(actions: Sequence[Action], later: int, earlier: int) -> bool:
+def _needs(actions: Sequence[PlanAction], later: int, earlier: int) -> bool:
     """Whether an action of the reference needs an earlier one: it shares a thing with it, or follows what prepares."""
     if later == earlier + 1 and lexicon().prepares(actions[earlier].verb):
         return True
@@ -104,6 +104,6 @@ def _longest_run(matches: Sequence[Match]) -> int:
     """The length of the longest run of matches in the reference's order, gaps allowed, by patience sorting."""
     ends: list[int] = []  # the lowest end of a run of each length
     for _, j, _ in matches:
-        at = bisect_left(ends, j)
-        ends[at : at + 1] = [j]
+        place = bisect_left(ends, j)
+        ends[place : place + 1] = [j]
     return len(ends)

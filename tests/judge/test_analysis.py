@@ -282,10 +282,10 @@ def test_200_judgements_survive_every_fault_and_five_kills(review, server):
         command(review, *arguments), env=environment(server.url), capture_output=True, text=True, timeout=200
     )
 
-    # All 200 end as valid or as counted failures, none twice.
+    # All 220 end as valid or as counted failures, none twice.
     said = judgements(review)
-    assert len(said) == 200
-    assert len({(line["model"], line["sample"], line["repeat"]) for line in said}) == 200
+    assert len(said) == 220
+    assert len({(line["model"], line["sample"], line["repeat"]) for line in said}) == 220
     failed = [line for line in said if line["failure"]]
     assert all((line["scores"] is None) == (line["failure"] is not None) for line in said)
     assert done.returncode == (1 if failed else 0), done.stderr
