@@ -181,7 +181,7 @@ def report(
     write_text(review / TABLE_FILE, encodable(text.rstrip() + "\n"))
     write_judgements_csv(review / CSV_FILE, judgements)
 
-    lines = ["", text.rstrip(), "", f"{len(judgements)} judgements in all -> {review / SUMMARY_FILE}"]
+    lines = [text.rstrip(), "", f"{len(judgements)} judgements in all -> {review / SUMMARY_FILE}"]
     failed = [line for line in judgements if line.failure and line.judge in (*judges, *PROGRAMS)]
     lines += failure_lines(failed)
     not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from leap.judge.agreement import GOOD, LOW
-from leap.judge.judgements import CONTROLS, FINAL, ReviewSummary
+from leap.judge.judgements import (
+    CONTROLS,
+    EMPTY_CONTROL,
+    FINAL,
+    INSTRUCTIONS_CONTROL,
+    OTHER_ROW_CONTROL,
+    WRONG_OBJECTS_CONTROL,
+    ReviewSummary,
+)
 from leap.text import plural
 
 FEW_ITEMS = 30  # with fewer, what the width of the intervals means is said
@@ -16,6 +24,12 @@ MANY_FLIPS = 0.25  # of the pairs; a judge who tosses a coin in each order has a
 _MOST_NAMES = 6
 _NO_WIDTH = 0.005  # points; half an interval that is shown as 0.00
 _WIDE = 0.25  # points; half an interval that is called wide
+_CONTROL_WORDS = {
+    EMPTY_CONTROL: "a plan without a word",
+    INSTRUCTIONS_CONTROL: "which asks for top marks",
+    OTHER_ROW_CONTROL: "the reference plan of another row",
+    WRONG_OBJECTS_CONTROL: "the row's reference plan on other objects",
+}
 _TITLES = {"reference": "the reference judge", "people": "people"}
 
 JudgeSummary = Mapping[str, Any]  # an entry of summary["judges"]
@@ -28,7 +42,7 @@ def in_words(summary: ReviewSummary, adjusted: Mapping[str, Mapping[str, float]]
     judges, base = summary["judges"], summary["base"]
     sentences = []
     for name, judge in judges.items():
-        sentences += _untrusted(name, judge, base)
+        sentences += _unfit(name, judge, base)
     sentences += [*_scope(summary), *_left_out(summary["left_out"]), *_few_items(summary)]
     for name, judge in judges.items():
         sentences += _better_or_worse(name, judge, base, adjusted.get(name, {}))
@@ -40,8 +54,8 @@ def in_words(summary: ReviewSummary, adjusted: Mapping[str, Mapping[str, float]]
     sentences += _between(summary)
     if any(judge["kind"] == "reference" for judge in judges.values()):
         sentences.append(
-            "The reference judge measures how far a plan's wording overlaps with that of the reference plan; it is not "
-            "a language model's opinion, and another good plan scores low."
+            "The reference judge compares actions, objects, places and their order with those of the reference plan; "
+            "it is not a language model's opinion, and another good plan scores low."
         )
     for name, judge in judges.items():
         sentences += _failed(name, judge)
@@ -53,18 +67,20 @@ def title(name: str, judge: JudgeSummary) -> str:
     return _TITLES.get(judge["kind"], name)
 
 
-def _untrusted(name: str, judge: JudgeSummary, base: str | None) -> list[str]:
+def _unfit(name: str, judge: JudgeSummary, base: str | None) -> list[str]:
     sentences = []
+    finals = [ratings["scores"][FINAL]["mean"] for ratings in judge["models"].values() if ratings["scores"]]
+    lowest_words = f", that of the lowest model {min(finals):.2f}" if finals else ""
     for control, results in judge["controls"].items():
         if results["at_bottom"] is False:
             reasons = []
             if results["final_score"]:
-                reasons.append(f"its mean final score is {results['final_score']['mean']:.2f}")
+                reasons.append(f"its mean final score is {results['final_score']['mean']:.2f}{lowest_words}")
             if results["pairs"]:
                 reasons.append(f"it wins against {base} in {results['wins']} of {plural(results['pairs'], 'pair')}")
             sentences.append(
-                f"Do not trust the judge {name}: it does not put {control}, which no model wrote, at the bottom "
-                f"({', and '.join(reasons)})."
+                f"The judge {name} is unfit, do not trust its numbers: it does not put {control}, "
+                f"{_CONTROL_WORDS[control]}, at the bottom ({', and '.join(reasons)})."
             )
     return sentences
 

@@ -30,10 +30,11 @@ LOWEST, HIGHEST = 1, 5
 RUBRIC, PAIRWISE = "rubric", "pairwise"
 VERDICTS = ("model", "base", "tie")
 
-# Plans that no model wrote: one without a word, and one that carries instructions to the judge. A judge that does not
-# put them at the bottom cannot be trusted.
+# Plans that no model wrote (leap/judge/controls.py). A judge that does not put them at the bottom is unfit.
 EMPTY_CONTROL, INSTRUCTIONS_CONTROL = "control:empty", "control:instructions"
-CONTROLS = (EMPTY_CONTROL, INSTRUCTIONS_CONTROL)
+OTHER_ROW_CONTROL, WRONG_OBJECTS_CONTROL = "control:other_row", "control:wrong_objects"
+WRONG_PLANS = (OTHER_ROW_CONTROL, WRONG_OBJECTS_CONTROL)  # these look like plans
+CONTROLS = (EMPTY_CONTROL, INSTRUCTIONS_CONTROL, *WRONG_PLANS)
 
 REFERENCE_JUDGE = "reference"
 # The judges that are programs, name -> module. Each has `scores_of(plan, reference) -> {scale of SCALES: 1.0 to 5.0}`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from leap.judge.judgements import HIGHEST, LOWEST, SCALES
 from leap.plans.reading import FormatError, final_object
@@ -41,12 +41,18 @@ ANCHORS: dict[str, dict[int, str]] = {
     },
 }
 
-_Score = Annotated[int, Field(ge=LOWEST, le=HIGHEST, strict=True)]
+
+def _whole(value: object) -> object:
+    """4.0 as 4: JSON does not tell them apart, and writers of JSON in some languages know floats only."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Score = Annotated[int, BeforeValidator(_whole), Field(ge=LOWEST, le=HIGHEST, strict=True)]
 _LONGEST_REASONING = 4_000  # characters kept
 
 
 class RubricScores(BaseModel):
-    """Whole numbers from 1 to 5; a number in quotes is none."""
+    """Whole numbers from 1 to 5, also written as 4.0; a number in quotes is none."""
 
     completeness: _Score
     logical_sequence: _Score

@@ -16,6 +16,7 @@ from leap.blind.outputs import Item
 from leap.files import write_text
 from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge, content_of
+from leap.judge.controls import control_plans
 from leap.judge.judged import ReviewRow, judged_hash
 from leap.judge.judgements import (
     CONTROLS,
@@ -29,7 +30,7 @@ from leap.judge.judgements import (
 )
 from leap.judge.options import PROTOCOLS, JudgeOptions
 from leap.judge.plan_text import steps_of_text
-from leap.judge.prompts import CONTROL_PLANS, Request, pair_request, rubric_request
+from leap.judge.prompts import Request, pair_request, rubric_request
 from leap.judge.rubric import read_pair, read_rubric
 
 _LONGEST_NAME = 100  # characters of a judge's name in that of its folder
@@ -60,10 +61,14 @@ def judge_folder(review: Path, judge: str) -> Path:
     return review / JUDGES_FOLDER / name
 
 
-def plans_of(item: Item, models: Sequence[str]) -> dict[str, str]:
-    """The plans that can be judged for a row: those of the models that did not fail, then the controls'."""
-    texts = {model: item.outputs[model].text for model in models if model in item.outputs}
-    return {model: text for model, text in texts.items() if text is not None} | CONTROL_PLANS
+def plans_of(items: Sequence[Item], models: Sequence[str]) -> list[dict[str, str]]:
+    """The plans that can be judged, row by row: those of the models that did not fail, then the controls'."""
+    controls = control_plans(items)
+    texts = [{model: item.outputs[model].text for model in models if model in item.outputs} for item in items]
+    return [
+        {model: text for model, text in texts_of_row.items() if text is not None} | controls[item.sample]
+        for item, texts_of_row in zip(items, texts, strict=True)
+    ]
 
 
 def assignments_of(rows: Sequence[ReviewRow], models: Sequence[str], options: JudgeOptions) -> list[Assignment]:
@@ -79,8 +84,7 @@ def assignments_of(rows: Sequence[ReviewRow], models: Sequence[str], options: Ju
             "baseline. Name the base with --base"
         )
     assignments: list[Assignment] = []
-    for row in rows:
-        plans = plans_of(row.item, models)
+    for row, plans in zip(rows, plans_of([row.item for row in rows], models), strict=True):
         if RUBRIC in options.protocol:
             assignments += _ratings(row, plans, options)
         if PAIRWISE in options.protocol and base in plans:
@@ -164,9 +168,9 @@ def program_judgements(judge: str, items: Sequence[Item], models: Sequence[str])
     """The word of a judge of PROGRAMS on every plan and control. A row whose reference has no step fails."""
     scores_of = importlib.import_module(PROGRAMS[judge]).scores_of
     judgements = []
-    for item in items:
+    for item, plans in zip(items, plans_of(items, models), strict=True):
         steps = steps_of_text(item.reference)
-        for model, text in plans_of(item, models).items():
+        for model, text in plans.items():
             fields = {"judge": judge, "protocol": RUBRIC, "model": model, "sample": item.sample}
             fields["judged"] = judged_hash(item, model)
             if not steps:

@@ -49,6 +49,7 @@ from leap.judge.judgements import (
     PEOPLE,
     PROGRAMS,
     REFERENCE_JUDGE,
+    WRONG_PLANS,
     Judgement,
     judges_of,
 )
@@ -56,7 +57,8 @@ from leap.judge.scores import SCORES, JudgeScores, ScoreByItem, points, scores_o
 from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, paired_p_value
 
 # A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
-# up to this share of pairs won. Half a point and one pair in twenty, so that a single slip does not condemn a judge.
+# up to this share of pairs won. Half a point and one pair in twenty, so that a single slip does not condemn a judge. A
+# control that looks like a plan may beat the base, where the base's plans are no better, as often as the lowest model.
 BOTTOM_SCORE, MIDDLE_SCORE, BOTTOM_WINS = 1.5, (LOWEST + HIGHEST) / 2, 0.05
 
 _KINDS = {**dict.fromkeys(PROGRAMS, "program"), REFERENCE_JUDGE: "reference", PEOPLE: "people"}
@@ -80,6 +82,10 @@ class _JudgeEstimates:
     def lowest_final(self, models: Sequence[str]) -> float | None:
         """The lowest mean final score of any of `models`."""
         return min((self.scores[name, FINAL].mean for name in models if (name, FINAL) in self.scores), default=None)
+
+    def lowest_win_rate(self, models: Sequence[str]) -> float:
+        """The lowest win rate of any of `models`, the base's own being a half."""
+        return min((self.win_rates[name].mean for name in models if name in self.win_rates), default=0.5)
 
 
 def summarise(
@@ -134,13 +140,12 @@ def _judge(
     judge: str, scores: JudgeScores, models: Sequence[str], base: str | None, between: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     estimates = _judge_estimates(scores, models, base)
-    lowest = estimates.lowest_final(models)
     judged_controls = [name for name in CONTROLS if name in scores.models]
     has_pairs = bool(scores.pairs or scores.failed_verdicts)
     return {
         "kind": _KINDS.get(judge, "llm"),
         "models": {name: _model_ratings(name, scores, estimates) for name in models},
-        "controls": {name: _control(name, scores, estimates, lowest) for name in judged_controls},
+        "controls": {name: _control(name, scores, estimates, models) for name in judged_controls},
         "pairwise": {name: _pairs(name, scores, estimates) for name in models if name != base} if has_pairs else None,
         "repeats": repeat_agreement(scores, models),
         "with": _correlations(judge, between),
@@ -187,13 +192,20 @@ def _rating_counts(name: str, scores: JudgeScores) -> dict[str, int]:
     return {"judgements": judgements, "failed": scores.failed_ratings[name]}
 
 
-def _control(name: str, scores: JudgeScores, estimates: _JudgeEstimates, lowest: float | None) -> dict[str, Any]:
-    """`lowest` is the lowest mean final score of any model."""
+def _control(name: str, scores: JudgeScores, estimates: _JudgeEstimates, models: Sequence[str]) -> dict[str, Any]:
     final, win_rate = estimates.scores.get((name, FINAL)), estimates.win_rates.get(name)
     pairs = [pair for pairs_of_item in scores.pairs_by_item(name).values() for pair in pairs_of_item]
     wins = sum(pair_verdict(*pair) == "model" for pair in pairs)
     counts = _rating_counts(name, scores)
     counts["failed"] += scores.failed_verdicts[name]
+    passes = []
+    if final:
+        lowest = estimates.lowest_final(models)
+        below_models = lowest is not None and final.mean <= lowest + _ROUNDING and final.mean < MIDDLE_SCORE
+        passes.append(below_models or final.mean <= BOTTOM_SCORE + _ROUNDING)
+    if pairs:
+        below_models = name in WRONG_PLANS and win_rate.mean <= min(0.5, estimates.lowest_win_rate(models)) + _ROUNDING
+        passes.append(below_models or wins <= BOTTOM_WINS * len(pairs))
     return {
         "items": len({sample for model, sample in [*scores.ratings, *scores.pairs] if model == name}),
         **counts,
@@ -201,19 +213,8 @@ def _control(name: str, scores: JudgeScores, estimates: _JudgeEstimates, lowest:
         "pairs": len(pairs),
         "wins": wins,
         "win_rate": asdict(win_rate) if win_rate else None,
-        "at_bottom": _at_bottom(final.mean if final else None, lowest, wins, len(pairs)),
+        "at_bottom": all(passes) if passes else None,
     }
-
-
-def _at_bottom(final: float | None, lowest: float | None, wins: int, pairs: int) -> bool | None:
-    """Whether a control passes all that it was judged in; None if it was not judged."""
-    passes = []
-    if final is not None:
-        below_models = lowest is not None and final <= lowest + _ROUNDING and final < MIDDLE_SCORE
-        passes.append(below_models or final <= BOTTOM_SCORE + _ROUNDING)
-    if pairs:
-        passes.append(wins <= BOTTOM_WINS * pairs)
-    return all(passes) if passes else None
 
 
 def _pairs(name: str, scores: JudgeScores, estimates: _JudgeEstimates) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from leap.text import markdown_table
 _KINDS = {
     "llm": "a language model",
     "program": "a program",
-    "reference": "wording against the reference plan",
+    "reference": "actions against the reference plan",
     "people": "people",
 }
 _CONTROL_WORDS = {True: "at the bottom", False: "NOT at the bottom", None: "not judged"}

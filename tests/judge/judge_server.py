@@ -14,6 +14,8 @@ from tests.endpoint_server import Endpoint, Reply
 
 _FENCED = re.compile(r"<<(?P<nonce>[0-9a-f]{12}) PLAN (?P<name>\w+)>>\n(?P<plan>.*?)\n<<END (?P=nonce)", re.DOTALL)
 
+_NUMBERED = re.compile(r"(?:cup|drawer) \d+")
+
 
 def plans_in(body: dict) -> list[str]:
     """The fenced plans of a request."""
@@ -21,9 +23,12 @@ def plans_in(body: dict) -> list[str]:
     return [found["plan"] for found in _FENCED.finditer(text)]
 
 
-def quality(plan: str) -> int:
-    """1 to 5: the more steps that name a cup, a tray or a drawer, the better; instructions count for nothing."""
-    return min(5, 1 + sum(plan.count(word) for word in ("cup", "tray", "drawer"))) if "JUDGE" not in plan else 1
+def quality(plan: str, reference: str) -> int:
+    """1 to 5: the more steps that name a cup, a tray or a drawer, the better; instructions count for nothing, and cups
+    and drawers of another number make the worst plan."""
+    if "JUDGE" in plan or set(_NUMBERED.findall(plan)) - set(_NUMBERED.findall(reference)):
+        return 1
+    return min(5, 1 + sum(plan.count(word) for word in ("cup", "tray", "drawer")))
 
 
 def scores(n: object) -> dict:
@@ -32,10 +37,11 @@ def scores(n: object) -> dict:
 
 def honest(body: dict) -> str:
     """The content of a fair reply."""
-    plans = plans_in(body)
+    plans, reference = plans_in(body), body["messages"][1]["content"][0]["text"]
     if len(plans) == 1:
-        return json.dumps({"reasoning": f"It has {len(plans[0])} characters.", "scores": scores(quality(plans[0]))})
-    a, b = map(quality, plans)
+        said = scores(quality(plans[0], reference))
+        return json.dumps({"reasoning": f"It has {len(plans[0])} characters.", "scores": said})
+    a, b = (quality(plan, reference) for plan in plans)
     return json.dumps({"reasoning": "Compared.", "better": "A" if a > b else "B" if b > a else "tie"})
 
 

@@ -17,6 +17,7 @@ from leap.judge.judged import judged_hash
 from leap.judge.judgements import (
     CONTROLS,
     FINAL,
+    INSTRUCTIONS_CONTROL,
     JUDGEMENTS_FILE,
     JUDGES_FOLDER,
     PAIRWISE,
@@ -234,11 +235,11 @@ def a_summary(rows: int, models: tuple[str, ...]) -> dict[str, Any]:
                 "items": rows,
                 "judgements": rows,
                 "failed": 0,
-                "final_score": _mean(3.1 if at else 1.0, 0.1),
-                "win_rate": None if at else _mean(0.05, 0.05),
-                "at_bottom": not at,
+                "final_score": _mean(3.1 if name == INSTRUCTIONS_CONTROL else 1.0, 0.1),
+                "win_rate": None if name == INSTRUCTIONS_CONTROL else _mean(0.05, 0.05),
+                "at_bottom": name != INSTRUCTIONS_CONTROL,
             }
-            for at, name in enumerate(CONTROLS)
+            for name in CONTROLS
         }
         pairwise = {
             model: {

@@ -12,6 +12,7 @@ from configs.errors import UserError
 from leap.cli import parse_knobs
 from leap.judge import analysis
 from leap.judge.client import RequestHistory
+from leap.judge.judgements import CONTROLS
 from leap.judge.ledger import TokenCounts, total
 from leap.judge.options import JudgeOptions
 from tests.conftest import run_script
@@ -43,7 +44,7 @@ def test_the_reference_judge_needs_no_endpoint(review):
     assert means["silent"] == 1
     assert list(summary["judges"]) == ["reference"]
     with open(review / "judgements.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 10 * (len(MODELS) + 2)
+        assert len(list(csv.DictReader(file))) == 10 * (len(MODELS) + len(CONTROLS))
 
 
 def test_the_same_review_gives_the_same_judgements(analyse, review):
@@ -81,7 +82,7 @@ def test_what_a_user_can_mend_says_how(analyse, arguments, url, match):
 def test_a_dry_run_asks_nobody_and_tells_the_price(analyse, review, server):
     status, printed = analyse("--judge_model", "judge-1", "--dry-run", url=server.url)
     assert status == 0, printed
-    assert "200 judgements" in printed
+    assert "220 judgements" in printed
     assert "cost" in printed
     assert server.requests == []
     assert not (review / "summary.json").exists()
@@ -110,7 +111,7 @@ def test_a_judge_that_obeys_the_plans_is_found_out(analyse, review, server):
     status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
     assert status == 0, printed
     first = (review / "summary.md").read_text().splitlines()[0]
-    assert first.startswith("Do not trust the judge judge-1")
+    assert first.startswith("The judge judge-1 is unfit, do not trust its numbers")
     assert "control:instructions" in first
 
 
@@ -132,7 +133,7 @@ def test_two_judges_and_pairs_are_summarised_side_by_side(analyse, review, serve
     asked = len(server.requests)
     analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)
     assert len(server.requests) == asked
-    assert Counter(line["protocol"] for line in judgements(review))["pairwise"] == 10 * (5 + 2) * 2
+    assert Counter(line["protocol"] for line in judgements(review))["pairwise"] == 10 * (5 + len(CONTROLS)) * 2
 
 
 def test_the_csv_of_the_original_is_judged_too(analyse, review):
@@ -204,8 +205,8 @@ def test_a_password_in_the_address_is_in_no_file(analyse, review, server, judge)
 def test_a_budget_too_small_for_a_single_request_is_said_and_no_success(analyse, review, server):
     status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", "--budget", "0.0001", url=server.url)
     assert (status, server.requests) == (1, [])
-    assert "80 were not asked for: the budget of 0.0001 is reached" in printed
-    assert "Its last run ended before 80 judgements were asked for." in (review / "summary.md").read_text()
+    assert "100 were not asked for: the budget of 0.0001 is reached" in printed
+    assert "Its last run ended before 100 judgements were asked for." in (review / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("failed", [("baseline",), MODELS])
@@ -243,7 +244,7 @@ def test_a_reason_that_no_terminal_can_print_stops_nothing(analyse, review, serv
     server.reply = lambda n, body: Reply(reply(None, body, refusal="no \ud83d"))
     status, printed = analyse("--judge_model", "judge-1", "--repeats", "1", "--max_items", "1", url=server.url)
     assert status == 1
-    assert "8 failed" in printed
+    assert "9 failed" in printed
     assert (review / "summary.md").is_file()
 
 
@@ -281,10 +282,10 @@ def test_200_judgements_survive_every_fault_and_five_kills(review, server):
         command(review, *arguments), env=environment(server.url), capture_output=True, text=True, timeout=200
     )
 
-    # All 200 end as valid or as counted failures, none twice.
+    # All 220 end as valid or as counted failures, none twice.
     said = judgements(review)
-    assert len(said) == 200
-    assert len({(line["model"], line["sample"], line["repeat"]) for line in said}) == 200
+    assert len(said) == 220
+    assert len({(line["model"], line["sample"], line["repeat"]) for line in said}) == 220
     failed = [line for line in said if line["failure"]]
     assert all((line["scores"] is None) == (line["failure"] is not None) for line in said)
     assert done.returncode == (1 if failed else 0), done.stderr

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from leap.judge.judgements import CONTROLS
 from tests.judge.review import MODELS
 
 
@@ -38,8 +39,8 @@ def test_judgements_beside_another_reference_task_or_picture_do_not_count_nor_do
     judge = found["judges"]["judge-1"]
     assert {of["items"] for of in judge["models"].values()} == {9}
     assert {of["items"] for of in judge["controls"].values()} == {9}
-    assert found["left_out"] == len(MODELS) + 2
-    assert "8 judgements of other rows" in printed
+    assert found["left_out"] == len(MODELS) + len(CONTROLS)
+    assert "10 judgements of other rows" in printed
 
 
 def test_a_picture_that_cannot_be_found_any_more_shows_no_change_and_one_that_turns_up_does(analyse, review, server):
@@ -52,4 +53,4 @@ def test_a_picture_that_cannot_be_found_any_more_shows_no_change_and_one_that_tu
     analyse("--judge_model", "judge-1", "--repeats", "1", url=server.url)  # sees no picture in row 0
     picture.write_bytes(content)
     analyse("--judge", "reference")
-    assert json.loads((review / "summary.json").read_text())["left_out"] == len(MODELS) + 2
+    assert json.loads((review / "summary.json").read_text())["left_out"] == len(MODELS) + len(CONTROLS)

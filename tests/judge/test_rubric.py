@@ -53,11 +53,18 @@ def test_a_reply_of_line_breaks_takes_no_time():
         assert time.process_time() - began < 0.5
 
 
-@pytest.mark.parametrize("value", [0, 6, -3, 4.5, 4.0, "4", None, True, [4]])
+@pytest.mark.parametrize("value", [0, 6, -3, 4.5, 6.0, "4", "4.0", None, True, [4], 1e400])
 def test_a_score_is_a_whole_number_from_1_to_5(value):
     for scale in SCALES:
         with pytest.raises(InvalidReply, match=scale):
             read_rubric(json.dumps(GOOD | {"scores": GOOD["scores"] | {scale: value}}))
+
+
+@pytest.mark.parametrize("form", ["4.0", "4.00", "4e0"])
+def test_a_whole_number_written_as_a_float_is_one(form):
+    scores, _ = read_rubric(json.dumps(GOOD).replace(": 4", f": {form}"))
+    assert scores == GOOD["scores"]
+    assert all(type(score) is int for score in scores.values())
 
 
 @pytest.mark.parametrize("scale", SCALES)

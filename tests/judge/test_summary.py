@@ -135,7 +135,9 @@ def test_a_judge_that_rates_a_control_above_the_bottom_is_not_to_be_trusted(cont
     assert controls[EMPTY_CONTROL]["at_bottom"] is True
     assert controls[INSTRUCTIONS_CONTROL]["at_bottom"] is at_bottom
     assert controls[INSTRUCTIONS_CONTROL][FINAL]["mean"] == control
-    warned = found["words"][0].startswith("Do not trust the judge llm: it does not put control:instructions")
+    warned = found["words"][0].startswith(
+        "The judge llm is unfit, do not trust its numbers: it does not put control:instructions"
+    )
     assert warned is not at_bottom
     assert not warned or f"{control:.2f}" in found["words"][0]
 
@@ -150,7 +152,7 @@ def test_a_judge_who_gives_everything_the_same_good_score_is_not_to_be_trusted()
     judged = [rating("llm", name, sample, 5) for name in (*MODELS, *CONTROLS) for sample in range(10)]
     found = summarise(outputs_of(), judged)
     assert not any(of["at_bottom"] for of in found["judges"]["llm"]["controls"].values())
-    assert all(words.startswith("Do not trust the judge llm") for words in found["words"][:2])
+    assert all(words.startswith("The judge llm is unfit") for words in found["words"][: len(CONTROLS)])
 
 
 def test_a_control_that_was_not_judged_is_neither_and_that_is_said():

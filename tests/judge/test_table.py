@@ -16,7 +16,7 @@ def test_the_table_has_a_part_a_judge_and_marks_what_is_missing():
     table = summary_table(summarise(outputs_of(), judged))
     assert [line for line in table.splitlines() if line.startswith("#")] == [
         "### llm (a language model)",
-        "### reference (wording against the reference plan)",
+        "### reference (actions against the reference plan)",
         "### Agreement in the final score",
     ]
     (row,) = [line for line in table.split("### reference")[0].splitlines() if line.startswith("| checkpoint-1000")]
