@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
+from leap.models.loading import load_processor, load_weights
 from leap.planners import Query, UnreadablePicture
 from tests.planners.lively import (
     PLAN,
