@@ -114,7 +114,8 @@ def generation_settings(folder: Path) -> Any:
 
     if (folder / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return GenerationConfig.from_model_config(config)
 
 
 def keeps_order(processor: Any) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 from safetensors import safe_open
-from transformers import AutoConfig, GenerationConfig
 
 from configs.errors import UserError
 from leap.files import read_json
@@ -107,13 +106,8 @@ class VllmPlanner(HuggingFacePlanner):
 
     @cached_property
     def _ends(self) -> set[int]:
-        """The tokens that end a turn, as transformers reads them."""
-        if (self._whole / "generation_config.json").is_file():
-            config = GenerationConfig.from_pretrained(self._whole, local_files_only=True)
-        else:
-            config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(self._whole, local_files_only=True))
-        ends = config.eos_token_id
-        return set(ends if isinstance(ends, list) else [ends])
+        """The tokens that end a turn, as the settings name them."""
+        return set(self._identity["decoding"]["ends_at"])
 
     def _batch_size(self, longest_text: int, queries: Sequence[Query]) -> int:
         return _AT_ONCE
