@@ -2,7 +2,16 @@
 
 import pytest
 
-from leap.text import count_text, duration_text, markdown_table, plural, printable, printable_lines, size_text
+from leap.text import (
+    count_text,
+    duration_text,
+    first_line,
+    markdown_table,
+    plural,
+    printable,
+    printable_lines,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +47,8 @@ def test_what_steers_a_terminal_is_not_printed():
 def test_lines_stay_lines_and_blanks_of_other_scripts_blanks():
     assert printable_lines("a\tb\n\x1b]0;x\x07\u2067c\r") == "a\tb\n?]0;x??c?"
     assert printable("\u676f\u3000\u5b50\xa0") == "\u676f\u3000\u5b50\xa0"
+
+
+def test_an_error_is_one_line_and_its_kind_where_it_says_nothing():
+    assert first_line(ValueError("\n  no weights\nsecond line")) == "no weights"
+    assert first_line(KeyError()) == "KeyError"

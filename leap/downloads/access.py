@@ -24,6 +24,7 @@ from configs.errors import UserError
 from leap.files import is_disk_full
 from leap.progress import say
 from leap.retry_after import retry_after_s
+from leap.text import first_line
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ def _refusal(error: Any, repo_id: str, repo_type: str, revision: str | None) -> 
 
 def clean_text(error: BaseException) -> str:
     """The first line of an error, without the queries of addresses."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = first_line(error)
     return re.sub(r"(https?://)(?:[^\s/@]*@)?([^\s?]*)\?[^\s'\"]*", r"\1\2", text)
 
 

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from leap.text import first_line
+
 MOST_LAYERS = 2_000  # of a model; the deepest public ones have fewer than 200
 TEMPLATE_S = 10.0  # for a prompt of one line, which takes a millisecond
 PATTERN_S = 20.0  # for the names of all layers
@@ -56,7 +58,7 @@ def template_problem(processor: Any) -> str | None:
         with within(TEMPLATE_S, "the chat template"):
             processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # the template is a program: it raises whatever its author, or Jinja, thinks of
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return None
 
 

@@ -21,6 +21,7 @@ from configs.errors import UserError
 from leap.files import read_json, sha256_json
 from leap.models.bounds import layers_problem, pattern_problem, template_problem
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
+from leap.text import first_line
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -353,8 +354,3 @@ def _outside_language_model(folder: Path) -> list[str]:
     return [
         name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module not in inside
     ]
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -32,7 +32,8 @@ class RoomyLayer(DynamicLayer):
         held = self.get_seq_length()
         length = held + key_states.shape[2]
         if not self._fits(length):
-            self._stores = [self._longer(old, new, held) for old, new in self._pairs(key_states, value_states)]
+            pairs = ((self.keys, key_states), (self.values, value_states))
+            self._stores = [self._longer(old, new, held) for old, new in pairs]
         self._stores[0][:, :, held:length] = key_states
         self._stores[1][:, :, held:length] = value_states
         self.keys, self.values = (store[:, :, :length] for store in self._stores)
@@ -45,9 +46,6 @@ class RoomyLayer(DynamicLayer):
         store = self._stores[0]
         same = self.keys.data_ptr() == store.data_ptr() and self.keys.shape[:2] == store.shape[:2]
         return same and length <= store.shape[2]
-
-    def _pairs(self, keys: torch.Tensor, values: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(self.keys, keys), (self.values, values)]
 
     def _longer(self, old: torch.Tensor, new: torch.Tensor, held: int) -> torch.Tensor:
         batch, heads, tokens, size = new.shape

@@ -40,6 +40,7 @@ from leap.models.prefix_cache import PrefixCache
 from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
 from leap.planners.options import AnsweringOptions
 from leap.rows.images import aspect_problem, image_size
+from leap.text import first_line
 
 _TOKENS = 2048  # a picture of a processor that does not tell, for the batch size
 _AHEAD = 2  # batches that are decoded while one is answered
@@ -208,7 +209,7 @@ class HuggingFacePlanner:
             query, _, pictures = prepared
             paths = query.picture_paths()
             odd = [path for path, picture in zip(paths, pictures, strict=True) if aspect_problem(*picture.size)]
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             files = ", ".join(map(str, odd or paths)) or "no picture"
             failed.append((query, UnusablePrompt(f"the model's processor refuses the prompt: {reason} ({files})")))
             return True

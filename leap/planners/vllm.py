@@ -20,11 +20,12 @@ from leap.models.answer import Answer
 from leap.models.checkpoints import weight_files
 from leap.models.generation import answer_in
 from leap.models.image_budget import pixel_budget, visual_tokens
-from leap.models.loading import UnusableModel, first_line, free_memory, is_out_of_memory
+from leap.models.loading import UnusableModel, free_memory, is_out_of_memory
 from leap.planners import MachineFailure, Query, QueryResult, UnusablePrompt
 from leap.planners.huggingface import HuggingFacePlanner
 from leap.planners.options import AnsweringOptions
 from leap.runs.ranks import Ranks
+from leap.text import first_line
 
 _AT_ONCE = 128  # prompts; vLLM makes its own batches of them, and they are on disk together
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for

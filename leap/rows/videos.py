@@ -19,6 +19,7 @@ from PIL import Image
 from configs.errors import UserError
 from leap.rows.images import load_image
 from leap.rows.records import PlanningRow
+from leap.text import first_line
 
 _FEWEST_FRAME_TOKENS = 128  # of a pair of frames, qwen-vl-utils' own default
 
@@ -65,7 +66,7 @@ def _from_file(settings: dict, where: str, patch: int) -> tuple[Any, dict]:
             settings, image_patch_size=patch, return_video_sample_fps=True, return_video_metadata=True
         )
     except Exception as error:  # decoders raise kinds of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{where}: cannot read the video {settings['video']}: {reason}", "unreadable video") from error
     return frames, metadata
 

@@ -13,6 +13,7 @@ import torch
 
 from configs.errors import UserError
 from leap.files import free_bytes
+from leap.models.batch_size import memory_of
 from leap.models.checkpoints import find_checkpoints
 from leap.text import size_text
 from leap.training.accounting import (
@@ -70,7 +71,7 @@ def largest_step(
 
 def gpu_bytes() -> int | None:
     """Memory of the first GPU, None without one."""
-    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    return memory_of("cuda:0") if torch.cuda.is_available() else None
 
 
 def describe_memory(geometry: Geometry, recipe: TrainingRecipe, largest: LargestStep, capacity: int | None) -> str:

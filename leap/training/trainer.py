@@ -40,6 +40,7 @@ from leap.models.generation import answer_batch, encode
 from leap.models.loading import is_out_of_memory, restore_weights
 from leap.plans.metrics import score_answers
 from leap.rows.records import PlanningRow
+from leap.text import first_line
 from leap.training.adapters import restore_adapter
 from leap.training.batching import RankBatches
 from leap.training.meter import Meter
@@ -390,7 +391,7 @@ def _named_damage(checkpoint: str | None) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"cannot train on from {checkpoint}: the state of its optimizer, scheduler or random numbers is damaged "
             f"({reason}). Move it away, and the same command goes on from the checkpoint before it"

@@ -120,13 +120,13 @@ def prepare(options: Options, folder: Path) -> tuple[Path, float]:
     import torch
     from datasets import Dataset, Image
     from datasets import Sequence as Sequences
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     from leap.demo.build import training_texts
     from leap.demo.tiny_planner import build_tiny_planner
     from leap.models.image_budget import set_pixel_budget
     from leap.models.loading import load_processor
-    from leap.training.accounting import QWEN3_VL
+    from leap.training.accounting import sized_config
     from leap.training.preflight import check_file
     from leap.training.supervision import PlanningCollator
 
@@ -134,9 +134,7 @@ def prepare(options: Options, folder: Path) -> tuple[Path, float]:
     write_mixed_rows(file, options.rows, MIXES[options.size], options.seed)
     build_tiny_planner(planner, training_texts(file), options.seed)
     if options.size != "tiny":
-        tiny = AutoConfig.from_pretrained(planner, trust_remote_code=False)
-        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        config = AutoConfig.for_model(**QWEN3_VL[options.size] | {name: getattr(tiny, name) for name in names})
+        config = sized_config(options.size, planner)
         torch.manual_seed(options.seed)
         with torch.device("cuda"):
             AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).save_pretrained(planner)

@@ -145,16 +145,14 @@ def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from leap.demo.tiny_planner import build_tiny_planner
-    from leap.training.accounting import QWEN3_VL
+    from leap.training.accounting import sized_config
 
     build_tiny_planner(folder, texts)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if size != "tiny":
-        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        config = AutoConfig.for_model(**QWEN3_VL[size] | {name: getattr(config, name) for name in names})
+    tiny = size == "tiny"
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if tiny else sized_config(size, folder)
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32 if size == "tiny" else torch.bfloat16)
-    if size == "tiny":
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
+    if tiny:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)

@@ -139,19 +139,16 @@ def write_planner(folder: Path, options: Options) -> Path:
     """Processor and config of the model, its tokenizer trained on the rows; of weights, which are random, a file only
     where the real command reads one."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     from leap.demo.build import training_texts
     from leap.demo.tiny_planner import build_tiny_planner
-    from leap.training.accounting import QWEN3_VL
+    from leap.training.accounting import sized_config
 
     planner = folder / "planner"
     build_tiny_planner(planner, training_texts(folder / "rows.jsonl"), options.seed)
     if options.size != "tiny":
-        tiny = AutoConfig.from_pretrained(planner, trust_remote_code=False)
-        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        tokens = {name: getattr(tiny, name) for name in names}  # those of the processor
-        config = AutoConfig.for_model(**QWEN3_VL[options.size] | tokens)
+        config = sized_config(options.size, planner)
         config.save_pretrained(planner)
         if options.real_command:
             with torch.device("cuda" if torch.cuda.is_available() else "cpu"):

@@ -9,10 +9,9 @@ from tests.agibot.archives import task_archive
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(space):
     """A workspace without anything."""
-    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path / "work space"))
-    return tmp_path / "work space"
+    return space
 
 
 @pytest.fixture

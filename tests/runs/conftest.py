@@ -9,10 +9,9 @@ from tests.runs.status_files import ended, start_run
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(space):
     """An empty one; what is shown here needs no model."""
-    monkeypatch.setenv("LEAP_WORKSPACE", str(tmp_path / "work space"))
-    return tmp_path / "work space"
+    return space
 
 
 @pytest.fixture

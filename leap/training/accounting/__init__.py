@@ -5,7 +5,7 @@ families that `Geometry` knows and are checked against the real classes in tests
 """
 
 from leap.training.accounting.flops import BatchShape, PartFlops, PeakSpeed, forward_flops, peak_flops, training_flops
-from leap.training.accounting.geometry import QWEN3_VL, Geometry
+from leap.training.accounting.geometry import QWEN3_VL, Geometry, sized_config
 from leap.training.accounting.memory import (
     CheckpointSize,
     MemoryEstimate,
@@ -27,5 +27,6 @@ __all__ = [
     "forward_flops",
     "memory_table",
     "peak_flops",
+    "sized_config",
     "training_flops",
 ]

@@ -255,3 +255,13 @@ QWEN3_VL = {
     "4b": _qwen3_vl((36, 2560, 9728, 32), (24, 1024, 4096), [5, 11, 17], tied=True),
     "8b": _qwen3_vl((36, 4096, 12288, 32), (27, 1152, 4304), [8, 16, 24], tied=False),
 }
+
+
+def sized_config(size: str, folder: Path) -> Any:
+    """The config of Qwen3-VL in a `size` of QWEN3_VL, with the control tokens of the planner in `folder`, for random
+    weights beside that planner's processor."""
+    from transformers import AutoConfig
+
+    planner = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return AutoConfig.for_model(**QWEN3_VL[size] | {name: getattr(planner, name) for name in names})
