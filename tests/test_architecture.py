@@ -37,7 +37,9 @@ FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 HEAVY = {
     "leap.models.attention",
     "leap.models.batch_size",
+    "leap.models.decoding_graph",
     "leap.models.generation",
+    "leap.models.launch_ahead",
     "leap.models.patch_embedding",
     "leap.models.prefix_cache",
     "leap.models.roomy_cache",

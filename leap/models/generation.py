@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from leap.models.answer import Answer
+from leap.models.decoding_graph import graphed_decoding
 from leap.models.prefix_cache import PrefixCache, keeps_keys_only
 from leap.models.roomy_cache import roomy_cache
 from leap.models.shared_pictures import encode_shared_pictures
@@ -64,6 +66,7 @@ def answer_batch(
     in_step: bool = False,
     sampling: Sampling | None = None,
     seeds: Sequence[int] = (),
+    graphed: bool = False,
 ) -> list[Answer]:
     """One answer a row of `inputs`, which `encode` made; greedy without `sampling`.
 
@@ -71,10 +74,10 @@ def answer_batch(
 
     `stop_at_plan` ends an answer where a fence closes on a valid skill list, but never inside a thought; `prefixes`
     keeps the keys and values of text with which batches begin. `in_step`: the model is spread over several processes,
-    which must call this together.
+    which must call this together. `graphed`: steps are replayed from a CUDA graph where the model's can be.
     Running out of memory raises what torch raises.
     """
-    inputs = inputs.to(model.device)
+    inputs = inputs.to(model.device, non_blocking=True)
     model_inputs = encode_shared_pictures(model, inputs)
     reused = prefixes.begin(model, inputs, max_new_tokens) if prefixes else {}
     if not reused and keeps_keys_only(model):
@@ -83,14 +86,15 @@ def answer_batch(
     ends = end_tokens(model.generation_config, tokenizer)
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
     drawn = [DrawnTokens(sampling, seeds)] if sampling else []
-    output = model.generate(
-        **model_inputs,
-        **reused,
-        **_plain_decoding() | {"max_new_tokens": max_new_tokens, "eos_token_id": ends},
-        logits_processor=drawn,
-        stopping_criteria=stops,
-        synced_gpus=in_step,
-    )
+    with graphed_decoding(model, reused["past_key_values"]) if graphed and reused else nullcontext():
+        output = model.generate(
+            **model_inputs,
+            **reused,
+            **_plain_decoding() | {"max_new_tokens": max_new_tokens, "eos_token_id": ends},
+            logits_processor=drawn,
+            stopping_criteria=stops,
+            synced_gpus=in_step,
+        )
     new = output[:, length:].tolist()  # (batch, new tokens), padded on the right
     finished = stops[0].lengths if stops else {}
     return [_answer(tokens, set(ends), tokenizer, finished.get(row)) for row, tokens in enumerate(new)]

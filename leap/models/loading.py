@@ -133,11 +133,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
     """The full model in `folder` as an image-text-to-text class, in `dtype` ("float32", "bfloat16"); `options` are
     those of from_pretrained. UnusableModel if it cannot be loaded whole; running out of memory raises what torch
     raises."""
-    import torch
     from transformers import AutoModelForImageTextToText
-
-    from leap.models.attention import attend_to_pictures_at_once
-    from leap.models.patch_embedding import embed_patches_by_product
 
     _refuse_own_code(folder)
     if problem := layers_problem(read_json(folder / "config.json")):
@@ -159,10 +155,22 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
         raise UnusableModel(f"cannot load a model from {folder}: {first_line(error)}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
-    embed_patches_by_product(model)
-    if torch.cuda.is_available():  # a CPU gains nothing from it
-        attend_to_pictures_at_once(model)
+    use_fast_parts(model)
     return model
+
+
+def use_fast_parts(model: Any) -> None:
+    """Exchange parts of a freshly made model for faster ones that compute the same, on the weights as they are."""
+    import torch
+
+    from leap.models.attention import attend_to_pictures_at_once
+    from leap.models.launch_ahead import add_pictures_without_waiting
+    from leap.models.patch_embedding import embed_patches_by_product
+
+    embed_patches_by_product(model)
+    if torch.cuda.is_available():  # a CPU gains nothing from these
+        attend_to_pictures_at_once(model)
+        add_pictures_without_waiting(model)
 
 
 def _refuse_own_code(folder: Path) -> None:
@@ -249,7 +257,11 @@ def load_for_planning(
     """
     whole = base or folder
     options = {"quantization_config": quantised(whole, load_in), "device_map": {"": device}} if load_in else {}
+    from leap.models.attention import attend_to_left_padded_prompts
+
     model = load_weights(whole, dtype, **options)
+    if device.startswith("cuda"):
+        attend_to_left_padded_prompts(model)
     if base is not None:
         model = with_adapter(model, folder)
     return model.eval() if load_in else model.to(device).eval()

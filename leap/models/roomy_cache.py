@@ -22,11 +22,30 @@ class RoomyLayer(DynamicLayer):
         super().__init__()
         self._room = room
         self._stores: list[torch.Tensor] = []  # of keys and of values  # (batch, heads, capacity, head_dim)
+        self.place: torch.Tensor | None = None  # (1,): see write_at
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that there is room for, those held included."""
+        return self._stores[0].shape[2]
+
+    def write_at(self, place: torch.Tensor) -> None:
+        """From now on `update` writes one token at `place` (1,), wherever that tensor says, and returns all there is
+        room for: the same work on the same memory in every step, as a CUDA graph must have it. `hold` tells how many
+        tokens there are."""
+        self.place = place
+
+    def hold(self, length: int) -> None:
+        self.keys, self.values = (store[:, :, :length] for store in self._stores)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """key_states, value_states  # (batch, heads, new tokens, head_dim); returns all there are, these last."""
+        if self.place is not None:
+            for store, new in zip(self._stores, (key_states, value_states), strict=True):
+                store.index_copy_(2, self.place, new)
+            return self._stores[0], self._stores[1]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         held = self.get_seq_length()
@@ -36,7 +55,7 @@ class RoomyLayer(DynamicLayer):
             self._stores = [self._longer(old, new, held) for old, new in pairs]
         self._stores[0][:, :, held:length] = key_states
         self._stores[1][:, :, held:length] = value_states
-        self.keys, self.values = (store[:, :, :length] for store in self._stores)
+        self.hold(length)
         return self.keys, self.values
 
     def _fits(self, length: int) -> bool:

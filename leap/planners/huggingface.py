@@ -216,8 +216,14 @@ class HuggingFacePlanner:
         return False
 
     def _inputs(self, texts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]) -> Any:
-        """What the engine takes for these prompts with the pictures of each."""
-        return encode(self.processor, texts, pictures)
+        """What the engine takes for these prompts with the pictures of each; for a GPU in the model's precision, as
+        its tower would cast them, and where the copy to the GPU is fast."""
+        inputs = encode(self.processor, texts, pictures)
+        if not self.device.startswith("cuda"):
+            return inputs
+        inputs = inputs.to(getattr(torch, self.dtype))
+        pinned = {name: value.pin_memory() for name, value in inputs.items() if torch.is_tensor(value)}
+        return type(inputs)({**inputs, **pinned})
 
     def _batch_results(self, batch: _PreparedBatch) -> Iterator[list[QueryResult]]:
         """Answers of a prepared batch; where memory runs out, half as many are asked at once from then on."""
@@ -249,6 +255,7 @@ class HuggingFacePlanner:
                 prefixes=self._prefixes,
                 sampling=self.sampling,
                 seeds=[query.seed for query in batch.queries],
+                graphed=self.device.startswith("cuda"),
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from typing import Any
 
+import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def compiler_problem() -> str | None:
+    """Why torch.compile would not pay or work here, None if it would."""
+    if not torch.cuda.is_available():
+        return "there is no GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is missing"
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):  # triton builds the launchers of its kernels with it
+        return "there is no C compiler"
+    return None
 
 
 def compile_layers(model: Any, backend: str = "inductor") -> int:

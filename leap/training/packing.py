@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from configs.errors import UserError
 from leap.models.attention import ISOLATED_SDPA, kernel_for_packs
+from leap.models.launch_ahead import tower_inputs
 
 # Lengths of the longest row in a pack are rounded up to a multiple of this: a kernel compiled for one fits the next.
 _LENGTH_STEP = 256
@@ -36,7 +37,7 @@ class Packer:
                 f"packing needs a Qwen-VL model, whose positions can be computed row by row; {base_model} is "
                 f"{config.model_type}. Leave --packing out"
             )
-        self._rope_index = inner.get_rope_index
+        self._config, self._rope_index = config, inner.get_rope_index
         # Isolated SDPA goes by the rows' lengths; the other kernels find the borders in a row of text positions.
         self._isolated = kernel_for_packs(attn_implementation) == ISOLATED_SDPA
 
@@ -53,7 +54,7 @@ class Packer:
 
         Returns input_ids, labels  # (1, seq); position_ids  # (3, 1, seq) t h w, or (4, 1, seq) with a first row that
         counts tokens within their row; for isolated SDPA only, sample_borders  # (rows + 1,) int32, and longest_sample,
-        no less than the longest row. There is no attention_mask.
+        no less than the longest row; and what `tower_inputs` makes of the images. There is no attention_mask.
         """
         if "second_per_grid_ts" in visual:
             raise UserError("packing videos is supported for Qwen3-VL only; leave --packing out")
@@ -78,4 +79,6 @@ class Packer:
             lengths = torch.tensor([0, *map(len, ids)])
             packed["sample_borders"] = lengths.cumsum(0, dtype=torch.int32)
             packed["longest_sample"] = math.ceil(int(lengths.max()) / _LENGTH_STEP) * _LENGTH_STEP
+        if "image_grid_thw" in visual:
+            packed |= tower_inputs(self._config, visual["image_grid_thw"])
         return packed

@@ -71,12 +71,20 @@ class TrainingRecipe:
     attn_implementation: str = knob(
         "sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"), free=True
     )
-    gradient_checkpointing: bool = knob(True, "recompute activations in the backward pass to save memory", free=True)
+    gradient_checkpointing: bool | None = knob(
+        None,
+        "recompute activations in the backward pass to save memory (default: unless the GPU has room for all of them)",
+        free=True,
+    )
     dataloader_num_workers: int = knob(4, "processes that decode images ahead", check=">= 0", free=True)
 
     dataloader_prefetch_factor: int = knob(2, "batches each of them keeps ready", check="> 0", free=True)
     use_liger_kernel: bool = knob(False, "fused kernels of the package liger-kernel (GPU)", free=True)
-    torch_compile: bool = knob(False, "compile every layer with torch.compile", free=True)
+    torch_compile: bool | None = knob(
+        None,
+        "compile every layer with torch.compile (default: on a GPU, in runs of over 500 forward passes)",
+        free=True,
+    )
 
     val_plans: int = knob(
         64, "validation rows whose plans are generated and scored at each validation", check=">= 0", free=True

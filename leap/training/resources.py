@@ -85,24 +85,32 @@ def describe_memory(geometry: Geometry, recipe: TrainingRecipe, largest: Largest
 
 
 def fitted_to_gpu(
-    recipe: TrainingRecipe, geometry: Geometry, largest: LargestStep, capacity: int
+    recipe: TrainingRecipe, geometry: Geometry, largest: LargestStep, capacity: int, *, precision: bool
 ) -> tuple[TrainingRecipe, str | None]:
-    """The recipe in the first precision whose largest step fits the GPU by estimate: its own, then bfloat16 weights,
-    then 8-bit optimiser states too; and what was picked and why, None where the recipe stays as it is.
+    """The recipe as its largest step fits the GPU by estimate, and what was picked and why, None where nothing was.
 
-    UserError if that precision needs a package that is not installed.
+    First without recomputing activations, then with, where the recipe leaves that open; with `precision` then in
+    bfloat16 weights, then with 8-bit optimiser states too. What fits nothing stays as it is, recomputing. UserError if
+    what is picked needs a package that is not installed.
     """
-    if isinstance(recipe, LoraRecipe) or not recipe.bf16:
-        return recipe, None
-    choices = [recipe, replace(recipe, pure_bf16=True), replace(recipe, pure_bf16=True, optim="adamw_8bit")]
-    needs = [estimate_memory(geometry, largest.shape, choice).total * _FRAGMENTED for choice in choices]
-    picked = next((choice for choice, need in zip(choices, needs, strict=True) if need <= capacity), None)
-    if picked is None or picked == recipe:
-        return recipe, None
+
+    def need(choice: TrainingRecipe) -> float:
+        return estimate_memory(geometry, largest.shape, choice).total * _FRAGMENTED
+
+    ways = (False, True) if recipe.gradient_checkpointing is None else (recipe.gradient_checkpointing,)
+    choices = [replace(recipe, gradient_checkpointing=way) for way in ways]
+    last = choices[-1]
+    if precision and recipe.bf16 and not isinstance(recipe, LoraRecipe):
+        choices += [replace(last, pure_bf16=True), replace(last, pure_bf16=True, optim="adamw_8bit")]
+    picked = next((choice for choice in choices if need(choice) <= capacity), last)
+    if picked in (recipe, last):
+        return picked, None
+    if not picked.gradient_checkpointing:
+        return picked, "activations are kept, not recomputed: the GPU has room for them"
     flags = "--pure_bf16" + (" --optim adamw_8bit" if picked.optim == "adamw_8bit" else "")
     why = (
-        f"the largest step takes about {size_text(needs[0])} of GPU memory as the recipe stands and the GPU has "
-        f"{size_text(capacity)}; {flags} takes about {size_text(needs[choices.index(picked)])}"
+        f"the largest step takes about {size_text(need(last))} of GPU memory as the recipe stands and the GPU has "
+        f"{size_text(capacity)}; {flags} takes about {size_text(need(picked))}"
     )
     if importlib.util.find_spec("torchao") is None:
         raise UserError(f"{why}. It needs the package torchao: pip install torchao. --no-fit_to_gpu tries without")

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from leap.models.launch_ahead import to_device
 from leap.models.loading import is_out_of_memory
 from leap.progress import say
 from leap.rows.records import PlanningRow
@@ -212,8 +213,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def _forward(self, batch: dict[str, Any], divisor: int) -> torch.Tensor:
-        moved = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
-        inputs = for_loss(moved)
+        inputs = to_device(for_loss(batch), self.device)
         targets = inputs.pop("labels")
         half = self.recipe.bf16 and self.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext():

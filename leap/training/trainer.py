@@ -37,6 +37,7 @@ from leap.models.checkpoints import (
     write_manifest,
 )
 from leap.models.generation import answer_batch, encode
+from leap.models.launch_ahead import to_device
 from leap.models.loading import is_out_of_memory, restore_weights
 from leap.plans.metrics import score_answers
 from leap.rows.records import PlanningRow
@@ -108,7 +109,11 @@ def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any
     outputs.logits  # (batch, positions, vocab); targets  # (batch, positions), as from `supervised_positions`.
     """
     supervised = targets != IGNORED
-    loss = functional.cross_entropy(outputs.logits[supervised].float(), targets[supervised], reduction="sum")
+    if len(targets) == 1:  # every position is then supervised, and which are need not be looked up on the host
+        logits, tokens = outputs.logits[0], targets[0]
+    else:
+        logits, tokens = outputs.logits[supervised], targets[supervised]
+    loss = functional.cross_entropy(logits.float(), tokens, ignore_index=IGNORED, reduction="sum")
     return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
@@ -119,7 +124,7 @@ def supervised_tokens(batch: dict[str, Any]) -> int:
 
 def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
     """A collated batch for a forward pass whose logits are those of the supervised positions, without key/value cache;
-    `labels` are the targets there."""
+    `labels` are the targets there. On the CPU, where looking positions up makes nothing wait."""
     positions, targets = supervised_positions(inputs["labels"])
     model_inputs = {name: value for name, value in inputs.items() if name != "row_lengths"}
     return model_inputs | {"labels": targets, "logits_to_keep": positions, "use_cache": False}
@@ -173,14 +178,16 @@ class PlanningTrainer(Trainer):
         supervised = sum(map(supervised_tokens, batches))
         # One collective call a step for all that devices must agree on; float64 counts tokens exactly up to 2**53.
         local = torch.tensor([supervised, *self.meter.work_of(batches), self.stop_requested], dtype=torch.float64)
-        supervised, *work, stop = self.accelerator.reduce(local.to(device), reduction="sum").tolist()
+        if self.args.world_size > 1:
+            local = self.accelerator.reduce(local.to(device), reduction="sum")
+        supervised, *work, stop = local.tolist()
         self.meter.count(work)
         self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(work[0])
         self.stop_agreed = bool(stop)
-        return batches, torch.tensor(supervised, device=device)
+        return batches, torch.full((), supervised, device=device)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
-        return super().compute_loss(model, for_loss(inputs), **options)
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return to_device(for_loss(inputs), self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -203,7 +210,7 @@ class PlanningTrainer(Trainer):
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
         for batch in map(_raised, self.get_eval_dataloader()):
-            batch = for_loss(self._prepare_inputs(batch))
+            batch = self._prepare_inputs(batch)
             targets = batch.pop("labels")
             with self.compute_loss_context_manager():
                 loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1)

@@ -151,7 +151,8 @@ def write_planner(folder: Path, texts: Sequence[str], size: str) -> Path:
     tiny = size == "tiny"
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if tiny else sized_config(size, folder)
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() and not tiny else "cpu"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
     if tiny:
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -59,7 +59,8 @@ class Options:
     tokens: int | None = knob(None, "tokens of a pack (default: 4096 for tiny, 8192 for 2b)", check="> 0")
     batch_size: int | None = knob(None, "rows of a padded batch (default: as a pack holds on average)", check="> 0")
     rows_per_step: int = knob(36, "rows of an optimiser step, about", check="> 0")
-    gradient_checkpointing: bool | None = knob(None, "recompute activations (default: for 2b only)")
+    gradient_checkpointing: bool | None = knob(None, "recompute activations (default: where memory is short)")
+    torch_compile: bool | None = knob(None, "compile every layer (default: on a GPU)")
     bf16: bool = knob(True, "bfloat16 autocast (CUDA only)")
     pure_bf16: bool = knob(False, "real command: weights in bfloat16 (torchao)")
     attn_implementation: str = knob("sdpa", "attention kernel", choices=("sdpa", "flash_attention_2"))
@@ -121,11 +122,15 @@ def measure(options: Options, folder: Path, device: str) -> dict[str, Any]:
         f"{modes[0].rows} rows of {modes[0].tokens:,} tokens in {len(plans['packed'])} packs of up to {budget:,}, "
         f"and in {len(plans['plain'])} batches of {len(plans['plain'][0])} rows; {per_step} forward passes a step"
     )
-    results = {kind: measure_kind(options, kind, planner, device, modes, per_step) for kind in options.kind}
+    recipes = {kind: fitted(options, kind, planner, device, chosen, data.lengths) for kind in options.kind}
+    results = {
+        kind: measure_kind(options, recipe, planner, device, modes, per_step) for kind, recipe in recipes.items()
+    }
     if options.real_command:
         shape = RealBatches(len(plans["plain"][0]), budget, per_step)
         for kind in options.kind:
-            results[kind]["real_command"] = measure_real(options, kind, planner, device, shape, results[kind]["modes"])
+            steps = results[kind]["modes"]
+            results[kind]["real_command"] = measure_real(options, recipes[kind], planner, device, shape, steps)
     return {
         "row_lengths": [asdict(length) | {"total": length.total} for length in data.lengths],
         "pack_tokens": budget,
@@ -156,8 +161,37 @@ def write_planner(folder: Path, options: Options) -> Path:
     return planner
 
 
+def fitted(
+    options: Options, kind: str, planner: Path, device: str, plans: dict[str, list[list[int]]], lengths: list[Any]
+) -> TrainingRecipe:
+    """The recipe of a kind of training with what the options leave open decided as a run decides it."""
+    from leap.training.accounting import Geometry
+    from leap.training.resources import fitted_to_gpu, gpu_bytes, largest_step
+
+    on_gpu = device.startswith("cuda")
+    recipe = LoraRecipe() if kind == "lora" else TrainingRecipe()
+    recipe = replace(
+        recipe,
+        gradient_checkpointing=options.gradient_checkpointing,
+        torch_compile=on_gpu if options.torch_compile is None else options.torch_compile,
+        bf16=options.bf16 and on_gpu,
+    )
+    if recipe.gradient_checkpointing is not None:
+        return recipe
+    if options.size != "2b":
+        return replace(recipe, gradient_checkpointing=False)
+    capacity = gpu_bytes() if on_gpu else 0
+    geometry = Geometry.from_folder(planner)
+    ways = [
+        fitted_to_gpu(way, geometry, largest_step(geometry, way, plans[mode], lengths), capacity, precision=False)[0]
+        for mode in plans
+        for way in [replace(recipe, packing=mode == "packed")]
+    ]
+    return replace(recipe, gradient_checkpointing=any(way.gradient_checkpointing for way in ways))
+
+
 def measure_kind(
-    options: Options, kind: str, planner: Path, device: str, modes: list[Any], per_step: int
+    options: Options, recipe: TrainingRecipe, planner: Path, device: str, modes: list[Any], per_step: int
 ) -> dict[str, Any]:
     """Train one kind of model in all modes; prints the table and returns the results of the modes."""
     import torch
@@ -166,11 +200,11 @@ def measure_kind(
     from leap.training.throughput import Bench, flops_of_pass
 
     on_gpu = device.startswith("cuda")
-    checkpointing = checkpoints_gradients(options)
-    recipe = LoraRecipe() if kind == "lora" else TrainingRecipe()
-    recipe = replace(recipe, gradient_checkpointing=checkpointing, bf16=options.bf16 and on_gpu)
     flops = flops_of_pass(modes, Geometry.from_folder(planner), recipe)
-    say(f"{options.size}, {kind}, {'bf16' if recipe.bf16 else 'float32'}, gradient checkpointing {checkpointing}:")
+    say(
+        f"{options.size}, {kind_of(recipe)}, {'bf16' if recipe.bf16 else 'float32'}, gradient checkpointing "
+        f"{recipe.gradient_checkpointing}, compiled {recipe.torch_compile}:"
+    )
     say(
         f"  vision tower and mergers are {(flops.vision + flops.merger) / flops.total:.0%} of the model FLOPs, in "
         "whatever order rows come"
@@ -185,14 +219,19 @@ def measure_kind(
     return {"recipe": as_plain(recipe), "model_flops_of_pass": asdict(flops), "modes": results}
 
 
+def kind_of(recipe: TrainingRecipe) -> str:
+    return "lora" if isinstance(recipe, LoraRecipe) else "full"
+
+
 def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Options) -> Any:
     """Random weights on the device, in the precision that training holds them in."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from leap.models.attention import attend_to_pictures_at_once, kernel_for_packs
-    from leap.models.patch_embedding import embed_patches_by_product
+    from leap.models.attention import kernel_for_packs
+    from leap.models.loading import use_fast_parts
     from leap.training.adapters import attach
+    from leap.training.compiling import compile_layers
 
     adapter = isinstance(recipe, LoraRecipe)
     # Without sample_borders, which only packs have, it is plain SDPA.
@@ -203,13 +242,13 @@ def build_model(planner: Path, recipe: TrainingRecipe, device: str, options: Opt
         model = AutoModelForImageTextToText.from_config(
             AutoConfig.from_pretrained(planner, trust_remote_code=False), dtype=dtype, attn_implementation=attention
         )
-        embed_patches_by_product(model)
-        if torch.cuda.is_available():
-            attend_to_pictures_at_once(model)
+        use_fast_parts(model)
         if adapter:
             model = attach(model, recipe)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if recipe.torch_compile:
+        compile_layers(model)
     return model
 
 
@@ -223,15 +262,20 @@ class RealBatches:
 
 
 def measure_real(
-    options: Options, kind: str, planner: Path, device: str, shape: RealBatches, steps: list[dict[str, Any]]
+    options: Options,
+    recipe: TrainingRecipe,
+    planner: Path,
+    device: str,
+    shape: RealBatches,
+    steps: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Run the training script in every measured mode that it has; prints a table and returns what JSON holds. `steps`
     are the results of the bare step."""
-    measured = []
+    measured, kind = [], kind_of(recipe)
     for step in steps:
         if step["mode"] != "plain":
             say(f"{options.size}, {kind}, {step['mode']}: the real command")
-            rates = real_rates(options, kind, planner, device, shape, step["mode"])
+            rates = real_rates(options, recipe, planner, device, shape, step["mode"])
             measured.append(rates | {"share_of_step": rates["tokens_per_second"] / step["tokens_per_second"]})
     head = ["real command", "tokens/s", "of the bare step's", "waiting for data", "MFU", "peak memory", "estimated"]
     lines = [
@@ -251,10 +295,11 @@ def measure_real(
 
 
 def real_rates(
-    options: Options, kind: str, planner: Path, device: str, shape: RealBatches, mode: str
+    options: Options, recipe: TrainingRecipe, planner: Path, device: str, shape: RealBatches, mode: str
 ) -> dict[str, Any]:
     """What the log of the training script says of its speed, medians over the steps after the first ones. UserError
     with the end of its output if it fails."""
+    kind = kind_of(recipe)
     workspace = planner.parent / f"real-{kind}-{mode}"
     output = workspace / "output" / "run"
     on_gpu = device.startswith("cuda")
@@ -279,7 +324,8 @@ def real_rates(
         flags |= {"--packing": None, "--packing_tokens": shape.pack_tokens}
     else:
         flags |= {"--per_device_train_batch_size": shape.batch_size}
-    flags[f"--{'' if checkpoints_gradients(options) else 'no-'}gradient_checkpointing"] = None
+    flags[f"--{'' if recipe.gradient_checkpointing else 'no-'}gradient_checkpointing"] = None
+    flags[f"--{'' if recipe.torch_compile else 'no-'}torch_compile"] = None
     flags[f"--{'' if options.bf16 else 'no-'}bf16"] = None
     if options.pure_bf16 and kind == "full":
         flags["--pure_bf16"] = None
@@ -304,10 +350,6 @@ def real_rates(
     peak = read_json(output / "run.json")["peak_memory_bytes"]
     shutil.rmtree(workspace)  # its checkpoint has gigabytes
     return {"mode": mode, **medians, "peak_memory_bytes": peak, "estimated": estimated and estimated[1], "log": log}
-
-
-def checkpoints_gradients(options: Options) -> bool:
-    return options.size == "2b" if options.gradient_checkpointing is None else options.gradient_checkpointing
 
 
 def table(results: list[dict[str, Any]], memory: str) -> str:

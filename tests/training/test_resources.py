@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 from transformers import AutoConfig
@@ -96,7 +97,8 @@ def qwen(tmp_path):
 )
 def test_a_gpu_too_small_for_the_recipe_gets_the_first_precision_that_fits(qwen, monkeypatch, gigabytes, flags):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "torchao")
-    recipe, picked = fitted_to_gpu(TrainingRecipe(), *qwen, gigabytes * 10**9)
+    recipe, picked = fitted_to_gpu(TrainingRecipe(), *qwen, gigabytes * 10**9, precision=True)
+    assert recipe.gradient_checkpointing
     assert recipe.pure_bf16 == (flags is not None)
     assert (recipe.optim == "adamw_8bit") == ("8bit" in (flags or ""))
     if flags is None:
@@ -109,12 +111,25 @@ def test_a_gpu_too_small_for_the_recipe_gets_the_first_precision_that_fits(qwen,
 def test_what_the_precision_needs_is_asked_for_before_the_model_loads(qwen, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="the GPU has 32.0 GB; --pure_bf16 takes about .* pip install torchao"):
-        fitted_to_gpu(TrainingRecipe(), *qwen, 32 * 10**9)
+        fitted_to_gpu(TrainingRecipe(), *qwen, 32 * 10**9, precision=True)
 
 
 @pytest.mark.parametrize("recipe", [LoraRecipe(), TrainingRecipe(bf16=False)], ids=["lora", "float32"])
-def test_lora_and_float32_stay_as_they_are(qwen, recipe):
-    assert fitted_to_gpu(recipe, *qwen, 10**9) == (recipe, None)
+def test_lora_and_float32_keep_their_precision(qwen, recipe):
+    recomputing = replace(recipe, gradient_checkpointing=True)
+    assert fitted_to_gpu(recipe, *qwen, 10**9, precision=True) == (recomputing, None)
+    assert fitted_to_gpu(recomputing, *qwen, 10**9, precision=True) == (recomputing, None)
+
+
+def test_so_does_a_run_that_goes_on_from_a_checkpoint(qwen):
+    assert not fitted_to_gpu(TrainingRecipe(), *qwen, 32 * 10**9, precision=False)[0].pure_bf16
+
+
+@pytest.mark.parametrize("told", [None, True, False])
+def test_activations_are_kept_where_the_gpu_has_room_unless_the_recipe_says_otherwise(qwen, told):
+    recipe, picked = fitted_to_gpu(TrainingRecipe(gradient_checkpointing=told), *qwen, 139 * 2**30, precision=True)
+    assert recipe.gradient_checkpointing == bool(told)
+    assert (picked is not None and "the GPU has room" in picked) == (told is None)
 
 
 def test_an_unknown_architecture_has_no_estimate(tmp_path):
