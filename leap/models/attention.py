@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ except ImportError:  # before torch 2.10
 ISOLATED_SDPA = "leap_isolated_sdpa"
 # Qwen's vision towers hand all pictures over at once, with their borders, to kernels with "flash" in their name only.
 PICTURES_AT_ONCE = "leap_flash_pictures"
-LEFT_PADDED = "leap_left_padded"
 
 _HALF = (torch.bfloat16, torch.float16)
 _FULL, _CAUSAL = (-1, -1), (-1, 0)  # windows: tokens seen to the left and to the right, -1 for all
@@ -58,8 +56,7 @@ def within_segments(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     kernel = varlen_kernel(query)
     if kernel is not None:
-        segments = _Segments(borders, longest)
-        return _by_kernel(kernel, query, key, value, segments, segments, _CAUSAL if causal else _FULL, scale)
+        return _by_kernel(kernel, query, key, value, borders, longest, _CAUSAL if causal else _FULL, scale)
     lengths = borders.diff().tolist()
     grouped = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
@@ -67,19 +64,13 @@ def within_segments(
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class _Segments:
-    borders: torch.Tensor  # (segments + 1,) int32
-    longest: int
-
-
 def _by_kernel(
     kernel: Callable[..., Any],
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    asking: _Segments,
-    asked: _Segments,
+    borders: torch.Tensor,
+    longest: int,
     window: tuple[int, int],
     scale: float | None,
 ) -> torch.Tensor:
@@ -95,8 +86,7 @@ def _by_kernel(
     elif groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     tokens_first = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))  # (tokens, heads, size)
-    borders = (asking.borders, asked.borders, asking.longest, asked.longest)
-    return kernel(*tokens_first, *borders, **options).unsqueeze(0)
+    return kernel(*tokens_first, borders, borders, longest, longest, **options).unsqueeze(0)
 
 
 def _signature(kernel: Callable[..., Any] | None) -> frozenset[str]:
@@ -146,63 +136,14 @@ def pictures_at_once(
     return within_segments(query, key, value, cu_seq_lens_q, max_length_q, causal=False, scale=scaling), None
 
 
-def left_padded(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """SDPA; the causal attention of left-padded prompts by the variable-length kernel where it can take them, which
-    computes no pair that the mask hides.
-
-    query  # (batch, heads, new tokens, head_dim); key, value  # (batch, heads, tokens, head_dim), the new ones last;
-    attention_mask  # (batch, 1, new tokens, tokens) bool. The result (batch, new tokens, heads, head_dim); that of pads
-    means nothing.
-    """
-    kernel = varlen_kernel(query)
-    if kernel is None or query.shape[2] == 1 or attention_mask is None or attention_mask.dtype != torch.bool:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    batch, _, new, _ = query.shape
-    tokens = key.shape[2]
-    pads = tokens - attention_mask[:, 0, -1].sum(dim=-1)  # (batch,); the last token sees all but pads
-    asking = _pads_and_prompts((pads - (tokens - new)).clamp(min=0), new)
-    asked = _pads_and_prompts(pads, tokens)
-    # Rows end to end, (1, heads, batch x tokens, head_dim)
-    query, key, value = (tensor.transpose(0, 1).flatten(1, 2).unsqueeze(0) for tensor in (query, key, value))
-    output = _by_kernel(kernel, query, key, value, asking, asked, _CAUSAL, scaling)
-    return output.view(batch, new, *output.shape[2:]), None
-
-
-def _pads_and_prompts(pads: torch.Tensor, tokens: int) -> _Segments:
-    """Two segments a row of `tokens`: its pads (batch,), and the rest. No number is read on the host."""
-    ends = torch.arange(1, len(pads) + 1, device=pads.device) * tokens
-    borders = torch.stack([ends - tokens + pads, ends], dim=1).flatten()
-    return _Segments(torch.cat([borders.new_zeros(1), borders]).int(), tokens)
-
-
 AttentionInterface.register(ISOLATED_SDPA, isolated_sdpa)
 AttentionMaskInterface.register(ISOLATED_SDPA, sdpa_mask)
 AttentionInterface.register(PICTURES_AT_ONCE, pictures_at_once)
-AttentionInterface.register(LEFT_PADDED, left_padded)
-AttentionMaskInterface.register(LEFT_PADDED, sdpa_mask)
 
 
 def kernel_for_packs(attn_implementation: str) -> str:
     """The attention that a model must be loaded with for packs, where this one is wished for."""
     return ISOLATED_SDPA if attn_implementation == "sdpa" else attn_implementation
-
-
-def attend_to_left_padded_prompts(model: Any) -> bool:
-    """Let a Qwen-VL model that runs SDPA answer prompts by `left_padded`; whether this is one."""
-    inner = getattr(model, "model", None)
-    text = getattr(getattr(inner, "language_model", None), "config", None)
-    if not hasattr(inner, "get_rope_index") or text._attn_implementation != "sdpa":
-        return False
-    text._attn_implementation = LEFT_PADDED
-    return True
 
 
 def attend_to_pictures_at_once(model: Any) -> bool:

@@ -257,11 +257,7 @@ def load_for_planning(
     """
     whole = base or folder
     options = {"quantization_config": quantised(whole, load_in), "device_map": {"": device}} if load_in else {}
-    from leap.models.attention import attend_to_left_padded_prompts
-
     model = load_weights(whole, dtype, **options)
-    if device.startswith("cuda"):
-        attend_to_left_padded_prompts(model)
     if base is not None:
         model = with_adapter(model, folder)
     return model.eval() if load_in else model.to(device).eval()

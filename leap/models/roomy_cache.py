@@ -68,7 +68,8 @@ class RoomyLayer(DynamicLayer):
 
     def _longer(self, old: torch.Tensor, new: torch.Tensor, held: int) -> torch.Tensor:
         batch, heads, tokens, size = new.shape
-        store = new.new_empty(batch, heads, held + tokens + self._room, size)
+        # Zeros: a mask hides what is not there yet, but makes no number of memory that holds none.
+        store = new.new_zeros(batch, heads, held + tokens + self._room, size)
         if held:
             store[:, :, :held] = old
         return store

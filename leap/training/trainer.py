@@ -200,7 +200,8 @@ class PlanningTrainer(Trainer):
     ) -> dict[str, float]:
         """Mean loss over the supervised tokens of all validation rows, whatever the batches, and scores of the plans
         generated for a sample of them; no logits are kept."""
-        with self.meter.paused():
+        # Layers compiled for training run as they are: their graphs know neither evaluation nor a growing cache.
+        with self.meter.paused(), torch.compiler.set_stance("force_eager"):
             metrics = self._validate(metric_key_prefix)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

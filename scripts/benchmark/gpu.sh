@@ -58,7 +58,7 @@ resume_is_exact() {
     "$PYTHON" scripts/utils/make_demo.py --rows 200 --val_rows 20 --examples_per_task 2 || return 1
     local command=("$PYTHON" scripts/training/run-finetuning.py --config configs/training/quickstart.yaml
         --model_name_or_path "$tiny" --bf16 --packing --packing_tokens 1024 --max_steps 6 --save_steps 3 --val_plans 0
-        --save_total_limit none --keep_optimizer_of_last 2 --report_to none --output_dir "$run")
+        --torch_compile --save_total_limit none --keep_optimizer_of_last 2 --report_to none --output_dir "$run")
     "${command[@]}" || return 1
     mv "$run/checkpoint-6" "$SCRATCH/checkpoint-6"
     "${command[@]}" || return 1

@@ -9,29 +9,21 @@ import torch
 
 from leap.models import attention
 from leap.models.attention import PICTURES_AT_ONCE, attend_to_pictures_at_once, within_segments
-from leap.models.generation import answer_batch, encode
 from leap.models.loading import load_processor, load_weights
-from leap.models.prefix_cache import PrefixCache
 from leap.rows.records import read_rows
 from leap.training.packing import Packer
 from leap.training.supervision import PlanningCollator
-from tests.models.test_shared_pictures import loud, picture
 
 LENGTHS = (5, 1, 12, 7)
 
 
-def masked(query, key, value, borders, key_borders, window, scale):
-    """Softmax over all pairs at once with what a token must not see cut out; (tokens, heads, head_dim). The last query
-    of a segment sees all its keys, the one before it one less."""
-
-    def places(ends, tokens):
-        segment = torch.bucketize(torch.arange(tokens), ends[1:].long(), right=True)
-        return segment, ends[1:][segment] - torch.arange(tokens)  # tokens to the segment's end
-
-    (asking, left), (asked, key_left) = places(borders, len(query)), places(key_borders, len(key))
-    seen = asking[:, None] == asked[None]
+def masked(query, key, value, borders, window, scale):
+    """Softmax over all pairs at once with what a token must not see cut out; (tokens, heads, head_dim)."""
+    tokens = len(query)
+    segment = torch.bucketize(torch.arange(tokens), borders[1:].long(), right=True)
+    seen = segment[:, None] == segment[None]
     if window == (-1, 0):
-        seen &= left[:, None] <= key_left[None]
+        seen &= torch.ones(tokens, tokens, dtype=torch.bool).tril()
     scores = torch.einsum("qhd,khd->hqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), value)
 
@@ -45,12 +37,12 @@ def newer_kernel(
     groups = query.shape[1] // key.shape[1]
     assert enable_gqa or groups == 1
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    return masked(query, key, value, cu_seq_q, cu_seq_k, window_size, scale)
+    return masked(query, key, value, cu_seq_q, window_size, scale)
 
 
 def middle_kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
     """As in torch 2.11, without grouped queries."""
-    assert query.shape[1] == key.shape[1]
+    assert query.shape == key.shape
     return newer_kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size)
 
 
@@ -119,51 +111,8 @@ def test_a_model_whose_pictures_and_rows_go_through_the_kernel_answers_the_same(
         torch.testing.assert_close(logits[shown], plain[shown], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kernel", [newer_kernel, middle_kernel])
-@pytest.mark.parametrize("new", [9, 6, 2], ids=["whole prompts", "behind a prefix", "behind one longer than pads"])
-def test_left_padded_prompts_go_through_the_kernel_without_their_pads(monkeypatch, kernel, new):
-    torch.manual_seed(0)
-    query, (key, value) = torch.randn(3, 4, new, 8), torch.randn(2, 3, 2, 9, 8)
-    pads = torch.tensor([0, 4, 1])
-    real = torch.arange(9) >= pads[:, None]
-    mask = real[:, None, None] & torch.ones(9, 9, dtype=torch.bool).tril()[-new:]
-    module = torch.nn.Module()
-    module.num_key_value_groups, module.is_causal = 2, True
-    plain, _ = attention.left_padded(module, query, key, value, mask, scaling=0.3)
-    monkeypatch.setattr(attention, "varlen_kernel", lambda tensor: kernel)
-    by_kernel, _ = attention.left_padded(module, query, key, value, mask, scaling=0.3)
-    assert by_kernel.shape == plain.shape == (3, new, 4, 8)
-    torch.testing.assert_close(by_kernel[real[:, -new:]], plain[real[:, -new:]], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("prefix", [True, False])
-def test_answers_to_left_padded_prompts_stay_as_they_are(demo, monkeypatch, prefix):
-    planner = demo / "models/tiny-planner"
-    processor = load_processor(planner)
-    text = "<|im_start|>user\n" + "Put the cup on the shelf. " * 20 + "{}<|vision_start|><|image_pad|><|vision_end|>"
-    inputs = encode(processor, [text.format(n * "Soon. ") for n in range(4)], [[picture(n)] for n in range(4)])
-    model, calls = loud(load_weights(planner, "float32")), []
-
-    @functools.wraps(newer_kernel)
-    def counting_kernel(*arguments, **options):
-        calls.append(arguments[6])
-        return newer_kernel(*arguments, **options)
-
-    def answers():
-        pictures = frozenset({processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")})
-        return answer_batch(model, processor.tokenizer, inputs, 12, prefixes=PrefixCache(pictures) if prefix else None)
-
-    plain = answers()
-    assert attention.attend_to_left_padded_prompts(model)
-    assert answers() == plain
-    monkeypatch.setattr(attention, "varlen_kernel", lambda tensor: counting_kernel)
-    assert answers() == plain
-    assert calls == [inputs["input_ids"].shape[1]] * model.config.text_config.num_hidden_layers
-
-
 def test_the_attention_set_on_a_vision_tower_is_not_saved(demo, tmp_path):
     model = load_weights(demo / "models/tiny-planner", "float32")
     attend_to_pictures_at_once(model)
-    attention.attend_to_left_padded_prompts(model)
     model.save_pretrained(tmp_path)
     assert "leap" not in (tmp_path / "config.json").read_text()

@@ -53,6 +53,21 @@ def test_it_goes_on_after_rows_or_tokens_were_changed(config, change):
     assert torch.equal(roomy.layers[0].values, plain.layers[0].values)
 
 
+def test_what_has_no_token_yet_holds_no_number_that_spoils_others(config, monkeypatch):
+    """A mask weighs it with nothing, and nothing times not-a-number is none."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        cache = roomy_cache(config, 5)
+        cache.update(*states(6), 0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    layer = cache.layers[0]
+    layer.hold(layer.capacity)
+    assert layer.capacity == 11
+    assert not layer.keys[:, :, 6:].any() and not layer.values[:, :, 6:].any()
+
+
 def test_a_step_copies_nothing_while_there_is_room(config):
     cache = roomy_cache(config, 3)
     cache.update(*states(6), 0)
