@@ -74,11 +74,11 @@ class _Steps:
     def _begin(self, inputs: dict[str, Any]) -> None:
         """Memory that all steps share, and their graph."""
         layers, self._length = self._cache.layers, self._cache.get_seq_length()
-        ids, shown = inputs["input_ids"], inputs["attention_mask"]  # (batch, 1), (batch, length + 1)
+        ids, prompt_mask = inputs["input_ids"], inputs["attention_mask"]  # (batch, 1), (batch, length + 1)
         self._ids, self._positions = ids.clone(), inputs["position_ids"].clone()
         self._place = torch.full((1,), self._length, device=ids.device)
         self._mask = torch.zeros(len(ids), 1, 1, layers[0].capacity, dtype=torch.bool, device=ids.device)
-        self._mask[:, 0, 0, : shown.shape[1]] = shown.bool()
+        self._mask[:, 0, 0, : prompt_mask.shape[1]] = prompt_mask.bool()
         for layer in layers:
             layer.write_at(self._place)
         if ids.is_cuda:

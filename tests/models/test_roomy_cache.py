@@ -65,7 +65,8 @@ def test_what_has_no_token_yet_holds_no_number_that_spoils_others(config, monkey
     layer = cache.layers[0]
     layer.hold(layer.capacity)
     assert layer.capacity == 11
-    assert not layer.keys[:, :, 6:].any() and not layer.values[:, :, 6:].any()
+    assert not layer.keys[:, :, 6:].any()
+    assert not layer.values[:, :, 6:].any()
 
 
 def test_a_step_copies_nothing_while_there_is_room(config):
