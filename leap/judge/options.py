@@ -11,6 +11,10 @@ from leap.judge.judgements import PAIRWISE, PROGRAMS, RUBRIC
 from leap.judge.plan_text import SHOWN_CHARACTERS
 
 
+AUTO, LANGUAGE_MODEL = "auto", "llm"
+USUAL_JUDGE = "gpt-4o-mini"
+
+
 @dataclass(frozen=True)
 class JudgeOptions:
     review_dir: Path = knob(Path("eva_results/blind_10"), "folder of the review")
@@ -25,13 +29,14 @@ class JudgeOptions:
     base: str | None = knob(None, "the model that others are compared with (default: the one that is called baseline)")
 
     judge: str = knob(
-        "llm",
-        "who judges: language models over an endpoint, or a program alone",
-        choices=("llm", *PROGRAMS),
+        AUTO,
+        f"who judges: language models over an endpoint, or a program alone; auto: the former where --judge_model or "
+        f"OPENAI_API_KEY ({USUAL_JUDGE} then) names one",
+        choices=(AUTO, LANGUAGE_MODEL, *PROGRAMS),
     )
     judge_model: list[str] = knob([], "names under which the endpoint serves the judges", flags=("--model",))
     base_url: str = knob(
-        "", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL)", flags=("--api-base",)
+        "", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)", flags=("--api-base",)
     )
     protocol: list[str] = knob(
         [RUBRIC], "rubric: four scales a plan; pairwise: each model beside the base, in both orders"
