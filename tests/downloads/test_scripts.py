@@ -256,6 +256,18 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     holds(space / "data", present | {"images.tar.gz": files["images.tar.gz"]})
 
 
+def test_an_archive_that_the_user_fetched_himself_is_verified_and_unpacked_without_fetching_it_again(hub, space):
+    files = {"train_1.jsonl": ROWS, "images.tar.gz": packed(PICTURES)}
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
+    for name, content in files.items():
+        (space / "data").mkdir(parents=True, exist_ok=True)
+        (space / "data" / name).write_bytes(content)
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (space / "data/images/1-2.png").read_bytes() == b"one"
+    assert hub.fetched("images.tar.gz") == 0
+
+
 def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):
     hub.add("dataset", "EvanSirius/leap-agibot-processed", {"a.jsonl": ROWS, "images.tar.gz": packed(PICTURES)})
     assert fetch(hub, DATASET).returncode == 0
