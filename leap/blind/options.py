@@ -25,7 +25,7 @@ class OutputOptions(AnsweringOptions):
         [], "checkpoint folders to ask besides the base, in place of those found", flags=("--model_path",)
     )
     checkpoints_dir: Path = knob(Path("output"), "folder whose complete checkpoints are asked")
-    max_checkpoints: int | None = knob(None, "only the first so many of these by step", check=">= 0")
+    max_checkpoints: int | None = knob(None, "only the newest so many of these, full ones before adapters", check=">= 0")
     max_models: int = knob(1, "models in memory at once; they answer batch by batch in turn", check="> 0", free=True)
     save_dir: Path = knob(Path("eva_results/blind_10"), "folder of the review")
 

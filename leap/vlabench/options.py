@@ -25,7 +25,9 @@ class EvaluationOptions(AnsweringOptions):
     planner: str = knob("huggingface", "who answers", choices=tuple(EVALUATION_PLANNERS))
 
     checkpoint: list[Path] = knob(
-        [], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",)
+        [],
+        "checkpoints to evaluate; none means the base model, a run's folder its best (else last) checkpoint",
+        flags=("--model_path",),
     )
     all_checkpoints: bool = knob(
         False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",)

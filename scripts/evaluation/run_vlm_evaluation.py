@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Evaluate planners on the six dimensions of VLABench's VLM track.
 
-    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output/checkpoint-200 --dimension all
+    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --dimension all
     python scripts/evaluation/run_vlm_evaluation.py --dimension "M&T" Spatial          # the base model
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # a control that never looks
