@@ -24,6 +24,9 @@ EVALUATE = "evaluation/run_vlm_evaluation.py"
         (["--image_tokens_min", "4"], ["give --image_tokens_min and --image_tokens_max together"]),
         (["--num-episode", "3"], ["unrecognized arguments: --num-episode"]),
         (["--language", "fr"], ["invalid choice: 'fr'"]),
+        (["--num_samples", "3"], ["--num_samples draws the same answer", "--temperature"]),
+        (["--top_p", "0.9"], ["--top_p 0.9 draws nothing without --temperature"]),
+        (["--planner", "constant", "--temperature", "0.7"], ["--planner constant answers by a rule"]),
     ],
 )
 def test_evaluation_names_what_is_wrong(workspace, arguments, words):

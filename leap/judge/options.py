@@ -10,7 +10,6 @@ from leap.cli import knob
 from leap.judge.judgements import PAIRWISE, PROGRAMS, RUBRIC
 from leap.judge.plan_text import SHOWN_CHARACTERS
 
-
 AUTO, LANGUAGE_MODEL = "auto", "llm"
 USUAL_JUDGE = "gpt-4o-mini"
 

@@ -45,8 +45,8 @@ def models_to_ask(
 ) -> list[Candidate]:
     """The served model, or in this order: the base, the complete checkpoints in `output`, those that the user named.
 
-    Of the checkpoints only the newest `max_checkpoints`, full ones before adapters. A model named twice, or the base named beside itself,
-    is asked once. UserError if a named folder is not there, or two models have one name.
+    Of the checkpoints only the newest `max_checkpoints`, full ones before adapters. A model named twice, or the base
+    named beside itself, is asked once. UserError if a named folder is not there, or two models have one name.
     """
     if options.planner == "openai":
         if options.checkpoint or options.all_checkpoints:
@@ -67,8 +67,8 @@ def models_to_ask(
 
 
 def chosen_checkpoint(folder: Path, workspace: WorkspaceConfig) -> Path:
-    """The model that a user means by `folder`: itself, or, of a run's folder, its best checkpoint by validation, else its
-    last complete one, which is said. UserError, with the checkpoints that there are, if it is neither."""
+    """The model that a user means by `folder`: itself, or, of a run's folder, its best checkpoint by validation, else
+    its last complete one, which is said. UserError, with the checkpoints that there are, if it is neither."""
     if not folder.exists():
         places = dict.fromkeys([*find_checkpoints(folder.parent), *find_all_checkpoints(workspace.output)])
         complete = [path for path in places if why_incomplete(path) is None]
@@ -129,5 +129,7 @@ def _newest(checkpoints: list[Candidate], count: int | None) -> list[Candidate]:
     """The `count` checkpoints of the highest steps, full ones before adapters, in the order that they have."""
     if count is None:
         return checkpoints
-    preferred = sorted(checkpoints, key=lambda model: (kind_of(model.folder) == "adapter", -(step_of(model.folder) or 0)))
+    preferred = sorted(
+        checkpoints, key=lambda model: (kind_of(model.folder) == "adapter", -(step_of(model.folder) or 0))
+    )
     return [model for model in checkpoints if model in preferred[:count]]

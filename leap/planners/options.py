@@ -58,3 +58,19 @@ class AnsweringOptions:
     @property
     def stops_at_plan(self) -> bool:
         return self.stop_at_plan
+
+
+@dataclass(frozen=True)
+class DrawingOptions(AnsweringOptions):
+    """Of answers that may be drawn. UserError for a probability above 1, or one that greedy decoding would ignore."""
+
+    temperature: float = knob(0.0, "logits are divided by this before a token is drawn; 0 is greedy", check=">= 0")
+    top_p: float = knob(1.0, "draw among the fewest likeliest tokens that make up this probability", check="> 0")
+    seed: int = knob(42, "decides what is drawn", check=">= 0")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_p > 1:
+            raise UserError(f"--top_p is a probability, at most 1, found {self.top_p:g}")
+        if not self.temperature and self.top_p < 1:
+            raise UserError(f"--top_p {self.top_p:g} draws nothing without --temperature, such as 0.7; give both")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, holm, paired_p_value
 from leap.text import markdown_table
+from leap.vlabench.draws import draw_notes
 from leap.vlabench.folder import (
     SCORE_FILES,
     ExampleKey,
@@ -82,6 +83,7 @@ class Comparison:
     left_out: dict[str, dict[str, int]]
     warnings: list[str]
     models: int = 2  # compared at once, the base included: what p-values are corrected for
+    draws: list[str] = field(default_factory=list)  # of models whose answers were drawn several times
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METR
         missing,
         {dimension: counts for dimension, counts in left_out.items() if counts},
         list(dict.fromkeys(warnings)),
+        draws=draw_notes(results, [a, b]),
     )
 
 
@@ -343,7 +346,8 @@ def comparison_tables(comparison: Comparison) -> str:
         part = f", {over} of {len(DIMENSIONS)}" if over < len(DIMENSIONS) else ""
         rows += [[f"macro{part}", *_cells(metric.macro)], [f"micro{part}", *_cells(metric.micro)]]
         parts.append(markdown_table(rows))
-    notes = [f"{dimension} is missing: {reason}" for dimension, reason in comparison.missing.items()]
+    notes = list(comparison.draws)
+    notes += [f"{dimension} is missing: {reason}" for dimension, reason in comparison.missing.items()]
     for dimension, reasons in comparison.left_out.items():
         notes += [f"{dimension}: {count} left out, {reason}" for reason, count in reasons.items()]
     notes += [f"warning: {warning}" for warning in comparison.warnings]

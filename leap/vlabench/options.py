@@ -10,7 +10,7 @@ from configs.errors import UserError
 from leap.cli import knob
 from leap.models.names import checked_name
 from leap.planners import PLANNERS
-from leap.planners.options import AnsweringOptions
+from leap.planners.options import DrawingOptions
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
 # The controls that never look, which only this benchmark has: they need the ground truth.
@@ -19,8 +19,8 @@ EVALUATION_PLANNERS = ChainMap(CONTROLS, PLANNERS)
 
 
 @dataclass(frozen=True)
-class EvaluationOptions(AnsweringOptions):
-    """UserError for both controls of the pictures at once."""
+class EvaluationOptions(DrawingOptions):
+    """UserError for both controls of the pictures at once, or several answers of greedy decoding."""
 
     planner: str = knob("huggingface", "who answers", choices=tuple(EVALUATION_PLANNERS))
 
@@ -49,7 +49,10 @@ class EvaluationOptions(AnsweringOptions):
         "auto", "how shots show their answer: as VLABench does, or fenced as it wants it", choices=SHOT_FORMATS
     )
     with_cot: bool = knob(False, "ask for a chain of thought before the plan")
-    seed: int = knob(42, "seed of the choice of shots and of shuffled pictures", check=">= 0")
+    num_samples: int = knob(
+        1, "answers drawn to each example: scores are their means, with pass@k and the majority's beside", check="> 0"
+    )
+    seed: int = knob(42, "seed of the choice of shots, of shuffled pictures and of what is drawn", check=">= 0")
 
     output_dir: Path = knob(Path("eva_results"), "folder of the results")
     suffix: str = knob("", "appended to the model's name in results")
@@ -63,11 +66,20 @@ class EvaluationOptions(AnsweringOptions):
         checked_name(self.suffix, "--suffix")
         if self.blank_images and self.shuffle_images:
             raise UserError("give --blank-images or --shuffle-images, not both")
+        if self.num_samples > 1 and not self.temperature:
+            raise UserError("--num_samples draws the same answer each time without --temperature; give both")
+        if self.temperature and self.planner in CONTROLS:
+            raise UserError(f"--planner {self.planner} answers by a rule and draws nothing; leave out --temperature")
 
     @property
     def pictures(self) -> str:
         """Which pictures prompts show: own, blank or shuffled."""
         return "blank" if self.blank_images else "shuffled" if self.shuffle_images else "own"
+
+    @property
+    def drawing(self) -> dict[str, int] | None:
+        """What besides the planner's own settings decides what is drawn; None for greedy decoding."""
+        return {"seed": self.seed} if self.temperature else None
 
     @property
     def stops_at_plan(self) -> bool:
@@ -82,5 +94,6 @@ def name_suffix(options: EvaluationOptions) -> str:
         + ("_CoT" if options.with_cot else "")
         + (f"_{options.language}" if options.language != "en" else "")
         + ("" if options.pictures == "own" else f"_{options.pictures}")
+        + (f"_T{options.temperature:g}" if options.temperature else "")
         + (f"_{options.suffix}" if options.suffix else "")
     )

@@ -12,6 +12,7 @@ from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS, SCORER_VERSIONS
 from leap.statistics import Estimate
 from leap.text import markdown_table
+from leap.vlabench.draws import draw_notes
 from leap.vlabench.folder import result_folders
 from leap.vlabench.published import Published, published_notes, published_rows
 from leap.vlabench.sampling import dimension_estimates, metric_rows, sample_of
@@ -82,7 +83,8 @@ def results_table(results: Path, models: Sequence[str], published: Sequence[Publ
             scorer, metric = key.split(".")
             rows += [[title, model, *_cells(means[scorer, model], metric)] for model in models]
         rows += [[title, *cells] for cells in published_rows(published, key)]
-    return "\n\n".join(filter(None, (markdown_table(rows), _scorer_notes(means), published_notes(published))))
+    drawn = "\n".join(draw_notes(results, models))
+    return "\n\n".join(filter(None, (markdown_table(rows), drawn, _scorer_notes(means), published_notes(published))))
 
 
 def _scorer_notes(means: Mapping[tuple[str, str], Overall | None]) -> str:

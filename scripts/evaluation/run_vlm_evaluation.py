@@ -6,6 +6,7 @@
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # a control that never looks
     python scripts/evaluation/run_vlm_evaluation.py --planner everything               # one that names all there is
+    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --temperature 0.7 --top_p 0.9 --num_samples 5
     python scripts/evaluation/run_vlm_evaluation.py --planner openai --base_url http://127.0.0.1:8000/v1 --model NAME
 
 Answers are journaled as they come: a killed run continues with the same command. Under torchrun each process takes its
@@ -76,6 +77,8 @@ def main() -> int:
                 folder,
                 overwrite=options.overwrite,
                 retry_failed=options.retry_failed,
+                drawing=options.drawing,
+                num_samples=options.num_samples,
                 ranks=ranks,
             )
             if summary:

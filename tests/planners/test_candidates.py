@@ -72,7 +72,9 @@ def test_the_newest_checkpoints_keep_their_order_and_a_full_one_comes_before_an_
     assert names(reviewed(workspace, most=2)) == ["baseline", "checkpoint-9", "a-checkpoint-10"]
     assert names(reviewed(workspace, most=0)) == ["baseline"]
     (workspace.output / "a" / "checkpoint-10" / "adapter_config.json").write_text("{}")
-    shutil.copy(workspace.base_model / "model.safetensors", workspace.output / "a/checkpoint-10/adapter_model.safetensors")
+    shutil.copy(
+        workspace.base_model / "model.safetensors", workspace.output / "a/checkpoint-10/adapter_model.safetensors"
+    )
     assert names(reviewed(workspace, most=1)) == ["baseline", "checkpoint-9"]
 
 
