@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError
+from configs.errors import UserError, did_you_mean
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -119,16 +119,18 @@ def dimension_named(text: str) -> str:
     """The data set's spelling of one dimension; also takes CommonSense, PhysicalLaw, MT and any case."""
     dimension = _SPELLINGS.get(text.strip().lower())
     if dimension is None:
-        raise UserError(f"unknown dimension {text!r}; choose from {', '.join(DIMENSIONS)} or all")
+        near = did_you_mean(text, [*DIMENSIONS, *_SPELLINGS])
+        raise UserError(f"unknown dimension {text!r};{near} choose from {', '.join(DIMENSIONS)} or all")
     return dimension
 
 
 def dimensions_named(texts: list[str]) -> list[str]:
-    """The dimensions that a command line names (`all`, several words, or comma-separated), in table order."""
+    """The dimensions that a command line names, in table order: `all`, or `baseline` as the original has it for the
+    base model's, several words, or comma-separated."""
     words = [word for text in texts for word in text.split(",") if word.strip()]
     if not words:
         raise UserError(f"no dimension named; choose from {', '.join(DIMENSIONS)} or all")
-    if any(word.strip().lower() == "all" for word in words):
+    if any(word.strip().lower() in ("all", "baseline") for word in words):
         return list(DIMENSIONS)
     chosen = {dimension_named(word) for word in words}
     return [dimension for dimension in DIMENSIONS if dimension in chosen]

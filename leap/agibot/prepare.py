@@ -24,9 +24,7 @@ class Preparation:
     source: Path | None = knob(None, "folder with the archives instead, in it or in its image/; they stay there")
     tasks: list[str] = knob([], "task ids, as 327 352 (default: all)")
     max_tasks: int | None = knob(None, "tasks at most, the lowest ids first", check="> 0")
-    workers: int | None = knob(
-        None, f"archives at once (default: {WORKERS}; on a cluster one a core)", flags=("--num-workers",), check="> 0"
-    )
+    workers: int | None = knob(None, f"archives at once (default: {WORKERS}; on a cluster one a core)", check="> 0")
     cluster: str | None = knob(
         None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
     )

@@ -18,9 +18,7 @@ class OutputOptions(DrawingOptions):
 
     data_file: Path = knob(Path("data/blind_10.jsonl"), "planning rows to ask")
     image_root: Path | None = knob(None, "folder that the rows' image paths are below (default: looked for)")
-    checkpoint: list[Path] = knob(
-        [], "checkpoint folders to ask besides the base, in place of those found", flags=("--model_path",)
-    )
+    checkpoint: list[Path] = knob([], "checkpoint folders to ask besides the base, in place of those found")
     checkpoints_dir: Path = knob(Path("output"), "folder whose complete checkpoints are asked")
     max_checkpoints: int | None = knob(None, "only the newest so many of these, adapters last", check=">= 0")
     max_models: int = knob(1, "models in memory at once; they answer batch by batch in turn", check="> 0", free=True)

@@ -20,11 +20,10 @@ class JudgeOptions:
     outputs: Path | None = knob(
         None,
         "outputs to judge, JSONL or the original's CSV (default: outputs.jsonl of the review)",
-        flags=("--input-csv", "--input_csv"),
     )
     image_root: Path | None = knob(None, "folder in which the pictures of the rows are looked for")
-    models: list[str] = knob([], "only these models", flags=("--only-models",))
-    max_items: int | None = knob(None, "only the first so many rows", flags=("--max-samples",), check="> 0")
+    models: list[str] = knob([], "only these models")
+    max_items: int | None = knob(None, "only the first so many rows", check="> 0")
     base: str | None = knob(None, "the model that others are compared with (default: the one that is called baseline)")
 
     judge: str = knob(
@@ -33,10 +32,8 @@ class JudgeOptions:
         f"OPENAI_API_KEY ({USUAL_JUDGE} then) names one",
         choices=(AUTO, LANGUAGE_MODEL, *PROGRAMS),
     )
-    judge_model: list[str] = knob([], "names under which the endpoint serves the judges", flags=("--model",))
-    base_url: str = knob(
-        "", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)", flags=("--api-base",)
-    )
+    judge_model: list[str] = knob([], "names under which the endpoint serves the judges")
+    base_url: str = knob("", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)")
     protocol: list[str] = knob(
         [RUBRIC], "rubric: four scales a plan; pairwise: each model beside the base, in both orders"
     )

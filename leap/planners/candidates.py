@@ -72,11 +72,11 @@ def chosen_checkpoint(folder: Path, workspace: WorkspaceConfig) -> Path:
     if not folder.exists():
         places = dict.fromkeys([*find_checkpoints(folder.parent), *find_all_checkpoints(workspace.output)])
         complete = [path for path in places if why_incomplete(path) is None]
-        shown = ", ".join(map(str, complete[-_MOST_LISTED:]))
+        listed = ", ".join(map(str, complete[-_MOST_LISTED:]))
         try:
             return workspace.require(folder, "checkpoint")
         except UserError as error:
-            raise UserError(f"{error} There are: {shown}" if shown else str(error)) from None
+            raise UserError(f"{error} There are: {listed}" if listed else str(error)) from None
     if not find_checkpoints(folder) or why_unloadable(folder) is None:
         return folder
     complete = [path for path in find_checkpoints(folder) if why_incomplete(path) is None]

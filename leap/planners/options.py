@@ -15,9 +15,7 @@ from leap.planners import PLANNERS
 class AnsweringOptions:
     """What a planner is opened with. UserError for half a range of image tokens."""
 
-    base_model: Path | None = knob(
-        None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
-    )
+    base_model: Path | None = knob(None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)")
     planner: str = knob("huggingface", "who answers", choices=tuple(PLANNERS))
 
     batch_size: int | None = knob(

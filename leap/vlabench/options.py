@@ -27,11 +27,11 @@ class EvaluationOptions(DrawingOptions):
     checkpoint: list[Path] = knob(
         [],
         "checkpoints to evaluate; none means the base model, a run's folder its best (else last) checkpoint",
-        flags=("--model_path",),
     )
-    all_checkpoints: bool = knob(
-        False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",)
-    )
+    all_checkpoints: bool = knob(False, "evaluate the base and every complete checkpoint in --checkpoints_dir")
+    checkpoints_dir: Path = knob(Path("output"), "folder whose checkpoints --all_checkpoints evaluates")
+    max_checkpoints: int | None = knob(None, "only the newest so many of these, adapters last", check=">= 0")
+    skip_baseline: bool = knob(False, "--all_checkpoints leaves the base out")
     blank_images: bool = knob(False, "control: every picture becomes a grey one of its size")
     shuffle_images: bool = knob(False, "control: every example shows the pictures of another one of its dimension")
 

@@ -26,7 +26,7 @@ from leap.publish.upload import checked_repo_id
 @dataclass(frozen=True)
 class Options(DownloadOptions):
     repo_id: str = knob("EvanSirius/leap-agibot-processed", "data set on the Hub, owner/name")
-    local_dir: Path = knob(Path("data"), "folder for the files", flags=("--local-dir",))
+    local_dir: Path = knob(Path("data"), "folder for the files")
     keep_archive: bool = knob(False, "keep the archive of pictures after unpacking")
 
 

@@ -31,7 +31,7 @@ from leap.publish.upload import checked_repo_id
 class Options(DownloadOptions):
     repo_id: str = knob("Qwen/Qwen3-VL-2B-Instruct", "model on the Hub, owner/name; the flag may be left out")
     step: int | None = knob(None, "the checkpoint of this training step only", check=">= 0")
-    local_dir: Path | None = knob(None, "folder for the files (default: models/NAME)", flags=("--local-dir",))
+    local_dir: Path | None = knob(None, "folder for the files (default: models/NAME)")
     all_files: bool = knob(False, "also pickles, state of training runs and weights of other frameworks")
 
 

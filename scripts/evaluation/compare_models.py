@@ -28,7 +28,7 @@ class Options:
         [], "the model to compare with, then the others; the flag may be left out where they come first"
     )
     metric: list[str] = knob([], "metrics, as in grounded.plan_success or plan_success (default: both total scores)")
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    results: Path = knob(Path("eva_results"), "folder of the results")
 
 
 def main() -> None:

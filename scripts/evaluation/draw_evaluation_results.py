@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    results: Path = knob(Path("eva_results"), "folder of the results")
     models: list[str] = knob([], "names of the models to draw; none means all that have results")
     base: str = knob(BASE_NAME, "the model that improvements are over")
     published: bool = knob(False, "show configs/published_results.yaml beside, marked as not measured here")

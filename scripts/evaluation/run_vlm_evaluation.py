@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.config import WorkspaceConfig, dimensions_named
+from configs.errors import UserError
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
@@ -109,10 +110,13 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     models = models_to_ask(
         options,
         workspace,
-        workspace.output,
-        with_base=options.all_checkpoints or not options.checkpoint,
+        options.checkpoints_dir,
+        with_base=not options.skip_baseline if options.all_checkpoints else not options.checkpoint,
         with_complete=options.all_checkpoints,
+        max_checkpoints=options.max_checkpoints,
     )
+    if not models:
+        raise UserError(f"no complete checkpoint in {options.checkpoints_dir}, and --skip_baseline leaves the base out")
     require_complete(models)
     return models
 

@@ -42,7 +42,12 @@ def main() -> int:
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
     collator = PlanningCollator(processor, options.image_root, workspace.root, video_tokens=options.video_tokens_max)
     report = check_file(
-        options.train_file, collator, options.model_max_length, options.workers, options.overlong == "shrink"
+        options.train_file,
+        collator,
+        options.model_max_length,
+        options.workers,
+        options.overlong == "shrink",
+        options.max_train_samples,
     )
     say(report.text())
     if report.rows:

@@ -19,7 +19,7 @@ from leap.planners.candidates import chosen_checkpoint
 
 @dataclass(frozen=True)
 class Options:
-    checkpoint: Path | None = knob(None, "folder of the adapter", flags=("--adapter",))
+    checkpoint: Path | None = knob(None, "folder of the adapter")
     base_model: Path | None = knob(None, "its base (default: the one it names)")
     output_dir: Path | None = knob(None, "folder to write (default: <checkpoint>-merged)")
 
