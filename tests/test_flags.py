@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from configs.flags import PLACES
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.judge.review_folder import write_review
 
@@ -73,6 +74,7 @@ RUNS = {
     "utils/task_runner.py": [
         "--commands true --logs {root}/true.log --gpus 0 --tasks_per_gpu 1 --concurrency 1",
     ],
+    "utils/write_cli_docs.py": ["--output {root}/cli.md"],
     "utils/make_demo.py": ["--rows 8 --val_rows 4 --examples_per_task 1 --seed 1"],
 }
 # Command lines that end with a word about an input.
@@ -160,6 +162,21 @@ def test_every_script_has_its_flags_given_here():
         commands = RUNS.get(script, []) + REFUSED.get(script, [])
         words = {re.sub("^--(no-)?", "", word).replace("-", "_") for line in commands for word in line.split()}
         assert {name.replace("-", "_") for name in flags_of(script)} <= words, script
+
+
+@pytest.mark.slow
+def test_the_table_of_flags_is_what_the_scripts_make(tmp_path):
+    done = run_script("utils/write_cli_docs.py", "--output", tmp_path / "cli.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cli.md").read_text() == (REPOSITORY / "docs/cli.md").read_text(), (
+        "make it anew: python scripts/utils/write_cli_docs.py"
+    )
+
+
+def test_no_script_shows_an_old_name_for_what_has_one_name():
+    old_names = {name for names in PLACES for name in names[1:]}
+    shown = {script: old_names & flags_of(script).keys() for script in scripts()}
+    assert {script: names for script, names in shown.items() if names} == {}
 
 
 @pytest.mark.slow

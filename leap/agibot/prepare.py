@@ -105,10 +105,10 @@ def next_command(knobs: PreparationKnobs, data: Path) -> str | None:
     if knobs.annotations and knobs.split:
         folder, name = split_place(knobs, data)
         return (
-            f"python scripts/training/validate_data.py --train_file {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
+            f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
         )
     if knobs.annotations:
-        return f"python scripts/utils/split_dataset.py --source {shlex.quote(str(planning_file(knobs, data)))}"
+        return f"python scripts/utils/split_dataset.py --rows {shlex.quote(str(planning_file(knobs, data)))}"
     source = knobs.source
     folders = [source / "json", source / "task_info"] if source else [data / "agibot" / "json"]
     folder = next((folder for folder in folders if any(folder.glob("*.json*"))), None)

@@ -49,7 +49,7 @@ def main() -> int:
     record = read_record(folder)
     rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
     for path in sorted(rows, key=lambda path: "train" not in path)[:1]:
-        print(f"next: python scripts/training/validate_data.py --train_file {shlex.quote(str(folder / path))}")
+        print(f"next: python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}")
     return 0
 
 

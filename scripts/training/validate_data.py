@@ -2,7 +2,7 @@
 """Check a planning file as training would: every row parsed, every picture's header read, every length known.
 
     python scripts/training/validate_data.py
-    python scripts/training/validate_data.py --train_file data/my_rows.jsonl --rejected bad_rows.jsonl
+    python scripts/training/validate_data.py --rows data/my_rows.jsonl --rejected bad_rows.jsonl
 
 Takes the same recipe and flags as run-finetuning.py. Prints a report, each defect with file:line (the first 20) and one
 decoded sample that shows what is supervised. Exit status 1 if any row cannot train.

@@ -2,8 +2,8 @@
 """Say what planning files hold: tasks, plans, verbs and objects, lengths, pictures, duplicates, what they share.
 
     python scripts/utils/describe_data.py
-    python scripts/utils/describe_data.py --files data/train.jsonl data/test.jsonl --hash_pictures
-    python scripts/utils/describe_data.py --files data/my_rows.jsonl --base_model models/Qwen3-VL-2B-Instruct
+    python scripts/utils/describe_data.py --rows data/train.jsonl data/test.jsonl --hash_pictures
+    python scripts/utils/describe_data.py --rows data/my_rows.jsonl --base_model models/Qwen3-VL-2B-Instruct
 
 Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png and .svg to
 logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py

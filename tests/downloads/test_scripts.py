@@ -244,7 +244,7 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     present["images.tar.gz.contents.json.gz"] = listed
     holds(space / "data", present)
     assert "2 members that are no pictures were left out" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
+    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --rows ")
     hub.requests.clear()
     done = fetch(hub, DATASET)
     assert done.returncode == 0
