@@ -104,9 +104,7 @@ def next_command(knobs: PreparationKnobs, data: Path) -> str | None:
     the archives."""
     if knobs.annotations and knobs.split:
         folder, name = split_place(knobs, data)
-        return (
-            f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
-        )
+        return f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
     if knobs.annotations:
         return f"python scripts/utils/split_dataset.py --rows {shlex.quote(str(planning_file(knobs, data)))}"
     source = knobs.source

@@ -120,6 +120,8 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     if resume and (step_of(resume) or 0) >= steps:
         say(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
+    if warning := warm_up_warning(recipe, steps):
+        say(warning)
     say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
@@ -367,6 +369,13 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
         say(f"training in float32: {where}")
         return replace(recipe, bf16=False)
     return recipe
+
+
+def warm_up_warning(recipe: TrainingRecipe, steps: int) -> str | None:
+    """What to say of a warm-up that takes more than a third of a run, most of which then trains at a low rate."""
+    if recipe.warmup_steps * 3 <= steps:
+        return None
+    return f"warning: {recipe.warmup_steps} of the {steps} steps are warm-up, over a third; --warmup_steps shortens it"
 
 
 def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe, most: int | None) -> FileCheck:

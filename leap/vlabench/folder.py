@@ -276,8 +276,10 @@ def _flat(value: Any, name: str) -> dict[str, Any]:
 
 
 def models_in(results: Path) -> list[str]:
-    """Names of all models with a summary in any dimension: the base first, then by name and step."""
-    paths = (path for dimension in DIMENSIONS for path in (results / dimension).glob(f"*/{SUMMARY_FILE}"))
+    """Names of all models with a summary, or official scores alone, in any dimension: the base first, then by name and
+    step."""
+    names = (SUMMARY_FILE, SCORE_FILES["official"])
+    paths = (path for dimension in DIMENSIONS for name in names for path in (results / dimension).glob(f"*/{name}"))
     return sorted({path.parent.name for path in paths}, key=order_of)
 
 
