@@ -15,6 +15,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.config import next_line
 from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
@@ -49,7 +50,7 @@ def main() -> int:
     record = read_record(folder)
     rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
     for path in sorted(rows, key=lambda path: "train" not in path)[:1]:
-        print(f"next: python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}")
+        print(next_line(f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}"))
     return 0
 
 

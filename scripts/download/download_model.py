@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line
 from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.model_files import model_selection
@@ -50,7 +50,7 @@ def main() -> int:
     if result.failed:
         return 1
     for command in next_commands(result, workspace):
-        print(f"next: {command}")
+        print(next_line(command))
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.config import next_line
 from leap.demo.build import build_benchmark
 from leap.downloads.fetch import RECORD
 from leap.vlabench.fix import can_mend
@@ -36,7 +37,8 @@ def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
     assert done.returncode == 0, done.stdout + done.stderr
     some = {path: content for path, content in benchmark.items() if path.startswith(("Spatial/", "PhysicsLaw/"))}
     holds(space / "dataset/vlm_evaluation_v1.0", some)
-    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py --dimension Spatial Phys" in done.stdout
+    command = "python scripts/evaluation/run_vlm_evaluation.py --dimension Spatial PhysicsLaw"
+    assert f"no defects\n{next_line(command)}" in done.stdout
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench")
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("run_vlm_evaluation.py --dimension all\n")
@@ -52,7 +54,7 @@ def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, ben
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", *these)
     assert done.returncode == 0, done.stdout
     command = done.stdout.splitlines()[-1]
-    assert command == f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}"
+    assert command == next_line(f"python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}")
     done = run_script("evaluation/run_vlm_evaluation.py", *these, "--planner", "constant")
     assert done.returncode == 0, done.stderr
     hub.troubles += [Trouble("input.png", status=500, turns=9)]
@@ -244,7 +246,7 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     present["images.tar.gz.contents.json.gz"] = listed
     holds(space / "data", present)
     assert "2 members that are no pictures were left out" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --rows ")
+    assert done.stdout.splitlines()[-1].startswith(next_line("python scripts/training/validate_data.py --rows "))
     hub.requests.clear()
     done = fetch(hub, DATASET)
     assert done.returncode == 0
