@@ -43,9 +43,9 @@ RUNS = {
         "--outputs {results}/Spatial/constant/output.json --output_dir {root}/rescored --model_name other --with_cot "
         "--dimension Spatial --data_path {benchmark}",
     ],
-    "evaluation/compare_models.py": ["--models constant copy --metric total_score --results {results}"],
+    "evaluation/compare_models.py": ["--models constant copy --metric total_score --results {results} --relative"],
     "evaluation/draw_evaluation_results.py": [
-        "--results {results} --models constant copy --base constant --published --output_dir {root}/figures",
+        "--results {results} --models constant copy --base constant --published --relative --output_dir {root}/figures",
     ],
     "evaluation/make_report.py": [
         "--results {results} --data_path {benchmark} --models constant --output {root}/page.html --title Mine "
