@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError
+from configs.errors import UserError, did_you_mean
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -30,6 +30,8 @@ _HOW_TO_GET = {
     ),
     "VLABench": "git submodule update --init VLABench",
 }
+
+_FROM_THE_HUB = ("base model", "checkpoint", "model")  # what a user may name as owner/name
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class WorkspaceConfig:
         """
         if path.exists():
             return path
-        raise UserError(f"{what} not found: {path}. {self._advice(path)}")
+        raise UserError(f"{what} not found: {path}. {self._advice(path, what)}")
 
     def require_file(self, path: Path, what: str) -> Path:
         """Like `require`, for what must be a file."""
@@ -96,14 +98,20 @@ class WorkspaceConfig:
             return path
         raise UserError(f"{what} must be a file: {path} is a folder")
 
-    def _advice(self, path: Path) -> str:
+    def _advice(self, path: Path, what: str) -> str:
         for place, command in _HOW_TO_GET.items():
             home = (REPOSITORY if place == "VLABench" else self.root) / place
             if path == home or home in path.parents:
                 get = "Get it with: " + command.format(path=shlex.quote(str(path)), root=shlex.quote(str(self.root)))
                 return get if place != "data" else self._rows_there(path) + get
         with contextlib.suppress(ValueError):
-            meant = self.root / path.relative_to(Path.cwd())
+            written = path.relative_to(Path.cwd())
+            meant = self.root / written
+            if what in _FROM_THE_HUB and len(written.parts) == 2 and not path.parent.exists():
+                name = shlex.quote(str(written))
+                return (
+                    f"A folder is wanted; get a model of the Hub with: bash scripts/download/download_model.sh {name}"
+                )
             if meant.exists():
                 return f"A relative path is taken from the current directory; did you mean {meant}?"
         return "Check the path; a relative one is taken from the current directory."
@@ -115,20 +123,28 @@ class WorkspaceConfig:
         return f"In its folder: {listed}. " if names else ""
 
 
+def next_line(command: str) -> str:
+    """ "next: ..." with a command that works as it stands, in the workspace of this process."""
+    workspace = os.environ.get("LEAP_WORKSPACE")
+    return f"next: LEAP_WORKSPACE={shlex.quote(workspace)} {command}" if workspace else f"next: {command}"
+
+
 def dimension_named(text: str) -> str:
     """The data set's spelling of one dimension; also takes CommonSense, PhysicalLaw, MT and any case."""
     dimension = _SPELLINGS.get(text.strip().lower())
     if dimension is None:
-        raise UserError(f"unknown dimension {text!r}; choose from {', '.join(DIMENSIONS)} or all")
+        near = did_you_mean(text, [*DIMENSIONS, *_SPELLINGS])
+        raise UserError(f"unknown dimension {text!r};{near} choose from {', '.join(DIMENSIONS)} or all")
     return dimension
 
 
 def dimensions_named(texts: list[str]) -> list[str]:
-    """The dimensions that a command line names (`all`, several words, or comma-separated), in table order."""
+    """The dimensions that a command line names, in table order: `all`, or `baseline` as the original has it for the
+    base model's, several words, or comma-separated."""
     words = [word for text in texts for word in text.split(",") if word.strip()]
     if not words:
         raise UserError(f"no dimension named; choose from {', '.join(DIMENSIONS)} or all")
-    if any(word.strip().lower() == "all" for word in words):
+    if any(word.strip().lower() in ("all", "baseline") for word in words):
         return list(DIMENSIONS)
     chosen = {dimension_named(word) for word in words}
     return [dimension for dimension in DIMENSIONS if dimension in chosen]

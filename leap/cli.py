@@ -11,17 +11,19 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.config import WorkspaceConfig
-from configs.errors import UserError
+from configs.errors import UserError, did_you_mean
+from configs.flags import ELSEWHERE, OTHER_NAMES, OTHER_VALUES, PLACES, WITHOUT_EFFECT
 from leap.files import is_disk_full
-from leap.text import printable
+from leap.text import markdown_table, printable
 
 T = TypeVar("T")
 
@@ -34,14 +36,16 @@ def knob(
     choices: tuple | None = None,
     check: str = "",
     free: bool = False,
+    words: bool = False,
 ) -> Any:
     """A dataclass field that can be set by flag or recipe.
 
     `help` says what it is, with its unit; `flags` are other names (with their dashes) that mean the same;
     `choices` lists the only values allowed; `check` is a bound such as "> 0" or ">= 0"; a `free` knob says where or how
-    something runs, not what it computes, and may change between kill and resume. A list as default needs no factory.
+    something runs, not what it computes, and may change between kill and resume; `words` of a list may hold commas,
+    which else part them. A list as default needs no factory.
     """
-    metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free}
+    metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free, "words": words}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -51,9 +55,83 @@ def knob(
 _OF_PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
+_GROUPS = ("files and folders", "what is done", "where and how it runs")  # headings of --help
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}. See: {self.prog} --help")
+        message = re.sub(r"^argument (--[\w-]+)/[^:\s]+:", r"argument \1:", message)  # not by all its other names
+        near = ""
+        if match := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            near = did_you_mean(match[1], self._option_string_actions)
+        elif match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = did_you_mean(match[1], re.findall(r"[\w.-]+", match[2]))
+        raise UserError(f"{message}.{near} See: {self.prog} --help")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows each flag by its first name alone."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._HelpAction):
+            return super()._format_action_invocation(action)
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return ", ".join(action.option_strings[:2])
+        values = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{action.option_strings[0]} {values}".rstrip()
+
+
+class _Words(argparse.Action):
+    """A list whose words may also stand in one, with commas between them."""
+
+    def __init__(self, *arguments: Any, read: Callable[[str], Any], allowed: Sequence[Any] | None, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._read, self._allowed = read, allowed
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        words = [word.strip() for value in values for word in value.split(",") if word.strip()]
+        items = []
+        for word in words:
+            try:
+                items.append(self._read(word))
+            except ValueError:
+                raise argparse.ArgumentError(self, f"invalid {self._read.__name__} value: {word!r}") from None
+            if self._allowed and items[-1] not in self._allowed:
+                choices = ", ".join(map(repr, self._allowed))
+                raise argparse.ArgumentError(self, f"invalid choice: {word!r} (choose from {choices})")
+        setattr(namespace, self.dest, items)
+
+
+class _Value(argparse.Action):
+    """A value in other words than the knob has."""
+
+    def __init__(self, *arguments: Any, values: Mapping[str, Any], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._values = values
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, self._values[values])
+
+
+class _RetiredFlag(argparse.Action):
+    """A flag of the original: says what takes its place, and goes on or does not."""
+
+    def __init__(self, *arguments: Any, words: str, goes_on: bool, **more: Any) -> None:
+        super().__init__(*arguments, nargs="*", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **more)
+        self._words, self._goes_on = words, goes_on
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if not self._goes_on:
+            raise UserError(f"{option_string} is not here. Use instead: {self._words}")
+        print(f"note: {option_string} changes nothing here: {self._words}", file=sys.stderr)
+
+
+class _Markdown(argparse.Action):
+    """Prints the flags as docs/cli.md has them."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        print(_flag_table(parser))
+        parser.exit()
 
 
 def parse_knobs(
@@ -87,23 +165,86 @@ def _parser(
     cls: type, hints: dict[str, Any], description: str, recipe: Path | None, preset: Path | None
 ) -> argparse.ArgumentParser:
     """A parser with a flag a knob, whose values hold only what the command line says."""
-    purpose, _, rest = description.strip().partition("\n")
+    lines = description.strip().splitlines()
+    examples = [line for line in lines if line.startswith("    ")]
     parser = _Parser(
-        description=purpose,
-        epilog=rest.strip(),
+        description="\n".join(line for line in lines if line not in examples).replace("\n\n\n", "\n\n"),
+        epilog="\n".join(["examples:", *examples]) if examples else None,
+        usage="%(prog)s [flags]",
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
+    parser.add_argument("--help_markdown", action=_Markdown, nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     if preset is not None:
         names = sorted(path.stem for path in preset.parent.glob("*.yaml"))
         text = f"ready recipe in {_short(preset.parent)} (default: {preset.stem})"
-        parser.add_argument("--preset", choices=names, default=preset.stem, help=text)
+        spellings = _spellings(["preset", *OTHER_NAMES["preset"]])
+        parser.add_argument(*spellings, choices=names, default=preset.stem, help=text)
     if recipe is not None or preset is not None:
         text = "recipe with any of the knobs below" + (f" (default: {_short(recipe)})" if recipe else "")
         parser.add_argument("--config", type=Path, default=recipe, metavar="YAML", help=text)
-    for field in dataclasses.fields(cls):
-        _add_flag(parser, field, hints[field.name])
+    names_of = flag_names(cls, hints)
+    for title in _GROUPS:
+        group = parser.add_argument_group(title)
+        for field in dataclasses.fields(cls):
+            if _group_of(field, hints[field.name]) == title:
+                _add_flag(group, field, hints[field.name], names_of[field.name])
+    _add_old_flags(parser, names_of)
     return parser
+
+
+def flag_names(cls: type, hints: dict[str, Any]) -> dict[str, list[str]]:
+    """The names of each knob of `cls`: first the one that is shown, then those that work besides. A name that is
+    another knob's own is not among them."""
+    every_field = {field.name for field in dataclasses.fields(cls)}
+    names_of, taken = {}, set()
+    for field in dataclasses.fields(cls):
+        is_place = _unwrapped(hints[field.name])[0] is Path
+        places = next((names for names in PLACES if is_place and field.name in names), (field.name,))
+        flags = [flag.lstrip("-").replace("-", "_") for flag in field.metadata["flags"]]
+        names = dict.fromkeys([places[0], field.name, *flags, *places, *OTHER_NAMES.get(field.name, ())])
+        names_of[field.name] = [name for name in names if name not in (every_field - {field.name}) | taken]
+        taken |= set(names_of[field.name])
+    return names_of
+
+
+def _spellings(names: Sequence[str]) -> list[str]:
+    """Names as flags, with underscores and with dashes."""
+    return list(dict.fromkeys(f"--{form}" for name in names for form in (name, name.replace("_", "-"))))
+
+
+def _group_of(field: dataclasses.Field, hint: Any) -> str:
+    """The heading of a knob in --help."""
+    if _unwrapped(hint)[0] is Path:
+        return _GROUPS[0]
+    return _GROUPS[2 if field.metadata["free"] else 1]
+
+
+def _add_old_flags(parser: argparse.ArgumentParser, names_of: Mapping[str, Sequence[str]]) -> None:
+    """What configs/flags.py knows of flags that no knob of this script has."""
+    taken = {name for names in names_of.values() for name in names}
+    for flag, (name, values) in OTHER_VALUES.items():
+        if name in names_of and flag not in taken:
+            options = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+            parser.add_argument(*_spellings([flag]), action=_Value, choices=tuple(values), values=values, **options)
+    for table, goes_on in ((WITHOUT_EFFECT, True), (ELSEWHERE, False)):
+        for flag, (name, words) in table.items():
+            if name in names_of and flag not in taken:
+                parser.add_argument(*_spellings([flag]), action=_RetiredFlag, dest=flag, words=words, goes_on=goes_on)
+
+
+def _flag_table(parser: argparse.ArgumentParser) -> str:
+    """Markdown: a row a flag, with its other names, values and help."""
+    rows = [["flag", "other names", "value", "what it is"]]
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS and action.dest != "help":
+            names = list(dict.fromkeys(name.replace("-", "_") for name in (s[2:] for s in action.option_strings)))
+            is_switch = isinstance(action, argparse.BooleanOptionalAction)
+            others = [f"`--{name}`" for name in names[1:] if not (is_switch and name.startswith("no_"))]
+            value = "" if is_switch else " ".join(action.choices or [action.metavar or action.dest.upper()])
+            text = (action.help or "").replace("%%", "%").replace("|", "\\|")
+            rows.append([f"`--{names[0]}`", " ".join(others), value, text])
+    return markdown_table(rows)
 
 
 def _default_of(field: dataclasses.Field) -> Any:
@@ -175,9 +316,8 @@ def _unwrapped(hint: Any) -> tuple[Any, bool, bool]:
     return hint, optional, False
 
 
-def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: Any) -> None:
+def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field, hint: Any, names: Sequence[str]) -> None:
     kind, optional, is_list = _unwrapped(hint)
-    names = [f"--{field.name}", f"--{field.name.replace('_', '-')}", *field.metadata["flags"]]
     default = _default_of(field)
     default_text = " ".join(map(str, default)) if is_list and default else default
     text = field.metadata["help"].replace("%", "%%")
@@ -186,7 +326,11 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
-        names = list(dict.fromkeys(names))
+    elif is_list and kind in (str, int) and not field.metadata["words"]:
+        choices = field.metadata["choices"]
+        metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
+        read = _reader(kind, optional)
+        options |= {"action": _Words, "read": read, "allowed": choices, "nargs": "+", "metavar": metavar}
     else:
         options |= {
             "type": _reader(kind, optional),
@@ -195,7 +339,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
         }
         if is_list:
             options["nargs"] = "+"
-    parser.add_argument(*dict.fromkeys(names), **options)
+    parser.add_argument(*_spellings(names), **options)
 
 
 def _reader(kind: type, optional: bool) -> Callable[[str], Any]:
@@ -219,9 +363,12 @@ def _read_recipe(path: Path, cls: type, hints: dict[str, Any], root: Path) -> di
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must map knobs to values, found {type(content).__name__}")
-    unknown = sorted(set(content) - set(hints))
+    knob_of = {name: knob_name for knob_name, names in flag_names(cls, hints).items() for name in names}
+    unknown = sorted(set(content) - set(knob_of))
     if unknown:
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(hints)}")
+        near = did_you_mean(unknown[0], knob_of)
+        raise UserError(f"{path}: unknown key {unknown[0]!r};{near} known keys: {', '.join(hints)}")
+    content = {knob_of[name]: value for name, value in content.items()}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     return {name: _from_yaml(path, fields[name], hints[name], value, root) for name, value in content.items()}
 

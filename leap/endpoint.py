@@ -39,7 +39,7 @@ LAST_REPLIES_S = 30.0  # what is in flight when a run must stop may still come: 
 MOST_BODY_BYTES = 8 * 2**20  # of a reply, inflated: an answer of a million characters, each escaped in six
 MOST_TEXT = 1_000_000  # characters of an answer, more than any model writes at once
 
-_SHORTEST_SECRET = 8  # characters; a shorter key is a placeholder of a local server, such as "1", and no secret
+SHORTEST_SECRET = 8  # characters; a shorter key is a placeholder of a local server, such as "1", and no secret
 _SHORTEST_PASSWORD = 4  # of an address: nobody writes a placeholder there
 _GZIP_OR_ZLIB = 47  # zlib's number for either, with a window of any size
 _MOST_TOKENS = 10**8  # no request takes so many: a larger count is none
@@ -197,7 +197,7 @@ class Endpoint:
         self._api_key, self._model_flag = api_key, model_flag
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise UserError("OPENAI_API_KEY holds a line break or another character that no request can carry")
-        self._secrets = _pattern_of(credentials + [key for key in [api_key or ""] if len(key) >= _SHORTEST_SECRET])
+        self._secrets = _pattern_of(credentials + [key for key in [api_key or ""] if len(key) >= SHORTEST_SECRET])
         self._answered, self._failures, self._last_kind = False, 0, ""
         self._stopping, self._why_stopped = asyncio.Event(), ""
 

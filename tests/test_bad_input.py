@@ -1,7 +1,10 @@
 """What a user gets wrong ends in one line on stderr and status 2, and leaves nothing half-written."""
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -14,7 +17,7 @@ EVALUATE = "evaluation/run_vlm_evaluation.py"
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--dimension", "Spatal"], ["unknown dimension 'Spatal'", "choose from M&T"]),
+        (["--dimension", "Spatal"], ["unknown dimension 'Spatal'", "Did you mean Spatial?", "choose from M&T"]),
         (["--data_path", "no where"], ["benchmark not found", "no where"]),
         (["--checkpoint", "no/checkpoint-5"], ["checkpoint not found", "no/checkpoint-5"]),
         (["--base_model", "models/none"], ["base model not found", "models/none"]),
@@ -24,6 +27,10 @@ EVALUATE = "evaluation/run_vlm_evaluation.py"
         (["--image_tokens_min", "4"], ["give --image_tokens_min and --image_tokens_max together"]),
         (["--num-episode", "3"], ["unrecognized arguments: --num-episode"]),
         (["--language", "fr"], ["invalid choice: 'fr'"]),
+        (["--batch_mode", "--skip-baseline", "--checkpoints_dir", "none"], ["no complete checkpoint in", "none"]),
+        (["--num_samples", "3"], ["--num_samples draws the same answer", "--temperature"]),
+        (["--top_p", "0.9"], ["--top_p 0.9 draws nothing without --temperature"]),
+        (["--planner", "constant", "--temperature", "0.7"], ["--planner constant answers by a rule"]),
     ],
 )
 def test_evaluation_names_what_is_wrong(workspace, arguments, words):
@@ -69,6 +76,15 @@ def test_a_full_disk_is_one_line_that_says_so(workspace, monkeypatch):
 
 def test_drawing_without_results_says_how_to_make_some(workspace):
     assert_one_line_error(run_script("evaluation/draw_evaluation_results.py"), "no results in", "run_vlm_evaluation.py")
+
+
+def test_the_preset_of_the_environment_is_that_of_the_flag(workspace):
+    script = REPOSITORY / "scripts/ablation/run-lora-training.sh"
+    environment = os.environ | {"LORA_PRESET": "lihgt", "PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "invalid choice: 'lihgt'" in done.stderr
+    assert "Did you mean light?" in done.stderr
 
 
 def test_the_demo_refuses_to_write_into_the_repository(monkeypatch):

@@ -37,6 +37,83 @@ def test_command_line_beats_recipe_beats_default(recipe):
     assert (knobs.rate, knobs.steps, knobs.limit, knobs.mode) == (2e-4, 9, None, "a")
 
 
+@dataclass(frozen=True)
+class Training:
+    """Knobs that have old names, as the scripts have them."""
+
+    model_name_or_path: Path = knob(Path("models/x"), "the base")
+    train_file: Path = knob(Path("data/x"), "rows")
+    lora_target_modules: list[str] = knob([], "modules", choices=("q_proj", "v_proj"))
+    seeds: list[int] = knob([1], "seeds", free=True)
+    num_train_epochs: float = knob(2.0, "passes")
+    load_in_4bit: bool = knob(False, "in 4 bits")
+    bf16: bool = knob(True, "mixed precision")
+    lora_r: int = knob(16, "rank")
+    per_device_train_batch_size: int = knob(6, "rows at once", flags=("--lr",))
+
+
+def trained(*argv, recipe=None):
+    return parse_knobs(Training, list(argv), "Train.\n\n    python train.py\n\nMore words.\n", recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("argv", "knob_name", "value"),
+    [
+        (["--base_model", "/m"], "model_name_or_path", Path("/m")),
+        (["--model-name-or-path", "/m"], "model_name_or_path", Path("/m")),
+        (["--rows", "/r"], "train_file", Path("/r")),
+        (["--lora_target_modules", "q_proj,v_proj"], "lora_target_modules", ["q_proj", "v_proj"]),
+        (["--lora_target_modules", "q_proj", "v_proj"], "lora_target_modules", ["q_proj", "v_proj"]),
+        (["--seeds", "1,2", "3"], "seeds", [1, 2, 3]),
+        (["--epochs", "3"], "num_train_epochs", 3.0),
+        (["--batch-size", "8"], "per_device_train_batch_size", 8),
+        (["--load_in", "4bit"], "load_in_4bit", True),
+    ],
+)
+def test_a_knob_goes_by_its_one_name_and_by_its_old_ones(recipe, argv, knob_name, value):
+    assert getattr(trained(*argv), knob_name) == value
+
+
+def test_a_recipe_may_use_the_one_name_too(recipe):
+    recipe.write_text("base_model: /m\nrows: /r\n")
+    assert trained(recipe=recipe).model_name_or_path == Path("/m")
+
+
+def test_a_flag_of_the_original_that_changes_nothing_is_accepted_with_a_line(recipe, capsys):
+    assert trained("--fp16", "--epochs", "1").num_train_epochs == 1.0
+    assert capsys.readouterr().err.startswith("note: --fp16 changes nothing here: ")
+
+
+def test_a_flag_of_the_original_that_is_done_otherwise_says_how(recipe):
+    with pytest.raises(UserError, match=r"--deepspeed is not here\. Use instead: ACCELERATE_CONFIG="):
+        trained("--deepspeed", "zero3.json")
+    with pytest.raises(UserError, match="unrecognized arguments: --deepspeed"):
+        parse("--deepspeed", "zero3.json")
+
+
+def test_help_shows_one_name_a_knob_in_groups_and_examples_under_one_heading(recipe, capsys):
+    with pytest.raises(SystemExit):
+        trained("--help")
+    text = capsys.readouterr().out
+    order = ["Train.", "More words.", "files and folders:", "--base_model PATH", "what is done:", "--lora_r INT"]
+    order += ["where and how it runs:", "--seeds INT", "examples:", "    python train.py"]
+    assert sorted(order, key=text.index) == order
+    assert "model_name_or_path" not in text.partition("files and folders")[2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--lora_rank", "1"], "unrecognized arguments: --lora_rank 1. Did you mean --lora_r?"),
+        (["--lora_target_modules", "q_prj"], "invalid choice: 'q_prj'.* Did you mean q_proj?"),
+        (["--base_model"], "argument --base_model: expected one argument"),
+    ],
+)
+def test_what_is_nearly_right_is_named(recipe, argv, words):
+    with pytest.raises(UserError, match=words.replace("?", r"\?")):
+        trained(*argv)
+
+
 def test_paths_are_anchored_where_they_are_written(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parse(recipe=None).folder == tmp_path / "root" / "data"

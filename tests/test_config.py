@@ -2,8 +2,23 @@ from pathlib import Path
 
 import pytest
 
-from configs.config import DIMENSIONS, REPOSITORY, WorkspaceConfig, dimension_named, dimensions_named
+from configs.config import DIMENSIONS, REPOSITORY, WorkspaceConfig, dimension_named, dimensions_named, next_line
 from configs.errors import UserError
+
+
+def test_an_id_of_the_hub_where_a_folder_is_wanted_names_the_download(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="download_model.sh Qwen/Qwen3-VL-4B-Instruct"):
+        WorkspaceConfig(tmp_path).require(tmp_path / "Qwen/Qwen3-VL-4B-Instruct", "base model")
+    with pytest.raises(UserError, match="Check the path"):
+        WorkspaceConfig(tmp_path).require(tmp_path / "data2/rows.jsonl", "training file")
+
+
+def test_the_next_command_works_as_it_stands_in_a_workspace_of_its_own(monkeypatch):
+    monkeypatch.setenv("LEAP_WORKSPACE", "/big disk")
+    assert next_line("python x.py") == "next: LEAP_WORKSPACE='/big disk' python x.py"
+    monkeypatch.delenv("LEAP_WORKSPACE")
+    assert next_line("python x.py") == "next: python x.py"
 
 
 def test_the_workspace_is_the_repository_unless_the_environment_names_another(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from configs.flags import PLACES
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.judge.review_folder import write_review
 
@@ -16,13 +17,13 @@ _BENCH = "dataset/vlm_evaluation_v1.0"
 # By script: command lines that together (with those of REFUSED) give every flag.
 RUNS = {
     "utils/split_dataset.py": [
-        "--source {data}/train_50.jsonl --by task --test_fraction 0.2 --val_fraction 0.1 --blind 2 --seed 1 "
+        "--rows {data}/train_50.jsonl --by task --test_fraction 0.2 --val_fraction 0.1 --blind 2 --seed 1 "
         "--image_root {data} --overwrite --output_dir {root}/split --name mine --workers 1",
         "--report_only {data}/train_50.jsonl {data}/val.jsonl",
         "--blind_from {data}/val.jsonl --blind 1 --output_dir {root}/blind_split",
     ],
     "utils/check_and_clean_images.py": [
-        "--files {split}/mine_train.jsonl {split}/mine_test.jsonl --test_files {split}/mine_test.jsonl "
+        "--rows {split}/mine_train.jsonl {split}/mine_test.jsonl --test_files {split}/mine_test.jsonl "
         "--image_root {data} --report {root}/report.json --min_side 8 --max_pixels 1000000 --max_aspect 4 "
         "--blank_deviation 1 --near_duplicates --distance 1 --colour_distance 1 --drop_near_duplicates --workers 1",
         "--data_dir {split} --image_root {data} --no-near_duplicates --orphans --report {root}/orphans.json",
@@ -30,8 +31,8 @@ RUNS = {
         "--data_dir {broken} --undo",
     ],
     "utils/describe_data.py": [
-        "--files {data}/val.jsonl --output {root}/described --image_root {data} --hash_pictures --figure --workers 1 "
-        "--model_path {models}/tiny-planner --image_tokens_min 4 --image_tokens_max 64",
+        "--rows {data}/val.jsonl --output {root}/described --image_root {data} --hash_pictures --figure --workers 1 "
+        "--base_model {models}/tiny-planner --image_tokens_min 4 --image_tokens_max 64",
     ],
     "utils/verify_dataset.py": [
         "--data_path {benchmark} --dimension Spatial --expected none --hash --json {root}/verified.json --workers 1 "
@@ -42,9 +43,9 @@ RUNS = {
         "--outputs {results}/Spatial/constant/output.json --output_dir {root}/rescored --model_name other --with_cot "
         "--dimension Spatial --data_path {benchmark}",
     ],
-    "evaluation/compare_models.py": ["--models constant copy --metric total_score --results {results}"],
+    "evaluation/compare_models.py": ["--models constant copy --metric total_score --results {results} --relative"],
     "evaluation/draw_evaluation_results.py": [
-        "--results {results} --models constant copy --base constant --published --output_dir {root}/figures",
+        "--results {results} --models constant copy --base constant --published --relative --output_dir {root}/figures",
     ],
     "evaluation/make_report.py": [
         "--results {results} --data_path {benchmark} --models constant --output {root}/page.html --title Mine "
@@ -64,12 +65,16 @@ RUNS = {
         "--image_root {review_data} --output {root}/sheet.html",
     ],
     "utils/monitor_evaluation.py": [
-        "--interval 0.1 --once --all --results_dir {results} --logs_dir {root}",
+        "--interval 0.1 --once --all --results {results} --logs_dir {root}",
         "--json",
     ],
     "utils/push_to_hub.py": [
         "--dataset {data}/val.jsonl --repo_id me/rows --private --license mit --no-push",
     ],
+    "utils/task_runner.py": [
+        "--commands true --logs {root}/true.log --gpus 0 --tasks_per_gpu 1 --concurrency 1",
+    ],
+    "utils/write_cli_docs.py": ["--output {root}/cli.md"],
     "utils/make_demo.py": ["--rows 8 --val_rows 4 --examples_per_task 1 --seed 1"],
 }
 # Command lines that end with a word about an input.
@@ -157,6 +162,21 @@ def test_every_script_has_its_flags_given_here():
         commands = RUNS.get(script, []) + REFUSED.get(script, [])
         words = {re.sub("^--(no-)?", "", word).replace("-", "_") for line in commands for word in line.split()}
         assert {name.replace("-", "_") for name in flags_of(script)} <= words, script
+
+
+@pytest.mark.slow
+def test_the_table_of_flags_is_what_the_scripts_make(tmp_path):
+    done = run_script("utils/write_cli_docs.py", "--output", tmp_path / "cli.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cli.md").read_text() == (REPOSITORY / "docs/cli.md").read_text(), (
+        "make it anew: python scripts/utils/write_cli_docs.py"
+    )
+
+
+def test_no_script_shows_an_old_name_for_what_has_one_name():
+    old_names = {name for names in PLACES for name in names[1:]}
+    shown = {script: old_names & flags_of(script).keys() for script in scripts()}
+    assert {script: names for script, names in shown.items() if names} == {}
 
 
 @pytest.mark.slow

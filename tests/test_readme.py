@@ -44,6 +44,16 @@ SHOWN = sorted({command for page in PAGES for command in commands(page)})
 
 
 @cache
+def names_of(script: str) -> str:
+    """The names of a script's flags, the old ones too: its help, and its part of docs/cli.md, which is made from it."""
+    path = script
+    if not script.endswith(".py"):
+        path = next(iter(re.findall(r"scripts/[\w/-]+\.py", (REPOSITORY / script).read_text())), script)
+    table = (REPOSITORY / "docs/cli.md").read_text().partition(f"## {path}\n")[2].partition("\n## ")[0]
+    return (help_of(script) + table).replace("-", "_")
+
+
+@cache
 def help_of(script: str) -> str:
     if script.endswith(".py"):
         done = run_script(script.removeprefix("scripts/"), "--help")
@@ -78,7 +88,7 @@ def test_a_command_shown_exists_and_takes_its_flags(command):
     else:
         assert words[0] in ("python", "bash"), command
         assert (REPOSITORY / words[1]).is_file(), command
-        text = help_of(words[1])
+        text, flags = names_of(words[1]), [flag.replace("-", "_") for flag in flags]
     for flag in flags:
         assert re.search(rf"{flag}\b", text), (flag, command)
 

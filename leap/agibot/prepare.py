@@ -24,9 +24,7 @@ class Preparation:
     source: Path | None = knob(None, "folder with the archives instead, in it or in its image/; they stay there")
     tasks: list[str] = knob([], "task ids, as 327 352 (default: all)")
     max_tasks: int | None = knob(None, "tasks at most, the lowest ids first", check="> 0")
-    workers: int | None = knob(
-        None, f"archives at once (default: {WORKERS}; on a cluster one a core)", flags=("--num-workers",), check="> 0"
-    )
+    workers: int | None = knob(None, f"archives at once (default: {WORKERS}; on a cluster one a core)", check="> 0")
     cluster: str | None = knob(
         None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
     )
@@ -106,11 +104,9 @@ def next_command(knobs: PreparationKnobs, data: Path) -> str | None:
     the archives."""
     if knobs.annotations and knobs.split:
         folder, name = split_place(knobs, data)
-        return (
-            f"python scripts/training/validate_data.py --train_file {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
-        )
+        return f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / f'{name}_train.jsonl'))}"
     if knobs.annotations:
-        return f"python scripts/utils/split_dataset.py --source {shlex.quote(str(planning_file(knobs, data)))}"
+        return f"python scripts/utils/split_dataset.py --rows {shlex.quote(str(planning_file(knobs, data)))}"
     source = knobs.source
     folders = [source / "json", source / "task_info"] if source else [data / "agibot" / "json"]
     folder = next((folder for folder in folders if any(folder.glob("*.json*"))), None)

@@ -153,7 +153,7 @@ def refuse_other_rows(path: Path, earlier: Sequence[Output], rows: Sequence[Blin
         why = f" ({len(problems)} rows cannot be asked, the first: {problems[0]})" if problems else ""
         raise UserError(
             f"{path} holds outputs for none of the rows asked now{why}. "
-            "Give --overwrite to replace them, or another --save_dir"
+            "Give --overwrite to replace them, or another --review_dir"
         )
     unreadable = {_words(row) for row in rows if row.problem}
     earlier_hashes = {_row_hash(output) for output in earlier}
@@ -173,7 +173,7 @@ def refuse_other_rows(path: Path, earlier: Sequence[Output], rows: Sequence[Blin
         first = f"row {lost[0].sample}, {lost[0].task_name or lost[0].prompt!r:.80}"
         raise UserError(
             f"{path} holds outputs of {models} for {count} {'rows' if count > 1 else 'row'} not asked now (the first: "
-            f"{first}). Give --overwrite to drop them, or another --save_dir"
+            f"{first}). Give --overwrite to drop them, or another --review_dir"
         )
 
 
@@ -200,7 +200,7 @@ def mark_stale(
             changes = differences(_decoding(settings), _decoding(openable)) if openable else []
         changes = [change for change in changes if not change.partition(":")[0].endswith("sha256")]
         if changes and not overwrite:
-            raise other_settings(f"{path} holds outputs of {respondent.name}", changes, "--save_dir")
+            raise other_settings(f"{path} holds outputs of {respondent.name}", changes, "--review_dir")
         respondent.stale = bool(changes)
 
 

@@ -6,32 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
 from leap.cli import knob
 from leap.models.names import checked_name
-from leap.planners.options import AnsweringOptions
+from leap.planners.options import DrawingOptions
 
 
 @dataclass(frozen=True)
-class OutputOptions(AnsweringOptions):
-    """UserError for a probability above 1, or one that greedy decoding would ignore."""
-
+class OutputOptions(DrawingOptions):
     max_new_tokens: int = knob(256, "longest plan in tokens", check="> 0")
     stop_at_plan: bool = knob(False, "stop an answer behind a finished JSON plan")
 
     data_file: Path = knob(Path("data/blind_10.jsonl"), "planning rows to ask")
     image_root: Path | None = knob(None, "folder that the rows' image paths are below (default: looked for)")
-    checkpoint: list[Path] = knob(
-        [], "checkpoint folders to ask besides the base, in place of those found", flags=("--model_path",)
-    )
+    checkpoint: list[Path] = knob([], "checkpoint folders to ask besides the base, in place of those found")
     checkpoints_dir: Path = knob(Path("output"), "folder whose complete checkpoints are asked")
-    max_checkpoints: int | None = knob(None, "only the first so many of these by step", check=">= 0")
+    max_checkpoints: int | None = knob(None, "only the newest so many of these, adapters last", check=">= 0")
     max_models: int = knob(1, "models in memory at once; they answer batch by batch in turn", check="> 0", free=True)
     save_dir: Path = knob(Path("eva_results/blind_10"), "folder of the review")
-
-    temperature: float = knob(0.0, "logits are divided by this before a token is drawn; 0 is greedy", check=">= 0")
-    top_p: float = knob(1.0, "draw among the fewest likeliest tokens that make up this probability", check="> 0")
-    seed: int = knob(42, "decides what is drawn", check=">= 0")
 
     suffix: str = knob("", "appended to the models' names")
     retry_failed: bool = knob(False, "ask again where the machine or a model failed before")
@@ -40,10 +31,6 @@ class OutputOptions(AnsweringOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_name(self.suffix, "--suffix")
-        if self.top_p > 1:
-            raise UserError(f"--top_p is a probability, at most 1, found {self.top_p:g}")
-        if not self.temperature and self.top_p < 1:
-            raise UserError(f"--top_p {self.top_p:g} draws nothing without --temperature, such as 0.7; give both")
 
     @property
     def drawing(self) -> dict[str, Any] | None:

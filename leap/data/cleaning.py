@@ -77,7 +77,7 @@ def require_test_files(knobs: CleaningKnobs, files: Sequence[Path], workspace: W
         workspace.require_file(file, "planning file")
     strangers = {file.resolve() for file in knobs.test_files} - {file.resolve() for file in files}
     if strangers:
-        raise UserError(f"--test_files names what --files does not: {min(strangers)}")
+        raise UserError(f"--test_files names what --rows does not: {min(strangers)}")
 
 
 def check_files(files: Sequence[Path], knobs: CleaningKnobs, workspace: WorkspaceConfig) -> Cleaning:

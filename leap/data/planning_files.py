@@ -29,7 +29,7 @@ def choose_planning_files(named: Sequence[Path], folder: Path, workspace: Worksp
         files, whole = default_files(workspace.require(folder, "data folder"))
         note = left_out_text(whole, files) if whole else ""
     if not files:
-        raise UserError(f"{folder} holds no planning file (*.jsonl); name some with --files")
+        raise UserError(f"{folder} holds no planning file (*.jsonl); name some with --rows")
     require_each_once(files, workspace)
     return files, note
 
@@ -62,14 +62,14 @@ def default_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def left_out_text(whole: Sequence[Path], parts: Sequence[Path]) -> str:
     """Why `default_files` leaves these files out, and how to have them."""
     names, others = (" ".join(path.name for path in paths) for paths in (whole, parts))
-    return f"left out: {names}, by name the rows of {others} as a whole; --files names the files to take instead"
+    return f"left out: {names}, by name the rows of {others} as a whole; --rows names the files to take instead"
 
 
 def naming_the_check(error: UserError, path: Path) -> UserError:
     """The error; if it is the defect of one line of a planning file, with how to list those of all lines."""
     if isinstance(error, NoRows) or isinstance(error.__cause__, OSError):  # the whole file's
         return error
-    command = f"python scripts/training/validate_data.py --train_file {shlex.quote(str(path))}"
+    command = f"python scripts/training/validate_data.py --rows {shlex.quote(str(path))}"
     return UserError(f"{str(error).rstrip('.')}. {command} lists all defects")
 
 

@@ -83,6 +83,13 @@ def choose_host(*, mirror: bool) -> None:
     )
 
 
+def mirror_advice() -> str:
+    """What to try where the Hub itself cannot be reached; nothing where another host is asked already."""
+    if os.environ.get("HF_ENDPOINT", "").rstrip("/") in ("", "https://huggingface.co"):
+        return f"Where huggingface.co cannot be reached, --mirror asks {_host(MIRROR)}"
+    return ""
+
+
 def host() -> str:
     """Name (and port) of the host that is asked."""
     from huggingface_hub import HfApi

@@ -20,7 +20,15 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import UserError
-from leap.downloads.access import DownloadFailed, RetryPolicy, TransientError, host, plain_errors, prepare_client
+from leap.downloads.access import (
+    DownloadFailed,
+    RetryPolicy,
+    TransientError,
+    host,
+    mirror_advice,
+    plain_errors,
+    prepare_client,
+)
 from leap.progress import say
 
 STAGING = ".leap_download"
@@ -139,7 +147,7 @@ class Repository:
         try:
             listing = self.policy.call(f"list of {self.repo_id}", ask)
         except DownloadFailed as error:
-            raise UserError(f"{error}. Check the network, or HF_ENDPOINT if it is set") from error
+            raise UserError(f"{error}. Check the network, or HF_ENDPOINT if it is set. {mirror_advice()}") from error
         if not _SHA1.fullmatch(listing.commit):
             raise UserError(f"{host()} names no commit of {self.repo_id}; is HF_ENDPOINT a Hub?")
         refuse_unsafe(listing.files, self.repo_id)

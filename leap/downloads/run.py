@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from configs.errors import UserError
 from leap.cli import knob
-from leap.downloads.access import DownloadFailed, NoSpace, RetryPolicy, host
+from leap.downloads.access import DownloadFailed, NoSpace, RetryPolicy, host, mirror_advice
 from leap.downloads.fetch import RECORD, RemoteFile, Repository, remove_staging
 from leap.downloads.record import Record, Selection, read_record, why_fetch
 from leap.files import free_bytes, locked
@@ -102,6 +102,8 @@ def download(
         record.write(folder)
         if failed:
             say(f"{len(failed)} of {len(files)} files are not there; the same command goes on where it was")
+            if advice := mirror_advice():
+                say(advice)
         else:
             say(f"{len(files):,} files in {folder}, each of the size and hash that the Hub lists")
         return DownloadResult(folder, selection, failed)

@@ -14,14 +14,14 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
-from leap.endpoint import Endpoint
+from leap.endpoint import SHORTEST_SECRET, Endpoint
 from leap.files import read_json, write_json, write_text
 from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge
 from leap.judge.judged import ReviewRow, read_up_to_date, review_row
 from leap.judge.judgements import PEOPLE, PROGRAMS, REFERENCE_JUDGE, Judgement, write_judgements_csv
 from leap.judge.ledger import Price, TokenCounts, most_tokens, read_prices, total, usual_tokens
-from leap.judge.options import PRICES, JudgeOptions
+from leap.judge.options import AUTO, LANGUAGE_MODEL, PRICES, USUAL_JUDGE, JudgeOptions
 from leap.judge.ratings import KEY_FILE, read_ratings
 from leap.judge.run import (
     Assignment,
@@ -37,6 +37,7 @@ from leap.progress import say
 from leap.provenance import code_revision, utc_now
 
 SUMMARY_FILE, TABLE_FILE, CSV_FILE, USAGE_FILE = "summary.json", "summary.md", "judgements.csv", "usage.json"
+OPENAI_URL = "https://api.openai.com/v1"  # the default of OpenAI's own client
 _MOST_LISTED = 20
 
 
@@ -45,7 +46,8 @@ def analyse(options: JudgeOptions) -> int:
 
     UserError if outputs or judges are missing, or the endpoint is of no use; what was judged until then is kept.
     """
-    judges = language_models(options) if options.judge == "llm" else {}
+    options = with_judge(options)
+    judges = language_models(options) if options.judge == LANGUAGE_MODEL else {}
     path = options.outputs or options.review_dir / OUTPUTS_FILE
     every_item = items_of(read_outputs(path), path)
     items = every_item[: options.max_items]
@@ -63,8 +65,8 @@ def analyse(options: JudgeOptions) -> int:
         assignments = assignments_of(rows, models, options)
         prices = read_prices(options.prices)
         check_budget(options, prices)
+        print_estimate(judges, assignments, prices, options)
         if options.dry_run:
-            print_estimate(judges, assignments, prices, options)
             return 0
         ask_all(judges, assignments, prices, options)
     elif options.dry_run:
@@ -76,6 +78,27 @@ def analyse(options: JudgeOptions) -> int:
     if people:
         write_judgements(options.review_dir, PEOPLE, people, None)
     return report(options, rows, models, judges)
+
+
+def with_judge(options: JudgeOptions) -> JudgeOptions:
+    """`options` with the judge that `auto` means, and the address that a judge is asked at.
+
+    OpenAI's own address is the default of its client, and so for whoever has set a key; an estimate asks nobody and
+    needs none. Where no judge is named and no key is set, nothing is sent: the reference judge judges alone.
+    """
+    has_key = len(os.environ.get("OPENAI_API_KEY", "")) >= SHORTEST_SECRET
+    if options.judge == AUTO:
+        if not options.judge_model and not has_key and not options.dry_run:
+            say(
+                "judging by the reference judge alone; for a language model's verdict set OPENAI_API_KEY, or name one "
+                "with --judge_model and its address with OPENAI_BASE_URL"
+            )
+            return replace(options, judge=REFERENCE_JUDGE)
+        names = options.judge_model or [USUAL_JUDGE]
+        options = replace(options, judge=LANGUAGE_MODEL, judge_model=names)
+    if not options.base_url and not os.environ.get("OPENAI_BASE_URL") and (has_key or options.dry_run):
+        options = replace(options, base_url=OPENAI_URL)
+    return options
 
 
 def language_models(options: JudgeOptions) -> dict[str, Endpoint]:
@@ -123,7 +146,7 @@ def open_judge(name: str, endpoint: Endpoint, price: Price | None, options: Judg
 def print_estimate(
     judges: dict[str, Endpoint], assignments: Sequence[Assignment], prices: dict[str, Price], options: JudgeOptions
 ) -> None:
-    """What asking each judge would take; asks nobody."""
+    """What asking each judge takes, and where it is asked; asks nobody."""
     for name, endpoint in judges.items():
         price = prices.get(name)
         judge = open_judge(name, endpoint, price, options)
@@ -131,12 +154,13 @@ def print_estimate(
         todo = [request for key, request in by_key.items() if key not in judge.history.valid]
         about = total(usual_tokens(request, price, options.reply_tokens) for request in todo)
         most = total(most_tokens(request, price, options.reply_tokens) for request in todo)
-        print(
-            f"{name}: {len(assignments)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} "
-            f"answered already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
+        say(
+            f"{name} at {endpoint.address}: {len(assignments)} judgements, {len(by_key)} different requests, "
+            f"{len(by_key) - len(todo)} answered already, {len(todo)} to ask with "
+            f"{sum(len(request.pictures) for request in todo)} pictures"
         )
-        print(f"  about     {tokens_and_cost(about, about.cost(price))}")
-        print(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
+        say(f"  about     {tokens_and_cost(about, about.cost(price))}")
+        say(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
         judge.close()
 
 

@@ -10,6 +10,9 @@ from leap.cli import knob
 from leap.judge.judgements import PAIRWISE, PROGRAMS, RUBRIC
 from leap.judge.plan_text import SHOWN_CHARACTERS
 
+AUTO, LANGUAGE_MODEL = "auto", "llm"
+USUAL_JUDGE = "gpt-4o-mini"
+
 
 @dataclass(frozen=True)
 class JudgeOptions:
@@ -17,22 +20,20 @@ class JudgeOptions:
     outputs: Path | None = knob(
         None,
         "outputs to judge, JSONL or the original's CSV (default: outputs.jsonl of the review)",
-        flags=("--input-csv", "--input_csv"),
     )
     image_root: Path | None = knob(None, "folder in which the pictures of the rows are looked for")
-    models: list[str] = knob([], "only these models", flags=("--only-models",))
-    max_items: int | None = knob(None, "only the first so many rows", flags=("--max-samples",), check="> 0")
+    models: list[str] = knob([], "only these models")
+    max_items: int | None = knob(None, "only the first so many rows", check="> 0")
     base: str | None = knob(None, "the model that others are compared with (default: the one that is called baseline)")
 
     judge: str = knob(
-        "llm",
-        "who judges: language models over an endpoint, or a program alone",
-        choices=("llm", *PROGRAMS),
+        AUTO,
+        f"who judges: language models over an endpoint, or a program alone; auto: the former where --judge_model or "
+        f"OPENAI_API_KEY ({USUAL_JUDGE} then) names one",
+        choices=(AUTO, LANGUAGE_MODEL, *PROGRAMS),
     )
-    judge_model: list[str] = knob([], "names under which the endpoint serves the judges", flags=("--model",))
-    base_url: str = knob(
-        "", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL)", flags=("--api-base",)
-    )
+    judge_model: list[str] = knob([], "names under which the endpoint serves the judges")
+    base_url: str = knob("", "address of an OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's)")
     protocol: list[str] = knob(
         [RUBRIC], "rubric: four scales a plan; pairwise: each model beside the base, in both orders"
     )

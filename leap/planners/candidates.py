@@ -9,11 +9,22 @@ from typing import NamedTuple
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.models.checkpoints import find_all_checkpoints, kind_of, step_of, why_incomplete
+from leap.models.checkpoints import (
+    best_checkpoint,
+    find_all_checkpoints,
+    find_checkpoints,
+    kind_of,
+    read_manifest,
+    step_of,
+    why_incomplete,
+    why_unloadable,
+)
 from leap.models.loading import tokenizer_problem
 from leap.models.names import BASE_NAME, checked_name, result_name
 from leap.planners.options import AnsweringOptions
 from leap.progress import say
+
+_MOST_LISTED = 8
 
 
 class Candidate(NamedTuple):
@@ -34,8 +45,8 @@ def models_to_ask(
 ) -> list[Candidate]:
     """The served model, or in this order: the base, the complete checkpoints in `output`, those that the user named.
 
-    Of the checkpoints only the first `max_checkpoints` by step. A model named twice, or the base named beside itself,
-    is asked once. UserError if a named folder is not there, or two models have one name.
+    Of the checkpoints only the newest `max_checkpoints`, full ones before adapters. A model named twice, or the base
+    named beside itself, is asked once. UserError if a named folder is not there, or two models have one name.
     """
     if options.planner == "openai":
         if options.checkpoint or options.all_checkpoints:
@@ -43,16 +54,39 @@ def models_to_ask(
         return [_served_model(options)]
     base = options.base_model or workspace.base_model
     models = {base.resolve(): Candidate(workspace.require(base, "base model"), BASE_NAME)} if with_base else {}
-    named = [_named_checkpoint(workspace.require(folder, "checkpoint"), base, output) for folder in options.checkpoint]
+    named = [_named_checkpoint(chosen_checkpoint(folder, workspace), base, output) for folder in options.checkpoint]
     for model in [*(_complete_checkpoints(output) if with_complete else []), *named]:
         models.setdefault(model.folder.resolve(), model)
     first, rest = list(models.values())[:with_base], list(models.values())[with_base:]
-    models_in_order = first + _first_by_step(rest, max_checkpoints)
+    models_in_order = first + _newest(rest, max_checkpoints)
     counts = Counter(model.name for model in models_in_order)
     for name, count in counts.items():
         if count > 1:
             raise UserError(f"two models would be called {name}; ask them one at a time, with --suffix")
     return models_in_order
+
+
+def chosen_checkpoint(folder: Path, workspace: WorkspaceConfig) -> Path:
+    """The model that a user means by `folder`: itself, or, of a run's folder, its best checkpoint by validation, else
+    its last complete one, which is said. UserError, with the checkpoints that there are, if it is neither."""
+    if not folder.exists():
+        places = dict.fromkeys([*find_checkpoints(folder.parent), *find_all_checkpoints(workspace.output)])
+        complete = [path for path in places if why_incomplete(path) is None]
+        listed = ", ".join(map(str, complete[-_MOST_LISTED:]))
+        try:
+            return workspace.require(folder, "checkpoint")
+        except UserError as error:
+            raise UserError(f"{error} There are: {listed}" if listed else str(error)) from None
+    if not find_checkpoints(folder) or why_unloadable(folder) is None:
+        return folder
+    complete = [path for path in find_checkpoints(folder) if why_incomplete(path) is None]
+    if not complete:
+        raise UserError(f"{folder} has no complete checkpoint; the same training command goes on with the run")
+    manifest = read_manifest(complete[-1])
+    metric = manifest.recipe.get("best_metric", "loss") if manifest else "loss"
+    best = best_checkpoint(folder, metric)
+    say(f"{folder}: {f'{best}, the best by validation {metric}' if best else f'{complete[-1]}, the last'}")
+    return best or complete[-1]
 
 
 def require_complete(models: Iterable[Candidate]) -> None:
@@ -91,9 +125,11 @@ def _named_checkpoint(folder: Path, base: Path, output: Path) -> Candidate:
     return Candidate(folder, BASE_NAME if folder.resolve() == base.resolve() else result_name(folder, output))
 
 
-def _first_by_step(checkpoints: list[Candidate], count: int | None) -> list[Candidate]:
-    """The `count` checkpoints of the lowest steps, in the order that they have; those without a step are the last."""
+def _newest(checkpoints: list[Candidate], count: int | None) -> list[Candidate]:
+    """The `count` checkpoints of the highest steps, full ones before adapters, in the order that they have."""
     if count is None:
         return checkpoints
-    by_step = sorted(checkpoints, key=lambda model: (step_of(model.folder) is None, step_of(model.folder) or 0))
-    return [model for model in checkpoints if model in by_step[:count]]
+    preferred = sorted(
+        checkpoints, key=lambda model: (kind_of(model.folder) == "adapter", -(step_of(model.folder) or 0))
+    )
+    return [model for model in checkpoints if model in preferred[:count]]

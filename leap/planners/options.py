@@ -15,9 +15,7 @@ from leap.planners import PLANNERS
 class AnsweringOptions:
     """What a planner is opened with. UserError for half a range of image tokens."""
 
-    base_model: Path | None = knob(
-        None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)", flags=("--baseline_model",)
-    )
+    base_model: Path | None = knob(None, "the base model, also an adapter's (default: models/Qwen3-VL-2B-Instruct)")
     planner: str = knob("huggingface", "who answers", choices=tuple(PLANNERS))
 
     batch_size: int | None = knob(
@@ -58,3 +56,19 @@ class AnsweringOptions:
     @property
     def stops_at_plan(self) -> bool:
         return self.stop_at_plan
+
+
+@dataclass(frozen=True)
+class DrawingOptions(AnsweringOptions):
+    """Of answers that may be drawn. UserError for a probability above 1, or one that greedy decoding would ignore."""
+
+    temperature: float = knob(0.0, "logits are divided by this before a token is drawn; 0 is greedy", check=">= 0")
+    top_p: float = knob(1.0, "draw among the fewest likeliest tokens that make up this probability", check="> 0")
+    seed: int = knob(42, "decides what is drawn", check=">= 0")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_p > 1:
+            raise UserError(f"--top_p is a probability, at most 1, found {self.top_p:g}")
+        if not self.temperature and self.top_p < 1:
+            raise UserError(f"--top_p {self.top_p:g} draws nothing without --temperature, such as 0.7; give both")

@@ -59,8 +59,8 @@ def dataset_card(files: Sequence[Path], repo_id: str, licence: str | None = None
         "answer it.",
         markdown_table([["file", "rows", "tasks", "episodes", "pictures", "SHA-256"], *counts]),
         f"## Use\n\n```bash\nhf download {repo_id} --repo-type dataset --local-dir data\n"
-        f"python scripts/training/validate_data.py --train_file {first}\n"
-        f"bash scripts/training/run-training.sh --train_file {first}\n```\n\n"
+        f"python scripts/training/validate_data.py --rows {first}\n"
+        f"bash scripts/training/run-training.sh --rows {first}\n```\n\n"
         "Pictures are found relative to the JSONL file; unpack an archive of them beside it first.",
         f"## One row\n\n````json\n{json.dumps(record, indent=2, ensure_ascii=False)}\n````",
         f"## Licence\n\n{licence or 'None is stated'}{why}. Rows or pictures derived from AgiBot World are under "

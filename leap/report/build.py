@@ -15,6 +15,7 @@ from leap.report.examples import Examples, collect_examples
 from leap.report.overview import overview_of
 from leap.report.review import Review
 from leap.rows.sharing import why_not_shared, why_outside
+from leap.vlabench.draws import draw_notes
 
 _REPORT = Assets(
     "report/assets/report.html",
@@ -69,7 +70,7 @@ def build_report(
         folder = output.with_name(f"{output.stem}_images")
         examples.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
         say(f"{len(pictures.files)} different pictures are in {folder}, which belongs beside the page")
-    notes = _notes(examples, benchmark) if models else []
+    notes = _notes(examples, benchmark) + draw_notes(results, models) if models else []
     overview = overview_of(results, models, examples.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
     details = {f"details-{task}": packed(entries) for task, entries in enumerate(examples.details)}
     examples.index["review"] = review is not None

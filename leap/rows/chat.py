@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from configs.errors import UserError
@@ -69,9 +70,16 @@ def resolve_image(
     candidates = image_candidates(written, row.folder, image_root, workspace)
     if path := first_file(candidates):
         return path
+    advice = f"Unpack the {what}s beside the JSONL file, or name their folder with --image_root"
+    if archives := sorted(row.folder.glob("images*.tar.gz")):
+        folder = shlex.quote(str(row.folder))
+        advice = (
+            f"{archives[0]} is still packed: python scripts/download/download_dataset.py --local_dir {folder} verifies "
+            "and unpacks it, fetching only what is not there"
+        )
     raise UserError(
         f"{row.where}: {what} not found: {written} (looked at {candidates[0]} and {len(candidates) - 1} other "
-        f"places). Unpack the {what}s beside the JSONL file, or name their folder with --image_root",
+        f"places). {advice}",
         "missing image or video",
     )
 

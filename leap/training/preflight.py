@@ -7,10 +7,12 @@ can but look odd (a duplicate, steps without numbers) are counted as remarks.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -105,21 +107,27 @@ _PARTS = ("visual", "prompt", "supervised", "total")
 
 
 def check_file(
-    path: Path, collator: PlanningCollator, max_length: int, workers: int | None = None, shrink: bool = False
+    path: Path,
+    collator: PlanningCollator,
+    max_length: int,
+    workers: int | None = None,
+    shrink: bool = False,
+    most: int | None = None,
 ) -> FileCheck:
-    """Check every line of `path` in `workers` processes (default: one a core). UserError if the file has no rows.
+    """Check every line of `path`, or the first `most` rows, in `workers` processes (default: one a core). UserError if
+    the file has no rows.
 
     A row over `max_length` tokens is rejected, or with `shrink` gets smaller images. Lengths are kept beside the data
     for the next run.
     """
     report = FileCheck(path)
     first_with: dict[str, int] = {}
-    count = count_rows(path)
+    count = min(count_rows(path), most or sys.maxsize)
     workers = workers or (1 if count <= _CHUNK else os.cpu_count() or 1)
     cache = cache_path(path, collator)
     earlier_lengths = read_lengths(cache)
     lengths: dict[int, CachedLength] = {}
-    job = _CheckJob(path, collator, max_length, shrink, earlier_lengths)
+    job = _CheckJob(path, collator, max_length, shrink, earlier_lengths, most)
     with Progress(f"checking {path.name}", count, "row") as progress:
         for number, line, check in _checks(job, workers):
             progress.advance()
@@ -138,6 +146,8 @@ def check_file(
             lengths[number] = check.cached
     if not report.rows and not report.rejected:
         raise no_rows(path)
+    if most:  # those of the other rows stay
+        lengths = {**earlier_lengths, **lengths}
     if lengths and lengths != earlier_lengths:
         write_lengths(cache, lengths)
     return report
@@ -164,6 +174,7 @@ class _CheckJob:
     max_length: int
     shrink: bool
     earlier_lengths: Mapping[int, CachedLength]  # by line number
+    most: int | None = None  # rows
 
 
 def _checks(job: _CheckJob, workers: int) -> Iterator[tuple[int, bytes, LineCheck]]:
@@ -172,7 +183,7 @@ def _checks(job: _CheckJob, workers: int) -> Iterator[tuple[int, bytes, LineChec
     _job = job
     with contextlib.ExitStack() as stack:
         apply = map if workers == 1 else stack.enter_context(multiprocessing.get_context("fork").Pool(workers)).imap
-        for chunk, checks in zip(_chunks(job.path), apply(_check_chunk, _chunks(job.path)), strict=True):
+        for chunk, checks in zip(_chunks(job), apply(_check_chunk, _chunks(job)), strict=True):
             for (number, line), check in zip(chunk, checks, strict=True):
                 yield number, line, check
 
@@ -180,17 +191,13 @@ def _checks(job: _CheckJob, workers: int) -> Iterator[tuple[int, bytes, LineChec
 _job: _CheckJob
 
 
-def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
-    chunk: list[tuple[int, bytes]] = []
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                chunk.append((number, line))
-            if len(chunk) == _CHUNK:
-                yield chunk
-                chunk = []
-    if chunk:
-        yield chunk
+def _chunks(job: _CheckJob) -> Iterator[list[tuple[int, bytes]]]:
+    """The numbered rows that are checked, some at a time."""
+    with open(job.path, "rb") as lines:
+        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        rows = itertools.islice(numbered, job.most)
+        while chunk := list(itertools.islice(rows, _CHUNK)):
+            yield chunk
 
 
 def _check_chunk(chunk: list[tuple[int, bytes]]) -> list[LineCheck]:

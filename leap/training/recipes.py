@@ -23,6 +23,8 @@ class TrainingRecipe:
         None, "folder that image paths are relative to, if not beside the JSONL file", free=True
     )
     output_dir: Path = knob(Path("output"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
+    max_train_samples: int | None = knob(None, "train on the first so many rows only, to try things out", check="> 0")
+    max_eval_samples: int | None = knob(None, "validate on the first so many rows only", check="> 0")
 
     num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
     max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))

@@ -121,6 +121,8 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     if resume and (step_of(resume) or 0) >= steps:
         say(f"nothing to do: {resume} is the last of {steps} steps")
         return resume
+    if warning := warm_up_warning(recipe, steps):
+        say(warning)
     say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
@@ -176,8 +178,9 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
     packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
     collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
     with processes.main_process_first():  # the others read the lengths that the first one cached
-        training = usable_rows(recipe.train_file, collator, recipe)
-        validation = usable_rows(recipe.val_file, collator, recipe) if recipe.val_file else None
+        training, validation = usable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples), None
+        if recipe.val_file:
+            validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
         visual = [length.visual for length in check.lengths]
@@ -382,10 +385,17 @@ def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     return recipe
 
 
-def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe) -> FileCheck:
-    """The checked rows of a file; those that cannot train are written aside if they may be skipped, else a UserError
-    lists them."""
-    report = check_file(path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink")
+def warm_up_warning(recipe: TrainingRecipe, steps: int) -> str | None:
+    """What to say of a warm-up that takes more than a third of a run, most of which then trains at a low rate."""
+    if recipe.warmup_steps * 3 <= steps:
+        return None
+    return f"warning: {recipe.warmup_steps} of the {steps} steps are warm-up, over a third; --warmup_steps shortens it"
+
+
+def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe, most: int | None) -> FileCheck:
+    """The checked rows of a file, or the first `most` of them; those that cannot train are written aside if they may be
+    skipped, else a UserError lists them."""
+    report = check_file(path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink", most=most)
     say(report.text())
     defects = [rejected.defect for rejected in report.rejected]
     if defects and recipe.skip_bad_rows and report.rows:

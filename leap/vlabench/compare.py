@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
 from leap.statistics import Estimate, holm, paired_p_value
 from leap.text import markdown_table
+from leap.vlabench.draws import draw_notes
 from leap.vlabench.folder import (
     SCORE_FILES,
     ExampleKey,
@@ -82,6 +83,7 @@ class Comparison:
     left_out: dict[str, dict[str, int]]
     warnings: list[str]
     models: int = 2  # compared at once, the base included: what p-values are corrected for
+    draws: list[str] = field(default_factory=list)  # of models whose answers were drawn several times
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METR
         missing,
         {dimension: counts for dimension, counts in left_out.items() if counts},
         list(dict.fromkeys(warnings)),
+        draws=draw_notes(results, [a, b]),
     )
 
 
@@ -322,8 +325,8 @@ def improvements(
     return improvements_of
 
 
-def comparison_tables(comparison: Comparison) -> str:
-    """Markdown: a table a metric, then what was left out and the warnings."""
+def comparison_tables(comparison: Comparison, *, relative: bool = False) -> str:
+    """Markdown: a table a metric, then what was left out and the warnings; `relative` adds per cent of A."""
     parts = [
         f"# {comparison.a} (A) against {comparison.b} (B)\n\n"
         "B less A, in points of 100, over the examples both answered."
@@ -332,18 +335,21 @@ def comparison_tables(comparison: Comparison) -> str:
         counts = ["B better", "B worse", "same"]
         if name.endswith("plan_success"):
             counts = ["B alone right", "A alone right", "both right", "neither"]
-        head = [MEASURES[name].label, "n", "A", "B", "B - A (95 %)", "p", "p (Holm)", *counts]
+        percent = ["B - A in % of A"] if relative else []
+        head = [MEASURES[name].label, "n", "A", "B", "B - A (95 %)", *percent, "p", "p (Holm)", *counts]
         rows = [head]
         for dimension in DIMENSIONS:
             if dimension in metric.dimensions:
-                rows.append([dimension, *_cells(metric.dimensions[dimension])])
+                rows.append([dimension, *_cells(metric.dimensions[dimension], relative=relative)])
             else:
                 rows.append([dimension, *["-"] * (len(head) - 1)])
         over = len(metric.dimensions)
         part = f", {over} of {len(DIMENSIONS)}" if over < len(DIMENSIONS) else ""
-        rows += [[f"macro{part}", *_cells(metric.macro)], [f"micro{part}", *_cells(metric.micro)]]
+        for mean, difference in (("macro", metric.macro), ("micro", metric.micro)):
+            rows.append([f"{mean}{part}", *_cells(difference, relative=relative)])
         parts.append(markdown_table(rows))
-    notes = [f"{dimension} is missing: {reason}" for dimension, reason in comparison.missing.items()]
+    notes = list(comparison.draws)
+    notes += [f"{dimension} is missing: {reason}" for dimension, reason in comparison.missing.items()]
     for dimension, reasons in comparison.left_out.items():
         notes += [f"{dimension}: {count} left out, {reason}" for reason, count in reasons.items()]
     notes += [f"warning: {warning}" for warning in comparison.warnings]
@@ -357,7 +363,7 @@ def comparison_tables(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _cells(difference: Difference) -> list[str]:
+def _cells(difference: Difference, *, relative: bool) -> list[str]:
     counts = [difference.better, difference.worse, difference.same]
     if difference.both_right is not None:
         counts = [difference.better, difference.worse, difference.both_right, difference.same - difference.both_right]
@@ -366,10 +372,16 @@ def _cells(difference: Difference) -> list[str]:
         f"{difference.a:.1f}",
         f"{difference.b:.1f}",
         difference.difference.text("+.1f"),
+        *([percent_text(difference.a, difference.b)] if relative else []),
         _p_text(difference.p_value),
         _p_text(difference.p_holm),
         *map(str, counts),
     ]
+
+
+def percent_text(a: float, b: float) -> str:
+    """`b` less `a` in per cent of `a`, which says nothing where that is 0."""
+    return f"{100 * (b - a) / a:+.0f} %" if a else "-"
 
 
 def _p_text(p_value: float) -> str:

@@ -1,7 +1,7 @@
 """The folder of one model's results in one dimension: the names of its files, what they hold, and the one reader.
 
 eva_results/<dimension>/<model>/
-    generations.jsonl      the journal: an `AnswerRecord` a line, one an answered example
+    generations.jsonl      the journal: an `AnswerRecord` a line, one an answer (several an example with --num_samples)
     failures.jsonl         a `FailureRecord` a line, one an example without an answer
     settings.json          what decided the answers: planner, prompt, pictures
     output.json            answers in VLABench's structure
@@ -56,6 +56,7 @@ class AnswerRecord:
     text: str | None
     stop: str | None = None  # "length" where the answer was cut off
     key: str | None = None
+    sample: int = 0  # which of the answers drawn to the example, from 0
     new_tokens: int | None = None
     prompt: str | None = None
     prompt_sha256: str | None = None
@@ -111,6 +112,7 @@ class Summary:
     average_scores: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
     diagnosis: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, Any] = field(default_factory=dict)  # leap.vlabench.draws says what
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -126,13 +128,18 @@ class ResultFolder:
 
     @cached_property
     def answers(self) -> dict[ExampleKey, AnswerRecord]:
-        """The last answer to each example."""
+        """The last answer to each example; of several that were drawn, the first."""
+        return {key: samples[0] for key, samples in self.samples.items() if 0 in samples}
+
+    @cached_property
+    def samples(self) -> dict[ExampleKey, dict[int, AnswerRecord]]:
+        """The last answer to each example by the number of its draw."""
         return _by_key(self.path / JOURNAL_FILE, answer_record)
 
     @cached_property
     def failures(self) -> dict[ExampleKey, FailureRecord]:
         """Why examples have no answer; a running evaluation may have answered one since."""
-        return _by_key(self.path / FAILURES_FILE, failure_record)
+        return {key: records[0] for key, records in _by_key(self.path / FAILURES_FILE, failure_record).items()}
 
     @cached_property
     def official_scores(self) -> dict[ExampleKey, dict[str, float]]:
@@ -218,15 +225,15 @@ def failure_record(line: Mapping[str, Any]) -> FailureRecord:
     return FailureRecord(**{"key": None} | _fields_of(FailureRecord, line) | {"example": int(line["example"])})
 
 
-def _by_key(path: Path, record_of: Callable[[Mapping[str, Any]], T]) -> dict[ExampleKey, T]:
-    """The records in a journal by example, the last one of each."""
-    records: dict[ExampleKey, T] = {}
+def _by_key(path: Path, record_of: Callable[[Mapping[str, Any]], T]) -> dict[ExampleKey, dict[int, T]]:
+    """The records in a journal by example and number of the draw, the last one of each."""
+    records: dict[ExampleKey, dict[int, T]] = {}
     for where, line in _finished_lines(path):
         try:
             record = record_of(line)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where}: not a line with task and example ({error}). Mend or remove the line") from error
-        records[record.task, record.example] = record
+        records.setdefault((record.task, record.example), {})[getattr(record, "sample", 0)] = record
     return records
 
 
@@ -269,8 +276,10 @@ def _flat(value: Any, name: str) -> dict[str, Any]:
 
 
 def models_in(results: Path) -> list[str]:
-    """Names of all models with a summary in any dimension: the base first, then by name and step."""
-    paths = (path for dimension in DIMENSIONS for path in (results / dimension).glob(f"*/{SUMMARY_FILE}"))
+    """Names of all models with a summary, or official scores alone, in any dimension: the base first, then by name and
+    step."""
+    names = (SUMMARY_FILE, SCORE_FILES["official"])
+    paths = (path for dimension in DIMENSIONS for name in names for path in (results / dimension).glob(f"*/{name}"))
     return sorted({path.parent.name for path in paths}, key=order_of)
 
 

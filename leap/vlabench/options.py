@@ -10,7 +10,7 @@ from configs.errors import UserError
 from leap.cli import knob
 from leap.models.names import checked_name
 from leap.planners import PLANNERS
-from leap.planners.options import AnsweringOptions
+from leap.planners.options import DrawingOptions
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
 # The controls that never look, which only this benchmark has: they need the ground truth.
@@ -19,17 +19,19 @@ EVALUATION_PLANNERS = ChainMap(CONTROLS, PLANNERS)
 
 
 @dataclass(frozen=True)
-class EvaluationOptions(AnsweringOptions):
-    """UserError for both controls of the pictures at once."""
+class EvaluationOptions(DrawingOptions):
+    """UserError for both controls of the pictures at once, or several answers of greedy decoding."""
 
     planner: str = knob("huggingface", "who answers", choices=tuple(EVALUATION_PLANNERS))
 
     checkpoint: list[Path] = knob(
-        [], "checkpoint folders to evaluate; none means the base model", flags=("--model_path",)
+        [],
+        "checkpoints to evaluate; none means the base model, a run's folder its best (else last) checkpoint",
     )
-    all_checkpoints: bool = knob(
-        False, "evaluate the base and every complete checkpoint in output/", flags=("--batch_mode",)
-    )
+    all_checkpoints: bool = knob(False, "evaluate the base and every complete checkpoint in --checkpoints_dir")
+    checkpoints_dir: Path = knob(Path("output"), "folder whose checkpoints --all_checkpoints evaluates")
+    max_checkpoints: int | None = knob(None, "only the newest so many of these, adapters last", check=">= 0")
+    skip_baseline: bool = knob(False, "--all_checkpoints leaves the base out")
     blank_images: bool = knob(False, "control: every picture becomes a grey one of its size")
     shuffle_images: bool = knob(False, "control: every example shows the pictures of another one of its dimension")
 
@@ -47,9 +49,12 @@ class EvaluationOptions(AnsweringOptions):
         "auto", "how shots show their answer: as VLABench does, or fenced as it wants it", choices=SHOT_FORMATS
     )
     with_cot: bool = knob(False, "ask for a chain of thought before the plan")
-    seed: int = knob(42, "seed of the choice of shots and of shuffled pictures", check=">= 0")
+    num_samples: int = knob(
+        1, "answers drawn to each example: scores are their means, with pass@k and the majority's beside", check="> 0"
+    )
+    seed: int = knob(42, "seed of the choice of shots, of shuffled pictures and of what is drawn", check=">= 0")
 
-    output_dir: Path = knob(Path("eva_results"), "folder of the results")
+    output_dir: Path = knob(Path("eva_results"), "folder of the results", flags=("--results",))
     suffix: str = knob("", "appended to the model's name in results")
     retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
@@ -61,11 +66,20 @@ class EvaluationOptions(AnsweringOptions):
         checked_name(self.suffix, "--suffix")
         if self.blank_images and self.shuffle_images:
             raise UserError("give --blank-images or --shuffle-images, not both")
+        if self.num_samples > 1 and not self.temperature:
+            raise UserError("--num_samples draws the same answer each time without --temperature; give both")
+        if self.temperature and self.planner in CONTROLS:
+            raise UserError(f"--planner {self.planner} answers by a rule and draws nothing; leave out --temperature")
 
     @property
     def pictures(self) -> str:
         """Which pictures prompts show: own, blank or shuffled."""
         return "blank" if self.blank_images else "shuffled" if self.shuffle_images else "own"
+
+    @property
+    def drawing(self) -> dict[str, int] | None:
+        """What besides the planner's own settings decides what is drawn; None for greedy decoding."""
+        return {"seed": self.seed} if self.temperature else None
 
     @property
     def stops_at_plan(self) -> bool:
@@ -80,5 +94,6 @@ def name_suffix(options: EvaluationOptions) -> str:
         + ("_CoT" if options.with_cot else "")
         + (f"_{options.language}" if options.language != "en" else "")
         + ("" if options.pictures == "own" else f"_{options.pictures}")
+        + (f"_T{options.temperature:g}" if options.temperature else "")
         + (f"_{options.suffix}" if options.suffix else "")
     )

@@ -107,8 +107,15 @@ def rescore_journal(folder: Path, examples: Sequence[Example]) -> RescoredFolder
         if not same:
             provenance["data_sha256"] = None
         provenance["rescored"] = _time_and_code()
-        summary = write_results(folder, answers, failures, len(examples), settings, provenance)
+        count = journaled.summary.draws.get("count", 1) if journaled.summary else None
+        further = {example: _further(journaled.samples[example.task, example.number], count) for example in answers}
+        summary = write_results(folder, answers, failures, len(examples), settings, provenance, further)
     return RescoredFolder(folder, summary, len(journaled.answers.keys() - benchmark.keys()), changed)
+
+
+def _further(samples: Mapping[int, AnswerRecord], count: int | None) -> list[AnswerRecord]:
+    """The second and later of the answers that were drawn to an example, of the first `count` or all."""
+    return [samples[number] for number in sorted(samples)[1:count]]
 
 
 def rescore_outputs(

@@ -26,6 +26,7 @@ from leap.plans.scoring import (
     score_steps,
 )
 from leap.statistics import Estimate
+from leap.vlabench.draws import DrawnAnswer, drawn_answer, draws_of
 from leap.vlabench.examples import Example
 from leap.vlabench.folder import (
     DIAGNOSIS_FILE,
@@ -95,15 +96,17 @@ def write_results(
     total: int,
     settings: dict[str, Any],
     provenance: dict[str, Any],
+    further: Mapping[Example, Sequence[AnswerRecord]] | None = None,
 ) -> Summary:
     """Score `answers`, write all files made of scores, return the summary.
 
-    `total` is how many examples the dimension has in the benchmark. An answer may be any text. UserError for an example
-    whose ground truth cannot be scored: such a one is no answer.
+    `total` is how many examples the dimension has in the benchmark. An answer may be any text. With `further` answers
+    drawn to an example its scores are the means over all; its texts, outcome and diagnosis are those of the first.
+    UserError for an example whose ground truth cannot be scored: such a one is no answer.
     """
     tally = _Tally()
     for example, answer in answers.items():
-        tally.add(example, answer)
+        tally.add(example, answer, (further or {}).get(example, ()))
     means = tally.means(folder.parent.name)
     kinds = Counter(failure.kind for failure in failures)
     cut = sum(answer.stop == "length" for answer in answers.values())
@@ -117,6 +120,7 @@ def write_results(
         average_scores={name: estimate.mean for name, estimate in means.get("official", {}).items()},
         tasks=tally.tasks(),
         diagnosis=tally.diagnosis(),
+        draws=tally.draws(folder.parent.name),
         settings=settings,
         provenance=provenance,
     )
@@ -130,6 +134,17 @@ def write_results(
     return summary
 
 
+def _mean_scores(answers: Sequence[ScoredAnswer]) -> dict[str, dict[str, float]]:
+    """The scores of an example by scorer and metric, over its answers."""
+    if len(answers) == 1:
+        return {scorer: score.scores for scorer, score in answers[0].scores.items()}
+    by_scorer = {scorer: [answer.scores[scorer].scores for answer in answers] for scorer in METRICS}
+    return {
+        scorer: {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
+        for scorer, scores in by_scorer.items()
+    }
+
+
 class _Tally:
     """What a dimension's answers add up to. Keeps numbers and lines of text only, so that many answers stay cheap."""
 
@@ -141,15 +156,17 @@ class _Tally:
         self._rows: dict[str, list[list[float]]] = defaultdict(list)  # by task: an example's metrics of both scorers
         self._scores: dict[str, dict[ExampleKey, dict[str, float]]] = {scorer: {} for scorer in METRICS}
         self._origins: dict[ExampleKey, Origin] = {}
+        self._drawn: dict[ExampleKey, list[DrawnAnswer]] = {}
         self._labels: Counter[str] = Counter()
         self._skills: list[tuple[str, str]] = []
         self._by_length: dict[int, list[tuple[float, ...]]] = defaultdict(list)
 
-    def add(self, example: Example, answer: AnswerRecord) -> None:
-        """Score one answer."""
+    def add(self, example: Example, answer: AnswerRecord, further: Sequence[AnswerRecord] = ()) -> None:
+        """Score the answer to an example, or the answers if several were drawn."""
         truth = example.ground_truth()
         scored = score_answer(answer, truth)
-        labels, scores = scored.diagnosis.labels, {scorer: score.scores for scorer, score in scored.scores.items()}
+        every = [scored, *(score_answer(other, truth) for other in further)]
+        labels, scores = scored.diagnosis.labels, _mean_scores(every)
         entries = {SCORE_FILES[scorer]: by_metric for scorer, by_metric in scores.items()}
         key, origin = (example.task, example.number), origin_of(example)
         entries[DIAGNOSIS_FILE] = {"labels": labels, "truth_sha256": sha256_json(truth), **origin}
@@ -157,8 +174,10 @@ class _Tally:
             self.lines[name][example.task].append(f'  "{example.number}": {json.dumps(entry)}')
         for scorer, score in scored.scores.items():
             self.outcomes[scorer][score.status] += 1
-            self._scores[scorer][key] = score.scores
+            self._scores[scorer][key] = scores[scorer]
         self._origins[key] = origin
+        plain = [{scorer: score.scores for scorer, score in each.scores.items()} for each in every]
+        self._drawn[key] = [drawn_answer(each.plan, by_scorer) for each, by_scorer in zip(every, plain, strict=True)]
         self._rows[example.task].append([scores[scorer][name] for scorer, names in METRICS.items() for name in names])
         self._labels.update(labels)
         self._skills += skill_pairs(scored.true, scored.diagnosis)
@@ -181,6 +200,10 @@ class _Tally:
             by_scorer = {scorer: {name: next(means) for name in names} for scorer, names in METRICS.items()}
             tasks[task] = {"examples": len(rows), **by_scorer}
         return tasks
+
+    def draws(self, dimension: str) -> dict[str, Any]:
+        """`draws` of the summary."""
+        return draws_of(dimension, self._drawn, self._origins)
 
     def diagnosis(self) -> dict[str, Any]:
         """`diagnosis` of the summary: how many answers have each label, which skill stood for which, and how the

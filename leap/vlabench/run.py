@@ -41,9 +41,10 @@ from leap.vlabench.results import write_results
 
 @dataclass(frozen=True)
 class DimensionQueries:
-    """What a dimension comes to: a query for each example that can be asked, and why the others cannot."""
+    """What a dimension comes to: a query for each answer that is wanted of an example that can be asked, and why the
+    others cannot."""
 
-    by_example: dict[Example, Query]
+    by_example: dict[Example, list[Query]]
     unusable: dict[Example, str]
     writer: PromptWriter
 
@@ -56,6 +57,7 @@ class DimensionQueries:
             "key": query.key,
             "task": example.task,
             "example": example.number,
+            **({"sample": sample} if (sample := self.by_example[example].index(query)) else {}),
             **asdict(result),
             "prompt": prompt,
             "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
@@ -64,8 +66,11 @@ class DimensionQueries:
         }
 
 
-def queries_for(examples: Sequence[Example], writer: PromptWriter, settings: dict[str, Any]) -> DimensionQueries:
-    """The queries of `examples`, keyed by all that an answer depends on; reads every file, asks nobody."""
+def queries_for(
+    examples: Sequence[Example], writer: PromptWriter, settings: dict[str, Any], num_samples: int = 1
+) -> DimensionQueries:
+    """The queries of `examples`, `num_samples` of each, keyed by all that an answer depends on; reads every file, asks
+    nobody."""
     queries = DimensionQueries({}, {}, writer)
     with Progress("checking examples", len(examples), "example") as progress:
         for example in examples:
@@ -73,7 +78,7 @@ def queries_for(examples: Sequence[Example], writer: PromptWriter, settings: dic
             if problem:
                 queries.unusable[example] = problem
             else:
-                queries.by_example[example] = _query(example, writer, settings)
+                queries.by_example[example] = _queries(example, writer, settings, num_samples)
             progress.advance()
     return queries
 
@@ -88,34 +93,40 @@ def evaluate_dimension(
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
+    drawing: Mapping[str, Any] | None = None,
+    num_samples: int = 1,
     ranks: Ranks = ALONE,
 ) -> Summary | None:
     """Answer `examples` (of one dimension) and write the results to `folder` = eva_results/<dimension>/<model>.
 
     Results cover everything the journal holds under these settings, so that runs over parts add up; `all_examples` are
-    those of the dimension. `retry_failed` asks again where the machine failed in an earlier run. Returns the summary
+    those of the dimension. `retry_failed` asks again where the machine failed in an earlier run. With `drawing` (the
+    seed) answers are drawn, `num_samples` to each example, of which no example counts with fewer. Returns the summary
     (None on all processes but the first). UserError if the folder holds answers under other settings, which `overwrite`
     throws away.
     """
     settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
+    settings |= {"drawing": dict(drawing)} if drawing else {}
     recorded = folder / SETTINGS_FILE
     settings = as_recorded(read_json(recorded), settings) if recorded.is_file() else settings
-    queries = queries_for(examples, writer, settings)
+    queries = queries_for(examples, writer, settings, num_samples)
     with claimed_journals(folder, (JOURNAL_FILE, FAILURES_FILE), settings, ranks, overwrite=overwrite) as journals:
         settled_keys = journals.answered_keys | (set() if retry_failed else journals.failed_keys)
         _answer(planner, queries, settled_keys, journals, ranks)
         if ranks.first:
             ranks.wait()  # for the others, who have closed their journals then
             take_over(journals.answers, journals.failures)
-            answers = _answers_of(journals.answers, queries, all_examples)
+            answers = _answers_of(journals.answers, queries, all_examples, num_samples)
             failures = _failures_of(journals.failures, queries, answers, all_examples)
             journals.answers.rewrite(sorted(journals.answers.read(), key=_place))  # whoever answered in whichever order
             journals.failures.rewrite(failures)
             provenance = provenance_of(model_path, planner.notes, processes=ranks.world)
             provenance["data_sha256"] = sha256_json([example.sha256() for example in answers])
-            records = {example: answer_record(line) for example, line in answers.items()}
+            records = {example: [answer_record(line) for line in lines] for example, lines in answers.items()}
             failed = [failure_record(line) for line in failures]
-            return write_results(folder, records, failed, len(all_examples), settings, provenance)
+            firsts = {example: samples[0] for example, samples in records.items()}
+            further = {example: samples[1:] for example, samples in records.items()}
+            return write_results(folder, firsts, failed, len(all_examples), settings, provenance, further)
     ranks.wait()
     return None
 
@@ -124,9 +135,9 @@ def _answer(
     planner: Planner, queries: DimensionQueries, settled_keys: set[str], journals: Journals, ranks: Ranks
 ) -> None:
     """Have this process's share of the open queries answered."""
-    examples = {query.key: example for example, query in queries.by_example.items()}
+    examples = {query.key: example for example, samples in queries.by_example.items() for query in samples}
     open_queries = OpenQueries(
-        queries.by_example.values(),
+        [query for samples in queries.by_example.values() for query in samples],
         settled_keys,
         lambda query, result: [queries.record(examples[query.key], query, result)],
     )
@@ -153,12 +164,16 @@ def _answer(
         answer_in_turn([(open_queries, planner.answer(batches))], log)
 
 
-def _query(example: Example, writer: PromptWriter, settings: dict[str, Any]) -> Query:
+def _queries(example: Example, writer: PromptWriter, settings: dict[str, Any], num_samples: int) -> list[Query]:
+    """A query for each of the answers that are drawn to an example, whose keys are their seeds."""
     items = writer.write(example)
     words = hashlib.sha256(prompt_text(items).encode()).hexdigest()
     pictures = [source.picture_sha256s() for source in (*writer.shots_for(example), writer.donor(example))]
-    key = sha256_json([settings, example.task, example.number, words, pictures])
-    return Query(key, example.task, [{"role": "user", "content": items}], writer.pictures == "blank")
+    question = [settings, example.task, example.number, words, pictures]
+    keys = [sha256_json([*question, number] if number else question) for number in range(num_samples)]
+    messages = [{"role": "user", "content": items}]
+    blank = writer.pictures == "blank"
+    return [Query(key, example.task, messages, blank, seed=int(key[:8], 16) % 2**31) for key in keys]
 
 
 def _failure(example: Example, key: str | None, kind: str, reason: str) -> dict[str, Any]:
@@ -166,36 +181,44 @@ def _failure(example: Example, key: str | None, kind: str, reason: str) -> dict[
     return {"key": key, "task": example.task, "example": example.number, "kind": kind, "reason": reason}
 
 
-def _place(record: Mapping[str, Any]) -> tuple[str, int]:
-    return record["task"], record["example"]
+def _place(record: Mapping[str, Any]) -> tuple[str, int, int]:
+    return record["task"], record["example"], record.get("sample", 0)
 
 
-def _records_of(journal: Journal, queries: DimensionQueries, examples: Sequence[Example]) -> dict[Example, dict]:
-    """The last record of each example: of one that is asked now, that of its query; of another, that of its place."""
+def _records_of(
+    journal: Journal, queries: DimensionQueries, examples: Sequence[Example], num_samples: int = 1
+) -> dict[Example, list[dict]]:
+    """The last records of each example that has any, one an answer wanted: of one that is asked now, those of its
+    queries; of another, those of its place."""
     records = journal.read()
     by_key = {record["key"]: record for record in records}
     by_place = {_place(record): record for record in records}
     latest = {}
     for example in examples:
-        query = queries.by_example.get(example)
-        record = by_key.get(query.key) if query else by_place.get((example.task, example.number))
-        if record is not None:
-            latest[example] = record
+        samples = queries.by_example.get(example)
+        places = [(example.task, example.number, sample) for sample in range(num_samples)]
+        lines = [by_key.get(query.key) for query in samples] if samples else [by_place.get(place) for place in places]
+        if any(lines):
+            latest[example] = [line for line in lines if line is not None]
     return latest
 
 
-def _answers_of(journal: Journal, queries: DimensionQueries, all_examples: Sequence[Example]) -> dict[Example, dict]:
-    """The journal record of every answered example. One whose pictures or words changed since counts by its present
-    answer, or not at all; one that cannot be scored any more does not count."""
-    records = _records_of(journal, queries, all_examples)
-    return {example: record for example, record in records.items() if example.problem() is None}
+def _answers_of(
+    journal: Journal, queries: DimensionQueries, all_examples: Sequence[Example], num_samples: int
+) -> dict[Example, list[dict]]:
+    """The journal records of every answered example, `num_samples` of each. One whose pictures or words changed since
+    counts by its present answers, or not at all; one that cannot be scored any more does not count."""
+    records = _records_of(journal, queries, all_examples, num_samples)
+    return {
+        example: lines for example, lines in records.items() if len(lines) == num_samples and example.problem() is None
+    }
 
 
 def _failures_of(
-    journal: Journal, queries: DimensionQueries, answers: Mapping[Example, dict], all_examples: Sequence[Example]
+    journal: Journal, queries: DimensionQueries, answers: Mapping[Example, list[dict]], all_examples: Sequence[Example]
 ) -> list[dict]:
     """Why the examples that were asked, in this run or an earlier one, have no answer."""
-    records = _records_of(journal, queries, all_examples)
+    records = {example: lines[0] for example, lines in _records_of(journal, queries, all_examples).items()}
     for example, problem in queries.unusable.items():
         records[example] = _failure(example, None, "data", problem)
     return [records[example] for example in all_examples if example in records and example not in answers]

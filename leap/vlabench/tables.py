@@ -12,6 +12,8 @@ from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS, SCORER_VERSIONS
 from leap.statistics import Estimate
 from leap.text import markdown_table
+from leap.vlabench.compare import percent_text
+from leap.vlabench.draws import draw_notes
 from leap.vlabench.folder import result_folders
 from leap.vlabench.published import Published, published_notes, published_rows
 from leap.vlabench.sampling import dimension_estimates, metric_rows, sample_of
@@ -68,21 +70,37 @@ _TABLE = (
 )
 
 
-def results_table(results: Path, models: Sequence[str], published: Sequence[Published] = ()) -> str:
-    """Markdown: one row a model and score, dimensions as columns (missing: "-"), macro and micro with intervals.
+def results_table(
+    results: Path, models: Sequence[str], published: Sequence[Published] = (), relative_to: str | None = None
+) -> str:
+    """Markdown: one row a model and score, dimensions as columns (missing: "-"), macro and micro with intervals; with
+    `relative_to` also how far the macro mean is above that of this model, in points and per cent.
 
     Numbers of others (`published`) come below the measured ones of the same score, marked, or behind all rows if their
     score is not in this table; what is known of them stands below the table.
     """
-    rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n"]]
+    over = [f"macro over {relative_to}"] if relative_to else []
+    rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n", *over]]
     means = {(scorer, model): overall(results, model, scorer) for scorer in METRICS for model in models}
     for key in dict.fromkeys([*_TABLE, *(score.score for entry in published for score in entry.scores)]):
         title = MEASURES[key].label if key in MEASURES else key
         if key in _TABLE:
             scorer, metric = key.split(".")
-            rows += [[title, model, *_cells(means[scorer, model], metric)] for model in models]
-        rows += [[title, *cells] for cells in published_rows(published, key)]
-    return "\n\n".join(filter(None, (markdown_table(rows), _scorer_notes(means), published_notes(published))))
+            base = relative_to and overall(results, relative_to, scorer)
+            for model in models:
+                gain = [_gain_text(base, means[scorer, model], metric)] if relative_to else []
+                rows.append([title, model, *_cells(means[scorer, model], metric), *gain])
+        rows += [[title, *cells, *([""] if relative_to else [])] for cells in published_rows(published, key)]
+    drawn = "\n".join(draw_notes(results, models))
+    return "\n\n".join(filter(None, (markdown_table(rows), drawn, _scorer_notes(means), published_notes(published))))
+
+
+def _gain_text(base: Overall | None, means: Overall | None, metric: str) -> str:
+    """How far a model's macro mean is above the base's, where both have the same dimensions, as in "+3.2 (+8 %)"."""
+    if base is None or means is None or base.dimensions.keys() != means.dimensions.keys():
+        return "-"
+    a, b = base.macro[metric].mean, means.macro[metric].mean
+    return f"{b - a:+.1f} ({percent_text(a, b)})"
 
 
 def _scorer_notes(means: Mapping[tuple[str, str], Overall | None]) -> str:

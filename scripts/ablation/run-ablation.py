@@ -48,7 +48,7 @@ class Options:
     seeds: list[int] = knob([42], "each preset is trained once with each seed")
     max_steps: int | None = knob(
         None,
-        "optimiser steps of every training (default: the recipe's, else 2000)",
+        "optimiser steps of every training (default: the recipe's, else 7000)",
         check="> 0",
     )
     evaluate: str = knob(

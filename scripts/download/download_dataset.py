@@ -15,6 +15,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.config import next_line
 from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
@@ -26,7 +27,7 @@ from leap.publish.upload import checked_repo_id
 @dataclass(frozen=True)
 class Options(DownloadOptions):
     repo_id: str = knob("EvanSirius/leap-agibot-processed", "data set on the Hub, owner/name")
-    local_dir: Path = knob(Path("data"), "folder for the files", flags=("--local-dir",))
+    local_dir: Path = knob(Path("data"), "folder for the files")
     keep_archive: bool = knob(False, "keep the archive of pictures after unpacking")
 
 
@@ -49,7 +50,7 @@ def main() -> int:
     record = read_record(folder)
     rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
     for path in sorted(rows, key=lambda path: "train" not in path)[:1]:
-        print(f"next: python scripts/training/validate_data.py --train_file {shlex.quote(str(folder / path))}")
+        print(next_line(f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}"))
     return 0
 
 

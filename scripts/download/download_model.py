@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line
 from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.model_files import model_selection
@@ -31,7 +31,7 @@ from leap.publish.upload import checked_repo_id
 class Options(DownloadOptions):
     repo_id: str = knob("Qwen/Qwen3-VL-2B-Instruct", "model on the Hub, owner/name; the flag may be left out")
     step: int | None = knob(None, "the checkpoint of this training step only", check=">= 0")
-    local_dir: Path | None = knob(None, "folder for the files (default: models/NAME)", flags=("--local-dir",))
+    local_dir: Path | None = knob(None, "folder for the files (default: models/NAME)")
     all_files: bool = knob(False, "also pickles, state of training runs and weights of other frameworks")
 
 
@@ -50,7 +50,7 @@ def main() -> int:
     if result.failed:
         return 1
     for command in next_commands(result, workspace):
-        print(f"next: {command}")
+        print(next_line(command))
     return 0
 
 

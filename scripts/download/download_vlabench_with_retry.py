@@ -17,7 +17,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
+from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named, next_line
 from leap.cli import knob, parse_knobs, run
 from leap.downloads.access import choose_host
 from leap.downloads.record import Selection
@@ -52,7 +52,7 @@ def main() -> int:
             mirror = ["--mirror"] if options.mirror else []
             print(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*flags, *mirror])}")
         return 1
-    print(f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(flags)}")
+    print(next_line(f"python scripts/evaluation/run_vlm_evaluation.py {shlex.join(flags)}"))
     return 0
 
 

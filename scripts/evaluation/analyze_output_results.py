@@ -2,6 +2,7 @@
 """Judge the plans of a blind review and say, with intervals, which models plan better.
 
     python scripts/evaluation/analyze_output_results.py --judge reference           # no endpoint, no cost
+    OPENAI_API_KEY=... python scripts/evaluation/analyze_output_results.py          # gpt-4o-mini, its cost said first
     export OPENAI_BASE_URL=https://api.openai.com/v1 OPENAI_API_KEY=...
     python scripts/evaluation/analyze_output_results.py --judge_model gpt-4o-mini --dry-run
     python scripts/evaluation/analyze_output_results.py --judge_model gpt-4o-mini --budget 5
@@ -10,7 +11,7 @@
 
 Judges eva_results/blind_10/outputs.jsonl (run_vlm_output.py makes it). Every reply is kept, and none is paid for twice:
 a killed run continues with the same command, and failed judgements are asked again. The reference judge always goes
-along. Exit status 1 if a judgement failed.
+along, and judges alone where no judge is named and no key is set. Exit status 1 if a judgement failed.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Options:
         [], "the model to compare with, then the others; the flag may be left out where they come first"
     )
     metric: list[str] = knob([], "metrics, as in grounded.plan_success or plan_success (default: both total scores)")
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    relative: bool = knob(False, "show differences in per cent beside points")
+    results: Path = knob(Path("eva_results"), "folder of the results")
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
 
     base, *others = options.models
     for comparison in compare_all(options.results, base, others, metrics_named(options.metric)):
-        say(comparison_tables(comparison))
+        say(comparison_tables(comparison, relative=options.relative))
         print(f"\n-> {write_comparison(options.results, comparison)}\n")
 
 

@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    results: Path = knob(Path("eva_results"), "folder of the results")
     models: list[str] = knob([], "names of the models to draw; none means all that have results")
     base: str = knob(BASE_NAME, "the model that improvements are over")
     published: bool = knob(False, "show configs/published_results.yaml beside, marked as not measured here")
+    relative: bool = knob(False, "the table shows improvements over the base in per cent beside points")
     output_dir: Path | None = knob(None, "folder of the figures (default: figures/ in the results folder)")
 
 
@@ -73,7 +74,8 @@ def main() -> None:
     published = load_published() if options.published else []
     written = draw(options, names, means, folder, {p.model: t for p in published if (t := p.totals())})
     table = folder / "results_table.md"
-    write_text(table, results_table(options.results, names, published) + "\n")
+    relative_to = options.base if options.relative else None
+    write_text(table, results_table(options.results, names, published, relative_to) + "\n")
     for path in [*written, table]:
         print(path)
 

@@ -22,7 +22,7 @@ from leap.cli import knob, parse_knobs, run
 
 @dataclass(frozen=True)
 class Options:
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    results: Path = knob(Path("eva_results"), "folder of the results")
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
     models: list[str] = knob([], "names of the models to show; none means all that have results")
     output: Path | None = knob(None, "the page (default: report.html in the results folder)")

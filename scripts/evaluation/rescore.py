@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Options:
     models: list[str] = knob([], "names of the models to score again; none means all that have a journal")
     dimension: list[str] = knob(["all"], "dimensions to score, or all")
-    results: Path = knob(Path("eva_results"), "folder of the results", flags=("--results_dir",))
+    results: Path = knob(Path("eva_results"), "folder of the results")
     data_path: Path = knob(Path("dataset/vlm_evaluation_v1.0"), "folder of the benchmark")
     outputs: list[Path] = knob([], "output.json files of VLABench or LEAP to score instead of journals")
     output_dir: Path | None = knob(None, "folder of the results of --outputs (default: --results)")

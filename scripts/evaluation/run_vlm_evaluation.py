@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Evaluate planners on the six dimensions of VLABench's VLM track.
 
-    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output/checkpoint-200 --dimension all
+    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --dimension all
     python scripts/evaluation/run_vlm_evaluation.py --dimension "M&T" Spatial          # the base model
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # a control that never looks
     python scripts/evaluation/run_vlm_evaluation.py --planner everything               # one that names all there is
+    python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --temperature 0.7 --top_p 0.9 --num_samples 5
     python scripts/evaluation/run_vlm_evaluation.py --planner openai --base_url http://127.0.0.1:8000/v1 --model NAME
 
 Answers are journaled as they come: a killed run continues with the same command. Under torchrun each process takes its
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.config import WorkspaceConfig, dimensions_named
+from configs.errors import UserError
 from leap.cli import parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
@@ -76,6 +78,8 @@ def main() -> int:
                 folder,
                 overwrite=options.overwrite,
                 retry_failed=options.retry_failed,
+                drawing=options.drawing,
+                num_samples=options.num_samples,
                 ranks=ranks,
             )
             if summary:
@@ -106,10 +110,13 @@ def models_to_evaluate(options: EvaluationOptions, workspace: WorkspaceConfig) -
     models = models_to_ask(
         options,
         workspace,
-        workspace.output,
-        with_base=options.all_checkpoints or not options.checkpoint,
+        options.checkpoints_dir,
+        with_base=not options.skip_baseline if options.all_checkpoints else not options.checkpoint,
         with_complete=options.all_checkpoints,
+        max_checkpoints=options.max_checkpoints,
     )
+    if not models:
+        raise UserError(f"no complete checkpoint in {options.checkpoints_dir}, and --skip_baseline leaves the base out")
     require_complete(models)
     return models
 

@@ -2,7 +2,7 @@
 """Full fine-tuning of a vision-language model on planning rows.
 
     python scripts/training/run-finetuning.py
-    python scripts/training/run-finetuning.py --train_file data/my_rows.jsonl --output_dir output/my_run --lr 2e-5
+    python scripts/training/run-finetuning.py --rows data/my_rows.jsonl --output_dir output/my_run --lr 2e-5
 
 Knobs come from configs/training/full.yaml (or --config) and the command line. The same command resumes from the last
 complete checkpoint.

@@ -2,7 +2,7 @@
 """Check a planning file as training would: every row parsed, every picture's header read, every length known.
 
     python scripts/training/validate_data.py
-    python scripts/training/validate_data.py --train_file data/my_rows.jsonl --rejected bad_rows.jsonl
+    python scripts/training/validate_data.py --rows data/my_rows.jsonl --rejected bad_rows.jsonl
 
 Takes the same recipe and flags as run-finetuning.py. Prints a report, each defect with file:line (the first 20) and one
 decoded sample that shows what is supervised. Exit status 1 if any row cannot train.
@@ -42,7 +42,12 @@ def main() -> int:
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
     collator = PlanningCollator(processor, options.image_root, workspace.root, video_tokens=options.video_tokens_max)
     report = check_file(
-        options.train_file, collator, options.model_max_length, options.workers, options.overlong == "shrink"
+        options.train_file,
+        collator,
+        options.model_max_length,
+        options.workers,
+        options.overlong == "shrink",
+        options.max_train_samples,
     )
     say(report.text())
     if report.rows:

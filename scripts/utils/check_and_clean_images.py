@@ -2,7 +2,7 @@
 """Check the pictures that planning files name, write cleaned files beside them, and move broken pictures away.
 
     python scripts/utils/check_and_clean_images.py
-    python scripts/utils/check_and_clean_images.py --files data/train.jsonl data/test.jsonl --drop_near_duplicates
+    python scripts/utils/check_and_clean_images.py --rows data/train.jsonl data/test.jsonl --drop_near_duplicates
     python scripts/utils/check_and_clean_images.py --delete
     python scripts/utils/check_and_clean_images.py --undo
 

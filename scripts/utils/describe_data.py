@@ -2,8 +2,8 @@
 """Say what planning files hold: tasks, plans, verbs and objects, lengths, pictures, duplicates, what they share.
 
     python scripts/utils/describe_data.py
-    python scripts/utils/describe_data.py --files data/train.jsonl data/test.jsonl --hash_pictures
-    python scripts/utils/describe_data.py --files data/my_rows.jsonl --model_path models/Qwen3-VL-2B-Instruct
+    python scripts/utils/describe_data.py --rows data/train.jsonl data/test.jsonl --hash_pictures
+    python scripts/utils/describe_data.py --rows data/my_rows.jsonl --base_model models/Qwen3-VL-2B-Instruct
 
 Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png and .svg to
 logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py
@@ -32,9 +32,9 @@ class Options:
     output: Path | None = knob(None, "folder to write to (default: logs/describe/<names of the files>)")
     image_root: Path | None = knob(None, "folder that image paths are relative to, if not beside the JSONL file")
     hash_pictures: bool = knob(False, "read every picture, so that equal ones are told by content")
-    model_path: Path | None = knob(None, "model whose processor counts tokens")
-    image_tokens_min: int = knob(256, "fewest visual tokens of an image, with --model_path", check="> 0")
-    image_tokens_max: int = knob(768, "most visual tokens of an image, with --model_path", check="> 0")
+    base_model: Path | None = knob(None, "model whose processor counts tokens", flags=("--model_path",))
+    image_tokens_min: int = knob(256, "fewest visual tokens of an image, with --base_model", check="> 0")
+    image_tokens_max: int = knob(768, "most visual tokens of an image, with --base_model", check="> 0")
     figure: bool = knob(True, "draw data_description.png and .svg")
     workers: int = knob(4, "threads that read pictures, processes that count tokens", check="> 0")
 
@@ -42,8 +42,8 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     workspace = WorkspaceConfig.from_environment()
-    if options.model_path:
-        workspace.require(options.model_path, "model")
+    if options.base_model:
+        workspace.require(options.base_model, "model")
     with contextlib.redirect_stdout(sys.stderr):  # all but the tables
         text, written = described(options, workspace)
     say(text)
@@ -62,7 +62,7 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
     from leap.data.description import describe, description_text
 
     description = describe(files, options.image_root, workspace.root, options.workers if options.hash_pictures else 0)
-    if options.model_path:
+    if options.base_model:
         count_tokens(description, files, options, workspace)
     text = description_text(description)
     folder = options.output or workspace.logs / "describe" / "_".join(file.stem for file in files)[:100]
@@ -85,7 +85,7 @@ def count_tokens(description: dict, files: list[Path], options: Options, workspa
     from leap.training.preflight import check_file
     from leap.training.supervision import PlanningCollator
 
-    processor = load_processor(options.model_path)
+    processor = load_processor(options.base_model)
     set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
     collator = PlanningCollator(processor, options.image_root, workspace.root)
     for name, file in zip(description["files"], files, strict=True):

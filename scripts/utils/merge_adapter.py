@@ -14,11 +14,12 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.planners.candidates import chosen_checkpoint
 
 
 @dataclass(frozen=True)
 class Options:
-    checkpoint: Path | None = knob(None, "folder of the adapter", flags=("--adapter",))
+    checkpoint: Path | None = knob(None, "folder of the adapter")
     base_model: Path | None = knob(None, "its base (default: the one it names)")
     output_dir: Path | None = knob(None, "folder to write (default: <checkpoint>-merged)")
 
@@ -27,12 +28,12 @@ def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     if options.checkpoint is None:
         raise UserError("name the adapter with --checkpoint, as in output/lora_standard/checkpoint-200")
-    WorkspaceConfig.from_environment().require(options.checkpoint, "adapter")
-    folder = options.output_dir or options.checkpoint.with_name(f"{options.checkpoint.name}-merged")
+    adapter = chosen_checkpoint(options.checkpoint, WorkspaceConfig.from_environment())
+    folder = options.output_dir or adapter.with_name(f"{adapter.name}-merged")
 
     from leap.training.adapters import merge
 
-    difference = merge(options.checkpoint, folder, options.base_model)
+    difference = merge(adapter, folder, options.base_model)
     print(f"merged: {folder} (largest difference of logits {difference:.2g})")
 
 

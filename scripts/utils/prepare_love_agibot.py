@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line
 from configs.errors import UserError
 from leap.agibot.jobs import disk_need, prepare_all, remove_leftovers, still_to_do
 from leap.agibot.prepare import (
@@ -52,7 +52,7 @@ def main() -> int:
     if options.annotations or status == 0:
         command = next_command(options, data)
         if command:
-            print(f"next: {command}")
+            print(next_line(command))
     return status
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Publish a checkpoint or a set of planning rows on the Hugging Face Hub; without --push, only say what would be done.
 
-    python scripts/utils/push_to_hub.py --checkpoint output/checkpoint-200 --repo_id me/my-planner
-    python scripts/utils/push_to_hub.py --checkpoint output/checkpoint-200 --repo_id me/my-planner --private --push
+    python scripts/utils/push_to_hub.py --checkpoint output --repo_id me/my-planner
+    python scripts/utils/push_to_hub.py --checkpoint output --repo_id me/my-planner --private --push
     python scripts/utils/push_to_hub.py --dataset data/my_rows.jsonl --repo_id me/my-rows
 
 Lists what would go with its size, what stays here, and the card. The token is the one of `hf auth login` or HF_TOKEN,
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.models.checkpoints import CARD, read_manifest
+from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
 from leap.publish.dataset_card import dataset_card
 from leap.publish.model_card import base_name, model_card
@@ -28,7 +29,7 @@ from leap.publish.upload import Upload, checked_repo_id, checkpoint_upload, data
 
 @dataclass(frozen=True)
 class Options:
-    checkpoint: Path | None = knob(None, "folder of the checkpoint to publish")
+    checkpoint: Path | None = knob(None, "checkpoint to publish; of a run's folder its best or last")
     dataset: Path | None = knob(None, "planning rows to publish: a JSONL file, or a folder with some")
     repo_id: str = knob("", "repository on the Hub, owner/name")
     private: bool = knob(False, "only you and whom you allow may see it; counts when the repository is made")
@@ -51,7 +52,10 @@ def main() -> None:
         raise UserError("name the repository with --repo_id, as in me/my-planner")
 
     checked_repo_id(options.repo_id)
-    upload = prepare(options, WorkspaceConfig.from_environment())
+    workspace = WorkspaceConfig.from_environment()
+    if options.checkpoint:
+        options = replace(options, checkpoint=chosen_checkpoint(options.checkpoint, workspace))
+    upload = prepare(options, workspace)
     describe(upload, options)
     if options.push:
         print(f"pushed: {push(upload, options.repo_id, options.private)}")
@@ -63,7 +67,6 @@ def main() -> None:
 def prepare(options: Options, workspace: WorkspaceConfig) -> Upload:
     """What would go, with its card."""
     if options.checkpoint:
-        workspace.require(options.checkpoint, "checkpoint")
         upload = checkpoint_upload(options.checkpoint, workspace, options.base_id, options.with_run_state)
         card = model_card(options.checkpoint, workspace, options.repo_id, options.base_id, options.trained_on)
     else:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Split planning rows into train, test and validation by whole tasks or episodes, and report what the sides share.
 
-    python scripts/utils/split_dataset.py --source data/all.jsonl --by task --blind 10
+    python scripts/utils/split_dataset.py --rows data/all.jsonl --by task --blind 10
     python scripts/utils/split_dataset.py --blind_from data/test.jsonl --blind 10
     python scripts/utils/split_dataset.py --report_only data/train.jsonl data/test.jsonl
 
@@ -23,7 +23,7 @@ from leap.progress import say
 
 @dataclass(frozen=True)
 class Options(SplitKnobs):
-    source: list[Path] = knob([], "planning files to split")
+    rows: list[Path] = knob([], "planning files to split", flags=("--source",))
     report_only: list[Path] = knob([], "report what these files share and split nothing; the one trained on first")
     blind_from: Path | None = knob(None, "test file to draw a blind sample from, without a split")
     output_dir: Path | None = knob(None, "folder to write to (default: the source's)")
@@ -33,8 +33,8 @@ class Options(SplitKnobs):
 
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
-    if sum(map(bool, (options.source, options.report_only, options.blind_from))) != 1:
-        raise UserError("give one of --source FILES, --blind_from FILE and --report_only FILES")
+    if sum(map(bool, (options.rows, options.report_only, options.blind_from))) != 1:
+        raise UserError("give one of --rows FILES, --blind_from FILE and --report_only FILES")
     if options.report_only:
         compare(options)
     elif options.blind_from:
@@ -69,7 +69,7 @@ def draw_blind(options: Options) -> None:
 
 
 def split_sources(options: Options) -> None:
-    files = options.source
+    files = options.rows
     if len(files) > 1 and not options.name:
         raise UserError("name the files to write with --name, as there is more than one source")
     name = options.name or files[0].stem

@@ -32,7 +32,16 @@ def test_the_steps_of_a_common_recipe_count_unless_others_are_named(tmp_path):
     named = ["--config", str(QUICK)]
     assert planned_runs(["light"], [1], None, named, tmp_path)[0].recipe.max_steps == 600
     assert planned_runs(["light"], [1], 7, named, tmp_path)[0].recipe.max_steps == 7
-    assert planned_runs(["light"], [1], None, [], tmp_path)[0].recipe.max_steps == 2000
+    assert planned_runs(["light"], [1], None, [], tmp_path)[0].recipe.max_steps == 7000
+
+
+def test_the_warm_up_is_shortened_with_the_steps_unless_it_is_named(tmp_path):
+    def warm_up(steps, *argv):
+        return planned_runs(["light"], [1], steps, argv, tmp_path)[0].recipe.warmup_steps
+
+    assert [warm_up(steps) for steps in (9000, 7000, 3500, 7)] == [800, 800, 400, 0]
+    assert warm_up(7, "--warmup-steps=3") == 3
+    assert warm_up(7, "--config", str(QUICK)) == 60
 
 
 @pytest.mark.parametrize(

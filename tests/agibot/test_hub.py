@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from configs.config import next_line
 from leap.files import read_jsonl
 from tests.agibot.archives import file, frame, picture, task_archive, write_archive
 from tests.conftest import run_script, start_script
@@ -72,7 +73,7 @@ def test_frames_and_annotations_come_from_the_hub_and_give_rows(hub, root):
     assert manifest["revision"] == hub.repos["dataset", REPO].head
     assert len(manifest["sha256"]) == 64
     command = f"{SCRIPT} --annotations '{root}/data/agibot/json' --split"
-    assert out.splitlines()[-1] == f"next: python scripts/{command}"
+    assert out.splitlines()[-1] == next_line(f"python scripts/{command}")
     asked = len([request for request in hub.requests if "resolve" in request])
     assert ended(start(hub))[0] == 0
     assert len([request for request in hub.requests if "resolve" in request]) == asked

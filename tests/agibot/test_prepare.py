@@ -1,5 +1,6 @@
 """prepare_love_agibot.py: from archives to rows that training accepts, killed on the way, on a full disk."""
 
+from configs.config import next_line
 from leap.files import read_jsonl
 from leap.rows.records import read_rows
 from tests.agibot.annotated import SCRIPT, files_of
@@ -17,8 +18,8 @@ def test_from_archives_and_annotations_to_rows_that_training_accepts(workspace, 
     assert "36 rows, 0 entries quarantined" in done.stdout
     rows = read_rows(data / "agibot_all.jsonl")
     assert [row.id for row in rows[:2]] == ["327-1", "327-2"]
-    command = f"validate_data.py --train_file '{workspace}/data/agibot_train.jsonl'"
-    assert done.stdout.splitlines()[-1] == f"next: python scripts/training/{command}"
+    command = f"validate_data.py --rows '{workspace}/data/agibot_train.jsonl'"
+    assert done.stdout.splitlines()[-1] == next_line(f"python scripts/training/{command}")
     assert rows[0].steps == "1) Pick up the cup. 2) Put it down."
     assert (rows[0].task_id, rows[0].episode_id, rows[0].task_name) == ("327", "1", "Task 327")
     assert rows[0].messages[0]["content"][0] == {"type": "image", "image": "images/327-1.png"}
@@ -44,7 +45,7 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_is_done_twice(root, sou
     first = files_of(root)
     again = run_script(SCRIPT, *arguments)
     assert "3 tasks, 3 done" in again.stdout
-    assert f"next: python scripts/utils/split_dataset.py --source '{root}/data/agibot_all.jsonl'" in again.stdout
+    assert next_line(f"python scripts/utils/split_dataset.py --rows '{root}/data/agibot_all.jsonl'") in again.stdout
     assert files_of(root) == first
 
 

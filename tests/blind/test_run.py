@@ -277,8 +277,8 @@ def test_what_a_user_can_mend_is_one_line_before_any_model_is_loaded(demo, check
     assert not folder.exists()
 
 
-def test_the_first_checkpoints_by_step_are_asked(demo, checkpoints, workspace, folder):
+def test_the_newest_checkpoint_is_asked(demo, checkpoints, workspace, folder):
     few = ("--max_checkpoints", 1, "--max_new_tokens", 1, "--suffix", "T2")
     done = run_script(SCRIPT, *arguments(demo, checkpoints, folder, *few))
     assert done.returncode == 0, done.stderr
-    assert list(read_json(folder / SETTINGS_FILE)) == ["baseline_T2", "checkpoint-9_T2"]
+    assert list(read_json(folder / SETTINGS_FILE)) == ["baseline_T2", "checkpoint-10_T2"]

@@ -144,7 +144,7 @@ def test_a_model_counts_tokens_as_training_does(demo, data):
         (["--files", "empty.jsonl"], ["empty.jsonl holds no planning rows"]),
         (
             ["--files", "other.jsonl"],
-            ["other.jsonl:2: 'messages'", "validate_data.py --train_file ", "other.jsonl lists all defects"],
+            ["other.jsonl:2: 'messages'", "validate_data.py --rows ", "other.jsonl lists all defects"],
         ),
         (["--files", "train.jsonl", "train.jsonl"], ["named twice"]),
         (["--model_path", "gone"], ["model not found", "gone"]),

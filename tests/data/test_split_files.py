@@ -79,7 +79,7 @@ def test_the_script_reports_on_files_and_draws_from_a_file_that_are_there_alread
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["--source", "--report_only"]),
+        ([], ["--rows", "--report_only"]),
         (["--source", "gone.jsonl"], ["planning file not found", "gone.jsonl"]),
         (["--source", "bad.jsonl"], ["bad.jsonl:2: not valid JSON"]),
         (["--source", "empty.jsonl"], ["empty.jsonl holds no planning rows"]),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from configs.errors import UserError
-from leap.downloads.access import RateLimited, RetryPolicy
+from leap.downloads.access import RateLimited, RetryPolicy, mirror_advice
 
 
 def test_waits_that_never_help_end_with_a_line():
@@ -18,6 +18,13 @@ def test_waits_that_never_help_end_with_a_line():
 
     with pytest.raises(UserError, match="still refuses after 8 waits"):
         policy.call("a list", refused)
+
+
+def test_the_mirror_is_named_where_the_hub_fails_and_not_where_another_host_is_asked(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert "--mirror asks hf-mirror.com" in mirror_advice()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert mirror_advice() == ""
 
 
 def test_the_mirror_is_chosen_on_request_and_says_what_it_lacks():

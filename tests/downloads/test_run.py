@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from configs.config import next_line
 from leap.downloads.fetch import RECORD, STAGING
 from tests.conftest import REPOSITORY, Done, assert_one_line_error
 from tests.downloading import TOKEN, fetch, holds, start, wait_for
@@ -38,7 +39,7 @@ def test_a_model_arrives_verified_with_its_size_said_first_and_the_next_command_
     holds(folder, WANTED)
     assert "4 files (400 kB)" in done.stdout
     assert f"the disk of {folder} has" in done.stdout
-    assert done.stdout.splitlines()[-1] == "next: python scripts/evaluation/run_vlm_evaluation.py --dimension all"
+    assert done.stdout.splitlines()[-1] == next_line("python scripts/evaluation/run_vlm_evaluation.py --dimension all")
     record = json.loads((folder / RECORD).read_text())
     assert record["commit"] == hub.repos["model", BASE].head
     assert record["repo_id"] == BASE

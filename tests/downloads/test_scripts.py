@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.config import next_line
 from leap.demo.build import build_benchmark
 from leap.downloads.fetch import RECORD
 from leap.vlabench.fix import can_mend
@@ -36,7 +37,8 @@ def test_a_benchmark_arrives_and_is_checked(hub, space, benchmark):
     assert done.returncode == 0, done.stdout + done.stderr
     some = {path: content for path, content in benchmark.items() if path.startswith(("Spatial/", "PhysicsLaw/"))}
     holds(space / "dataset/vlm_evaluation_v1.0", some)
-    assert "no defects\nnext: python scripts/evaluation/run_vlm_evaluation.py --dimension Spatial Phys" in done.stdout
+    command = "python scripts/evaluation/run_vlm_evaluation.py --dimension Spatial PhysicsLaw"
+    assert f"no defects\n{next_line(command)}" in done.stdout
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench")
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("run_vlm_evaluation.py --dimension all\n")
@@ -52,7 +54,7 @@ def test_the_commands_it_prints_name_what_was_asked_for_and_work(hub, space, ben
     done = fetch(hub, BENCHMARK, "--repo_id", "me/bench", *these)
     assert done.returncode == 0, done.stdout
     command = done.stdout.splitlines()[-1]
-    assert command == f"next: python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}"
+    assert command == next_line(f"python scripts/evaluation/run_vlm_evaluation.py {shlex.join(these)}")
     done = run_script("evaluation/run_vlm_evaluation.py", *these, "--planner", "constant")
     assert done.returncode == 0, done.stderr
     hub.troubles += [Trouble("input.png", status=500, turns=9)]
@@ -244,7 +246,7 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     present["images.tar.gz.contents.json.gz"] = listed
     holds(space / "data", present)
     assert "2 members that are no pictures were left out" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("next: python scripts/training/validate_data.py --train_file ")
+    assert done.stdout.splitlines()[-1].startswith(next_line("python scripts/training/validate_data.py --rows "))
     hub.requests.clear()
     done = fetch(hub, DATASET)
     assert done.returncode == 0
@@ -254,6 +256,18 @@ def test_rows_arrive_with_their_pictures_unpacked_once(hub, space):
     (space / "data/images/1-2.png").unlink()
     assert fetch(hub, DATASET, "--keep_archive").returncode == 0
     holds(space / "data", present | {"images.tar.gz": files["images.tar.gz"]})
+
+
+def test_an_archive_that_the_user_fetched_himself_is_verified_and_unpacked_without_fetching_it_again(hub, space):
+    files = {"train_1.jsonl": ROWS, "images.tar.gz": packed(PICTURES)}
+    hub.add("dataset", "EvanSirius/leap-agibot-processed", files)
+    for name, content in files.items():
+        (space / "data").mkdir(parents=True, exist_ok=True)
+        (space / "data" / name).write_bytes(content)
+    done = fetch(hub, DATASET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (space / "data/images/1-2.png").read_bytes() == b"one"
+    assert hub.fetched("images.tar.gz") == 0
 
 
 def test_a_lost_picture_is_missed_among_pictures_from_elsewhere(hub, space):

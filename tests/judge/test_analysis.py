@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import time
 from collections import Counter
@@ -57,7 +58,7 @@ def test_the_same_review_gives_the_same_judgements(analyse, review):
 @pytest.mark.parametrize(
     ("arguments", "url", "match"),
     [
-        ([], "", "no judge named.*--judge reference"),
+        (["--judge", "llm"], "", "no judge named.*--judge reference"),
         (["--judge_model", "m"], "", "no endpoint named.*OPENAI_BASE_URL"),
         (["--judge_model", "m"], "localhost:8000", "--base_url must be http"),
         (["--judge_model", "m", "--budget", "1"], "http://127.0.0.1:9/v1", "needs the price of m"),
@@ -86,6 +87,33 @@ def test_a_dry_run_asks_nobody_and_tells_the_price(analyse, review, server):
     assert "cost" in printed
     assert server.requests == []
     assert not (review / "summary.json").exists()
+
+
+def test_without_a_key_the_bare_command_sends_nothing_and_says_how_to_get_a_models_verdict(analyse, review):
+    status, printed = analyse()
+    assert status == 0, printed
+    assert "for a language model's verdict set OPENAI_API_KEY" in printed
+    assert list(json.loads((review / "summary.json").read_text())["judges"]) == ["reference"]
+
+
+def test_with_a_key_the_bare_command_announces_address_and_requests_before_it_asks(analyse, review, server):
+    status, printed = analyse("--repeats", "1", url=server.url)
+    assert status == 0, printed
+    assert re.search(rf"gpt-4o-mini at {server.url}: 100 judgements, .* to ask", printed)
+    assert {request["model"] for request in server.requests} == {"gpt-4o-mini"}
+
+
+def test_a_dry_run_needs_neither_endpoint_nor_key(analyse):
+    status, printed = analyse("--dry-run")
+    assert status == 0
+    assert "gpt-4o-mini at https://api.openai.com/v1: " in printed
+
+
+@pytest.mark.parametrize(("key", "address"), [("sk-real-key", analysis.OPENAI_URL), ("EMPTY", "")])
+def test_a_key_without_an_address_is_for_openai_unless_it_is_a_placeholder(monkeypatch, key, address):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert analysis.with_judge(JudgeOptions(judge_model=["gpt-4o"])).base_url == address
 
 
 def test_a_wrong_key_is_one_line_and_no_judgement(analyse, review, server):

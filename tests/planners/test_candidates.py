@@ -1,11 +1,13 @@
 """Which models the two scripts that ask planners come to, from the same folders and flags."""
 
+import shutil
+
 import pytest
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.blind.options import OutputOptions
-from leap.models.checkpoints import SAVING
+from leap.models.checkpoints import SAVING, Manifest, write_manifest
 from leap.planners.candidates import models_to_ask
 from leap.vlabench.options import EvaluationOptions
 
@@ -66,9 +68,36 @@ def test_named_checkpoints_take_the_place_of_those_found(workspace):
     assert names(reviewed(workspace, checkpoint=named)) == ["baseline", "b-checkpoint-5", "a-checkpoint-10"]
 
 
-def test_the_first_checkpoints_by_step_keep_their_order(workspace):
-    assert names(reviewed(workspace, most=2)) == ["baseline", "checkpoint-9", "b-checkpoint-5"]
+def test_the_newest_checkpoints_keep_their_order_and_a_full_one_comes_before_an_adapter(workspace):
+    assert names(reviewed(workspace, most=2)) == ["baseline", "checkpoint-9", "a-checkpoint-10"]
     assert names(reviewed(workspace, most=0)) == ["baseline"]
+    (workspace.output / "a" / "checkpoint-10" / "adapter_config.json").write_text("{}")
+    shutil.copy(
+        workspace.base_model / "model.safetensors", workspace.output / "a/checkpoint-10/adapter_model.safetensors"
+    )
+    assert names(reviewed(workspace, most=1)) == ["baseline", "checkpoint-9"]
+
+
+def test_a_runs_folder_means_its_last_complete_checkpoint_which_is_said(workspace, capsys):
+    assert names(evaluated(workspace, checkpoint=[workspace.output / "a"])) == ["a-checkpoint-10"]
+    assert "a/checkpoint-10, the last" in capsys.readouterr().out
+    assert names(evaluated(workspace, checkpoint=[workspace.output])) == ["checkpoint-9"]
+
+
+def test_a_runs_folder_means_its_best_checkpoint_where_it_was_validated(workspace, write_checkpoint, capsys):
+    for step, loss in ((3, 0.2), (6, 0.5)):
+        folder = workspace.output / "scored" / f"checkpoint-{step}"
+        write_checkpoint(folder)
+        nothing = dict.fromkeys(("base_model", "base_weights_sha256", "data_sha256", "chat_template_sha256"), "")
+        made = {"kind": "full", "recipe": {"best_metric": "loss"}, "pixel_budget": {}, "library_versions": {}}
+        write_manifest(folder, Manifest(**nothing, **made, steps=step, validation={"loss": loss, "step": step}))
+    assert names(evaluated(workspace, checkpoint=[workspace.output / "scored"])) == ["scored-checkpoint-3"]
+    assert "the best by validation loss" in capsys.readouterr().out
+
+
+def test_a_missing_checkpoint_lists_those_there_are(workspace):
+    with pytest.raises(UserError, match=r"checkpoint-200\. .* There are: .*output/checkpoint-9, .*b/checkpoint-5$"):
+        evaluated(workspace, checkpoint=[workspace.output / "checkpoint-200"])
 
 
 def test_a_model_named_twice_is_asked_once_and_the_base_keeps_its_name(workspace):

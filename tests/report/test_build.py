@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from configs.errors import UserError
+from leap.files import read_json, write_json
+from leap.vlabench.draws import REPORTED
 from tests.conftest import assert_one_line_error, run_script
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS
 from tests.report.index import copied, island, place_in
@@ -20,6 +22,20 @@ def test_hostile_text_is_kept_whole_and_stays_out_of_the_markup(page):
     task = index["examples"]["task"][at]
     details = island(page, f"details-{task}")[at - index["examples"]["task"].index(task)]
     assert details["answers"][1]["text"].startswith(HOSTILE)
+
+
+def test_what_drawn_answers_come_to_stands_among_the_notes(evaluated, tmp_path):
+    place = copied(evaluated, tmp_path)
+    path = place.results / "Spatial" / "checkpoint-200" / "summary.json"
+    estimates = {
+        "pass_at": {"1": [40, 30, 50], "2": [70, 60, 80]},
+        "majority": {name: [60, 50, 70] for name in REPORTED},
+    }
+    write_json(path, read_json(path) | {"draws": {"count": 2, **estimates, "spread": dict.fromkeys(REPORTED, 1.5)}})
+    place.report(tmp_path / "r.html", ["baseline", "checkpoint-200"])
+    [note] = [note for note in island(tmp_path / "r.html", "overview")["notes"] if "drawn" in note]
+    assert note.startswith("checkpoint-200: 2 answers drawn an example, ")
+    assert "pass@2 70.0" in note
 
 
 def test_the_page_keeps_to_its_size(evaluated, tmp_path):

@@ -29,6 +29,12 @@ def test_an_image_root_is_the_only_place_looked_at_once_it_is_named(tmp_path):
         resolve_image("images/a.png", row_in(tmp_path), tmp_path / "other", tmp_path)
 
 
+def test_pictures_that_are_still_packed_beside_the_rows_name_the_archive_and_what_unpacks_it(tmp_path):
+    (tmp_path / "images.tar.gz").write_bytes(b"packed")
+    with pytest.raises(UserError, match=r"images\.tar\.gz is still packed: .*download_dataset\.py --local_dir"):
+        resolve_image("images/a.png", row_in(tmp_path), None, tmp_path)
+
+
 def test_a_picture_inside_the_row_is_no_file_to_be_found(tmp_path):
     with pytest.raises(UserError, match="f:1: image not found: data:image/png;base64"):
         resolve_image("data:image/png;base64," + "A" * 5000, row_in(tmp_path), None, tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from leap.files import read_jsonl
+from leap.training.lengths import cache_path
 from leap.training.preflight import check_file
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.planning_lines import GOOD, row
@@ -49,6 +50,18 @@ def test_the_script_reports_and_exits_with_1_where_a_row_cannot_train(workspace,
     done = run_script("training/validate_data.py", *arguments, "--train_file", workspace / "data" / "val.jsonl")
     assert done.returncode == 0, done.stderr
     assert "20 rows" in done.stdout
+    arguments += ["--max_train_samples", 7]
+    done = run_script("training/validate_data.py", *arguments, "--rows", workspace / "data" / "val.jsonl")
+    assert ": 7 rows" in done.stdout, done.stderr
+
+
+def test_the_first_rows_alone_are_checked_where_that_is_asked_and_the_lengths_of_others_stay_cached(mixed, collator):
+    check_file(mixed, collator, 256, workers=1)
+    cache = cache_path(mixed, collator)
+    before = cache.read_bytes()
+    report = check_file(mixed, collator, 256, workers=1, most=3)
+    assert (len(report.rows), report.rejected) == (3, [])
+    assert cache.read_bytes() == before
 
 
 def test_the_report_counts_defects_by_kind_and_shows_what_lengths_are_made_of(mixed, collator):

@@ -7,9 +7,16 @@ from PIL import Image
 
 from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import best_checkpoint, read_manifest
+from leap.training.recipes import TrainingRecipe
+from leap.training.run import warm_up_warning
 from tests.conftest import assert_one_line_error, read_status
 from tests.training.planning_lines import GOOD
 from tests.training.trainings import train, train_six_steps
+
+
+def test_a_warm_up_of_more_than_a_third_of_the_run_is_said():
+    assert "800 of the 2000 steps are warm-up" in warm_up_warning(TrainingRecipe(), 2000)
+    assert warm_up_warning(TrainingRecipe(), 2400) is None
 
 
 @pytest.mark.slow

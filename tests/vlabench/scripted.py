@@ -43,9 +43,12 @@ def place_of(query):
     return folder.parent.name, int(folder.name.removeprefix("example"))
 
 
-def evaluate(planner, there, folder, chosen=None, overwrite=False, retry_failed=False, ranks=ALONE, **options):
+def evaluate(
+    planner, there, folder, chosen=None, overwrite=False, retry_failed=False, ranks=ALONE, num_samples=1, **options
+):
     writer = PromptWriter(WorkspaceConfig(folder), "builtin", **options)
     how = {"overwrite": overwrite, "retry_failed": retry_failed, "ranks": ranks}
+    how |= {"drawing": {"seed": 7}, "num_samples": num_samples} if num_samples > 1 else {}
     summary = evaluate_dimension(planner, writer, chosen or there, there, folder, None, **how)
     return asdict(summary) if summary else None
 

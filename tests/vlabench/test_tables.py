@@ -10,6 +10,7 @@ from leap.vlabench.folder import AnswerRecord, ResultFolder, models_in
 from leap.vlabench.published import MARK, load_published
 from leap.vlabench.results import write_results
 from leap.vlabench.tables import overall, results_table
+from tests.conftest import run_script
 from tests.vlabench.benchmark_tree import make_benchmark
 from tests.vlabench.scripted import Script, evaluate, place_of, truth
 
@@ -33,6 +34,24 @@ def test_the_macro_interval_narrows_with_the_number_of_independent_dimensions(tm
     found = overall(tmp_path, "m", "official")
     one, macro = found.dimensions["Spatial"]["total_score"], found.macro["total_score"]
     assert (macro.high - macro.low) / (one.high - one.low) == pytest.approx(1 / 6**0.5, rel=0.15)
+
+
+def test_a_folder_with_official_scores_alone_is_a_model_and_improvements_stand_in_per_cent_beside_points(tmp_path):
+    metrics = ("skill_match_score", "entity_match_score", "skill_with_entity_match_score", "exact_match_score")
+    for model, score in (("baseline", 40.0), ("checkpoint-9", 50.0)):
+        folder = tmp_path / "Spatial" / model
+        folder.mkdir(parents=True)
+        scores = {str(i): dict.fromkeys((*metrics, "total_score"), score) for i in range(3)}
+        (folder / "final_score.json").write_text(json.dumps({"task": scores}))
+    assert models_in(tmp_path) == ["baseline", "checkpoint-9"]
+    done = run_script("evaluation/draw_evaluation_results.py", "--results", tmp_path, "--relative")
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "figures" / "results_table.md").read_text()
+    line = next(line for line in table.splitlines() if "total score, official" in line and "checkpoint-9" in line)
+    assert line.rstrip(" |").endswith("+10.0 (+25 %)")
+    command = ("baseline", "checkpoint-9", "--results", tmp_path, "--metric", "official.total_score", "--relative")
+    done = run_script("evaluation/compare_models.py", *command)
+    assert "+25 %" in done.stdout, done.stderr
 
 
 def test_one_example_a_task_says_that_there_is_no_interval(examples, folder):
