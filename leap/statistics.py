@@ -177,27 +177,6 @@ def _rate_ends(mean: np.ndarray, n: int, lowest: np.ndarray, highest: np.ndarray
     return lowest + np.stack([low, high]) * (highest - lowest)
 
 
-def clustered_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each column over the rows where it has a value, and its bootstrap distribution with whole rows resampled.
-
-    `values` are (items, columns), NaN where there is none; a row holds all that hangs together because it is about one
-    item, so that columns and their differences are paired. Returns (columns,) and (resamples, columns), NaN in
-    resamples that drew no value.
-    """
-    has_value = ~np.isnan(values)
-    summed = np.hstack([np.where(has_value, values, 0), has_value])
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros((resamples, summed.shape[1]))
-    at_once = max(1, _MOST_DRAWS // len(summed))
-    for start in range(0, resamples, at_once):
-        part = drawn[start : start + at_once]
-        part += times_drawn(rng, len(part), len(summed)) @ summed
-    # A mean is a ratio of two sums, of values and of how many there are; each resample has both of its own.
-    columns, sums = values.shape[1], summed.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        return sums[:columns] / sums[columns:], drawn[:, :columns] / drawn[:, columns:]
-
-
 def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
     """How often each of n values is drawn in n draws with replacement: (resamples, n)."""
     # Each resample counts in a range of numbers of its own, so that one bincount does for all.
@@ -206,7 +185,7 @@ def times_drawn(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
 
 
 def estimate_of_few(mean: float, drawn: np.ndarray, items: int) -> Estimate:
-    """An Estimate of a mean over few `items` from its bootstrap distribution (resamples,), NaN left out.
+    """An Estimate of a statistic over few `items` from its bootstrap distribution (resamples,), NaN left out.
 
     Percentiles of few values are too narrow: these are further out by as much as Student's t with its unbiased variance
     is wider than the normal (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", expanded percentile).
