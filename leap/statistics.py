@@ -67,11 +67,11 @@ def bounded_means(
     Where no stratum has two units, nothing tells how examples vary, and there is no interval. ValueError for no values.
 
     1. Each unit's deviation is the sum of those of its examples from the mean of their stratum, times sqrt(k / (k - 1))
-       for the k units there, so that the variance of the mean is the unbiased one, and as much further out as Student's
-       t is than the normal, for that variance is an estimate.
-    2. A draw weighs the units, and one unit more that was not seen, by exponential numbers. That unit is as far from the
-       mean as the farthest one seen, and a third of the way to the bound at least; where all agree, it is at the bound:
-       40 right of 40 is 91 to 100, not 100 to 100.
+       for the k units there, so that the variance of the mean is the unbiased one, and further out by as much as
+       Student's t is than the normal, for that variance is an estimate.
+    2. A draw weighs the units, and one unit more that was not seen, by exponential numbers. That unit is as far from
+       the mean as the farthest one seen, and a third of the way to the bound at least; where all agree, it is at the
+       bound: 40 right of 40 is 91 to 100, not 100 to 100.
     3. The low end is the 2.5 % point of the draws with that unit below the mean, the high end the 97.5 % point with it
        above.
 

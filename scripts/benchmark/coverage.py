@@ -50,7 +50,9 @@ def main() -> None:
     print(f"\nShare of tests with p < {SIGNIFICANT} though both models are equally good:\n")
     print(type_one_table(options, rng))
     print("\nIntervals of a difference; the worse model alone is right on half as many examples as the better one.")
-    print(f"Behind each: in how many % the interval leaves out 0 and p is not below {SIGNIFICANT}, or the other way round.\n")
+    print(
+        f"Behind each: in how many % one of two says that the models differ: interval without 0, p < {SIGNIFICANT}.\n"
+    )
     print(difference_table(options, np.random.default_rng(options.seed)))
 
 
@@ -141,7 +143,8 @@ def difference_table(options: Options, rng: np.random.Generator) -> str:
             places = np.where(rng.random(places.shape) < 0.5, places, of_units)
             gains = TOP * ((places < share) * 1.0 - (places > 1 - share / 2))
             estimates = [sample.difference_estimate(row, TOP) for row in gains]
-            texts.append(f"{_share_and_width(estimates, TOP * share / 2)[1]}, {_disagreement(estimates, sample, gains)}")
+            cell = _share_and_width(estimates, TOP * share / 2)[1]
+            texts.append(f"{cell}, {_disagreement(estimates, sample, gains)}")
         rows.append([str(count), str(count // an_instruction), *texts])
     return markdown_table(rows, right_from=0)
 

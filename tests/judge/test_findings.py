@@ -6,7 +6,6 @@ import pytest
 from leap.blind.outputs import Output
 from leap.judge.judgements import (
     FINAL,
-    REFERENCE_JUDGE,
 )
 from leap.judge.summary import summarise
 from tests.judge.synthetic import MODELS, outputs_of, rating, ratings, width
