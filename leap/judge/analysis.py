@@ -68,7 +68,7 @@ def analyse(options: JudgeOptions) -> int:
             return 0
         ask_all(judges, assignments, prices, options)
     elif options.dry_run:
-        print(f"the {options.judge} judge asks nobody and costs nothing")
+        say(f"the {options.judge} judge asks nobody and costs nothing")
         return 0
     for program in dict.fromkeys((REFERENCE_JUDGE, *({options.judge} & PROGRAMS.keys()))):
         judgements = program_judgements(program, items, models)
@@ -131,12 +131,12 @@ def print_estimate(
         todo = [request for key, request in by_key.items() if key not in judge.history.valid]
         about = total(usual_tokens(request, price, options.reply_tokens) for request in todo)
         most = total(most_tokens(request, price, options.reply_tokens) for request in todo)
-        print(
+        say(
             f"{name}: {len(assignments)} judgements, {len(by_key)} different requests, {len(by_key) - len(todo)} "
             f"answered already, {len(todo)} to ask with {sum(len(request.pictures) for request in todo)} pictures"
         )
-        print(f"  about     {tokens_and_cost(about, about.cost(price))}")
-        print(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
+        say(f"  about     {tokens_and_cost(about, about.cost(price))}")
+        say(f"  at most   {tokens_and_cost(most, most.cost(price))}, if each is answered at the first time")
         judge.close()
 
 
@@ -187,7 +187,7 @@ def report(
     not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)
     if not_asked:
         lines.append(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
-    print(encodable("\n".join(lines), sys.stdout.encoding))
+    say(encodable("\n".join(lines), sys.stdout.encoding))
     return 1 if failed or not_asked else 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def main() -> None:
     from leap.training.adapters import merge
 
     difference = merge(options.checkpoint, folder, options.base_model)
-    print(f"merged: {folder} (largest difference of logits {difference:.2g})")
+    say(f"merged: {folder} (largest difference of logits {difference:.2g})")
 
 
 if __name__ == "__main__":
