@@ -78,7 +78,7 @@ class HuggingFacePlanner:
         self._control_tokens = ControlTokens(self.processor)
         self._counts_tokens = takes_image_tokens(self.processor)
         self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
-        # By the key of its prompt. A template that loops is not tried again where no timer can interrupt it, in a thread.
+        # By the key of the prompt. A template that loops is not tried again in a thread, where no timer interrupts it.
         self._refused: dict[str, UnusablePrompt] = {}
         self._most_at_once: int | None = None  # once memory has run out
         self._identity = {

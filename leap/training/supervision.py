@@ -35,8 +35,8 @@ _VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "vide
 def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     """The row as (prompt text, answer text), the answer with its end-of-turn token and nothing behind it.
 
-    ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the answer, or if its end of turn is not
-    the token at which generation stops.
+    ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the
+    answer, or if its end of turn is not the token at which generation stops.
     """
     with within(TEMPLATE_S, "the chat template"):
         prompt = processor.apply_chat_template(chat_messages(row), tokenize=False, add_generation_prompt=True)
