@@ -79,7 +79,7 @@ class HuggingFacePlanner:
         self._counts_tokens = takes_image_tokens(self.processor)
         self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
         # By the key of the prompt. A template that loops is not tried again in a thread, where no timer interrupts it.
-        self._refused: dict[str, UnusablePrompt] = {}
+        self._refusals: dict[str, UnusablePrompt] = {}
         self._most_at_once: int | None = None  # once memory has run out
         self._identity = {
             "planner": "huggingface",
@@ -129,7 +129,7 @@ class HuggingFacePlanner:
 
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         """Prompts of like length together, the longest first: if memory runs out, it does so at once."""
-        self._refused.clear()
+        self._refusals.clear()
         texts = [self._text_or_nothing(query) for query in queries]
         lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
         order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
@@ -167,8 +167,8 @@ class HuggingFacePlanner:
                     yield from self._batch_results(batch)
 
     def _text(self, query: Query) -> str:
-        if query.key in self._refused:
-            raise self._refused[query.key]
+        if query.key in self._refusals:
+            raise self._refusals[query.key]
         for item in (item for turn in query.messages for item in turn["content"] if item["type"] == "text"):
             if problem := self._control_tokens.problem(item["text"]):
                 raise UnusablePrompt(f"the prompt's own words hold {problem}")
@@ -183,7 +183,7 @@ class HuggingFacePlanner:
             with within(TEMPLATE_S, "it"):
                 return self._text(query)
         except UnusablePrompt as refusal:
-            self._refused[query.key] = refusal
+            self._refusals[query.key] = refusal
             return ""
 
     def _prepared(self, batch: Sequence[Query]) -> _PreparedBatch:
