@@ -6,25 +6,26 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import TextIO
 
 from tqdm import tqdm
 
-from leap.text import printable_lines
+from leap.text import printable, printable_lines
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def say(text: str) -> None:
+def say(text: object, file: TextIO | None = None) -> None:
     """Print, on the first of several processes only; what would steer the terminal is replaced."""
     if _is_first():
-        print(printable_lines(text), flush=True)
+        print(printable_lines(str(text)), file=file, flush=True)
 
 
 def print_some(lines: Sequence[str], rest_in: str, most: int = 20) -> None:
     """Print the first lines, and how many more there are and where."""
-    print(printable_lines("\n".join(lines[:most])))
+    say("\n".join(lines[:most]))
     if len(lines) > most:
-        print(f"... and {len(lines) - most} more, in {rest_in}")
+        say(f"... and {len(lines) - most} more, in {rest_in}")
 
 
 def _is_first() -> bool:
@@ -38,7 +39,7 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._first, self._started, self._last_line_s = done, time.monotonic(), time.monotonic()
         bar = sys.stderr.isatty() and _is_first()
-        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit) if bar else None
+        self._bar = tqdm(total=total, initial=done, desc=printable(what), unit=unit) if bar else None
 
     def advance(self, count: int = 1) -> None:
         self.done += count

@@ -292,3 +292,15 @@ def test_a_module_and_its_tests_have_one_name():
 
 def test_code_is_ascii():
     assert [path for path in (*CONFIGS, *LEAP, *SCRIPTS) if not path.read_bytes().isascii()] == []
+
+
+def test_only_these_modules_print_without_leap_progress_say():
+    """Names and texts from elsewhere must not steer the terminal. `jobs` hands on what such processes printed."""
+    scripts = [path for path in SCRIPTS if "benchmark" not in path.parts]
+    printing = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in [*LEAP, *scripts]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing == {"leap/cli.py", "leap/progress.py", "leap/runs/jobs.py"}

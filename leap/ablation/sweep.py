@@ -22,7 +22,7 @@ from leap.cli import as_plain, parse_knobs
 from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.models.checkpoints import best_checkpoint, kind_of, last_complete_checkpoint, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
-from leap.progress import Progress
+from leap.progress import Progress, say
 from leap.runs.jobs import only_one, run_logged
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resume import changes, made_from
@@ -271,12 +271,12 @@ class Sweep:
         """The record of the base model, then of every training."""
         with only_one(self.logs / "sweep.lock") as lock:
             steps = self.runs[0].recipe.max_steps
-            print(f"== base model, then {len(self.runs)} trainings of {steps} steps", flush=True)
+            say(f"== base model, then {len(self.runs)} trainings of {steps} steps")
             base = self.evaluations.base
             record = ModelRecord(BASE, checkpoint=str(base), model=self.evaluations.model_name(base))
             records = [self._evaluated(record, base, self.logs / "base.log", lock)]
             for number, planned in enumerate(self.runs, 1):
-                print(f"== {number}/{len(self.runs)} {planned.name}", flush=True)
+                say(f"== {number}/{len(self.runs)} {planned.name}")
                 records.append(self._trained_and_evaluated(planned, lock))
         return records
 
@@ -284,7 +284,7 @@ class Sweep:
         record, log = ModelRecord(planned.preset, planned.seed), self.logs / f"{planned.name}.log"
         try:
             if last := finished_checkpoint(planned):
-                print(f"trained already: {last}", flush=True)
+                say(f"trained already: {last}")
             else:
                 failure = _failure("training", planned.command, log, lock)
                 if failure or not finished_checkpoint(planned):
@@ -302,7 +302,7 @@ class Sweep:
 
     def _evaluated(self, record: ModelRecord, folder: Path, log: Path, lock: int) -> ModelRecord:
         if self.evaluations.is_done(folder):
-            print(f"evaluated already: {record.model}", flush=True)
+            say(f"evaluated already: {record.model}")
         else:
             failure = _failure("evaluation", self.evaluations.command(folder), log, lock)
             if failure:

@@ -213,7 +213,7 @@ def prepare_all(
         ):
             for job, result in results:
                 if isinstance(result, Failure):
-                    print(result.details, file=sys.stderr, end="")
+                    say(result.details.rstrip(), file=sys.stderr)
                     result = TaskOutcome(job.task_id, problem=result.reason)
                 if result.disk_full:
                     full = job

@@ -25,6 +25,7 @@ from leap.data.splits import (
     split,
     write_new,
 )
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def split_files(
     write_sides(knobs, folder, outputs, report)
     for side, fraction in report["asked"].items():
         if fraction:
-            print(f"{side}: {len(sides[side]) / len(rows):.1%} of the rows, asked {fraction:.1%}")
-    print(report_text(report))
+            say(f"{side}: {len(sides[side]) / len(rows):.1%} of the rows, asked {fraction:.1%}")
+    say(report_text(report))
 
 
 def check_split(knobs: SplitKnobs, folder: Path, name: str) -> None:
@@ -87,7 +88,7 @@ def drawn(knobs: SplitKnobs, rows: list[SplitRow]) -> list[SplitRow]:
     """The blind sample of these rows."""
     sample = blind_sample(rows, knobs.blind, knobs.seed)
     if len(sample) < knobs.blind:
-        print(f"only {len(sample)} blind rows: the test rows state no more task names")
+        say(f"only {len(sample)} blind rows: the test rows state no more task names")
     return sample
 
 
@@ -107,4 +108,4 @@ def write_sides(knobs: SplitKnobs, folder: Path, outputs: dict[str, list[SplitRo
         contents[folder / "split_report.json"] = lambda: [text.encode()]
     write_new(contents, knobs.overwrite)
     for path in contents:
-        print(f"written: {path}")
+        say(f"written: {path}")

@@ -70,7 +70,7 @@ def analyse(options: JudgeOptions) -> int:
             return 0
         ask_all(judges, assignments, prices, options)
     elif options.dry_run:
-        print(f"the {options.judge} judge asks nobody and costs nothing")
+        say(f"the {options.judge} judge asks nobody and costs nothing")
         return 0
     for program in dict.fromkeys((REFERENCE_JUDGE, *({options.judge} & PROGRAMS.keys()))):
         judgements = program_judgements(program, items, models)
@@ -211,7 +211,7 @@ def report(
     not_asked = sum(usages[name]["not_asked"] for name in judges if name in usages)
     if not_asked:
         lines.append(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
-    print(encodable("\n".join(lines), sys.stdout.encoding))
+    say(encodable("\n".join(lines), sys.stdout.encoding))
     return 1 if failed or not_asked else 0
 
 

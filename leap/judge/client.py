@@ -3,23 +3,25 @@
 requests.jsonl holds, line by line as it happens,
 
     {"event": "prompt", "prompt": "<hash>", "system": "...", "before": "...", "after": "...", "pictures": ["<sha256>"]}
-    {"event": "sent", "id": 7, "request": "<hash>", "prompt": "<hash>", "left_out": ["seed"], "most": [2100, 1024]}
+    {"event": "sent", "id": 7, "request": "<hash>", "prompt": "<hash>", "nonce": "3f0...",
+     "left_out": ["seed"], "most": [2100, 1024]}
     {"event": "reply", "id": 7, "request": "<hash>", "outcome": "valid", "reason": "", "tokens": [812, 96], "body": ""}
     {"event": "failed", "id": 7, "request": "<hash>", "reason": "...", "status": 429, "may_cost": false, "body": "..."}
     {"event": "refused", "id": 7, "request": "<hash>", "reason": "...", "status": 401, "body": "..."}
 
 each with its time. `request` is the hash of the judge and of all it was shown and how often it was asked; a prompt is
-written once, its pictures by the hashes of their files. `left_out` are parameters that the endpoint does not take,
-`most` the input and output tokens that were set aside. An endpoint that refuses one request as it would any other (a
-wrong key or model) ends the run, and says nothing of that request. A request without a second line was cut off by the
-end of the process. A valid reply is never asked for again; an invalid one is, a bounded number of times a run, as is
-one that cannot be read here any more.
+written once, its pictures by the hashes of their files; the `nonce` is another one for each request.
+`left_out` are parameters that the endpoint does not take, `most` the input and output tokens that were set aside. An
+endpoint that refuses one request as it would any other (a wrong key or model) ends the run, and says nothing of that
+request. A request without a second line was cut off by the end of the process. A valid reply is never asked for again;
+an invalid one is, a bounded number of times a run, as is one that cannot be read here any more.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,15 +190,16 @@ class LanguageModelJudge:
 
     async def _ask_one(self, client: openai.AsyncOpenAI, key: str, request: Request, budget: Budget) -> bool:
         """Whether the request came to an end, good or bad: False if the budget stops it."""
+        nonce = secrets.token_hex(6)
         try:
-            messages = request.messages()
+            messages = request.messages(nonce)
         except ValueError as error:
             self._failures[key] = f"a picture cannot be read any more: {error}"
             return True
         asks = itertools.count(1)
         while True:
             left_out = frozenset(self._left_out)
-            attempts = _JournaledAttempts(self, key, request, left_out, budget)
+            attempts = _JournaledAttempts(self, key, request, nonce, left_out, budget)
             try:
                 parameters = self._parameters(request, messages, left_out)
                 completion, body = await self.endpoint.ask(client, parameters, _read, attempts)
@@ -251,9 +254,15 @@ class _JournaledAttempts(Attempts):
     """Writes down each try of one request and sets aside what it may cost."""
 
     def __init__(
-        self, judge: LanguageModelJudge, key: str, request: Request, left_out: Collection[str], budget: Budget
+        self,
+        judge: LanguageModelJudge,
+        key: str,
+        request: Request,
+        nonce: str,
+        left_out: Collection[str],
+        budget: Budget,
     ) -> None:
-        self._judge, self._key, self._request, self._budget = judge, key, request, budget
+        self._judge, self._key, self._request, self._nonce, self._budget = judge, key, request, nonce, budget
         self._left_out = sorted(left_out)
         self._most = most_tokens(request, judge.price, judge.options.reply_tokens)
         self._held = self._most.cost(judge.price) or 0.0
@@ -266,7 +275,7 @@ class _JournaledAttempts(Attempts):
         name = sha256_json(prompt)[:32]
         if name not in self._judge.history.prompts:
             self._judge.record({"event": "prompt", "prompt": name, **prompt})
-        self._record("sent", prompt=name, left_out=self._left_out, most=most)
+        self._record("sent", prompt=name, nonce=self._nonce, left_out=self._left_out, most=most)
         # A request whose reply never came can be looked up by it where the endpoint keeps a log.
         return {"X-Client-Request-Id": f"{self._key[:16]}-{self._id}"}
 

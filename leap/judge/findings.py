@@ -22,7 +22,6 @@ SIGNIFICANT = 0.05
 MANY_FLIPS = 0.25  # of the pairs; a judge who tosses a coin in each order has a half
 
 _MOST_NAMES = 6
-_NO_WIDTH = 0.005  # points; half an interval that is shown as 0.00
 _WIDE = 0.25  # points; half an interval that is called wide
 _CONTROL_WORDS = {
     EMPTY_CONTROL: "a plan without a word",
@@ -113,32 +112,23 @@ def _few_items(summary: ReviewSummary) -> list[str]:
         return []
     if items == 1:
         return ["A single item gives no interval: those shown span all that is possible."]
-    widths, without, widest = [], [], 0.0
+    widths, widest = [], 0.0
     for name, judge in summary["judges"].items():
-        every_half = [(over[FINAL]["high"] - over[FINAL]["low"]) / 2 for over in _over_base(judge).values()]
-        halves = [half for half in every_half if half >= _NO_WIDTH]
+        halves = [(over[FINAL]["high"] - over[FINAL]["low"]) / 2 for over in _over_base(judge).values()]
         if halves:
             widest = max(widest, *halves)
             widths.append(f"{_span(halves)} points by {name}")
-        if len(halves) < len(every_half):
-            without.append(title(name, judge))
     sentence = f"{plural(items, 'item')} are few"
-    if widest >= _WIDE or not (widths or without):
+    if widest >= _WIDE or not widths:
         sentence += ", and the intervals are wide"
     if widths:
         sentence += f": a difference from the base is known to plus or minus {_listed(widths)}"
         sentence += "; smaller ones cannot be told from chance"
-    if without:
-        sentence += (
-            f". An interval without width (by {_listed(without)}) says that these items differ alike, not that others "
-            "would"
-        )
     return [f"{sentence}."]
 
 
 def _span(halves: Sequence[float]) -> str:
-    low, high = min(halves), max(halves)
-    return f"{low:.2f} to {high:.2f}" if high - low >= _NO_WIDTH else f"{low:.2f}"
+    return " to ".join(dict.fromkeys(f"{half:.2f}" for half in (min(halves), max(halves))))
 
 
 def _over_base(judge: JudgeSummary) -> dict[str, Mapping[str, Any]]:

@@ -39,7 +39,7 @@ class JudgeOptions:
     )
     repeats: int = knob(3, "how often each plan is scored by the rubric", check="> 0")
     pair_repeats: int = knob(1, "how often each pair is judged in each order", check="> 0")
-    seed: int = knob(42, "seed of ids, nonces and the order of requests", check=">= 0")
+    seed: int = knob(42, "seed of ids and the order of requests", check=">= 0")
     temperature: float = knob(1.0, "of the judge; at 0 repeats say little about its steadiness", check=">= 0")
     reply_tokens: int = knob(1024, "longest reply in tokens", check="> 0")
     plan_characters: int = knob(

@@ -17,9 +17,9 @@
      "between": [{"judges": ["a", "b"], "plans": 20, "alpha": {"final_score": 0.7 | null, ...}, "kappa": {...},
                   "spearman": MEAN | null, "pairs": {"plans": 10, "same": 7, "alpha": 0.6 | null} | null}]}
 
-MEAN is {"mean", "low", "high"}: the mean over items of each item's mean over repeats, with a 95 % bootstrap interval
-that resamples items. `over_base` is over the items that model and base share. Failed judgements are counted (`failed`)
-and never a number. `pairs` were judged in both orders; in `win_rate` a tie counts half. The controls count for no
+MEAN is {"mean", "low", "high"}: the mean over items of each item's mean over repeats, with a 95 % interval over
+items. `over_base` is over the items that model and base share. Failed judgements are counted (`failed`) and never a
+number. `pairs` were judged in both orders; in `win_rate` a tie counts half. The controls count for no
 model, alpha, kappa or correlation. `with` has judges that rated the same plans, `between` those too that judged the
 same pairs: `same` of their verdicts (win, tie or loss over all repeats). `left_out` judgements are of other rows,
 models, bases, plans or pictures than these.
@@ -54,7 +54,7 @@ from leap.judge.judgements import (
     judges_of,
 )
 from leap.judge.scores import SCORES, JudgeScores, ScoreByItem, points, scores_of
-from leap.statistics import Estimate, clustered_means, estimate_of_few, holm, paired_p_value
+from leap.statistics import Estimate, bounded_means, holm, paired_p_value
 
 # A control is at the bottom up to this mean final score, or below the middle of the scale if no model is below it; and
 # up to this share of pairs won. Half a point and one pair in twenty, so that a single slip does not condemn a judge. A
@@ -264,20 +264,16 @@ def _difference(model: ScoreByItem, base: ScoreByItem) -> ScoreByItem:
 
 
 def _estimates(columns: Mapping[ColumnKey, ScoreByItem], lowest: float, highest: float) -> dict[ColumnKey, Estimate]:
-    """The mean of each column that has values, with its interval, cut to what a value can be.
+    """The mean of each column that has values, which `lowest` and `highest` bound, with its interval.
 
-    Judgements of one item hang together, over repeats, scales and models. So it is items that the bootstrap resamples,
-    whole and for all columns at once (a cluster bootstrap, Davison and Hinkley 1997, section 3.8): more repeats do not
-    narrow an interval as more items do. A single item bounds nothing.
+    Judgements of one item hang together, over repeats and scales. So it is items that vary: more repeats do not narrow
+    an interval as more items do. A single item bounds nothing.
     """
-    filled = {key: column for key, column in columns.items() if column}
-    samples = sorted({sample for column in filled.values() for sample in column})
-    if not samples:
-        return {}
-    # (items, columns), NaN where a column lacks an item
-    values = np.array([[column.get(sample, np.nan) for column in filled.values()] for sample in samples])
-    means, drawn = clustered_means(values)
-    return {
-        key: estimate_of_few(means[i], drawn[:, i], len(column)).within(lowest, highest)
-        for i, (key, column) in enumerate(filled.items())
-    }
+    estimates = {}
+    for key, column in columns.items():
+        if column:
+            values = np.array([[column[sample]] for sample in sorted(column)])  # (items, 1)
+            one_stratum, items = np.zeros(len(values), dtype=int), np.arange(len(values))
+            (estimate,) = bounded_means(values, one_stratum, items, np.array([lowest]), np.array([highest]))
+            estimates[key] = estimate if len(column) > 1 else Estimate(estimate.mean, lowest, highest)
+    return estimates

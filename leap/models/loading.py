@@ -86,8 +86,8 @@ def load_processor(folder: Path) -> Any:
         raise UnusableModel(
             f"no usable processor in {folder}: {first_line(error)}. Copy it from the base model"
         ) from error
-    except BaseException as error:  # tokenizers panics at some regular expressions, with a class of its own
-        if type(error).__name__ != "PanicException":
+    except BaseException as error:
+        if not is_panic(error):
             raise
         raise UnusableModel(f"no usable processor in {folder}: {first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not getattr(processor, "chat_template", None):
@@ -109,14 +109,31 @@ def processor_sha256(processor: Any) -> str:
     return sha256_json([words, processor.image_processor.to_json_string()])
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust gave up: tokenizers does at some regular expressions, with a class that is no Exception."""
+    return type(error).__name__ == "PanicException"
+
+
 def generation_settings(folder: Path) -> Any:
-    """What the model in `folder` says of generation, as it has it once it is loaded."""
+    """What the model in `folder` says of generation, as it has it once it is loaded. UnusableModel if it contradicts
+    itself, or names tokens by anything but their ids."""
     from transformers import AutoConfig, GenerationConfig
 
-    if (folder / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return GenerationConfig.from_model_config(config)
+    try:
+        if (folder / "generation_config.json").is_file():
+            settings = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        else:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            settings = GenerationConfig.from_model_config(config)
+    except Exception as error:  # of many kinds: it is checked while it is read
+        raise UnusableModel(f"no usable generation_config.json in {folder}: {first_line(error)}") from error
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        ids = getattr(settings, name)
+        if not all(id_ is None or type(id_) is int for id_ in (ids if isinstance(ids, list) else [ids])):
+            raise UnusableModel(
+                f"no usable generation_config.json in {folder}: {name} is {ids!r:.40}, no id of a token"
+            )
+    return settings
 
 
 def keeps_order(processor: Any) -> bool:

@@ -20,7 +20,7 @@ from configs.errors import UserError
 from leap.files import Journal, numbered_jsonl, read_json, write_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query, QueryResult
-from leap.progress import Progress
+from leap.progress import Progress, say
 from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
 from leap.runs.ranks import ALONE, Ranks
 from leap.runs.status import Status
@@ -152,7 +152,7 @@ def opened_journal(path: Path) -> Journal:
     """A journal, and a word on a last line that was torn."""
     journal = Journal(path)
     if journal.repaired_bytes:
-        print(f"{path}: cut off a torn last line of {journal.repaired_bytes} bytes")
+        say(f"{path}: cut off a torn last line of {journal.repaired_bytes} bytes")
     return journal
 
 

@@ -18,6 +18,7 @@ from configs.errors import UserError
 from leap.files import sha256_json
 from leap.models.answer import Answer
 from leap.models.batch_size import memory_of, prompts_at_once
+from leap.models.bounds import TEMPLATE_S, within
 from leap.models.checkpoints import kind_of, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.models.control_tokens import ControlTokens, picture_tokens
 from leap.models.generation import Sampling, answer_batch, encode, end_tokens
@@ -77,6 +78,8 @@ class HuggingFacePlanner:
         self._control_tokens = ControlTokens(self.processor)
         self._counts_tokens = takes_image_tokens(self.processor)
         self._prefixes = PrefixCache(picture_ids) if options.reuse_prefix else None
+        # By the key of the prompt. A template that loops is not tried again in a thread, where no timer interrupts it.
+        self._refusals: dict[str, UnusablePrompt] = {}
         self._most_at_once: int | None = None  # once memory has run out
         self._identity = {
             "planner": "huggingface",
@@ -126,6 +129,7 @@ class HuggingFacePlanner:
 
     def batches(self, queries: Sequence[Query]) -> list[list[Query]]:
         """Prompts of like length together, the longest first: if memory runs out, it does so at once."""
+        self._refusals.clear()
         texts = [self._text_or_nothing(query) for query in queries]
         lengths = [len(ids) for ids in self.processor.tokenizer(texts).input_ids] if texts else []
         order = sorted(range(len(queries)), key=lambda i: (-lengths[i], i))
@@ -163,6 +167,8 @@ class HuggingFacePlanner:
                     yield from self._batch_results(batch)
 
     def _text(self, query: Query) -> str:
+        if query.key in self._refusals:
+            raise self._refusals[query.key]
         for item in (item for turn in query.messages for item in turn["content"] if item["type"] == "text"):
             if problem := self._control_tokens.problem(item["text"]):
                 raise UnusablePrompt(f"the prompt's own words hold {problem}")
@@ -174,8 +180,10 @@ class HuggingFacePlanner:
 
     def _text_or_nothing(self, query: Query) -> str:
         try:
-            return self._text(query)
-        except UnusablePrompt:
+            with within(TEMPLATE_S, "it"):
+                return self._text(query)
+        except UnusablePrompt as refusal:
+            self._refusals[query.key] = refusal
             return ""
 
     def _prepared(self, batch: Sequence[Query]) -> _PreparedBatch:

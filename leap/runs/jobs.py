@@ -26,6 +26,7 @@ from typing import BinaryIO
 from configs.config import REPOSITORY
 from configs.errors import UserError
 from leap.files import locked
+from leap.progress import say
 from leap.provenance import utc_now
 
 _LOOK_EVERY_S = 0.1
@@ -56,7 +57,7 @@ def only_one(path: Path) -> Iterator[int]:
             if time.monotonic() > limit:
                 raise UserError(f"{path} is held by another process that does the same work; wait for it or stop it")
             if not announced:
-                print("waiting for a process of an earlier call to end", flush=True)
+                say("waiting for a process of an earlier call to end")
             announced = True
             time.sleep(_LOOK_EVERY_S)
         yield file.fileno()
@@ -92,7 +93,7 @@ def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> 
         if signal.SIGINT in signals:
             raise KeyboardInterrupt
         if signals:
-            print("stopped by SIGTERM; the same command continues where it was", flush=True)
+            say("stopped by SIGTERM; the same command continues where it was")
             raise SystemExit(128 + signal.SIGTERM)
         read.seek(max(start, read.seek(0, os.SEEK_END) - _TAIL_BYTES))
         lines = read.read().decode(errors="replace").splitlines()
@@ -122,7 +123,7 @@ def _watch(child: subprocess.Popen, log: BinaryIO, signals: list[int]) -> None:
             else:
                 # To the leader only: a data-loading process that dies of it would take the training down unsaved.
                 child.terminate()
-                print("\nstopping; a training saves a checkpoint first. Once more kills it", flush=True)
+                say("\nstopping; a training saves a checkpoint first. Once more kills it")
             passed_on = told_by_now
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from leap.files import Journal
+from leap.progress import say
 from leap.provenance import utc_now
 from leap.runs.status import Status
 
@@ -133,7 +134,7 @@ class ShowProgress(TrainerCallback):
         steps = state.global_step - self.first_step
         left = (time.monotonic() - self.started) / max(steps, 1) * (state.max_steps - state.global_step)
         text = "  ".join(f"{name} {value}" for name, value in values.items())
-        print(f"step {state.global_step}/{state.max_steps}  {text}  {left:.0f} s left", flush=True)
+        say(f"step {state.global_step}/{state.max_steps}  {text}  {left:.0f} s left")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

@@ -23,7 +23,7 @@ from jinja2 import TemplateError
 from configs.errors import UserError
 from leap.files import json_object, sha256_json, stamp_of, write_text
 from leap.models.control_tokens import ControlTokens
-from leap.models.loading import is_out_of_memory
+from leap.models.loading import is_out_of_memory, is_panic
 from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.chat import task_name_of
@@ -220,8 +220,8 @@ def _check_line(number: int, line: bytes, job: _CheckJob) -> LineCheck:
         return _fitted(row, cached, job)
     except UserError as error:
         return LineCheck(defect=str(error), kind=error.kind or _MALFORMED)
-    except Exception as error:  # a chat template or a library: of that row, and no reason to end the check
-        if is_out_of_memory(error):
+    except BaseException as error:  # a chat template or a library: of that row, and no reason to end the check
+        if is_out_of_memory(error) or not (isinstance(error, Exception) or is_panic(error)):
             raise
         source = "the model's chat template" if isinstance(error, TemplateError) else type(error).__name__
         reason = (str(error).strip() or "no reason given").splitlines()[0]

@@ -20,8 +20,8 @@ from leap.progress import say
 from leap.provenance import data_sha256
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
-# Knobs that decide which parameters train or what form they have, and what each of them changes: a state that was saved
-# for others cannot be gone on from.
+# Knobs that decide which parameters train, what form they have or how an optimiser holds them, and what each of them
+# changes: a state that was saved for others cannot be gone on from.
 _FIXED = {
     "freeze": "which parameters train",
     "lora_r": "the shape of the adapter",
@@ -29,6 +29,10 @@ _FIXED = {
     "lora_vision": "where the adapter sits",
     "use_dora": "the parameters of the adapter",
     "pissa": "the weights that the adapter is added to",
+    "vision_lr": "the optimizer's groups of parameters",
+    "merger_lr": "the optimizer's groups of parameters",
+    "loraplus_lr_ratio": "the optimizer's groups of parameters",
+    "optim": "the state of the optimizer",
 }
 
 

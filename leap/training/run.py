@@ -45,7 +45,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.runs.status import Status
-from leap.text import printable, size_text
+from leap.text import size_text
 from leap.training.accounting import Geometry
 from leap.training.adapters import adapter_coverage, attach, load_base_in_4bit
 from leap.training.batching import (
@@ -404,7 +404,7 @@ def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe, 
         say(f"skipping {len(defects)} rows; they are in {aside} with their reasons")
     elif defects:
         for defect in defects[1:_MOST_DEFECTS]:
-            print(printable(defect), file=sys.stderr)
+            say(defect, file=sys.stderr)
         more = f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""
         raise UserError(defects[0] + more + (". No row is left to train on" if not report.rows else ""))
     return report

@@ -18,6 +18,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from configs.errors import UserError
+from leap.models.bounds import TEMPLATE_S, within
 from leap.models.control_tokens import ControlTokens
 from leap.models.image_budget import pixel_budget, visual_tokens
 from leap.rows.chat import chat_messages, image_items, resolve_image
@@ -34,11 +35,12 @@ _VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "vide
 def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     """The row as (prompt text, answer text), the answer with its end-of-turn token and nothing behind it.
 
-    UserError if the processor's chat template does not continue the prompt by the answer, or if its end of turn is not
-    the token at which generation stops.
+    ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the
+    answer, or if its end of turn is not the token at which generation stops.
     """
-    prompt = processor.apply_chat_template(chat_messages(row), tokenize=False, add_generation_prompt=True)
-    whole = processor.apply_chat_template(chat_messages(row, row.steps), tokenize=False)
+    with within(TEMPLATE_S, "the chat template"):
+        prompt = processor.apply_chat_template(chat_messages(row), tokenize=False, add_generation_prompt=True)
+        whole = processor.apply_chat_template(chat_messages(row, row.steps), tokenize=False)
     end = processor.tokenizer.eos_token
     answer = whole.removeprefix(prompt).rstrip()
     if not whole.startswith(prompt) or not answer.startswith(row.steps) or not answer.endswith(end):

@@ -35,7 +35,7 @@ from leap.ablation.sweep import (
 )
 from leap.ablation.table import ModelRecord, budget_of, budget_warnings, write_table
 from leap.cli import as_plain, knob, parse_knobs, run
-from leap.text import printable_lines
+from leap.progress import say
 
 _ENVIRONMENT = ("presets", "max_steps", "seeds")
 _TRAINING_KNOBS = ("model_name_or_path", "train_file", "val_file", "image_root")
@@ -88,13 +88,13 @@ def main() -> int:
     evaluations = Evaluations([*evaluation, *evaluation_argv], runs, workspace, options.name)
     budgets = {planned.name: budget_of(as_plain(planned.recipe)) for planned in runs}
     for warning in budget_warnings(budgets, {planned.name: planned.seed for planned in runs}):
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
 
     records = Sweep(runs, evaluations, options.evaluate, workspace.logs / options.name).run()
     table, paths = write_table(records, options.evaluate, evaluations.folder)
-    print(f"\n{table}")
+    say(f"\n{table}")
     for path in paths:
-        print(path)
+        say(path)
     return print_failures(records)
 
 
@@ -111,9 +111,9 @@ def print_failures(records: list[ModelRecord]) -> int:
     failed = [record for record in records if record.failure]
     for record in failed:
         name = record.preset if record.seed is None else f"{record.preset}_seed{record.seed}"
-        print(printable_lines(f"\n{name} failed: {record.failure}"), file=sys.stderr)
+        say(f"\n{name} failed: {record.failure}", file=sys.stderr)
     if failed:
-        print("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
+        say("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -49,7 +49,10 @@ def main() -> None:
     print(clustered_table(options, rng))
     print(f"\nShare of tests with p < {SIGNIFICANT} though both models are equally good:\n")
     print(type_one_table(options, rng))
-    print("\nIntervals of a difference; the worse model alone is right on half as many examples as the better one:\n")
+    print("\nIntervals of a difference; the worse model alone is right on half as many examples as the better one.")
+    print(
+        f"Behind each: in how many % one of two says that the models differ: interval without 0, p < {SIGNIFICANT}.\n"
+    )
     print(difference_table(options, np.random.default_rng(options.seed)))
 
 
@@ -75,7 +78,7 @@ def _coverage(options: Options, rng: np.random.Generator, sample: Sample, kind: 
 def clustered_table(options: Options, rng: np.random.Generator) -> str:
     """Intervals that know what was drawn together beside intervals that do not."""
     rows = [["examples", "a task", "intervals", *(f"{rate:.0%}" for rate in options.rates)]]
-    for count, a_task in ((50, 10), (100, 20), (100, 50)):
+    for count, a_task in ((40, 20), (50, 10), (100, 20), (100, 50)):
         texts: dict[str, list[str]] = {"clustered": [], "not clustered": []}
         for rate in options.rates:
             drawn = [_clustered_scores(rng, count, rate) for _ in range(options.rounds)]
@@ -127,18 +130,30 @@ def type_one_table(options: Options, rng: np.random.Generator) -> str:
 
 
 def difference_table(options: Options, rng: np.random.Generator) -> str:
-    """One row a number of examples, one column a share of them that only the better model has right."""
+    """One row a number of examples, alone or five to an instruction, that gain together or not; one column a share of
+    them that only the better model has right."""
     shares = (0.0, 0.02, 0.1, 0.3)
-    rows = [["examples", *(f"{share:.0%} alone right" for share in shares)]]
-    for count in options.examples:
-        sample = sample_with(count, count // 5)
+    rows = [["examples", "units", *(f"{share:.0%} alone right" for share in shares)]]
+    for count, an_instruction in product(options.examples, (1, 5)):
+        sample = sample_with(count, count // 5 * 5, an_instruction)
         texts = []
         for share in shares:
             places = rng.random((options.rounds, count))
+            of_units = np.repeat(rng.random((options.rounds, count // an_instruction)), an_instruction, axis=1)
+            places = np.where(rng.random(places.shape) < 0.5, places, of_units)
             gains = TOP * ((places < share) * 1.0 - (places > 1 - share / 2))
-            texts.append(_share_and_width([sample.difference_estimate(row, TOP) for row in gains], TOP * share / 2)[1])
-        rows.append([str(count), *texts])
+            estimates = [sample.difference_estimate(row, TOP) for row in gains]
+            cell = _share_and_width(estimates, TOP * share / 2)[1]
+            texts.append(f"{cell}, {_disagreement(estimates, sample, gains)}")
+        rows.append([str(count), str(count // an_instruction), *texts])
     return markdown_table(rows, right_from=0)
+
+
+def _disagreement(estimates: list[Estimate], sample: Sample, gains: np.ndarray) -> str:
+    """Of how many in % interval and test do not say the same of no difference."""
+    without_zero = np.array([estimate.ends[0] > 0 or estimate.ends[1] < 0 for estimate in estimates])
+    p_values = np.array([paired_p_value(sample.unit_sums(row), 999) for row in gains])
+    return f"{100 * np.mean(without_zero != (p_values < SIGNIFICANT)):.0f}"
 
 
 def sample_with(count: int, a_task: int, an_instruction: int = 1) -> Sample:

@@ -21,6 +21,7 @@ from leap.downloads.access import choose_host
 from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
 from leap.downloads.record import Selection, read_record
 from leap.downloads.run import DownloadOptions, download
+from leap.progress import say
 from leap.publish.upload import checked_repo_id
 
 
@@ -50,7 +51,7 @@ def main() -> int:
     record = read_record(folder)
     rows = sorted(path for path in record.files if path.endswith(".jsonl")) if record else []
     for path in sorted(rows, key=lambda path: "train" not in path)[:1]:
-        print(next_line(f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}"))
+        say(next_line(f"python scripts/training/validate_data.py --rows {shlex.quote(str(folder / path))}"))
     return 0
 
 

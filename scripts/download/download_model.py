@@ -24,6 +24,7 @@ from leap.downloads.access import choose_host
 from leap.downloads.model_files import model_selection
 from leap.downloads.record import Selection
 from leap.downloads.run import DownloadOptions, DownloadResult, download
+from leap.progress import say
 from leap.publish.upload import checked_repo_id
 
 
@@ -50,7 +51,7 @@ def main() -> int:
     if result.failed:
         return 1
     for command in next_commands(result, workspace):
-        print(next_line(command))
+        say(next_line(command))
     return 0
 
 

@@ -50,9 +50,9 @@ def main() -> int:
     if result.failed or verification.defects:
         if result.failed or can_mend(verification):
             mirror = ["--mirror"] if options.mirror else []
-            print(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*flags, *mirror])}")
+            say(f"mend with: python scripts/utils/verify_dataset.py --fix {shlex.join([*flags, *mirror])}")
         return 1
-    print(next_line(f"python scripts/evaluation/run_vlm_evaluation.py {shlex.join(flags)}"))
+    say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py {shlex.join(flags)}"))
     return 0
 
 

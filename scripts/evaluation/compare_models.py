@@ -46,7 +46,7 @@ def main() -> None:
     base, *others = options.models
     for comparison in compare_all(options.results, base, others, metrics_named(options.metric)):
         say(comparison_tables(comparison, relative=options.relative))
-        print(f"\n-> {write_comparison(options.results, comparison)}\n")
+        say(f"\n-> {write_comparison(options.results, comparison)}\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 ANALYZE = "python scripts/evaluation/analyze_output_results.py"
 
@@ -46,7 +47,7 @@ def main() -> None:
     for name, make in figures.items():
         if make:
             for written in save(make(), folder, name):
-                print(written)
+                say(written)
         else:
             for kind in ("png", "svg"):
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.files import write_text
 from leap.models.names import BASE_NAME
-from leap.progress import Progress
+from leap.progress import Progress, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def main() -> None:
     relative_to = options.base if options.relative else None
     write_text(table, results_table(options.results, names, published, relative_to) + "\n")
     for path in [*written, table]:
-        print(path)
+        say(path)
 
 
 def draw(

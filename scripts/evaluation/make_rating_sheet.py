@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ def main() -> None:
     workspace = WorkspaceConfig.from_environment().root
     made = write_sheet(target, items, models, options.seed, options.image_root, workspace)
     if made.missing:
-        print(f"note: {made.missing} pictures are missing or unreadable; name their folder with --image_root")
+        say(f"note: {made.missing} pictures are missing or unreadable; name their folder with --image_root")
     if made.failed:
-        print(f"note: {made.failed} outputs failed and hold no plan to rate")
-    print(f"{target}: {made.plans} plans of {len(models)} models, {made.items} rows. Send raters this file")
+        say(f"note: {made.failed} outputs failed and hold no plan to rate")
+    say(f"{target}: {made.plans} plans of {len(models)} models, {made.items} rows. Send raters this file")
     key = target.with_name(KEY_FILE)
-    print(f"{key}: which model wrote which plan. Keep it from raters")
+    say(f"{key}: which model wrote which plan. Keep it from raters")
     if target.parent != options.review_dir:
-        print(f"note: name the key when the ratings are read: --human ratings.csv --human_key {key}")
+        say(f"note: name the key when the ratings are read: --human ratings.csv --human_key {key}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def main() -> None:
         review,
     )
     for note in notes:
-        print(f"note: {note}")
-    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+        say(f"note: {note}")
+    say(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 
 if TYPE_CHECKING:
     from leap.vlabench.rescore import RescoredFolder
@@ -61,16 +62,16 @@ def report(rescored: RescoredFolder) -> None:
     scores = {scorer: means["total_score"].mean for scorer, means in rescored.summary.scores.items()}
     versions = rescored.summary.scorers
     totals = "  ".join(f"{name} {score:.1f} (version {versions[name]})" for name, score in scores.items())
-    print(
+    say(
         f"{folder.parent.name:12} {folder.name}: {counts.answered} of {counts.in_benchmark} answered, "
         f"{counts.machine_failure} machine failures  {totals or 'no scores'}  -> {folder}"
     )
     if rescored.changed:
-        print(
+        say(
             f"  {rescored.changed} of them have another ground truth in the benchmark than when they were scored before"
         )
     if rescored.left_out:
-        print(f"  {rescored.left_out} answers are of examples that the benchmark does not have")
+        say(f"  {rescored.left_out} answers are of examples that the benchmark does not have")
 
 
 if __name__ == "__main__":

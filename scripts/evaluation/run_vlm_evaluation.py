@@ -89,7 +89,7 @@ def main() -> int:
         return 0
     say("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
     if left_out:
-        print(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
+        say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")
     return 1 if left_out else 0
 
@@ -125,7 +125,7 @@ def report(summary: Summary, folder: Path) -> None:
     counts = summary.examples
     scores = {scorer: means["total_score"].mean for scorer, means in summary.scores.items()}
     totals = "  ".join(f"{scorer} {score:.1f}" for scorer, score in scores.items())
-    print(
+    say(
         f"{summary.dimension:12} {summary.model}: {counts.answered} of {counts.in_benchmark} answered, "
         f"{summary.outcomes['official'].get('format_error', 0)} format errors, "
         f"{counts.cut_by_length} cut by length, "

@@ -60,16 +60,16 @@ def report(outputs: Sequence[Output], standing: Sequence[str], folder: Path) -> 
         of_model = [output for output in outputs if output.model == name]
         written, cut = sum(o.text is not None for o in of_model), sum(o.stop == "length" for o in of_model)
         say(f"{name}: {written} of {len(of_model)} rows answered, {cut} cut by --max_new_tokens")
-    print(f"-> {folder / OUTPUTS_FILE}")
+    say(f"-> {folder / OUTPUTS_FILE}")
     if standing:
-        print()
+        say("")
         print_some(standing, OUTPUTS_FILE)
     failed: dict[tuple[str, str], list[str]] = {}
     for output in outputs:
         if output.failure:
             failed.setdefault((output.model, output.failure["reason"]), []).append(str(output.sample))
     if failed:
-        print(f"\n{sum(map(len, failed.values()))} outputs failed and hold no plan (--retry_failed asks again):")
+        say(f"\n{sum(map(len, failed.values()))} outputs failed and hold no plan (--retry_failed asks again):")
         lines = [f"  {name}, row {', '.join(rows)}: {reason}" for (name, reason), rows in failed.items()]
         print_some(lines, OUTPUTS_FILE)
     return 1 if failed or standing else 0

@@ -52,20 +52,20 @@ def main() -> int:
     say(report.text())
     if report.rows:
         plan = plan_batches(options, report.lengths, devices=1)
-        print(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
+        say(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
         if geometry := geometry_of(options.model_name_or_path):
             largest = largest_step(geometry, options, plan.batches(0), report.lengths)
-            print(f"  {describe_memory(geometry, options, largest, gpu_bytes())}")
-            print(f"  {DiskNeed(geometry, options).text(total_steps(options, len(plan)))}")
+            say(f"  {describe_memory(geometry, options, largest, gpu_bytes())}")
+            say(f"  {DiskNeed(geometry, options).text(total_steps(options, len(plan)))}")
         prompt, answer = render(processor, report.rows[0])
         say(f"one row, not supervised:\n{prompt}\nsupervised:\n{answer}")
     for checked in report.rejected[:20]:
         say(checked.defect)
     if len(report.rejected) > 20:
-        print(f"... and {len(report.rejected) - 20} more")
+        say(f"... and {len(report.rejected) - 20} more")
     if options.rejected:
         write_rejected(report, options.rejected)
-        print(f"written: {options.rejected}")
+        say(f"written: {options.rejected}")
     return 1 if report.rejected else 0
 
 

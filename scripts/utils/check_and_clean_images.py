@@ -51,17 +51,17 @@ def main() -> int:
     workspace = WorkspaceConfig.from_environment()
     files, note = choose_planning_files(options.files, options.data_dir, workspace)
     if note:
-        print(note)
+        say(note)
     require_test_files(options, files, workspace)
 
     cleaning = check_files(files, options, workspace)
     findings = cleaning.findings | {"settings": as_plain(options)}
     say("\n".join(filter(None, [report_text(findings), defects_text(findings)])))
     for path in write_cleaned(cleaning.files):
-        print(f"written: {path}")
+        say(f"written: {path}")
     if options.report:
         write_json(options.report, findings)
-        print(f"written: {options.report}")
+        say(f"written: {options.report}")
     clear_away(options, cleaning)
     return 1 if cleaning.drops_rows and not options.delete else 0
 
@@ -79,7 +79,7 @@ def arguments() -> list[str]:
 def put_back(options: Options) -> int:
     home = options.files[0].parent if options.files else options.data_dir
     trash, count = undo(home, None if options.undo == NEWEST else trash_named(home, options.undo))
-    print(f"put back {count:,} files of {trash}")
+    say(f"put back {count:,} files of {trash}")
     return 0
 
 
@@ -93,13 +93,13 @@ def clear_away(options: Options, cleaning: Cleaning) -> None:
             say(f"left where it is, changed since it was looked at: {path}")
             del reasons[path]
         trash = move_to_trash(cleaning.home, reasons)
-        print(f"moved {len(reasons):,} pictures to {trash}; --undo puts them back" if trash else "no picture to move")
+        say(f"moved {len(reasons):,} pictures to {trash}; --undo puts them back" if trash else "no picture to move")
     elif reasons:
-        print(f"--delete would move {len(reasons):,} pictures to {cleaning.home / TRASH}:")
+        say(f"--delete would move {len(reasons):,} pictures to {cleaning.home / TRASH}:")
         for path in list(reasons)[:MOST_SHOWN]:
             say(f"  {path} ({reasons[path]})")
         if len(reasons) > MOST_SHOWN:
-            print(f"  ... and {len(reasons) - MOST_SHOWN:,} more")
+            say(f"  ... and {len(reasons) - MOST_SHOWN:,} more")
 
 
 if __name__ == "__main__":

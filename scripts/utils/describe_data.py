@@ -48,14 +48,14 @@ def main() -> None:
         text, written = described(options, workspace)
     say(text)
     for path in written:
-        print(f"written: {path}", file=sys.stderr)
+        say(f"written: {path}", file=sys.stderr)
 
 
 def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[Path]]:
     """The tables as text, and all files written."""
     files, note = choose_planning_files(options.files, workspace.data, workspace)
     if note:
-        print(note)
+        say(note)
     if not options.files:
         files = sorted(files, key=is_tested)  # what is trained on comes first
 

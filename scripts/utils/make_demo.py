@@ -17,6 +17,7 @@ from configs.config import REPOSITORY, WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.demo.build import build_benchmark, build_blind_rows, build_folder, build_rows, training_texts
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def main() -> None:
     blind = workspace.data / "blind_10.jsonl"
     if not blind.is_file():
         build_blind_rows(blind, options.seed)
-        print(f"made: {blind}")
+        say(f"made: {blind}")
     build_folder(workspace.models / "tiny-planner", model)
 
 

@@ -15,6 +15,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.planners.candidates import chosen_checkpoint
+from leap.progress import say
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def main() -> None:
     from leap.training.adapters import merge
 
     difference = merge(adapter, folder, options.base_model)
-    print(f"merged: {folder} (largest difference of logits {difference:.2g})")
+    say(f"merged: {folder} (largest difference of logits {difference:.2g})")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
+from leap.progress import say
 from leap.runs.monitor import Monitor, as_json
 from leap.runs.table import table
+from leap.text import printable
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other screen without a cursor, and back
 _TOP, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"  # to the upper left corner; clear from the cursor on
@@ -48,12 +50,12 @@ def main() -> None:
     monitor = Monitor(options.results_dir or workspace.results, options.logs_dir or workspace.logs)
     snapshot = monitor.snapshot(options.all)
     if options.json:
-        print(json.dumps(as_json(snapshot), indent=2))
+        say(json.dumps(as_json(snapshot), indent=2))
     elif snapshot.is_empty:
-        print(f"nothing has run yet: no status file in {monitor.results} or {monitor.logs}")
+        say(f"nothing has run yet: no status file in {monitor.results} or {monitor.logs}")
     elif options.once or not sys.stdout.isatty():
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print("\n".join(table(snapshot, width)))
+        say("\n".join(table(snapshot, width)))
     else:
         watch(monitor, options)
 
@@ -69,7 +71,7 @@ def watch(monitor: Monitor, options: Options) -> None:
             title = time.strftime("%H:%M:%S") + f"  every {options.interval:g} s, Ctrl-C ends"
             lines = [title[: size.columns], *table(snapshot, size.columns, size.lines - 2)]
             # Cleared before it is written: after a line as wide as the terminal the cursor is still on its last letter.
-            drawn = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
+            drawn = "".join(f"{_CLEAR_LINE}{printable(line)}\n" for line in lines)
             sys.stdout.write(_TOP + drawn + _CLEAR_REST)
             sys.stdout.flush()
             time.sleep(options.interval)
@@ -78,7 +80,7 @@ def watch(monitor: Monitor, options: Options) -> None:
     finally:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
-    print("\n".join(table(snapshot, shutil.get_terminal_size().columns)))
+    say("\n".join(table(snapshot, shutil.get_terminal_size().columns)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ from leap.data.split_files import check_split, split_files
 from leap.files import free_bytes
 from leap.progress import say
 from leap.runs.workers import WORKERS
-from leap.text import printable
 
 
 def main() -> int:
@@ -52,7 +51,7 @@ def main() -> int:
     if options.annotations or status == 0:
         command = next_command(options, data)
         if command:
-            print(next_line(command))
+            say(next_line(command))
     return status
 
 
@@ -61,19 +60,19 @@ def prepare_frames(options: PreparationKnobs, data: Path) -> int:
     jobs = jobs_to_consider(options, data)
     remove_leftovers(data, jobs)
     left = still_to_do(jobs, options.verify)
-    print(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
+    say(f"{len(jobs)} tasks, {len(jobs) - len(left)} done; to read: {sum(job.bytes for job in left):,} bytes")
     if not left:
         return 0
     need = disk_need(left, options.workers or WORKERS)
     if free_bytes(data) < need and options.cluster is None:
-        print(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
+        say(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
     outcomes = prepare_all(left, data, options.workers, options.cluster)
     say(outcomes_text(outcomes))
     failed = [outcome for outcome in outcomes if outcome.problem]
     for outcome in failed:
-        print(printable(f"failed: task {outcome.task_id}: {outcome.problem}"), file=sys.stderr)
+        say(f"failed: task {outcome.task_id}: {outcome.problem}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} tasks failed; the same command tries them again", file=sys.stderr)
+        say(f"{len(failed)} tasks failed; the same command tries them again", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -82,7 +81,7 @@ def make_rows(options: PreparationKnobs, data: Path) -> None:
     output = planning_file(options, data)
     prepared = annotated_rows(options, data)
     for path in write_rows(prepared, data, output):
-        print(f"written: {path}")
+        say(f"written: {path}")
     say(rows_text(prepared))
     if not prepared.rows:
         raise UserError(f"no rows, so none are written; the reasons are in {data / 'agibot' / 'quarantine.jsonl'}")

@@ -58,10 +58,10 @@ def main() -> None:
     upload = prepare(options, workspace)
     describe(upload, options)
     if options.push:
-        print(f"pushed: {push(upload, options.repo_id, options.private)}")
+        say(f"pushed: {push(upload, options.repo_id, options.private)}")
         return
     say(f"{CARD} as it would be:\n\n{upload.files[CARD]}")
-    print(f"Nothing was contacted. To do it: {shlex.join(['python', *sys.argv, '--push'])}")
+    say(f"Nothing was contacted. To do it: {shlex.join(['python', *sys.argv, '--push'])}")
 
 
 def prepare(options: Options, workspace: WorkspaceConfig) -> Upload:
@@ -84,11 +84,11 @@ def describe(upload: Upload, options: Options) -> None:
     from huggingface_hub import HfApi
 
     who = "private" if options.private else "public, unless the owner's default is private or it is there already"
-    print(f"{upload.repo_type} {options.repo_id} at {HfApi().endpoint} ({who}):")
+    say(f"{upload.repo_type} {options.repo_id} at {HfApi().endpoint} ({who}):")
     say("\n".join(upload.lines()))
     manifest = read_manifest(options.checkpoint) if options.checkpoint else None
     if manifest and "/" not in base_name(manifest, options.base_id):
-        print("the base model is known here by its folder's name only; --base_id owner/name links it on the Hub")
+        say("the base model is known here by its folder's name only; --base_id owner/name links it on the Hub")
 
 
 if __name__ == "__main__":

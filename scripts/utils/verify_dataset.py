@@ -56,7 +56,7 @@ def main() -> int:
     if not quiet:
         say(verification_table(verification))
     if quiet:
-        print(json.dumps(verification.as_json(), indent=2))
+        say(json.dumps(verification.as_json(), indent=2))
     elif options.json:
         write_json(Path(options.json), verification.as_json())
     return 1 if verification.defects else 0

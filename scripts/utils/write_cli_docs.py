@@ -16,6 +16,7 @@ from pathlib import Path
 from configs.config import REPOSITORY
 from leap.cli import knob, parse_knobs, run
 from leap.files import write_text
+from leap.progress import say
 
 _HEAD = """# Flags of every script
 
@@ -39,7 +40,7 @@ def main() -> None:
         sections = list(pool.map(section, scripts))
     output = options.output or REPOSITORY / "docs/cli.md"
     write_text(output, "\n".join([_HEAD, *sections]))
-    print(output)
+    say(str(output))
 
 
 def section(script: Path) -> str:

@@ -372,10 +372,14 @@ def test_what_the_judge_was_shown_is_written_once_pictures_by_their_hashes(serve
     again.ask([rubric_request(rows[0], "1. Pick", 3, JudgeOptions(seed=1))], None)
     [prompt] = events_in(tmp_path / "j", "prompt")
     shown = server.requests[0]["messages"]
-    assert prompt["system"] == shown[0]["content"]
-    assert [prompt["before"], prompt["after"]] == [p["text"] for p in shown[1]["content"] if p["type"] == "text"]
+    sent = events_in(tmp_path / "j", "sent")
+    nonce = next(event["nonce"] for event in sent if event["nonce"] in shown[0]["content"])
+    assert prompt["system"].replace("NONCE", nonce) == shown[0]["content"]
+    texts = [part["text"] for part in shown[1]["content"] if part["type"] == "text"]
+    assert [prompt[name].replace("NONCE", nonce) for name in ("before", "after")] == texts
     assert prompt["pictures"] == rows[0].hashes
-    assert [event["prompt"] for event in events_in(tmp_path / "j", "sent")] == [prompt["prompt"]] * 4
+    assert [event["prompt"] for event in sent] == [prompt["prompt"]] * 4
+    assert len({event["nonce"] for event in sent}) == 4
 
 
 def test_two_processes_cannot_write_one_journal(server, rows, tmp_path):

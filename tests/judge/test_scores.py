@@ -53,6 +53,6 @@ def test_a_judge_who_looks_at_the_place_only_prefers_nobody():
     found = summarise(outputs_of(), judged)
     of = found["judges"]["llm"]["pairwise"]["checkpoint-200"]
     assert (of["ties"], of["flip_rate"]) == (10, 1)
-    assert of["win_rate"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert of["win_rate"]["low"] < of["win_rate"]["mean"] == 0.5 < of["win_rate"]["high"]
     assert any("contradicts itself in 10 of 10 pairs (100 %)" in words for words in found["words"])
     assert any("no model can be told from baseline" in words for words in found["words"])

@@ -54,14 +54,14 @@ def test_a_model_without_a_judgement_has_no_number_at_all():
 
 def test_the_difference_is_over_common_items_and_paired():
     judged = [rating("llm", "baseline", sample, 1 + sample % 4) for sample in range(8)]
-    judged += [rating("llm", "checkpoint-200", sample, 2 + sample % 4) for sample in range(6)]
+    judged += [rating("llm", "checkpoint-200", sample, 2 + sample % 4 + 0.1 * (sample % 2)) for sample in range(6)]
     found = of_llm(judged)["models"]
     assert found["baseline"]["over_base"] is None
     over = found["checkpoint-200"]["over_base"]
     assert over["items"] == 6
-    # Each item is one point better: the wide spread between items does not matter.
-    assert over[FINAL] == {"mean": 1, "low": 1, "high": 1}
-    assert width(found["checkpoint-200"]["scores"][FINAL]) > 1
+    # Each item is about one point better: the wide spread between items does not matter.
+    assert over[FINAL]["mean"] == pytest.approx(1.05)
+    assert 1.8 * width(over[FINAL]) < width(found["checkpoint-200"]["scores"][FINAL])
     words = summarise(outputs_of(), judged)["words"]
     assert any(
         "do not cover the same items: checkpoint-200 6 and checkpoint-1000 0, others 8" in sentence
@@ -106,6 +106,21 @@ def test_a_summary_is_json_without_nan_or_infinity():
     for items in (1, 2, 10):
         judged = [*ratings(items=items), *ratings(REFERENCE_JUDGE, items=items, seed=3)]
         json.dumps(summarise(outputs_of(items=items), judged), allow_nan=False)
+
+
+def test_plans_that_are_all_right_leave_room_for_one_that_was_not_seen():
+    """Ten of ten is 69 to 100 % by Clopper and Pearson."""
+    judged = [rating("llm", name, sample, 5) for name in MODELS for sample in range(10)]
+    judged += [one for sample in range(10) for one in pair("checkpoint-200", sample, "model", "model")]
+    judge = summarise(outputs_of(), judged)["judges"]["llm"]
+    assert judge["models"]["checkpoint-200"]["scores"][FINAL] == pytest.approx(
+        {"mean": 5, "low": 1 + 4 * 0.6915, "high": 5}, abs=1e-3
+    )
+    assert judge["pairwise"]["checkpoint-200"]["win_rate"] == pytest.approx(
+        {"mean": 1, "low": 0.6915, "high": 1}, abs=1e-3
+    )
+    over = judge["models"]["checkpoint-200"]["over_base"][FINAL]
+    assert over["low"] < -1 < over["mean"] == 0 < 1 < over["high"]
 
 
 def test_a_single_item_says_nothing_about_the_others():

@@ -22,8 +22,8 @@ def test_the_table_has_a_part_a_judge_and_marks_what_is_missing():
     (row,) = [line for line in table.split("### reference")[0].splitlines() if line.startswith("| checkpoint-1000")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["checkpoint-1000", *["n/a"] * 6, "0", "10", "n/a", "0", "0", "0", "0", "0"]
-    assert "100 % [100, 100]" in table
-    assert "- control:empty: at the bottom, final score 1.00 [1.00, 1.00]" in table
+    assert "100 % [69, 100]" in table
+    assert "- control:empty: at the bottom, final score 1.00 [1.00, 2.23]" in table
 
 
 def test_the_table_of_pairs_alone_has_no_empty_columns():

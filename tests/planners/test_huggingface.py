@@ -1,5 +1,6 @@
 """The planner that runs a model itself: answers do not depend on what is beside them, and failures are told apart."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.models.answer import Answer
 from leap.models.checkpoints import MANIFEST
-from leap.models.loading import load_processor, load_weights
-from leap.planners import Query, UnreadablePicture
+from leap.models.loading import UnusableModel, load_processor, load_weights
+from leap.planners import Query, UnreadablePicture, UnusablePrompt, huggingface
 from tests.planners.lively import (
     PLAN,
     answers,
@@ -86,6 +87,35 @@ def test_what_a_model_folder_says_of_generation_changes_no_answer(demo, planner,
     talkative = planner_of(other, max_new_tokens=24)
     assert answers(talkative, talkative.batches(queries)) == answers(planner, planner.batches(queries))
     assert talkative.identity() == planner.identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"do_sample": False, "num_return_sequences": 4}, "do not support `num_return_sequences`"),
+        ({"eos_token_id": "</s>"}, "eos_token_id is '</s>', no id of a token"),
+        ({"watermarking_config": {"a": 1}}, "unexpected keyword argument"),
+    ],
+)
+def test_a_model_folder_whose_generation_settings_contradict_each_other_is_unusable(demo, tmp_path, settings, words):
+    other = write_lively(demo / "models" / "tiny-planner", tmp_path / "other")
+    change_json(other / "generation_config.json", settings)
+    with pytest.raises(UnusableModel, match=re.escape(words)):
+        planner_of(other, max_new_tokens=24)
+
+
+def test_a_template_that_loops_on_one_prompt_fails_that_prompt_alone(demo, queries, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface, "TEMPLATE_S", 0.3)
+    planner = planner_of(write_lively(demo / "models" / "tiny-planner", tmp_path / "other"), max_new_tokens=4)
+    planner.processor.chat_template = (
+        "{% if messages[0].content[0].text == 'loop' %}"
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+    ) + planner.processor.chat_template
+    looping = Query("looping", "t", [{"role": "user", "content": [{"type": "text", "text": "loop"}]}])
+    replies = answers(planner, planner.batches([looping, queries[0]]))
+    assert isinstance(replies["looping"], UnusablePrompt)
+    assert "it takes longer than 0.3 s" in str(replies["looping"])
+    assert isinstance(replies[queries[0].key], Answer)
 
 
 def test_an_answer_ends_at_the_tokenizers_end_of_turn_too_and_the_identity_says_so(demo, planner, queries, tmp_path):

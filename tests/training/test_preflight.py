@@ -4,8 +4,10 @@ import json
 
 import pytest
 from PIL import Image
+from tokenizers import Regex, pre_tokenizers
 
 from leap.files import read_jsonl
+from leap.training import supervision
 from leap.training.lengths import cache_path
 from leap.training.preflight import check_file
 from tests.conftest import assert_one_line_error, run_script
@@ -123,7 +125,11 @@ def test_training_refuses_an_empty_file(workspace):
     assert_one_line_error(train("--train_file", path), "rows.jsonl holds no planning rows")
 
 
-def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspace, collator):
+def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspace, collator, monkeypatch):
+    monkeypatch.setattr(supervision, "TEMPLATE_S", 0.3)
+    words = collator.processor.tokenizer.backend_tokenizer
+    explodes = pre_tokenizers.Split(Regex("(a+)+b"), "isolated")
+    words.pre_tokenizer = pre_tokenizers.Sequence([explodes, words.pre_tokenizer])
     Image.new("RGB", (4000, 10), "teal").save(workspace / "strip.png")
     Image.new("RGB", (64, 64), "teal").save(workspace / "whole.jpg")
     (workspace / "cut.jpg").write_bytes((workspace / "whole.jpg").read_bytes()[:-40])
@@ -131,6 +137,8 @@ def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspac
     collator.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
         "{% if messages[0].content[0].text == 'unknown' %}{{ nobody.knows }}{% endif %}"
+        "{% if messages[0].content[0].text == 'loop' %}"
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
         + collator.processor.chat_template
     )
     system = {"messages": [{"role": "system", "content": "Be brief."}, *GOOD["messages"]]}
@@ -142,6 +150,8 @@ def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspac
         row(steps="1) Wipe.<|im_end|> 2) Dry."): "the plan holds <|im_end|>, a control token of this model",
         row(**system): "the row cannot be prepared (the model's chat template: no system turns)",
         row("unknown"): "the row cannot be prepared (the model's chat template: 'nobody' is undefined)",
+        row("loop"): "the row cannot be prepared (ValueError: the chat template takes longer than 0.3 s)",
+        row("a" * 40): "the row cannot be prepared (PanicException: ",
         row("<image>"): "<image> stands in the words and the turns show no image",
     }
     path = workspace / "rows.jsonl"

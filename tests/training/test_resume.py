@@ -57,6 +57,8 @@ def test_a_changed_recipe_takes_effect_where_it_is_allowed(demo, undisturbed, tm
         ({}, {"use_dora": True}, "use_dora: False -> True changes the parameters of the adapter"),
         ({}, {"pissa": True}, "pissa: False -> True changes the weights that the adapter is added to"),
         ({}, {"lora_vision": True}, "lora_vision: False -> True changes where the adapter sits"),
+        ({}, {"loraplus_lr_ratio": 16.0}, "loraplus_lr_ratio: None -> 16.0 changes the optimizer's groups"),
+        ({}, {"optim": "adamw_8bit"}, "optim: adamw -> adamw_8bit changes the state of the optimizer"),
         ({}, {"lora_target_modules": ["q_proj"]}, "lora_target_modules: "),
         (None, {}, "the whole model was trained, and this would be an adapter"),
     ],
@@ -75,6 +77,17 @@ def test_knobs_that_decide_what_trains_cannot_change_in_a_run_even_where_changes
     with pytest.raises(UserError, match=re.escape(words)) as error:
         checkpoint_to_resume(replace(recipe, **changed), sources, 1)
     assert "--output_dir" in str(error.value)
+
+
+def test_rates_of_parts_cannot_change_in_a_run(undisturbed, tmp_path):
+    folder = tmp_path / "run" / "checkpoint-12"
+    shutil.copytree(undisturbed / "run" / "checkpoint-12", folder)
+    manifest = read_manifest(folder)
+    sources = {"base_weights_sha256": manifest.base_weights_sha256, "data_sha256": manifest.data_sha256}
+    for name in ("vision_lr", "merger_lr"):
+        recipe = TrainingRecipe(output_dir=folder.parent, allow_changes=True, **{name: 1e-5})
+        with pytest.raises(UserError, match=f"{name}: None -> 1e-05 changes the optimizer's groups"):
+            checkpoint_to_resume(recipe, sources, 1)
 
 
 def test_unfreezing_a_part_is_refused_by_name(demo, undisturbed, tmp_path, workspace):
