@@ -106,6 +106,12 @@ class TrainingRecipe:
     save_total_limit: int | None = knob(
         3, "complete checkpoints to keep, the oldest go first; none keeps all", check="> 0", free=True
     )
+    keep_weights_every: int | None = knob(
+        None,
+        "steps a multiple of which keeps its checkpoint's weights whatever save_total_limit says",
+        check="> 0",
+        free=True,
+    )
     keep_optimizer_of_last: int = knob(
         1, "complete checkpoints that keep the optimiser's state; older ones keep weights only", check="> 0", free=True
     )

@@ -124,9 +124,12 @@ class DiskNeed:
         self.checkpoint, self.recipe = checkpoint_bytes(geometry, recipe), recipe
 
     def run_bytes(self, steps: int) -> int:
-        """Bytes that lie on the disk at most, while the last checkpoint is written and before an old one goes."""
+        """Bytes that lie on the disk at most, while the last checkpoint is written and before an old one goes; those
+        that are kept for their step are counted as if none of the last ones were among them."""
         saves = -(-steps // self.recipe.save_steps)
-        checkpoints = min(saves, (self.recipe.save_total_limit or saves) + 1)
+        every = self.recipe.keep_weights_every
+        spared = steps // every if every else 0
+        checkpoints = min(saves, (self.recipe.save_total_limit or saves) + 1 + spared)
         states = min(saves, self.recipe.keep_optimizer_of_last + 1)
         return round(_SPARE * (checkpoints * self.checkpoint.weights + states * self.checkpoint.optimiser))
 

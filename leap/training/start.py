@@ -7,7 +7,7 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line
 from configs.errors import UserError
 from leap.cli import as_plain
 from leap.files import read_json
@@ -27,7 +27,8 @@ def announce_and_train(recipe: TrainingRecipe) -> None:
 
     last = train(recipe, workspace)
     say(f"trained: {last}")
-    say(f"next: python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(last))} --dimension all")
+    run = shlex.quote(str(last.parent))
+    say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))
 
 
 def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:

@@ -34,6 +34,7 @@ from leap.models.checkpoints import (
     drop_run_state,
     find_checkpoints,
     remove,
+    step_of,
     write_manifest,
 )
 from leap.models.generation import answer_batch, encode
@@ -284,15 +285,16 @@ class PlanningTrainer(Trainer):
         )
 
     def _drop_old_checkpoints(self) -> None:
-        """Keep as many complete checkpoints and optimiser states as the recipe says, the best one always, and no torn
-        one: what it was to hold is in the one just saved."""
+        """Keep as many complete checkpoints and optimiser states as the recipe says, the best one and those of every
+        so many steps always, and no torn one: what it was to hold is in the one just saved."""
         run = Path(self.args.output_dir)
         checkpoints = find_checkpoints(run)
         torn = [folder for folder in checkpoints if (folder / SAVING).is_file()]
         complete = [folder for folder in checkpoints if (folder / MANIFEST).is_file()]
-        best = best_checkpoint(run, self.recipe.best_metric)
-        limit = self.recipe.save_total_limit
-        doomed = [folder for folder in (complete[:-limit] if limit else []) if folder != best]
+        limit, every = self.recipe.save_total_limit, self.recipe.keep_weights_every
+        spared = {best_checkpoint(run, self.recipe.best_metric)}
+        spared |= {folder for folder in complete if every and (step_of(folder) or 0) % every == 0}
+        doomed = [folder for folder in (complete[:-limit] if limit else []) if folder not in spared]
         for folder in torn + doomed:
             remove(folder)
         for folder in complete[: -self.recipe.keep_optimizer_of_last]:

@@ -40,6 +40,13 @@ def test_the_disk_that_a_run_needs_is_what_it_takes_at_its_fullest(demo, tmp_pat
     assert fullest == pytest.approx(need, rel=0.03)
 
 
+def test_checkpoints_that_are_kept_for_their_step_count_by_their_weights(tmp_path, qwen):
+    recipe = TrainingRecipe(output_dir=tmp_path, save_steps=200)
+    need, more = (DiskNeed(qwen[0], replace(recipe, keep_weights_every=every)) for every in (None, 2000))
+    weights = need.checkpoint.weights
+    assert more.run_bytes(8402) - need.run_bytes(8402) == pytest.approx(4 * weights, rel=0.03)
+
+
 def test_a_run_that_does_not_fit_the_disk_does_not_start(demo, tmp_path, workspace, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**8, 10**8 - 10**7, 10**7))
     done = train_six_steps(tmp_path / "run")

@@ -1,6 +1,7 @@
 """One run, from its checks to what it leaves: rows left out, the best checkpoint, what it took."""
 
 import json
+import shlex
 
 import pytest
 from PIL import Image
@@ -40,6 +41,17 @@ def test_the_best_checkpoint_is_kept_and_named_and_a_run_says_what_it_took(demo,
     assert sum(summary["validation"].get(f"{kind}_rows", 0) for kind in ("plan", "grounded", "other")) == 4
     assert "# run-checkpoint-6" in (run / "checkpoint-6" / "README.md").read_text()
     assert list((workspace / "logs" / "run").glob("events.out.tfevents*")), "TensorBoard's curves"
+
+
+@pytest.mark.slow
+def test_weights_of_every_so_many_steps_stay_and_their_optimiser_state_goes(demo, tmp_path, workspace):
+    done = train_six_steps(tmp_path / "run", "--save_total_limit", 1, "--keep_weights_every", 4)
+    assert done.returncode == 0, done.stderr
+    folders = {folder.name: folder for folder in (tmp_path / "run").glob("checkpoint-*")}
+    assert set(folders) == {"checkpoint-4", "checkpoint-6"}
+    assert (folders["checkpoint-4"] / "model.safetensors").is_file()
+    assert not (folders["checkpoint-4"] / "optimizer.pt").exists()
+    assert f"--checkpoint {shlex.quote(str(tmp_path / 'run'))} --dimension all" in done.stdout
 
 
 def test_training_stops_at_defects_or_goes_on_without_those_rows(workspace, mixed):
