@@ -39,7 +39,7 @@ def commands(readme: str) -> list[str]:
     return [line for line in cut if line]
 
 
-PAGES = (*READMES, "docs/data.md", "docs/training.md", "docs/evaluation.md", "docs/blind-review.md")
+PAGES = (*READMES, "docs/workflow.md", "docs/data.md", "docs/training.md", "docs/evaluation.md", "docs/blind-review.md")
 SHOWN = sorted({command for page in PAGES for command in commands(page)})
 
 
