@@ -55,7 +55,8 @@ class _Steps:
 
     def forward(self, *arguments: Any, **inputs: Any) -> Any:
         ids = inputs.get("input_ids")
-        if ids is None or ids.shape[1] != 1 or inputs.get("past_key_values") is not self._cache:
+        same_cache = inputs.get("past_key_values") is self._cache
+        if ids is None or ids.shape[1] != 1 or not same_cache or inputs.get("position_ids") is None:
             return self._plain(*arguments, **inputs)
         if not self._length:
             self._begin(inputs)

@@ -84,7 +84,7 @@ class TrainingRecipe:
     use_liger_kernel: bool = knob(False, "fused kernels of the package liger-kernel (GPU)", free=True)
     torch_compile: bool | None = knob(
         None,
-        "compile every layer with torch.compile (default: on a GPU, in runs of over 500 forward passes)",
+        "compile every layer with torch.compile (default: on one GPU, in runs of over 500 forward passes)",
         free=True,
     )
 

@@ -127,7 +127,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
-    recipe = _decided(recipe, steps)
+    recipe = _decided(recipe, steps, processes.num_processes)
     disk, meter = _disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     run_name = _run_name(recipe.output_dir, workspace)
@@ -209,12 +209,14 @@ def _within_memory(recipe: TrainingRecipe, geometry: Geometry, data: _RunData, r
     return recipe
 
 
-def _decided(recipe: TrainingRecipe, steps: int) -> TrainingRecipe:
+def _decided(recipe: TrainingRecipe, steps: int, devices: int) -> TrainingRecipe:
     """The recipe with what it leaves open and memory does not decide. It follows from the run, not from what is left of
-    it, so that a resumed one computes the same."""
+    it, so that a resumed one computes the same. Layers are compiled where that was measured: whole weights, one GPU."""
     checkpointing, compiled = recipe.gradient_checkpointing, recipe.torch_compile
     if compiled is None:
-        compiled = steps * recipe.gradient_accumulation_steps > _WORTH_COMPILING and compiler_problem() is None
+        long = steps * recipe.gradient_accumulation_steps > _WORTH_COMPILING
+        measured = devices == 1 and not getattr(recipe, "load_in_4bit", False) and not recipe.use_liger_kernel
+        compiled = long and measured and compiler_problem() is None
     return replace(
         recipe, gradient_checkpointing=True if checkpointing is None else checkpointing, torch_compile=compiled
     )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from configs.errors import UserError
-from leap.models.generation import encode
+from leap.models.generation import answer_batch, encode
 from leap.models.image_budget import pixel_budget, set_pixel_budget, takes_image_tokens
 from leap.models.loading import load_processor, load_weights, quantised
 from leap.planners import Query
@@ -136,3 +136,14 @@ def test_only_the_language_model_is_quantised(folder, load_in):
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             assert (type(module) is not torch.nn.Linear) == (module in inside)
+
+
+def test_steps_on_memory_that_stays_where_it_is_give_the_same_answers(folder, queries):
+    """What a GPU replays as a graph, without a graph; families of which that is not known answer as ever."""
+    planner = HuggingFacePlanner(folder, AnsweringOptions(device="cpu", max_new_tokens=NEW_TOKENS))
+    inputs = planner._prepared(queries).inputs
+    plain, steady = (
+        answer_batch(planner.model, planner.processor.tokenizer, inputs, NEW_TOKENS, graphed=graphed)
+        for graphed in (False, True)
+    )
+    assert steady == plain

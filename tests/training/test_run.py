@@ -8,7 +8,8 @@ from PIL import Image
 
 from leap.files import read_json, read_jsonl
 from leap.models.checkpoints import best_checkpoint, read_manifest
-from leap.training.recipes import TrainingRecipe
+from leap.training import run
+from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.run import warm_up_warning
 from tests.conftest import assert_one_line_error, read_status
 from tests.training.planning_lines import GOOD
@@ -91,3 +92,16 @@ def test_a_picture_that_breaks_in_the_middle_stops_training_by_name(workspace, w
     [status] = map(read_status, (workspace / "logs").rglob("status.json"))
     assert status.state == "failed"
     assert "rows.jsonl:2: unreadable image:" in status.reason
+
+
+def test_layers_are_compiled_where_it_pays_and_was_measured(monkeypatch):
+    decide, long = run._decided, TrainingRecipe(gradient_accumulation_steps=6)
+    monkeypatch.setattr(run, "compiler_problem", lambda: None)
+    assert decide(long, 100, 1).torch_compile
+    assert not decide(long, 50, 1).torch_compile, "compiling would take longer than it saves"
+    assert not decide(long, 100, 2).torch_compile
+    assert not decide(LoraRecipe(load_in_4bit=True), 1000, 1).torch_compile
+    assert decide(TrainingRecipe(torch_compile=True), 1, 8).torch_compile, "the recipe says so"
+    monkeypatch.setattr(run, "compiler_problem", lambda: "there is no C compiler")
+    assert not decide(long, 100, 1).torch_compile
+    assert decide(long, 100, 1).gradient_checkpointing, "nothing else decided it"
