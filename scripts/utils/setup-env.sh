@@ -4,9 +4,10 @@
 #     bash scripts/utils/setup-env.sh
 #
 # Needs Python 3.11 or newer. Uses uv where it is there or can be installed, else pip. Does nothing if up to date.
+# Where there is no NVIDIA driver, torch comes from PyTorch's own index without CUDA, if that can be reached.
 set -euo pipefail
 if [ $# -gt 0 ]; then
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     [ "$1" = --help ] || [ "$1" = -h ] || { echo "error: unknown argument $1" >&2; exit 2; }
     exit 0
 fi
@@ -56,7 +57,27 @@ if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
     # Else every start would compile torch and transformers anew. pip does so by itself.
     export UV_COMPILE_BYTECODE=1
 fi
-if [ ${#uv[@]} -gt 0 ]; then
+# The lock without torch and what only its CUDA build needs.
+without_torch() {
+    awk '/^[a-z]/ { out = $1 ~ /^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/ } !out' "$ROOT/requirements.lock"
+}
+# torch and torchvision of the lock's versions without CUDA; that index has hashes of its own.
+install_cpu_torch() {
+    local index="${LEAP_TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}" reachable versions
+    [ ${#uv[@]} -gt 0 ] && [ "$(uname -s)" = Linux ] && [ ! -e /dev/nvidiactl ] || return 1
+    reachable="import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)"
+    "$VENV/bin/python" -c "$reachable" "$index/torch/" 2>/dev/null || return 1
+    versions="$(grep -oE '^(torch|torchvision)==[0-9.]+' "$ROOT/requirements.lock")"
+    echo "no NVIDIA driver here: torch without CUDA, from $index"
+    # shellcheck disable=SC2086  # one word a package
+    "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps --index-url "$index" $versions || return 1
+    without_torch | "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps --require-hashes -r -
+}
+
+if install_cpu_torch; then
+    "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps -e "$ROOT"
+elif [ ${#uv[@]} -gt 0 ]; then
+    echo "PyPI's torch brings CUDA along: 6.4 GB on disk in all"
     "${uv[@]}" pip install --python "$VENV/bin/python" --require-hashes -r "$ROOT/requirements.lock"
     "${uv[@]}" pip install --python "$VENV/bin/python" --no-deps -e "$ROOT"
 else
