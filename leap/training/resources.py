@@ -75,7 +75,9 @@ def gpu_bytes() -> int | None:
 
 
 def describe_memory(geometry: Geometry, recipe: TrainingRecipe, largest: LargestStep, capacity: int | None) -> str:
-    """A line on the memory of the largest step, by estimate, beside that of the GPU if there is one."""
+    """A line on the memory of the largest step, by estimate, beside that of the GPU if there is one. What the recipe
+    leaves open is taken as a run takes it."""
+    recipe, _ = fitted_to_gpu(recipe, geometry, largest, capacity or 0, precision=False)
     memory = estimate_memory(geometry, largest.shape, recipe)
     line = f"estimated GPU memory of the largest step ({largest.what}): {memory}"
     if capacity is not None:

@@ -89,6 +89,15 @@ def test_the_largest_step_is_the_one_that_pads_to_the_most_tokens(demo):
     assert "(144 tokens in a pack)" in words(packed, [[0, 2], [1, 2]])
 
 
+def test_the_line_on_memory_is_that_of_what_a_run_would_pick(qwen):
+    geometry, largest = qwen
+    kept, recomputed = (
+        describe_memory(geometry, TrainingRecipe(gradient_checkpointing=way), largest, None) for way in (False, True)
+    )
+    assert describe_memory(geometry, TrainingRecipe(), largest, None) == recomputed != kept
+    assert describe_memory(geometry, TrainingRecipe(), largest, 10**12).startswith(kept)
+
+
 @pytest.fixture
 def qwen(tmp_path):
     """Qwen3-VL-2B's shape, and a step of six rows as docs/training.md has them in its table."""
