@@ -19,11 +19,12 @@ from matplotlib.lines import Line2D
 
 from configs.config import DIMENSIONS
 from leap.models.names import base_suffix
+from leap.pages.palette import COLORS, MARKERS, looks, looks_of_models
 from leap.plans.measures import Measure
 from leap.statistics import Estimate
 from leap.vlabench.tables import Overall
 
-__all__ = ["plt"]
+__all__ = ["COLORS", "MARKERS", "plt"]
 
 # Results of others: label -> dimension or "macro" -> official total. What was not published has no key.
 PublishedTotals = Mapping[str, Mapping[str, float]]
@@ -32,10 +33,8 @@ SIZE = (9.5, 4.6)  # inches
 MACRO = "macro"
 COLUMNS = (*DIMENSIONS, MACRO)
 
-# Okabe-Ito colours, with a hatch, marker and line each, so that neither hue nor print quality is needed.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+# Each colour has a hatch, marker and line of its own, so that neither hue nor print quality is needed.
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "--")
-MARKERS = "osD^vP*X"
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (3, 1, 1, 1)))
 INK = "0.25"  # text and rules beside the data
 FAINT = "0.45"
@@ -53,26 +52,22 @@ class Style:
     line: Any
 
 
-_BASE_STYLE = Style(COLORS[-1], HATCHES[-1], MARKERS[-1], LINES[1])
-
-
 def styles_of(names: Iterable[str], base: str | None = None) -> dict[str, Style]:
     """A style each; grey is kept for `base`."""
-    styles = {}
-    for name in names:
-        if name == base:
-            styles[name] = _BASE_STYLE
-        else:
-            i = len(styles) - (base in styles)
-            n = len(COLORS) - 1
-            styles[name] = Style(COLORS[i % n], HATCHES[i % n], MARKERS[i % n], LINES[(i + i // n) % len(LINES)])
-    return styles
+    return _styles(looks(names, base), base)
 
 
 def model_styles(models: Iterable[str]) -> dict[str, Style]:
     """A style a model, grey for the base."""
     models = list(models)
-    return styles_of(models, next((name for name in models if base_suffix(name) is not None), None))
+    return _styles(looks_of_models(models), next((name for name in models if base_suffix(name) is not None), None))
+
+
+def _styles(numbers: Mapping[str, tuple[int, int]], base: str | None) -> dict[str, Style]:
+    return {
+        name: Style(COLORS[color], HATCHES[color], MARKERS[marker], LINES[1 if name == base else marker % len(LINES)])
+        for name, (color, marker) in numbers.items()
+    }
 
 
 def totals(scores: Overall) -> dict[str, Estimate]:

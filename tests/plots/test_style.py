@@ -4,7 +4,7 @@ from configs.config import DIMENSIONS
 from leap.plots.comparison import TERMS, improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
 from leap.plots.profiles import heat_map, radar
-from leap.plots.style import save, styles_of
+from leap.plots.style import COLORS, save, styles_of
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
@@ -99,7 +99,7 @@ def test_published_results_are_hollow_and_said_to_be_published():
 
 def test_styles_differ_by_more_than_colour():
     found = styles_of([f"checkpoint-{i}" for i in range(6)] + ["base"], "base")
-    assert found["base"].color == "#999999"
+    assert found["base"].color == COLORS[-1]
     for part in ("color", "hatch", "marker"):
         assert len({getattr(look, part) for look in found.values()}) == 7
 
