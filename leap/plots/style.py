@@ -17,7 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from configs.config import DIMENSIONS
+from configs.config import DIMENSION_TITLES, DIMENSIONS
 from leap.models.names import base_suffix
 from leap.pages.palette import COLORS, MARKERS, looks, looks_of_models
 from leap.plans.measures import Measure
@@ -32,6 +32,8 @@ PublishedTotals = Mapping[str, Mapping[str, float]]
 SIZE = (9.5, 4.6)  # inches
 MACRO = "macro"
 COLUMNS = (*DIMENSIONS, MACRO)
+FORMATS = ("png", "svg", "pdf")
+APPENDIX = "appendix"  # folder of figures that say again, in another form, what others say
 
 # Each colour has a hatch, marker and line of its own, so that neither hue nor print quality is needed.
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "--")
@@ -76,6 +78,23 @@ def totals(scores: Overall) -> dict[str, Estimate]:
     return columns | ({MACRO: scores.macro["total_score"]} if scores.complete else {})
 
 
+def column_title(column: str) -> str:
+    """What people read of a column: the title of a dimension, else the column itself."""
+    return DIMENSION_TITLES.get(column, column)
+
+
+def note_on_examples(models: Mapping[str, Overall]) -> list[str]:
+    """Over how many examples the means are."""
+    counts = [scores.examples for scores in models.values()]
+    return note_on_counts(counts, "examples a model, over all its dimensions.")
+
+
+def note_on_counts(counts: Collection[int], what: str) -> list[str]:
+    """As in "n = 280 examples"; of different counts the smallest and the largest."""
+    numbers = " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else ""
+    return [f"n = {numbers} {what}"] if numbers else []
+
+
 def scale(measure: Measure) -> str:
     """What an axis from zero shows, and how far it goes."""
     return f"{measure.name} (0 to {measure.best:g})"
@@ -91,7 +110,7 @@ def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str]
     notes = []
     absent = [dimension for dimension in DIMENSIONS if dimension not in columns]
     if absent:
-        notes.append(f"No model has results in {', '.join(absent)}.")
+        notes.append(f"No model has results in {', '.join(map(column_title, absent))}.")
     if written and any(column not in row for row in rows.values() for column in columns):
         notes.append("n/a: no results.")
     if any(MACRO not in row for row in rows.values()):
@@ -159,16 +178,23 @@ def finish(
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.png (150 dpi) and `name`.svg (with its text as text) into `folder` and close the figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    """Write `name`.png (150 dpi), .svg and .pdf (both with their text as text) into `folder` and close the figure."""
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure.set_dpi(150)
-    if engine := figure.get_layout_engine():  # laid out once, for both files
+    if engine := figure.get_layout_engine():  # laid out once, for all files
         engine.execute(figure)
         figure.set_layout_engine(None)
     # The same figure gives the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap", "pdf.fonttype": 42}):
         figure.savefig(paths[0], dpi=150)
         figure.savefig(paths[1], metadata={"Date": None})
+        figure.savefig(paths[2], metadata={"CreationDate": None})
     plt.close(figure)
     return paths
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove the files of a figure, if there are any."""
+    for kind in FORMATS:
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -36,8 +36,8 @@ function button(text, onclick, attributes) {
 
 const section = (title, ...content) => el("section", null, el("h2", null, title), content);
 
-// A table that scrolls by itself where it is wider than the page.
-const scrollTable = (kind, ...parts) => el("div", { class: "scroll" }, el("table", { class: kind }, parts));
+// A table that scrolls by itself where it is wider than the page, with the keys too.
+const scrollTable = (kind, ...parts) => el("div", { class: "scroll", tabindex: 0 }, el("table", { class: kind }, parts));
 
 // Put new children into `node`; the control that had the focus has it again, found by its name.
 function redraw(node, children) {

@@ -149,11 +149,24 @@ function frame(width, label, { bottom, top, every }, columns) {
   return { canvas, x, y, step };
 }
 
+const ruler = document.createElement("canvas").getContext("2d");
+
+// In pixels, as a tick is written.
+function widthOf(text) {
+  ruler.font = `11.5px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
+}
+
 // The name of a column, in two lines where one is too narrow.
 function columnLabel(column, x, width) {
-  const room = Math.floor(width / 6.8);
-  const cut = (line) => (line.length > room ? `${line.slice(0, Math.max(1, room - 1))}\u2026` : line);
-  const lines = column.length > room ? column.split(/ (?=\S+$)/) : [column];
+  const fits = (text) => widthOf(text) < width - 4;
+  const lines = fits(column) ? [column] : column.split(/ (?=\S+$)/);
+  const cut = (line) => {
+    if (fits(line)) return line;
+    let short = line;
+    while (short.length > 1 && !fits(`${short}\u2026`)) short = short.slice(0, -1);
+    return `${short}\u2026`;
+  };
   return svg(
     "text",
     { class: "tick", y: HEIGHT - MARGIN.bottom + 17, "text-anchor": "middle" },
