@@ -45,7 +45,7 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
     names = [*rows, *cited]
     numbers = {name: {column: value.mean for column, value in values.items()} for name, values in rows.items()} | cited
     labels = short_names(names)
-    width = max(map(len, labels.values()), default=0) * 0.065 + 6.2
+    width = max(map(len, labels.values()), default=0) * 0.065 + 7.4
     figure, axes = plt.subplots(figsize=(width, 1.5 + 0.36 * max(len(names), 3)), layout="constrained")
     best = {column: max((numbers[name].get(column, -1) for name in rows), default=None) for column in COLUMNS}
     top, colors = TOPS[scorer], plt.get_cmap("Blues")

@@ -6,8 +6,8 @@
     python scripts/utils/describe_data.py --files data/my_rows.jsonl --model_path models/Qwen3-VL-2B-Instruct
 
 Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png, .svg and
-.pdf to logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py
-has looked at them or with --hash_pictures, which reads them all; else by file.
+.pdf to logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if
+check_and_clean_images.py has looked at them or with --hash_pictures, which reads them all; else by file.
 """
 
 from __future__ import annotations

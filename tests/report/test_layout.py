@@ -163,5 +163,5 @@ def test_a_control_without_a_box_and_a_covered_text_are_noticed(browser, pages):
     visit(browser, pages["#examples"])
     browser.run("document.querySelector('select[name=task]').style.display = 'contents', 0")
     assert 'name="task"' in browser.run(WITHOUT_BOX)[0]
-    browser.run("document.querySelector('.found').style.marginTop = '-90px', 0")
+    browser.run("document.querySelector('nav a:nth-child(2)').style.transform = 'translateX(-60px)', 0")
     assert browser.run(OVERLAPS) != []
