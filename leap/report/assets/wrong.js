@@ -67,6 +67,7 @@ function lengths(shown) {
     .filter(({ sums }) => sums.size);
   if (!rows.length) return el("p", { class: "none" }, "Scores by length of plan are missing: no ground truth at hand.");
   const columns = [...new Set(rows.flatMap(({ sums }) => [...sums.keys()]))].sort((a, b) => a - b);
+  const mostAnswers = (n) => Math.max(...rows.map(({ sums }) => (sums.get(n) || { examples: 0 }).examples));
   const drawn = (metric, caption) =>
     figure(
       caption,
@@ -75,7 +76,7 @@ function lengths(shown) {
           width,
           caption,
           PERCENT,
-          columns.map((n) => plural(n, "step")),
+          columns.map((n) => `${plural(n, "step")} n=${mostAnswers(n)}`),
           rows.map(({ model, name, sums }) => ({
             model,
             name,
@@ -91,8 +92,14 @@ function lengths(shown) {
     "div",
     { class: "figures" },
     el("h3", null, "By length of the ground truth"),
-    drawn("plan_success", `${heading("grounded", "plan_success")} by steps in the ground truth, of 100`),
-    drawn("total_score", `${heading("grounded", "total_score")}, by steps in the ground truth, of 100`),
+    drawn(
+      "plan_success",
+      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100; n answers at most`,
+    ),
+    drawn(
+      "total_score",
+      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100; n answers at most`,
+    ),
   );
 }
 
