@@ -94,11 +94,11 @@ function lengths(shown) {
     el("h3", null, "By length of the ground truth"),
     drawn(
       "plan_success",
-      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100; n answers at most`,
+      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100; n is the most answers of a model`,
     ),
     drawn(
       "total_score",
-      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100; n answers at most`,
+      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100; n is the most answers of a model`,
     ),
   );
 }
