@@ -18,6 +18,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Spelt as the data set spells them, in the order in which the tables show them.
 DIMENSIONS = ("M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex")
+# For people; files, flags and addresses have the keys.
+DIMENSION_TITLES = {
+    "M&T": "Mesh & texture",
+    "CommenSence": "Common sense",
+    "Semantic": "Semantic",
+    "Spatial": "Spatial",
+    "PhysicsLaw": "Physics law",
+    "Complex": "Complex",
+}
 _OTHER_SPELLINGS = {"mt": "M&T", "m&t": "M&T", "commonsense": "CommenSence", "physicallaw": "PhysicsLaw"}
 _SPELLINGS = {dimension.lower(): dimension for dimension in DIMENSIONS} | _OTHER_SPELLINGS
 

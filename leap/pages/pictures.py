@@ -23,7 +23,8 @@ from leap.rows.images import decode_image
 
 T = TypeVar("T")
 
-# Longest side in pixels and quality (0 to 100), from the finest to the coarsest that is still worth looking at.
+# Longest side in pixels and quality (0 to 100) of what has more than _LOSSLESS_SIDE, from the finest to the coarsest
+# that is still worth looking at.
 RUNGS = (
     (960, 75),
     (768, 70),
@@ -43,6 +44,8 @@ RUNGS = (
 )
 FORMAT = "webp" if features.check("webp") else "jpeg"
 
+# A picture this small is shown as it is: a coarse one would lose what the model saw.
+_LOSSLESS_SIDE = 256
 _SAMPLE = 48
 _MARGIN = 1.04  # a sample's mean is not the mean of all
 
@@ -144,7 +147,10 @@ def _encoded(picture: Image.Image, side: int, quality: int) -> bytes:
         picture = picture.copy()
         picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     out = io.BytesIO()
-    picture.save(out, FORMAT, quality=quality)
+    if FORMAT == "webp" and max(picture.size) <= _LOSSLESS_SIDE < side:
+        picture.save(out, FORMAT, lossless=True)
+    else:
+        picture.save(out, FORMAT, quality=quality)
     return out.getvalue()
 
 

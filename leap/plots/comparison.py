@@ -34,9 +34,12 @@ from leap.plots.style import (
     PublishedTotals,
     Style,
     clean_published,
+    column_title,
     columns_with_results,
     finish,
     model_styles,
+    note_on_counts,
+    note_on_examples,
     notes_on_missing,
     plt,
     scale,
@@ -64,7 +67,7 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: P
         columns,
         (0, top),
         model_styles(models),
-        notes_on_missing(rows, columns),
+        [*note_on_examples(models), *notes_on_missing(rows, columns)],
         published,
     )
 
@@ -78,10 +81,10 @@ def metrics_overall(models: Mapping[str, Overall]) -> Figure:
     for name, scores in models.items():
         metrics = scores.dimensions.get(scope, {}) if scope != MACRO else scores.macro if scores.complete else {}
         rows[name] = {title: metrics[metric] for metric, title in titles.items() if metric in metrics}
-    scope_title = "mean of dimensions" if scope == MACRO else scope
-    notes = []
+    scope_title = "mean of dimensions" if scope == MACRO else column_title(scope)
+    notes = note_on_examples(models)
     if not all(rows.values()):
-        needs = "all six dimensions under the same settings" if scope == MACRO else scope
+        needs = "all six dimensions under the same settings" if scope == MACRO else scope_title
         notes.append(f"n/a: has no results in {needs}.")
     return _bars_or_dots(
         f"Grounded metrics, {scope_title}, with 95 % intervals",
@@ -107,7 +110,7 @@ def improvement(
                 rows[name][MACRO] = difference.macro
     columns = columns_with_results(rows)
     labels = short_names(models)
-    notes = []
+    notes = note_on_counts([d.examples for name, d in differences.items() if name in rows], "pairs of answers.")
     partly = [(name, d) for name, d in differences.items() if d.unpaired and name in rows]
     if partly:
         cases = ", ".join(f"{labels[name]} {d.examples} ({d.unpaired} left out)" for name, d in partly[:3])
@@ -157,7 +160,8 @@ def stacked_terms(models: Mapping[str, Overall], scorer: str, published: Publish
         for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False)
     }
     title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % intervals"
-    return finish(figure, title, entries, notes_on_missing(rows, columns), published=bool(published))
+    notes = [*note_on_examples(models), *notes_on_missing(rows, columns)]
+    return finish(figure, title, entries, notes, published=bool(published))
 
 
 def _bars_or_dots(

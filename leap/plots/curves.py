@@ -23,9 +23,11 @@ from leap.plots.style import (
     Style,
     clean,
     clean_published,
+    column_title,
     columns_with_results,
     finish,
     hollow,
+    note_on_examples,
     notes_on_missing,
     plt,
     published_markers,
@@ -68,7 +70,7 @@ def checkpoint_curves(models: Mapping[str, Overall], scorer: str, published: Pub
         axes.set_ylim(0, min(top * 1.03, max(highs) * 1.08) or top)
     figure.supylabel(scale(MEASURES[f"{scorer}.total_score"]), fontsize=9)
     notes = notes_on_missing(rows, columns, written=False)
-    notes[:0] = _step_0_notes(models)
+    notes[:0] = [*_step_0_notes(models), *note_on_examples(models)]
     if left_out:
         notes.append(f"{left_out} models that are no checkpoints are left out; the heat map has them.")
     title = f"Total score over training, {scorer} rules, with 95 % intervals"
@@ -223,7 +225,7 @@ def _grid(columns: Sequence[str]) -> tuple[Figure, dict[str, plt.Axes]]:
     figure, panels = plt.subplot_mosaic(mosaic, figsize=size, sharex=True, sharey=True, layout="constrained")
     for column, axes in panels.items():
         large = column == MACRO
-        axes.set_title("macro (mean of dimensions)" if large else column, fontsize=10 if large else 9)
+        axes.set_title("macro (mean of dimensions)" if large else column_title(column), fontsize=10 if large else 9)
         axes.tick_params(labelsize=8, labelleft=large or column in [line[0] for line in mosaic])
         if column in lowest:
             axes.tick_params(labelbottom=True)

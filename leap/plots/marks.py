@@ -11,7 +11,18 @@ from matplotlib.patches import Patch
 
 from leap.models.names import base_suffix, curve_and_step
 from leap.plots.labels import short_names
-from leap.plots.style import FAINT, MACRO, PublishedTotals, Style, clean, hollow, plt, published_markers, styles_of
+from leap.plots.style import (
+    FAINT,
+    MACRO,
+    PublishedTotals,
+    Style,
+    clean,
+    column_title,
+    hollow,
+    plt,
+    published_markers,
+    styles_of,
+)
 from leap.statistics import Estimate
 
 # {model: {column: value}}; a missing value has no key.
@@ -56,7 +67,7 @@ def grouped_bars(
             axes.vlines(place, 0, value, color="0.6", linewidth=0.8, linestyle=":")
             axes.plot(place, value, markers[name], mfc="white", mec="black", ms=6)
     entries |= {name: hollow(marker) for name, marker in markers.items()}
-    axes.set_xticks(range(len(columns)), columns)
+    axes.set_xticks(range(len(columns)), list(map(column_title, columns)))
     clean(axes)
     return entries
 
@@ -137,7 +148,7 @@ def panels_of_lines(
     panels = list(grid[0])
     families = [*map(family, models), *[None] * len(published)]
     for axes, column in zip(panels, columns, strict=False):
-        axes.set_title(column, fontsize=9, fontweight="bold" if column == MACRO else "normal")
+        axes.set_title(column_title(column), fontsize=9, fontweight="bold" if column == MACRO else "normal")
         for y in range(1, len(names)):
             if y % 2:
                 axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=0)

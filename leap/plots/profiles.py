@@ -21,28 +21,32 @@ from leap.plots.style import (
     MACRO,
     PublishedTotals,
     clean_published,
+    column_title,
     finish,
     hollow,
     model_styles,
+    note_on_examples,
     notes_on_missing,
     plt,
     published_markers,
     totals,
 )
+from leap.statistics import Estimate
 from leap.vlabench.tables import Overall
 
 MOST_POLYGONS = 5
 
 
 def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
-    """Total scores, models by dimensions, written into their cells; darker is better, the best of a column is bold."""
+    """Total scores with their intervals, models by dimensions, written into their cells; darker is better, the best of
+    a column is bold."""
     rows = by_family({name: totals(scores) for name, scores in models.items()})
     cited = clean_published(published)
     names = [*rows, *cited]
     numbers = {name: {column: value.mean for column, value in values.items()} for name, values in rows.items()} | cited
     labels = short_names(names)
-    width = max(map(len, labels.values()), default=0) * 0.065 + 6.2
-    figure, axes = plt.subplots(figsize=(width, 1.5 + 0.24 * max(len(names), 3)), layout="constrained")
+    width = max(map(len, labels.values()), default=0) * 0.065 + 7.4
+    figure, axes = plt.subplots(figsize=(width, 1.5 + 0.36 * max(len(names), 3)), layout="constrained")
     best = {column: max((numbers[name].get(column, -1) for name in rows), default=None) for column in COLUMNS}
     top, colors = TOPS[scorer], plt.get_cmap("Blues")
     size = 8 if len(names) <= 20 else 7
@@ -63,22 +67,29 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
                     style["fontstyle"] = "italic"
             axes.add_patch(cell)
             text = "n/a" if value is None else f"{value:.{2 if name in cited else 1}f}"
-            number = axes.text(left + 0.5, y, text, ha="center", va="center_baseline", fontsize=size, **style)
-            number.set_in_layout(False)  # it is inside, and measuring hundreds takes seconds
+            interval = _interval_text(rows.get(name, {}).get(column))
+            lines = [(text, -0.16 if interval else 0, size, style)]
+            if interval:
+                lines.append((interval, 0.24, size - 2, {"color": style["color"]}))
+            for line, down, points, look in lines:
+                written = axes.text(
+                    left + 0.5, y + down, line, ha="center", va="center_baseline", fontsize=points, **look
+                )
+                written.set_in_layout(False)  # it is inside, and measuring hundreds takes seconds
     families = [*map(family, rows), *[None] * len(cited)]
     for y in range(1, len(names)):
         if y == len(rows) or (families[y] != families[y - 1] and max(map(families.count, families[y - 1 : y + 1])) > 1):
             axes.axhline(y - 0.5, color="black", linewidth=1.4 if y == len(rows) else 0.5)
     axes.set_xlim(-0.5, len(COLUMNS) - 0.35)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xticks([*range(len(DIMENSIONS)), len(DIMENSIONS) + 0.15], COLUMNS, fontsize=8.5)
+    axes.set_xticks([*range(len(DIMENSIONS)), len(DIMENSIONS) + 0.15], list(map(column_title, COLUMNS)), fontsize=8.5)
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(names)), [labels[name] for name in names], fontsize=size)
     for label in axes.get_yticklabels()[len(rows) :]:
         label.set_fontstyle("italic")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    notes = notes_on_missing(rows, COLUMNS)
+    notes = ["Below each mean: its 95 % interval.", *note_on_examples(models), *notes_on_missing(rows, COLUMNS)]
     if cited:
         notes.append("In italics: published by others, not measured here; n/a: not published.")
     return finish(figure, f"Total score, {scorer} rules (0 to {top})", {}, notes)
@@ -123,15 +134,21 @@ def radar(models: Mapping[str, Overall], scorer: str, published: PublishedTotals
     _rings(axes, angles, top)
     axes.grid(color="0.85")
     axes.spines["polar"].set_color("0.7")
-    notes = []
+    notes = note_on_examples(models)
     if len(chosen) < len(models):
         notes.append(
             f"{len(chosen)} of {len(models)} models, out of the base, the best and last checkpoints of runs, and "
-            "controls. The heat map has all."
+            "controls. The heat map has all, with intervals."
         )
     return finish(
         figure, f"Total score by dimension, {scorer} rules (0 to {top})", entries, notes, published=bool(cited)
     )
+
+
+def _interval_text(value: Estimate | None) -> str:
+    if value is None or value.low is None or value.high is None:
+        return ""
+    return f"{value.low:.0f} to {value.high:.0f}"
 
 
 def representatives(models: Mapping[str, Overall], most: int) -> list[str]:
@@ -172,7 +189,7 @@ def _rings(axes: plt.Axes, angles: np.ndarray, top: float) -> None:
     axes.set_ylim(0, limit)
     axes.set_rgrids(np.arange(ring, limit + ring / 2, ring), fontsize=7, color=FAINT)
     axes.set_rlabel_position(30)
-    _, texts = axes.set_thetagrids(np.degrees(angles), DIMENSIONS, fontsize=9)
+    _, texts = axes.set_thetagrids(np.degrees(angles), list(map(column_title, DIMENSIONS)), fontsize=9)
     for text, angle in zip(texts, angles, strict=True):
         side = np.sin(angle)
         text.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
@@ -180,5 +197,5 @@ def _rings(axes: plt.Axes, angles: np.ndarray, top: float) -> None:
 
 
 def _with_gaps(label: str, values: Mapping[str, object]) -> str:
-    gaps = [dimension for dimension in DIMENSIONS if dimension not in values]
+    gaps = [column_title(dimension) for dimension in DIMENSIONS if dimension not in values]
     return f"{label} (n/a: {', '.join(gaps)})" if gaps else label

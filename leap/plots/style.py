@@ -17,13 +17,14 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from configs.config import DIMENSIONS
+from configs.config import DIMENSION_TITLES, DIMENSIONS
 from leap.models.names import base_suffix
+from leap.pages.palette import COLORS, MARKERS, looks, looks_of_models
 from leap.plans.measures import Measure
 from leap.statistics import Estimate
 from leap.vlabench.tables import Overall
 
-__all__ = ["plt"]
+__all__ = ["COLORS", "MARKERS", "plt"]
 
 # Results of others: label -> dimension or "macro" -> official total. What was not published has no key.
 PublishedTotals = Mapping[str, Mapping[str, float]]
@@ -31,11 +32,11 @@ PublishedTotals = Mapping[str, Mapping[str, float]]
 SIZE = (9.5, 4.6)  # inches
 MACRO = "macro"
 COLUMNS = (*DIMENSIONS, MACRO)
+FORMATS = ("png", "svg", "pdf")
+APPENDIX = "appendix"  # folder of figures that say again, in another form, what others say
 
-# Okabe-Ito colours, with a hatch, marker and line each, so that neither hue nor print quality is needed.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+# Each colour has a hatch, marker and line of its own, so that neither hue nor print quality is needed.
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "--")
-MARKERS = "osD^vP*X"
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (3, 1, 1, 1)))
 INK = "0.25"  # text and rules beside the data
 FAINT = "0.45"
@@ -53,32 +54,45 @@ class Style:
     line: Any
 
 
-_BASE_STYLE = Style(COLORS[-1], HATCHES[-1], MARKERS[-1], LINES[1])
-
-
 def styles_of(names: Iterable[str], base: str | None = None) -> dict[str, Style]:
     """A style each; grey is kept for `base`."""
-    styles = {}
-    for name in names:
-        if name == base:
-            styles[name] = _BASE_STYLE
-        else:
-            i = len(styles) - (base in styles)
-            n = len(COLORS) - 1
-            styles[name] = Style(COLORS[i % n], HATCHES[i % n], MARKERS[i % n], LINES[(i + i // n) % len(LINES)])
-    return styles
+    return _styles(looks(names, base), base)
 
 
 def model_styles(models: Iterable[str]) -> dict[str, Style]:
     """A style a model, grey for the base."""
     models = list(models)
-    return styles_of(models, next((name for name in models if base_suffix(name) is not None), None))
+    return _styles(looks_of_models(models), next((name for name in models if base_suffix(name) is not None), None))
+
+
+def _styles(numbers: Mapping[str, tuple[int, int]], base: str | None) -> dict[str, Style]:
+    return {
+        name: Style(COLORS[color], HATCHES[color], MARKERS[marker], LINES[1 if name == base else marker % len(LINES)])
+        for name, (color, marker) in numbers.items()
+    }
 
 
 def totals(scores: Overall) -> dict[str, Estimate]:
     """Total scores by column, without those that are missing; macro needs all six dimensions."""
     columns = {dimension: metrics["total_score"] for dimension, metrics in scores.dimensions.items()}
     return columns | ({MACRO: scores.macro["total_score"]} if scores.complete else {})
+
+
+def column_title(column: str) -> str:
+    """What people read of a column: the title of a dimension, else the column itself."""
+    return DIMENSION_TITLES.get(column, column)
+
+
+def note_on_examples(models: Mapping[str, Overall]) -> list[str]:
+    """Over how many examples the means are."""
+    counts = [scores.examples for scores in models.values()]
+    return note_on_counts(counts, "examples a model, over all its dimensions.")
+
+
+def note_on_counts(counts: Collection[int], what: str) -> list[str]:
+    """As in "n = 280 examples"; of different counts the smallest and the largest."""
+    numbers = " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else ""
+    return [f"n = {numbers} {what}"] if numbers else []
 
 
 def scale(measure: Measure) -> str:
@@ -96,7 +110,7 @@ def notes_on_missing(rows: Mapping[str, Collection[str]], columns: Sequence[str]
     notes = []
     absent = [dimension for dimension in DIMENSIONS if dimension not in columns]
     if absent:
-        notes.append(f"No model has results in {', '.join(absent)}.")
+        notes.append(f"No model has results in {', '.join(map(column_title, absent))}.")
     if written and any(column not in row for row in rows.values() for column in columns):
         notes.append("n/a: no results.")
     if any(MACRO not in row for row in rows.values()):
@@ -164,16 +178,23 @@ def finish(
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.png (150 dpi) and `name`.svg (with its text as text) into `folder` and close the figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    """Write `name`.png (150 dpi), .svg and .pdf (both with their text as text) into `folder` and close the figure."""
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure.set_dpi(150)
-    if engine := figure.get_layout_engine():  # laid out once, for both files
+    if engine := figure.get_layout_engine():  # laid out once, for all files
         engine.execute(figure)
         figure.set_layout_engine(None)
     # The same figure gives the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap", "pdf.fonttype": 42}):
         figure.savefig(paths[0], dpi=150)
         figure.savefig(paths[1], metadata={"Date": None})
+        figure.savefig(paths[2], metadata={"CreationDate": None})
     plt.close(figure)
     return paths
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove the files of a figure, if there are any."""
+    for kind in FORMATS:
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from configs.errors import UserError
 from leap.pages.page import PICTURES_AN_ISLAND, Assets, packed, page_parts, write_page
+from leap.pages.palette import looks_of_models
 from leap.pages.pictures import FORMAT, Pictures, find_pictures, make_thumbnails, place_pictures
 from leap.progress import say
 from leap.provenance import code_revision, utc_now
@@ -24,6 +25,8 @@ _REPORT = Assets(
         "pages/assets/dom.js",
         "pages/assets/data.js",
         "report/assets/route.js",
+        "report/assets/models.js",
+        "report/assets/tables.js",
         "report/assets/figures.js",
         "report/assets/overview.js",
         "report/assets/wrong.js",
@@ -74,6 +77,8 @@ def build_report(
     overview = overview_of(results, models, examples.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
     details = {f"details-{task}": packed(entries) for task, entries in enumerate(examples.details)}
     examples.index["review"] = review is not None
+    reviewed = [name for name, number in review.value["models"] if number >= len(models)] if review else []
+    examples.index["looks"] = list(looks_of_models([*models, *reviewed]).values())
     if review is not None:
         review.place_pictures(pictures.number)
         details["review"] = packed(review.value)

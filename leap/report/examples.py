@@ -3,10 +3,12 @@
 Two parts, so that a page of thousands of examples opens at once. The index has columns over all examples, in the order
 of dimensions, tasks and numbers:
 
-    {"models": [name], "flags": [name], "dimensions": [name], "tasks": [[name, dimension index]],
+    {"models": [name], "flags": [name], "dimensions": [name], "titles": {dimension: for people},
+     "tasks": [[name, dimension index]],
      "examples": {"task": [task index], "number": [], "instruction": [text or null], "steps": [ground-truth steps or
                   null], "pictures": [[plain, tagged]: picture index or -1]},
      "answers": [{"flags": [bits of FLAGS], "official": [total or null], "grounded": [total or null]} of each model],
+     "looks": [[colour, shape] of each model, then of those of the blind review alone, by leap.pages.palette],
      "review": whether the page has a blind review}
 
 Details are lists by task, an entry an example, in the same order:
@@ -28,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs.config import DIMENSIONS
+from configs.config import DIMENSION_TITLES, DIMENSIONS
 from configs.errors import UserError
 from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, skill_confusion, skill_pairs
 from leap.plans.reading import Step, steps_of
@@ -243,6 +245,7 @@ class _Builder:
             "models": self.models,
             "flags": FLAGS,
             "dimensions": DIMENSIONS,
+            "titles": DIMENSION_TITLES,
             "tasks": self.tasks,
             "examples": self.columns,
             "answers": self.answers,

@@ -1,9 +1,11 @@
 """What the overview of the page shows: means with intervals, counts of outcomes and errors, settings of each model.
 
-    {"metrics": {scorer: [name]}, "measures": {key of MEASURES: {"name", "title", "best"}}, "weights": {metric: share of
+    {"metrics": {scorer: [name]}, "measures": {key of MEASURES: {"name", "title", "meaning",
+                     "best"}}, "weights": {metric: share of
                      the total score}, "error_labels": [label],
-     "differences": null or {"base": model, "of": [{"scorer", "metric", "models": [of each model: null or {"macro": null
-                     or [mean, low, high], "dimensions": {dimension: [mean, low, high]}, "examples": n}]}]},
+     "headline": null or that of leap.report.headline,
+     "differences": {base: [{"scorer", "metric", "models": [of each model: null or {"macro": null or [mean, low, high],
+                     "dimensions": {dimension: [mean, low, high]}, "examples": n}]}]}, the usual base first,
      "models": [{"name": text,
                  "scores": {scorer: null or {"macro": {metric: [mean, low, high]}, "micro": the same, "dimensions":
                             {dimension: the same}, "examples": n, "complete": bool, "mixed": bool}},
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,14 @@ from leap.models.names import BASE_NAME
 from leap.plans.diagnosis import ERROR_LABELS
 from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS, WEIGHTS
+from leap.report.headline import headline_of, rounded
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement, improvements
 from leap.vlabench.folder import summaries_of
 from leap.vlabench.tables import Overall, overall
 
 COMPARED = (("grounded", "total_score"), ("official", "total_score"), ("grounded", "plan_success"))
+MOST_BASES = 8  # every base takes a pairing with every model
 
 SettingRow = tuple[str, str | None, dict[str, str] | None]
 
@@ -41,33 +45,41 @@ def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Ma
     """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
     return {
         "metrics": METRICS,
-        "measures": {key: {"name": m.name, "title": m.title, "best": m.best} for key, m in MEASURES.items()},
+        "measures": {
+            key: {"name": m.name, "title": m.title, "meaning": m.meaning, "best": m.best} for key, m in MEASURES.items()
+        },
         "weights": WEIGHTS,
         "error_labels": ERROR_LABELS,
-        "differences": _differences(results, models),
+        "headline": headline_of(results, models),
+        "differences": {base: _differences(results, models, base) for base in _bases(models)},
         "models": [_model(results, model, diagnoses.get(model, {})) for model in models],
     }
 
 
-def _differences(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
-    """What each model has over the base (else the first model) on the examples that both answered."""
+def _bases(models: Sequence[str]) -> list[str]:
+    """The models that others may be compared with: the base, else the first, before the others."""
     if len(models) < 2:
-        return None
-    base = BASE_NAME if BASE_NAME in models else models[0]
+        return []
+    first = BASE_NAME if BASE_NAME in models else models[0]
+    return [first, *(name for name in models if name != first)][:MOST_BASES]
+
+
+def _differences(results: Path, models: Sequence[str], base: str) -> list[dict[str, Any]]:
+    """What each model has over `base` on the examples that both answered, by metric."""
     by_metric = []
     for scorer, metric in COMPARED:
         gains = improvements(results, models, base, scorer, metric)
         entries = [_improvement(gains.get(name)) for name in models]
         by_metric.append({"scorer": scorer, "metric": metric, "models": entries})
-    return {"base": base, "of": by_metric}
+    return by_metric
 
 
 def _improvement(gain: Improvement | None) -> dict[str, Any] | None:
     if gain is None:
         return None
     return {
-        "macro": gain.macro and _rounded(gain.macro),
-        "dimensions": {dimension: _rounded(estimate) for dimension, estimate in gain.dimensions.items()},
+        "macro": gain.macro and rounded(gain.macro),
+        "dimensions": {dimension: rounded(estimate) for dimension, estimate in gain.dimensions.items()},
         "examples": gain.examples,
     }
 
@@ -106,11 +118,7 @@ def _scores(means: Overall | None) -> dict[str, Any] | None:
 
 
 def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float]]:
-    return {name: _rounded(estimate) for name, estimate in metrics.items()}
-
-
-def _rounded(estimate: Estimate) -> list[float | None]:
-    return [None if value is None else round(value, 4) for value in astuple(estimate)]
+    return {name: rounded(estimate) for name, estimate in metrics.items()}
 
 
 def rows_by_dimension(by_dimension: Mapping[str, Any]) -> list[SettingRow]:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Draw what the judges of a blind review said: figures as PNG and SVG, out of what analyze_output_results.py wrote.
+"""Draw what the judges of a blind review said as PNG, SVG and PDF, out of what analyze_output_results.py wrote.
 
     python scripts/evaluation/draw_blind10_scores.py
     python scripts/evaluation/draw_blind10_scores.py --review_dir eva_results/blind_10 --output_dir figures
 
 Mean final scores and the four scales by model, the difference from the base over the same items, each judge beside the
-reference judge plan by plan, win rates of pairs, curves over checkpoint steps. Reads summary.json, writes blind10_*.png
-and .svg into figures/ and removes those that these judgements do not allow.
+reference judge plan by plan, win rates of pairs, curves over checkpoint steps. Reads summary.json, writes
+blind10_*.png, .svg and .pdf into figures/ and removes those that these judgements do not allow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
 
     from leap.files import read_json
     from leap.plots.review import review_figures
-    from leap.plots.style import save
+    from leap.plots.style import remove, save
 
     path = options.review_dir / "summary.json"
     if not path.is_file():
@@ -49,8 +49,7 @@ def main() -> None:
             for written in save(make(), folder, name):
                 say(written)
         else:
-            for kind in ("png", "svg"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            remove(folder, name)
 
 
 if __name__ == "__main__":

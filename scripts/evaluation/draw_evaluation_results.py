@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Draw the results of run_vlm_evaluation.py: figures as PNG and SVG, and the table as Markdown.
+"""Draw the results of run_vlm_evaluation.py: figures as PNG, SVG and PDF, and the table as Markdown.
 
     python scripts/evaluation/draw_evaluation_results.py
     python scripts/evaluation/draw_evaluation_results.py --models baseline checkpoint-200
     python scripts/evaluation/draw_evaluation_results.py --base checkpoint-200 --published
 
-For each scorer: totals by dimension, the terms they are stacked from, a radar, the improvement over the base (over the
-same examples), a heat map, and curves over checkpoint steps; the grounded metrics in one figure more. Reads
-eva_results/<dimension>/<model>/, writes eva_results/figures/ and removes figures there that these models do not allow.
+For each scorer: totals by dimension, the terms they are stacked from, the improvement over the base (over the same
+examples), a heat map, curves over checkpoint steps, and in appendix/ a radar; the grounded metrics in one figure more.
+Reads eva_results/<dimension>/<model>/, writes eva_results/figures/ and removes figures there that these models do not
+allow.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def draw(
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
-    from leap.plots.style import save
+    from leap.plots.style import APPENDIX, remove, save
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
@@ -96,9 +97,11 @@ def draw(
             if make:
                 written += save(make(), folder, name)
             else:
-                for kind in ("png", "svg"):
-                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+                remove(folder, name)
             progress.advance()
+    for name in makers:
+        if name.startswith(f"{APPENDIX}/"):
+            remove(folder, Path(name).name)  # where it stood in earlier versions
     return written
 
 
@@ -109,6 +112,7 @@ def figures(
     from leap.models.names import curves_in
     from leap.plots import comparison, profiles
     from leap.plots.curves import checkpoint_curves
+    from leap.plots.style import APPENDIX
     from leap.vlabench.compare import improvements
 
     models = {name: means[name] for name in names if name in means}
@@ -128,7 +132,7 @@ def figures(
         ),
         f"stacked_{scorer}": (lambda: comparison.stacked_terms(models, scorer, published), bool(models)),
         f"heat_map_{scorer}": (lambda: profiles.heat_map(models, scorer, published), bool(models)),
-        f"radar_{scorer}": (lambda: profiles.radar(models, scorer, published), most_dimensions > 2),
+        f"{APPENDIX}/radar_{scorer}": (lambda: profiles.radar(models, scorer, published), most_dimensions > 2),
         f"improvement_{scorer}": (improvement, len(compared) > 1),
         f"curves_{scorer}": (
             lambda: checkpoint_curves(models, scorer, published),

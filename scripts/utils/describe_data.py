@@ -5,9 +5,9 @@
     python scripts/utils/describe_data.py --rows data/train.jsonl data/test.jsonl --hash_pictures
     python scripts/utils/describe_data.py --rows data/my_rows.jsonl --base_model models/Qwen3-VL-2B-Instruct
 
-Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png and .svg to
-logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if check_and_clean_images.py
-has looked at them or with --hash_pictures, which reads them all; else by file.
+Prints Markdown tables, all else on stderr. Writes description.json, description.md, data_description.png, .svg and
+.pdf to logs/describe/<names>. Name the file trained on first. Pictures are told apart by content if
+check_and_clean_images.py has looked at them or with --hash_pictures, which reads them all; else by file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Options:
     base_model: Path | None = knob(None, "model whose processor counts tokens", flags=("--model_path",))
     image_tokens_min: int = knob(256, "fewest visual tokens of an image, with --base_model", check="> 0")
     image_tokens_max: int = knob(768, "most visual tokens of an image, with --base_model", check="> 0")
-    figure: bool = knob(True, "draw data_description.png and .svg")
+    figure: bool = knob(True, "draw data_description.png, .svg and .pdf")
     workers: int = knob(4, "threads that read pictures, processes that count tokens", check="> 0")
 
 

@@ -112,9 +112,8 @@ def test_the_script_prints_tables_and_writes_figure_and_files(data):
     done = run_script(DESCRIBE)
     assert done.returncode == 0, done.stderr
     folder = data.parent / "logs/describe/train_test"
-    assert {path.name for path in folder.iterdir()} == {
-        "description.json", "description.md", "data_description.png", "data_description.svg"
-    }  # fmt: skip
+    figures = {f"data_description.{kind}" for kind in ("png", "svg", "pdf")}
+    assert {path.name for path in folder.iterdir()} == {"description.json", "description.md", *figures}
     text = (folder / "description.md").read_text()
     assert text == description_text(read_json(folder / "description.json"))
     assert done.stdout == text + "\n"

@@ -462,7 +462,7 @@ def test_the_mouse_rates_too_and_what_is_missing_is_said_in_its_place(at, review
     first = shown_plans(review)[0]
     at.click(f"fieldset[data-plan={first}][data-scale=granularity] label:nth-of-type(2)")
     assert at.run(f"document.querySelector('#plan-{first} .state').textContent") == "3 to go"
-    assert at.run("document.querySelector('.scale.now h3').textContent").lower().startswith("granularity")
+    assert at.run("document.querySelector('.scale.now h2').textContent").lower().startswith("granularity")
     texts = at.run("[...document.querySelectorAll('.task')].map((node) => node.textContent)")
     assert "The picture is missing." in texts[MISSING_PICTURE_ROW]
     assert "this plan is empty" in texts[EMPTY_ROW]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import shutil
 from pathlib import Path
 
@@ -40,3 +41,9 @@ def test_thumbnails_shrink_until_they_fit(photos):
     assert sum(len(base64.b64encode(content)) for content in tight.encoded) <= 80_000
     assert free.unreadable == tight.unreadable == 1
     assert make_thumbnails(files, 5_000) is None
+
+
+def test_a_small_picture_is_shown_as_the_model_saw_it(photos):
+    (content,) = make_thumbnails([photos[0]], 1e9).encoded
+    shown, original = Image.open(io.BytesIO(content)), Image.open(photos[0])
+    assert shown.convert("RGB").tobytes() == original.tobytes()

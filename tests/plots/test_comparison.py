@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.config import DIMENSIONS
+from configs.config import DIMENSION_TITLES, DIMENSIONS
 from leap.plans.scoring import GROUNDED_METRICS, score_grounded, score_official
 from leap.plots.comparison import MOST_BARS, TERMS, improvement, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
+from leap.plots.style import FORMATS
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement
 from leap.vlabench.tables import Overall
@@ -45,7 +46,7 @@ def test_up_to_six_models_are_bars_and_more_are_lines_of_dots():
     few = dict(list(models.items())[:MOST_BARS])
     assert len(totals_by_dimension(few, "grounded").axes) == 1
     figure = totals_by_dimension(models, "grounded")
-    assert [axes.get_title() for axes in figure.axes] == [*DIMENSIONS, "macro"]
+    assert [axes.get_title() for axes in figure.axes] == [*DIMENSION_TITLES.values(), "macro"]
     assert rows(figure) == list(models)
 
 
@@ -101,11 +102,16 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     written = [Path(line) for line in done.stdout.splitlines()]
     kinds = ("total_by_dimension", "stacked", "heat_map", "radar", "improvement", "curves")
     names = {f"{kind}_{scorer}" for kind in kinds for scorer in ("official", "grounded")} | {"metrics_grounded"}
-    assert {path.name for path in written} == {f"{n}.{k}" for n in names for k in ("png", "svg")} | {"results_table.md"}
+    assert {path.name for path in written} == {f"{n}.{k}" for n in names for k in FORMATS} | {"results_table.md"}
     assert all(path.stat().st_size > 100 for path in written)
     svg = (tmp_path / "figures" / "improvement_grounded.svg").read_text()
     assert ">checkpoint-4</text>" in svg
     assert "paired intervals" in svg
+
+    assert {path.name for path in written if path.parent.name == "appendix"} == {
+        f"radar_{scorer}.{kind}" for scorer in ("official", "grounded") for kind in FORMATS
+    }
+    (tmp_path / "figures" / "radar_official.png").write_bytes(b"of an earlier version")
 
     # One model allows neither curves nor a comparison: their old figures would show other results.
     done = run_script(DRAW, "--results", tmp_path, "--models", "baseline", "--published")
@@ -113,7 +119,8 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     assert "LEAP checkpoint-5000" in (tmp_path / "figures" / "heat_map_official.svg").read_text()
     assert "(published, not measured here)" in (tmp_path / "figures" / "results_table.md").read_text()
     assert "LEAP checkpoint-5000" not in (tmp_path / "figures" / "heat_map_grounded.svg").read_text()
-    left = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    assert not (tmp_path / "figures" / "radar_official.png").exists()
+    left = {path.stem for path in (tmp_path / "figures").glob("**/*.svg")}
     assert left == {name for name in names if not name.startswith(("improvement", "curves"))}
 
 

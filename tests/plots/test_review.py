@@ -9,7 +9,7 @@ from leap.files import write_json
 from leap.judge.judgements import CONTROLS, FINAL, PAIRWISE, REFERENCE_JUDGE, RUBRIC, SCALES, Judgement
 from leap.judge.summary import summarise
 from leap.plots.review import review_figures
-from leap.plots.style import save
+from leap.plots.style import FORMATS, save
 from tests.conftest import assert_one_line_error, run_script
 
 DRAW = "evaluation/draw_blind10_scores.py"
@@ -208,13 +208,13 @@ def test_steps_are_written_below_every_lowest_panel():
     assert written == {"a": False, "b": False, "c": True, "d": True, REFERENCE_JUDGE: True}
 
 
-def test_the_script_draws_png_and_svg_and_removes_what_is_no_longer_true(tmp_path):
+def test_the_script_draws_png_svg_and_pdf_and_removes_what_is_no_longer_true(tmp_path):
     judged = [*ratings("llm", MODELS), *pairs("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
     write_json(tmp_path / "summary.json", summarise(outputs_of(MODELS), judged))
     done = run_script(DRAW, "--review_dir", tmp_path)
     assert done.returncode == 0, done.stderr
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert figures == {f"{name}.{kind}" for name in ALL for kind in ("png", "svg")}
+    assert figures == {f"{name}.{kind}" for name in ALL for kind in FORMATS}
     assert sorted(done.stdout.split()) == sorted(str(tmp_path / "figures" / name) for name in figures)
 
     write_json(tmp_path / "summary.json", summarise(outputs_of(MODELS), ratings("llm", MODELS)))

@@ -4,7 +4,7 @@ from configs.config import DIMENSIONS
 from leap.plots.comparison import TERMS, improvement, metrics_overall, stacked_terms, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
 from leap.plots.profiles import heat_map, radar
-from leap.plots.style import save, styles_of
+from leap.plots.style import COLORS, FORMATS, save, styles_of
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement
 from tests.plots.figures import forty, legend, notes, results_of, rows, words
@@ -22,14 +22,25 @@ def test_a_missing_value_is_marked_and_never_drawn_as_zero():
     assert cells.count("n/a") == 3
     assert "0.0" not in cells
     assert words(stacked_terms(models, "grounded")).count("n/a") == 3
-    assert "checkpoint-2 (n/a: PhysicsLaw, Complex)" in legend(radar(models, "grounded"))
+    assert "checkpoint-2 (n/a: Physics law, Complex)" in legend(radar(models, "grounded"))
+
+
+def test_every_figure_of_means_says_over_how_many_examples_and_a_cell_how_sure_it_is():
+    models = {"baseline": results_of(30), "checkpoint-2": results_of(40)}
+    for draw in (totals_by_dimension, stacked_terms, heat_map, radar, checkpoint_curves):
+        assert "n = 100 examples" in notes(draw(models, "grounded"))
+    assert "n = 100 examples" in notes(metrics_overall(models))
+    differences = {"checkpoint-2": Improvement({"Spatial": Estimate(1, -1, 2)}, None, 90, 0)}
+    assert "n = 90 pairs of answers" in notes(improvement(models, differences, "baseline", "grounded"))
+    total = results_of(30).dimensions["Spatial"]["total_score"]
+    assert f"{total.low:.0f} to {total.high:.0f}" in words(heat_map(models, "grounded"))
 
 
 def test_one_dimension_is_enough():
     models = {"baseline": results_of(30, ["Spatial"]), "checkpoint-2": results_of(40, ["Spatial"])}
     bars = totals_by_dimension(models, "official")
     assert [label.get_text() for label in bars.axes[0].get_xticklabels()] == ["Spatial"]
-    assert "No model has results in M&T, CommenSence, Semantic, PhysicsLaw, Complex" in notes(bars)
+    assert "No model has results in Mesh & texture, Common sense, Semantic, Physics law, Complex" in notes(bars)
     assert "Spatial" in metrics_overall(models).get_suptitle()
     for figure in (stacked_terms(models, "official"), checkpoint_curves(models, "official")):
         assert [axes.get_title() for axes in figure.axes] == ["Spatial"]
@@ -93,13 +104,13 @@ def test_published_results_are_hollow_and_said_to_be_published():
         assert legend(figure)[-2:] == ["A (published)", "B (published)"]
     cells = heat_map(models, "official", published)
     assert rows(cells)[1:] == ["A (published)", "B (published)"]
-    assert words(cells)[13] == "35.00"
+    assert words(cells)[2 * 7 + 6] == "35.00"  # the intervals of the base between
     assert "B (published)" not in legend(radar(models, "official", published))
 
 
 def test_styles_differ_by_more_than_colour():
     found = styles_of([f"checkpoint-{i}" for i in range(6)] + ["base"], "base")
-    assert found["base"].color == "#999999"
+    assert found["base"].color == COLORS[-1]
     for part in ("color", "hatch", "marker"):
         assert len({getattr(look, part) for look in found.values()}) == 7
 
@@ -108,5 +119,5 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
     models = {"baseline": results_of(30)}
     for folder in ("a", "b"):
         save(heat_map(models, "grounded"), tmp_path / folder, "figure")
-    for kind in ("png", "svg"):
+    for kind in FORMATS:
         assert (tmp_path / "a" / f"figure.{kind}").read_bytes() == (tmp_path / "b" / f"figure.{kind}").read_bytes()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
 
 import pytest
 
+from leap.pages.palette import COLORS
 from tests.chromium import CHROMIUM, Browser
 from tests.conftest import REPOSITORY
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS
@@ -69,21 +75,175 @@ def test_the_overview_shows_every_model_and_what_is_missing(at, page):
     visit(at, page)
     assert at.run("document.title") == "A report"
     assert texts(at, ".legend .name") == MODELS
-    groups = texts(at, ".results:not(.differences) .group th")
-    assert groups[:2] == ["Total score, grounded of 100", "Total score, official of 80"]
-    constant = texts(at, ".results tbody:nth-of-type(1) tr:nth-child(4) td")
-    assert "over 5 of 6" in constant[0]
-    assert constant[7] == "missing"
-    trained = texts(at, ".results tbody:nth-of-type(2) tr:nth-child(3) td b")
+    heads = texts(at, ".results:not(.differences) thead th")
+    assert heads[1:3] == ["Total score, grounded (of 100)", "Total score, official (of 80)"]
+    assert "over 5 of 6" in texts(at, ".results tr:nth-child(3) td")[0]
+    assert texts(at, ".differences tr:nth-child(2) td")[0] == "missing"
+    assert texts(at, ".differences tr:nth-child(1) td")[0].startswith("\u25b2 +")
+    at.wait("document.querySelectorAll('.plot svg').length === 2")
+    unfold(at, "dimensions")
+    assert texts(at, "[data-fold=dimensions] tbody tr:nth-child(3) td")[7] == "missing"
+    at.choose("measure", "official.total_score")
+    trained = texts(at, "[data-fold=dimensions] tbody tr:nth-child(2) td b")
     assert trained[2] == "80.0"  # all plans of M&T are right, and official has no more
-    assert texts(at, ".differences tbody:nth-of-type(1) tr:nth-child(3) td")[0] == "missing"
-    assert texts(at, ".differences tbody:nth-of-type(1) tr:nth-child(2) td")[0].startswith("\u25b2 +")
-    at.wait("document.querySelectorAll('.plot svg').length === 4")
+    unfold(at, "reading")
     assert "80, not 100" in at.run("document.querySelector('.reading').textContent")
+
+
+def test_the_headline_comes_first_and_all_that_is_not_folded_fits_on_three_screens(at, page):
+    visit(at, page)
+    headline = texts(at, ".overview > :first-child h2")[0]
+    assert headline.startswith("checkpoint-200 reaches ")
+    assert ", baseline " in headline
+    assert len(texts(at, ".numbers li")) == 4
+    assert at.run("document.documentElement.scrollHeight") <= 3 * 800
+
+
+def test_models_mean_and_base_are_chosen_and_stay_in_the_address(at, page):
+    visit(at, page)
+    at.choose("base", "constant")
+    assert "Against constant" in texts(at, ".overview h2")
+    at.choose("mean", "micro")
+    at.click(".legend button[name=A]")
+    assert texts(at, ".results:not(.differences) tbody .name") == ["checkpoint-200", "constant"]
+    at.open(at.run("location.href"))
+    at.wait("document.querySelector('.results')")
+    assert texts(at, ".differences tbody .name") == ["checkpoint-200"]
+    assert at.run("document.querySelector('select[name=mean]').value") == "micro"
+
+
+def test_a_column_sorts_and_what_is_missing_stays_last(at, page):
+    visit(at, page)
+    for direction in ("descending", "ascending", None):
+        at.click(".results:not(.differences) thead th:nth-child(2) .sort")
+        head = "document.querySelector('.results:not(.differences) thead th:nth-child(2)')"
+        assert at.run(f"{head}.getAttribute('aria-sort')") == direction
+        means = [float(text) for text in texts(at, ".results:not(.differences) tbody td:nth-child(2) b")]
+        if direction:
+            assert means == sorted(means, reverse=direction == "descending")
+    assert texts(at, ".results:not(.differences) tbody .name") == MODELS  # as it was
+    for _ in range(2):
+        at.click(".differences thead th:nth-child(2) .sort")
+        assert texts(at, ".differences tbody .name") == ["checkpoint-200", "constant"]  # constant has no macro
+
+
+def unfold(at: Browser, name: str) -> None:
+    at.click(f"[data-fold={name}] summary")
+    at.wait(f"document.querySelector('[data-fold={name}] .fold-body').firstChild")
+
+
+def offered(at: Browser, label: str) -> str:
+    """The text behind a button that offers a table."""
+    at.click(f"button[aria-label='{label}']")
+    text = at.run("document.querySelector('dialog textarea').value")
+    href = at.run("document.querySelector('dialog a[download]').href")
+    assert unquote(href.partition(",")[2]) == text
+    at.press("Escape")
+    at.wait("!document.querySelector('dialog')")
+    return text
+
+
+def test_a_table_is_written_for_programs_and_papers(at, page):
+    visit(at, page)
+    lines = list(csv.DictReader(offered(at, "results as CSV").splitlines()))
+    assert [line["Model"] for line in lines] == MODELS
+    title = "Total score, grounded (of 100)"
+    low, mean, high = (float(lines[1][title + end]) for end in (" low", "", " high"))
+    assert 0 < low < mean < high <= 100
+    markdown = offered(at, "results as Markdown").splitlines()
+    assert markdown[0].startswith(f"| Model | {title} |")
+    assert {line.count("|") for line in markdown} == {7 + 2}
+    assert f"| {mean:.1f} ({low:.1f} to {high:.1f}) |" in markdown[3]
+    latex = offered(at, "results as LaTeX")
+    assert latex.startswith("\\begin{tabular}{lrrrrrrr}\n\\toprule\n")
+    assert f"checkpoint-200 & {mean:.1f} ({low:.1f} to {high:.1f}) &" in latex
+    unfold(at, "wrong")
+    assert "\\%)" in offered(at, "outcomes as LaTeX")
+
+
+def test_bars_of_equal_values_are_equally_long_in_all_columns(at, page):
+    visit(at, page)
+    bars = at.run(
+        "[...document.querySelectorAll('.results .mean')].map((cell) => "
+        "[JSON.parse(cell.dataset.value)[0], getComputedStyle(cell).backgroundSize.split(' ')[0],"
+        " Number(cell.style.getPropertyValue('--share'))])"
+    )
+    assert len(bars) > 10
+    assert all(abs(share - mean / 100) < 1e-9 for mean, _, share in bars)  # official ones too: a point is a point
+    assert len({length for mean, length, _ in bars if mean == 0}) == 1
+
+
+def test_a_figure_is_saved_with_its_key_and_the_colours_of_paper(at, page):
+    at.resize(1280, 800, dark=True)
+    visit(at, page)
+    at.wait("document.querySelectorAll('.plot svg').length === 2")
+    at.run(
+        "HTMLAnchorElement.prototype.click = function () { window.saved = [this.download, this.href]; }, 0"
+    )  # a headless browser has no folder to save into
+    at.click("figure .exports button")
+    name, address = at.run("window.saved")
+    assert name == "Total_score.svg"
+    picture = ElementTree.fromstring(unquote(address.partition(",")[2]))
+    drawn = [node.text for node in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in drawn if text and text[0] in "ABC"] == [
+        f"{letter}  {name}" for letter, name in zip("ABC", MODELS, strict=True)
+    ]
+    fills = {node.get("fill") for node in picture.iter("{http://www.w3.org/2000/svg}path")}
+    assert {f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:7], 16)})" for c in COLORS[:2]} <= fills
+
+
+def printed(at: Browser) -> list[bool]:
+    """Whether there is text on each page that the browser prints."""
+    answer = at.do("Page.printToPDF", preferCSSPageSize=True)
+    return text_on_pages(base64.b64decode(answer["data"]))
+
+
+def text_on_pages(pdf: bytes) -> list[bool]:
+    streams = {
+        number: zlib.decompress(content)
+        for number, content in re.findall(
+            rb"(\d+) 0 obj\s*<<[^>]*FlateDecode[^>]*>>\s*stream\r?\n(.*?)endstream", pdf, re.S
+        )
+        if content[:1] == b"x"
+    }
+    pages = re.findall(rb"/Type /Page\b(?!s)(.*?)endobj", pdf, re.S)
+    contents = [re.search(rb"/Contents (\d+) 0 R", page).group(1) for page in pages]
+    return [b"Tj" in streams[number] or b"TJ" in streams[number] for number in contents]
+
+
+@pytest.mark.parametrize("hash", ["#overview", "#M&T/select_fruit/0", "#examples"])
+def test_no_printed_page_is_empty(at, page, hash):
+    visit(at, page, hash)
+    if hash != "#overview":
+        at.wait("document.querySelector('.plans')")
+    pages = printed(at)
+    assert all(pages)
+    assert len(pages) <= 4
+
+
+def test_a_figure_is_printed_alone_on_a_page_of_its_size(at, page):
+    visit(at, page)
+    at.wait("document.querySelectorAll('.plot svg').length === 2")
+    at.run("window.print = () => null, 0")
+    at.click("figure .exports button:last-child")
+    assert printed(at) == [True]
+    at.run("dispatchEvent(new Event('afterprint')), 0")
+    assert at.run("document.body.className") == ""
+    assert at.run("document.title") == "A report"
+
+
+def test_answers_can_be_searched(at, page):
+    visit(at, page, "#examples?q=would+up.")
+    assert at.run(FOUND) == "0 of 42 examples"
+    at.choose("where", "answers")
+    at.wait(f"{FOUND} === '14 of 42 examples'")  # the first example of each task: prose of the base
+    visit(at, page, "#examples?q=would+up.&where=answers")
+    at.wait(f"{FOUND} === '14 of 42 examples'")
 
 
 def test_a_count_in_the_overview_leads_to_its_examples(at, page):
     visit(at, page)
+    unfold(at, "wrong")
     at.choose("breakdown", "Semantic")
     assert at.run("document.activeElement.name || 'breakdown'") == "breakdown"
     link = "a[href*='model=baseline'][href*='outcome=machine_failure'][href*='dimension=Semantic']"
@@ -95,11 +255,13 @@ def test_a_count_in_the_overview_leads_to_its_examples(at, page):
     at.wait("document.querySelector('.overview')")
 
 
-def test_the_confusion_of_another_model_can_be_chosen(at, page):
+def test_the_confusion_opens_on_a_model_with_plans_and_another_can_be_chosen(at, page):
     visit(at, page)
-    assert texts(at, ".confusion td.same b")[0] == "100 %"
-    at.choose("confusion", "1")
+    unfold(at, "wrong")
     assert at.run("document.querySelector('select[name=confusion]').selectedOptions[0].text").endswith("checkpoint-200")
+    assert texts(at, ".confusion td.same b")[0] == "100 %"
+    at.choose("confusion", "0")
+    assert at.run("document.querySelector('select[name=confusion]').selectedOptions[0].text").endswith("baseline")
 
 
 def test_filters_narrow_the_list_and_stay_in_the_address(at, page):
@@ -107,7 +269,7 @@ def test_filters_narrow_the_list_and_stay_in_the_address(at, page):
     assert at.run(FOUND) == "42 examples"
     at.choose("dimension", "Spatial")
     assert at.run(FOUND) == "6 of 42 examples"
-    assert texts(at, "select[name=task] option") == ["all", "select_book_spatial", "select_fruit_spatial"]
+    assert texts(at, "select[name=task] option") == ["all", "select book spatial", "select fruit spatial"]
     at.choose("task", "select_fruit_spatial")
     assert at.run(FOUND) == "3 of 42 examples"
     at.choose("model", "baseline")

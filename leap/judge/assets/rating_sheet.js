@@ -210,7 +210,7 @@ function scalesPanel() {
       el(
         "section",
         { class: "scale", "data-scale": name },
-        el("h3", null, title),
+        el("h2", null, title),
         el(
           "dl",
           null,
@@ -285,7 +285,7 @@ function planOf({ id, text }, at, count) {
     { class: "plan", id: `plan-${id}`, "aria-label": `Plan ${at + 1} of ${count}` },
     el("h3", null, `Plan ${at + 1} of ${count}`, el("small", null, id), el("span", { class: "state" })),
     text.trim()
-      ? el("div", { class: "text" }, text)
+      ? el("div", { class: "text", tabindex: 0 }, text)
       : el("p", { class: "none" }, "Nothing was written: this plan is empty."),
     el(
       "div",
@@ -301,7 +301,7 @@ function taskOf({ task, pictures, reference, plans }, at, all) {
   return el(
     "section",
     { class: "task" },
-    el("header", null, el("h3", null, `Task ${at + 1} of ${all.length}`), el("h2", null, task)),
+    el("header", null, el("p", { class: "place" }, `Task ${at + 1} of ${all.length}`), el("h2", null, task)),
     el(
       "div",
       { class: "given" },
@@ -312,7 +312,7 @@ function taskOf({ task, pictures, reference, plans }, at, all) {
           ? pictures.map((number, which) => pictureOf(number, which, pictures.length))
           : el("p", { class: "none" }, "This task has no picture."),
       ),
-      el("div", { class: "reference" }, el("h3", null, "Reference plan"), el("div", { class: "text" }, reference)),
+      el("div", { class: "reference" }, el("h3", null, "Reference plan"), el("div", { class: "text", tabindex: 0 }, reference)),
     ),
     plans.map((plan, which) => planOf(plan, which, plans.length)),
   );

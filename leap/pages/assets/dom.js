@@ -36,28 +36,14 @@ function button(text, onclick, attributes) {
 
 const section = (title, ...content) => el("section", null, el("h2", null, title), content);
 
-// A table that scrolls by itself where it is wider than the page.
-const scrollTable = (kind, ...parts) => el("div", { class: "scroll" }, el("table", { class: kind }, parts));
-
-// The head of a table; `titles` are texts, or [text, what it means].
-function tableHead(titles) {
-  const cells = titles.map((title) => (Array.isArray(title) ? title : [title]));
-  return el(
-    "thead",
-    null,
-    el(
-      "tr",
-      null,
-      cells.map(([title, meaning]) => el("th", { scope: "col", title: meaning }, title)),
-    ),
-  );
-}
+// A table that scrolls by itself where it is wider than the page, with the keys too.
+const scrollTable = (kind, ...parts) => el("div", { class: "scroll", tabindex: 0 }, el("table", { class: kind }, parts));
 
 // Put new children into `node`; the control that had the focus has it again, found by its name.
 function redraw(node, children) {
   const name = node.contains(document.activeElement) ? document.activeElement.name : null;
   node.replaceChildren(...children);
-  const control = name && node.querySelector(`[name="${name}"]`);
+  const control = name && node.querySelector(`[name="${CSS.escape(name)}"]`);
   if (control) control.focus();
 }
 
@@ -75,21 +61,3 @@ function fixed(value, digits = 1) {
 }
 const thousands = (value) => value.toLocaleString("en");
 const plural = (count, noun) => `${thousands(count)} ${noun}${count === 1 ? "" : "s"}`;
-
-// Models are told apart by letter, shape and colour, in that order of trust.
-const letter = (model) =>
-  (model < 26 ? "" : letter(Math.floor(model / 26) - 1)) + String.fromCharCode(65 + (model % 26));
-const hue = (model) => `m${model % 8}`;
-
-function tag(model, name) {
-  return el("span", { class: `tag ${hue(model)}`, title: name }, letter(model));
-}
-
-// A name that may be broken after each "_" and "-".
-function breakable(name) {
-  return name.split(/(?<=[_-])/).map((part) => [part, el("wbr")]);
-}
-
-function named(model, name) {
-  return el("span", { class: "named" }, tag(model, name), " ", el("span", { class: "name" }, breakable(name)));
-}

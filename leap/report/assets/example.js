@@ -125,7 +125,7 @@ function planRows(detail, models) {
       el(
         "tr",
         null,
-        el("th", { scope: "row" }, row.true === null ? "" : row.true + 1),
+        row.true === null ? el("td") : el("th", { scope: "row" }, row.true + 1),
         row.true !== null
           ? el("td", { class: "truth" }, step(truth[row.true]))
           : el(
@@ -232,9 +232,9 @@ function rawAnswers(detail, models) {
         return el(
           "section",
           null,
-          el("h4", null, named(model, report.index.models[model])),
+          el("h3", null, named(model, report.index.models[model])),
           el("p", { class: "meta" }, facts.filter(Boolean).join(" \u00b7 ")),
-          el("pre", null, answer.text || "(empty)"),
+          el("pre", { tabindex: 0 }, answer.text || "(empty)"),
         );
       }),
   );
@@ -255,7 +255,7 @@ function allScores(detail, models) {
       el(
         "tr",
         null,
-        el("th"),
+        el("td"),
         models.map((model) => el("th", { scope: "col" }, tag(model, report.index.models[model]))),
       ),
     ),
@@ -332,14 +332,14 @@ function exampleView(at, detail, models, actions) {
               null,
               detail.prompts.length > 1
                 ? el(
-                    "h4",
+                    "h3",
                     null,
                     models
                       .filter((model) => detail.answers[model] && detail.answers[model].prompt === which)
                       .map((model) => [named(model, report.index.models[model]), " "]),
                   )
                 : null,
-              el("pre", null, prompt),
+              el("pre", { tabindex: 0 }, prompt),
             ),
           ),
         )

@@ -36,6 +36,7 @@ pages.examples = {
     document.body.classList.add("app");
     if (!browser.node) build();
     if (main.firstChild !== browser.node) main.replaceChildren(browser.node);
+    if (needsAnswers(route.filters) && !searched.reading) readAnswers().then(refilter);
     const changed = isNew || !browser.route || JSON.stringify(browser.route.filters) !== JSON.stringify(route.filters);
     browser.route = route;
     if (changed) applyFilters();
@@ -60,6 +61,12 @@ pages.examples = {
   },
 };
 
+// Filter anew, now that the answers can be searched.
+function refilter() {
+  browser.next = browser.route = null;
+  if (document.body.dataset.page === "examples") show();
+}
+
 const isWide = () => matchMedia("(min-width: 1000px)").matches;
 
 function build() {
@@ -67,7 +74,7 @@ function build() {
   browser.search = el("input", {
     name: "q",
     type: "search",
-    placeholder: "Search instructions",
+    placeholder: "Search",
     autocomplete: "off",
     spellcheck: "false",
     oninput: () => setFilter({ q: browser.search.value }),
@@ -112,12 +119,8 @@ function placeOf(at) {
   return { dimension: dimensions[dimension], task, number: examples.number[at] };
 }
 
-function shownModels() {
-  const { models } = report.index;
-  const { show: letters } = browser.route.filters;
-  if (letters === undefined) return models.map((_, model) => model).slice(0, MOST_SHOWN);
-  return models.map((_, model) => model).filter((model) => letters.split(" ").includes(letter(model)));
-}
+const shownHere = () =>
+  shownModels(browser.route.filters, report.index.models.map((_, model) => model).slice(0, MOST_SHOWN));
 
 // Open an example; from the list alone this is a step that the browser's "back" undoes.
 function open(at) {
@@ -156,11 +159,13 @@ function applyFilters() {
   drawShown();
   const total = report.index.examples.task.length;
   browser.count.textContent =
-    browser.rows.length === total
-      ? plural(total, "example")
-      : `${thousands(browser.rows.length)} of ${plural(total, "example")}`;
+    needsAnswers(filters) && !searched.answers
+      ? "Reading the answers\u2026"
+      : browser.rows.length === total
+        ? plural(total, "example")
+        : `${thousands(browser.rows.length)} of ${plural(total, "example")}`;
   browser.list.node.scrollTop = 0;
-  browser.list.set(browser.rows, shownModels(), filters);
+  browser.list.set(browser.rows, shownHere(), filters);
 }
 
 function drawControls(filters) {
@@ -169,7 +174,7 @@ function drawControls(filters) {
   const numbered = (list) => list.map(([value, text]) => [value, `${text} (${thousands(counts[value])})`]);
   const ofDimension = tasks
     .filter(([, of]) => !filters.dimension || dimensions[of] === filters.dimension)
-    .map(([name]) => [name, name]);
+    .map(([name]) => [name, words(name)]);
   const modelChoices = models.map((name, model) => [name, `${letter(model)}  ${name}`]);
   const [a, b] = pairOf(filters).map((model) => models[model]);
   const mean = filters.model ? "score" : "mean score";
@@ -178,9 +183,19 @@ function drawControls(filters) {
   const pick = (name) => (value) => setFilter({ [name]: value });
   const parts = [
     choice(
+      "Search in",
+      "where",
+      [
+        ["", "instructions"],
+        ["answers", "answers too"],
+      ],
+      filters.where || "",
+      pick("where"),
+    ),
+    choice(
       "Dimension",
       "dimension",
-      [["", "all"], ...dimensions.map((name) => [name, name])],
+      [["", "all"], ...dimensions.map((name) => [name, dimensionTitle(name)])],
       filters.dimension || "",
       (value) => setFilter({ dimension: value, task: "" }),
     ),
@@ -229,34 +244,9 @@ function drawControls(filters) {
   redraw(browser.controls, parts);
 }
 
-// Buttons that show and hide models.
 function drawShown() {
-  const { models } = report.index;
-  const shown = shownModels();
-  redraw(
-    browser.shown,
-    models.length < 2
-      ? []
-      : models.map((name, model) => {
-          const on = shown.includes(model);
-          const toggle = () => {
-            const next = models.map((_, other) => other).filter((other) => (other === model) !== shown.includes(other));
-            setFilter({ show: next.map(letter).join(" ") || "none" });
-          };
-          return el(
-            "button",
-            {
-              type: "button",
-              class: `tag ${hue(model)}`,
-              name: letter(model),
-              "aria-pressed": String(on),
-              title: `${on ? "Hide" : "Show"} ${name}`,
-              onclick: toggle,
-            },
-            letter(model),
-          );
-        }),
-  );
+  const toggles = modelToggles(shownHere(), (letters) => setFilter({ show: letters }));
+  redraw(browser.shown, toggles.length < 2 ? [] : toggles);
 }
 
 async function showExample(at) {
@@ -280,7 +270,7 @@ async function showExample(at) {
   if (browser.key !== key) return; // the reader is elsewhere already
   const first = report.index.examples.task.indexOf(task);
   browser.detail.replaceChildren(
-    ...exampleView(at, details[at - first], shownModels(), [
+    ...exampleView(at, details[at - first], shownHere(), [
       button("\u2190 List", () => go({ page: "examples", place: null, filters: browser.route.filters }, true), {
         title: "Back to the list (Esc)",
       }),

@@ -8,23 +8,35 @@ const flagBit = (name) => {
   return at < 0 ? 0 : 1 << at;
 };
 
-let searched = null; // lower-case text of each example
+// Lower-case texts of each example: its instruction and place, and once they were read the answers too.
+const searched = { questions: null, answers: null, reading: false };
 
-function texts() {
+function texts(filters) {
   const { examples, tasks } = report.index;
-  searched =
-    searched ||
+  searched.questions =
+    searched.questions ||
     examples.instruction.map((text, at) =>
       `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]}`.toLowerCase(),
     );
-  return searched;
+  return (needsAnswers(filters) && searched.answers) || searched.questions;
+}
+
+const needsAnswers = (filters) => Boolean(filters.q) && filters.where === "answers";
+
+// Unpack the answers of all tasks.
+async function readAnswers() {
+  searched.reading = true;
+  const details = await Promise.all(report.index.tasks.map((_, task) => detailsOf(task)));
+  const answers = details.flat().map((detail) => detail.answers.map((answer) => (answer && answer.text) || ""));
+  const questions = texts({});
+  searched.answers = answers.map((said, at) => `${questions[at]} ${said.join(" ").toLowerCase()}`);
 }
 
 // The examples that the filters on the question leave, and the models that those on the answer look at.
 function inQuestion(filters) {
   const { examples, tasks, dimensions, models } = report.index;
   const needles = (filters.q || "").toLowerCase().split(/\s+/).filter(Boolean);
-  const all = texts();
+  const all = texts(filters);
   const rows = [];
   for (let at = 0; at < all.length; at += 1) {
     const [task, dimension] = tasks[examples.task[at]];

@@ -21,7 +21,7 @@ function openHelp() {
   const rows = [
     ["j  \u2193", "next example, or row of the blind review"],
     ["k  \u2191", "previous one"],
-    ["/", "search the instructions"],
+    ["/", "search the instructions, or the answers too"],
     ["r", "show or hide the raw answers"],
     ["n", "show or hide the names of the models in the blind review"],
     ["Esc", "leave the search, close a picture or this list; on a narrow screen, go back to the list"],

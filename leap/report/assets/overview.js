@@ -24,52 +24,110 @@ const termsOf = (count) =>
     .map(([metric, weight]) => `${weight} ${measureOf("grounded", metric).title}`)
     .join(" + ");
 
+const MOST_COMPARED = 8; // models shown at first, if there are more
+const MEANS = [
+  ["macro", "mean of dimensions"],
+  ["micro", "mean of examples"],
+];
+
 pages.overview = {
   title: "Overview",
-  render(main) {
+  render(main, { filters }) {
     document.body.classList.remove("app");
-    main.replaceChildren(
+    const shown = shownModels(filters, firstModels());
+    const set = (changes) => go({ page: "overview", place: null, filters: { ...filters, ...changes } }, true);
+    const content = el(
+      "div",
+      { class: "overview" },
+      headline(),
+      facts(shown, set),
+      report.overview.notes.map((note) => el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note)),
       el(
-        "div",
-        { class: "overview" },
-        facts(),
-        report.overview.notes.map((note) =>
-          el("p", { class: "note", role: "note" }, el("strong", null, "Note: "), note),
-        ),
-        howToRead(),
-        el(
-          "section",
-          { class: "figures" },
-          el("h2", null, "By dimension"),
-          scoreFigure("grounded"),
-          scoreFigure("official"),
-        ),
-        el(
-          "section",
-          null,
-          el("h2", null, "Results"),
-          el(
-            "p",
-            { class: "lead" },
-            "Mean with its 95 % interval (one example a task gives none). Macro is the mean of the six dimensions, micro the mean of all ",
-            "examples. What was not evaluated is missing, never 0.",
-          ),
-          resultsTable(),
-        ),
-        differences(),
-        breakdown(),
-        el("section", null, el("h2", null, "Settings and provenance"), report.overview.models.map(settingsOf)),
+        "section",
+        { class: "figures" },
+        el("h2", null, "By dimension"),
+        scoreFigure("grounded", shown),
+        scoreFigure("official", shown),
+      ),
+      resultsSection(shown, filters, set),
+      differences(shown, filters, set),
+      folded("dimensions", "Each measure by dimension", () => dimensionTable(shown, filters, set)),
+      folded("reading", "How to read the two scores", howToRead),
+      folded("wrong", "What went wrong", () => breakdown(shown)),
+      folded("settings", "Settings and provenance", () =>
+        shown.map((model) => settingsOf(report.overview.models[model], model)),
       ),
     );
+    redraw(main, [content]);
   },
 };
+
+// A section that is made when it is opened first.
+function folded(name, title, make) {
+  const body = el("div", { class: "fold-body" });
+  const fillBody = () => body.firstChild || body.append(...[make()].flat(Infinity));
+  if (opened[name]) fillBody();
+  return el(
+    "details",
+    {
+      class: "section",
+      "data-fold": name,
+      open: opened[name],
+      ontoggle: (event) => {
+        opened[name] = event.target.open;
+        if (opened[name]) fillBody();
+      },
+    },
+    el("summary", null, el("h2", null, title)),
+    body,
+  );
+}
+
+// All models, or of many those in the headline and then the first.
+function firstModels() {
+  const { models } = report.index;
+  const named = (report.overview.headline || { models: [] }).models.map((name) => models.indexOf(name));
+  const others = models.map((_, model) => model).filter((model) => !named.includes(model));
+  return [...named, ...others].slice(0, MOST_COMPARED).sort((a, b) => a - b);
+}
+
+// What the best model reaches, and four numbers.
+function headline() {
+  const { headline: said } = report.overview;
+  if (!said) return null;
+  return el(
+    "section",
+    { class: "headline" },
+    el("h2", null, said.sentence),
+    el(
+      "ul",
+      { class: "numbers" },
+      said.numbers.map(({ title, note, value, best }) => {
+        const [mean, low, high] = value;
+        const write = best === null ? signed : fixed;
+        return el(
+          "li",
+          { title: note },
+          el("span", { class: "title" }, title),
+          el("b", null, write(mean)),
+          el(
+            "small",
+            null,
+            low === null ? "no interval" : `${write(low)} to ${write(high)}`,
+            best === null ? " points" : ` of ${best}`,
+          ),
+        );
+      }),
+    ),
+  );
+}
 
 function madeWith() {
   const { made, code_revision: revision } = report.overview;
   return `Made ${made.slice(0, 16).replace("T", " ")} UTC${revision ? ` with LEAP at ${revision.slice(0, 12)}` : ""}.`;
 }
 
-function facts() {
+function facts(shown, set) {
   const { index } = report;
   return el(
     "div",
@@ -86,18 +144,17 @@ function facts() {
       madeWith(),
     ),
     el(
-      "ul",
-      { class: "legend" },
-      index.models.map((name, model) => el("li", null, named(model, name))),
+      "div",
+      { class: "legend", role: "group", "aria-label": "Models shown" },
+      modelToggles(shown, (letters) => set({ show: letters }), true),
     ),
   );
 }
 
 function howToRead() {
   return el(
-    "section",
+    "div",
     { class: "reading" },
-    el("h2", null, "Two scores"),
     el(
       "p",
       null,
@@ -127,143 +184,148 @@ function howToRead() {
   );
 }
 
-function resultsTable() {
-  const { dimensions, models } = report.index;
-  const head = el(
-    "thead",
-    null,
-    el(
+// Every measure of a model, over all dimensions.
+function resultsSection(shown, filters, set) {
+  const mean = filters.mean || MEANS[0][0];
+  const titles = [
+    "Model",
+    ...TABLE.map(([scorer, metric]) => {
+      const { best, meaning } = measureOf(scorer, metric);
+      return [`${heading(scorer, metric)} (of ${best})`, meaning];
+    }),
+    ["n", "examples answered"],
+  ];
+  const rows = shown.map((model) => {
+    const { name, scores } = report.overview.models[model];
+    return el(
       "tr",
       null,
-      el("th", { scope: "col" }, "Model"),
-      el("th", { scope: "col" }, "Macro"),
-      el("th", { scope: "col" }, "Micro"),
-      dimensions.map((dimension) => el("th", { scope: "col" }, examplesLink(dimension, { dimension }))),
-      el("th", { scope: "col", title: "examples answered" }, "n"),
-    ),
-  );
-  const bodies = TABLE.map(([scorer, metric]) =>
-    el(
-      "tbody",
-      null,
-      el(
-        "tr",
-        { class: "group" },
-        el(
-          "th",
-          { colspan: dimensions.length + 4, scope: "rowgroup" },
-          heading(scorer, metric),
-          el("small", null, ` of ${measureOf(scorer, metric).best}`),
-        ),
-      ),
-      report.overview.models.map((results, model) => resultsRow(results, model, scorer, metric)),
-    ),
-  );
-  return scrollTable("results", head, bodies);
-}
-
-function resultsRow({ name, scores }, model, scorer, metric) {
-  const top = measureOf(scorer, metric).best;
-  const { dimensions } = report.index;
-  const results = scores[scorer];
-  const cells = dimensions.map((dimension) =>
-    meanCell(results && results.dimensions[dimension] && results.dimensions[dimension][metric], top),
-  );
-  const over = results && Object.keys(results.dimensions).length;
-  const note =
-    results &&
-    (results.mixed ? "not one model" : over < dimensions.length ? `over ${over} of ${dimensions.length}` : "");
-  const means = ["macro", "micro"].map((mean) =>
-    results && results.mixed
-      ? el("td", { class: "none" }, note)
-      : meanCell(results && results[mean][metric], top, note),
-  );
-  return el(
-    "tr",
-    null,
-    el("th", { scope: "row" }, named(model, name)),
-    means,
-    cells,
-    el("td", { class: "count" }, results ? thousands(results.examples) : "0"),
-  );
-}
-
-function meanCell(value, top, note, { bottom, digits } = PERCENT) {
-  if (!value) return el("td", { class: "none" }, "missing");
-  const [mean, low, high] = value;
-  return el(
-    "td",
-    { class: "mean", style: { "--share": `${(100 * (mean - bottom)) / (top - bottom)}%` } },
-    el("b", null, fixed(mean, digits)),
-    el("small", null, low === null ? "no interval" : `${fixed(low, digits)}\u2013${fixed(high, digits)}`),
-    note ? el("small", null, note) : null,
-  );
-}
-
-// What each model has over the base, by pairs of answers to the same examples.
-function differences() {
-  const comparison = report.overview.differences;
-  if (!comparison) return null;
-  const { dimensions, models } = report.index;
-  const columns = ["Macro", ...dimensions];
-  const bodies = comparison.of.map(({ scorer, metric, models: results }) =>
-    el(
-      "tbody",
-      null,
-      el(
-        "tr",
-        { class: "group" },
-        el("th", { colspan: columns.length + 2, scope: "rowgroup" }, heading(scorer, metric)),
-      ),
-      results.map((result, model) =>
-        models[model] === comparison.base
-          ? null
-          : el(
-              "tr",
-              null,
-              el("th", { scope: "row" }, named(model, models[model])),
-              [result && result.macro, ...dimensions.map((d) => result && result.dimensions[d])].map((value) =>
-                differenceCell(value),
-              ),
-              el("td", { class: "count" }, thousands(result ? result.examples : 0)),
-            ),
-      ),
-    ),
-  );
+      modelHeader(model, name),
+      TABLE.map(([scorer, metric]) => overallCell(scores[scorer], mean, metric)),
+      countOf(scores.grounded ? scores.grounded.examples : 0),
+    );
+  });
   return section(
-    `Against ${comparison.base}`,
+    "Results",
+    el(
+      "div",
+      { class: "controls" },
+      choice("Mean", "mean", MEANS, mean, (value) => set({ mean: value })),
+    ),
+    el(
+      "p",
+      { class: "lead" },
+      "With 95 % intervals (one example a task gives none). What was not evaluated is missing, never 0.",
+    ),
+    dataTable("results", "results", titles, el("tbody", null, rows)),
+  );
+}
+
+// The mean of a model over dimensions or examples; a note says where that is not over all.
+function overallCell(results, mean, metric) {
+  if (!results) return missingCell();
+  if (results.mixed) return missingCell("not one model");
+  const [over, all] = [Object.keys(results.dimensions).length, report.index.dimensions.length];
+  return meanCell(results[mean][metric], over < all ? `over ${over} of ${all}` : "");
+}
+
+const measureChoices = () =>
+  Object.entries(report.overview.metrics).flatMap(([scorer, metrics]) =>
+    metrics.map((metric) => [`${scorer}.${metric}`, heading(scorer, metric)]),
+  );
+
+// One measure in each dimension.
+function dimensionTable(shown, filters, set) {
+  const { dimensions } = report.index;
+  const measure = filters.measure || "grounded.total_score";
+  const [scorer, metric] = measure.split(".");
+  const titles = ["Model", "Macro", "Micro", ...dimensions.map(dimensionTitle), ["n", "examples answered"]];
+  const rows = shown.map((model) => {
+    const { name, scores } = report.overview.models[model];
+    const results = scores[scorer];
+    return el(
+      "tr",
+      null,
+      modelHeader(model, name),
+      MEANS.map(([mean]) => overallCell(results, mean, metric)),
+      dimensions.map((d) => meanCell(results && results.dimensions[d] && results.dimensions[d][metric])),
+      countOf(results ? results.examples : 0),
+    );
+  });
+  return [
+    el(
+      "div",
+      { class: "controls" },
+      choice("Measure", "measure", measureChoices(), measure, (value) => set({ measure: value })),
+    ),
+    dataTable("by dimension", "results", titles, el("tbody", null, rows)),
+  ];
+}
+
+// What each model has over another, by pairs of answers to the same examples.
+function differences(shown, filters, set) {
+  const bases = Object.keys(report.overview.differences);
+  if (!bases.length) return null;
+  const { dimensions, models } = report.index;
+  const base = bases.includes(filters.base) ? filters.base : bases[0];
+  const measures = report.overview.differences[base];
+  const keyOf = ({ scorer, metric }) => `${scorer}.${metric}`;
+  const compared = measures.find((each) => keyOf(each) === filters.over) || measures[0];
+  const rows = shown
+    .filter((model) => models[model] !== base)
+    .map((model) => {
+      const result = compared.models[model];
+      return el(
+        "tr",
+        null,
+        modelHeader(model, models[model]),
+        [result && result.macro, ...dimensions.map((d) => result && result.dimensions[d])].map((value) =>
+          differenceCell(value),
+        ),
+        countOf(result ? result.examples : 0),
+      );
+    });
+  return section(
+    `Against ${base}`,
+    el(
+      "div",
+      { class: "controls" },
+      choice(
+        "Base",
+        "base",
+        bases.map((name) => [name, `${letter(models.indexOf(name))}  ${name}`]),
+        base,
+        (value) => set({ base: value }),
+      ),
+      choice(
+        "Measure",
+        "over",
+        measures.map((each) => [keyOf(each), heading(each.scorer, each.metric)]),
+        keyOf(compared),
+        (value) => set({ over: value }),
+      ),
+    ),
     el(
       "p",
       { class: "lead" },
       "Points over it on the examples that both answered, with 95 % intervals of the difference. ",
       "\u25b2 better and \u25bc worse where the interval leaves out 0, \u223c where it does not.",
     ),
-    scrollTable("results differences", tableHead(["Model", ...columns, "pairs"]), bodies),
+    dataTable(
+      `against ${base}`,
+      "results differences",
+      ["Model", "Macro", ...dimensions.map(dimensionTitle), ["Pairs", "examples that both answered"]],
+      el("tbody", null, rows),
+    ),
   );
 }
 
-function differenceCell(value, digits = 1) {
-  if (!value) return el("td", { class: "none" }, "missing");
-  const [mean, low, high] = value;
-  const kind = low === null ? "unclear" : low > 0 ? "better" : high < 0 ? "worse" : "unclear";
-  return el(
-    "td",
-    { class: kind },
-    el("b", null, { better: "\u25b2", worse: "\u25bc", unclear: "\u223c" }[kind], " ", signed(mean, digits)),
-    el("small", null, low === null ? "no interval" : `${signed(low, digits)} to ${signed(high, digits)}`),
-  );
-}
-
-function signed(value, digits = 1) {
-  const size = fixed(Math.abs(value), digits);
-  return Number(size) === 0 ? size : `${value < 0 ? "\u2212" : "+"}${size}`;
-}
-
-function scoreFigure(scorer) {
+function scoreFigure(scorer, shown) {
   const top = measureOf(scorer, "total_score").best;
-  const columns = [...report.index.dimensions, "macro"];
-  const rows = report.overview.models
-    .map(({ name, scores }, model) => {
+  const columns = [...report.index.dimensions.map(dimensionTitle), "Macro"];
+  const rows = shown
+    .map((model) => {
+      const { name, scores } = report.overview.models[model];
       const results = scores[scorer];
       const values = results
         ? report.index.dimensions.map((d) => results.dimensions[d] && results.dimensions[d].total_score)
@@ -284,31 +346,27 @@ function examplesLink(text, filters) {
 }
 
 function settingsOf({ name, settings, provenance }, model) {
-  const rows = (title, facts) => [
-    el("tr", { class: "group" }, el("th", { colspan: 2 }, title)),
-    facts.map(([label, value, byDimension]) =>
+  const row = ([label, value, byDimension]) =>
+    el(
+      "tr",
+      null,
+      el("th", { scope: "row" }, label),
       el(
-        "tr",
+        "td",
         null,
-        el("th", { scope: "row" }, label),
-        el(
-          "td",
-          null,
-          value !== null
-            ? value
-            : el(
-                "dl",
-                null,
-                Object.entries(byDimension).map(([name, text]) => [el("dt", null, name), el("dd", null, text)]),
-              ),
-        ),
+        value !== null
+          ? value
+          : el(
+              "dl",
+              null,
+              Object.entries(byDimension).map(([name, text]) => [el("dt", null, name), el("dd", null, text)]),
+            ),
       ),
-    ),
-  ];
+    );
   return el(
     "details",
     { class: "settings" },
     el("summary", null, named(model, name)),
-    scrollTable(null, el("tbody", null, rows("Settings", settings), rows("Provenance", provenance))),
+    scrollTable(null, rowGroup(2, "Settings", settings.map(row)), rowGroup(2, "Provenance", provenance.map(row))),
   );
 }

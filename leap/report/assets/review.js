@@ -96,7 +96,7 @@ function drawRow() {
         "div",
         { class: "reference" },
         el("h3", null, "Reference plan"),
-        el("div", { class: "written" }, item.reference),
+        el("div", { class: "written", tabindex: 0 }, item.reference),
       ),
     ),
     el(
@@ -158,7 +158,7 @@ function planCard(item, plan, at) {
           plan.failure.reason,
         )
       : plan.text.trim()
-        ? el("div", { class: "written" }, plan.text)
+        ? el("div", { class: "written", tabindex: 0 }, plan.text)
         : el("p", { class: "none" }, "Nothing was written."),
     facts.length ? el("p", { class: "meta" }, facts.join(" \u00b7 ")) : null,
     judgements(plan.said, open),

@@ -68,25 +68,17 @@ const numberOf = (name) => {
 const estimate = (value) => (value ? [value.mean, value.low, value.high] : null);
 
 // A table with a group of rows for each judge; `rowsOf` gives none for a judge that has nothing to say.
-function byJudge(titles, rowsOf, kind = "") {
+function byJudge(table, titles, rowsOf, kind = "") {
   const groups = Object.entries(review.data.summary.judges)
     .map(([name, judge]) => [name, judge, rowsOf(judge)])
     .filter(([, , rows]) => rows.length);
   if (!groups.length) return null;
-  return scrollTable(
+  return dataTable(
+    table,
     `results judged ${kind}`,
-    tableHead(titles),
+    titles,
     groups.map(([name, judge, rows]) =>
-      el(
-        "tbody",
-        null,
-        el(
-          "tr",
-          { class: "group" },
-          el("th", { colspan: titles.length, scope: "rowgroup" }, name, " ", el("small", null, aboutJudge(judge))),
-        ),
-        rows,
-      ),
+      rowGroup(titles.length, [name, " ", el("small", null, aboutJudge(judge))], rows),
     ),
   );
 }
@@ -111,14 +103,14 @@ function scoresSection() {
       el(
         "tr",
         null,
-        el("th", { scope: "row" }, named(numberOf(name), name)),
-        SCALES.map(([scale]) => meanCell(estimate(ratings.scores && ratings.scores[scale]), 5, null, FIVE)),
+        modelHeader(numberOf(name), name),
+        SCALES.map(([scale]) => meanCell(estimate(ratings.scores && ratings.scores[scale]), null, FIVE)),
         summary.base === null
           ? null
           : name === summary.base
-            ? el("td", { class: "none" }, "the base")
+            ? missingCell("the base")
             : differenceCell(estimate(ratings.over_base && ratings.over_base.final_score), 2),
-        el("td", { class: "count" }, thousands(ratings.judgements)),
+        countOf(ratings.judgements),
         failedCell(ratings.failed),
       ),
     );
@@ -130,7 +122,7 @@ function scoresSection() {
         { class: "lead" },
         "Means of 1 (worst) to 5 (best) with 95 % intervals over rows. What was not judged is missing, never a score.",
       ),
-      byJudge(titles, rowsOf, "differences"),
+      byJudge("scores by judge", titles, rowsOf, "differences"),
     ),
     el(
       "section",
@@ -195,16 +187,16 @@ function controlsSection() {
         "tr",
         null,
         el("th", { scope: "row" }, breakable(name)),
-        meanCell(estimate(control.final_score), 5, null, FIVE),
+        meanCell(estimate(control.final_score), null, FIVE),
         shareCell(control.win_rate),
         typeof bottom === "boolean"
           ? el("td", { class: bottom ? "better" : "worse" }, el("b", null, bottom ? "\u2713 yes" : "\u2717 no"))
           : el("td", { class: "none" }, "not known"),
-        el("td", { class: "count" }, thousands(control.judgements)),
+        countOf(control.judgements),
         failedCell(control.failed),
       );
     });
-  const table = byJudge(titles, rowsOf);
+  const table = byJudge("controls", titles, rowsOf);
   return (
     table &&
     section(
@@ -221,8 +213,8 @@ function controlsSection() {
 }
 
 function shareCell(value) {
-  if (!value) return el("td", { class: "none" }, "missing");
-  return meanCell([100 * value.mean, 100 * value.low, 100 * value.high], 100, null, { ...PERCENT, digits: 0 });
+  if (!value) return missingCell();
+  return meanCell([100 * value.mean, 100 * value.low, 100 * value.high], null, { ...PERCENT, digits: 0 });
 }
 
 function pairsSection() {
@@ -242,20 +234,20 @@ function pairsSection() {
       el(
         "tr",
         null,
-        el("th", { scope: "row" }, named(numberOf(name), name)),
+        modelHeader(numberOf(name), name),
         shareCell(pairs.win_rate),
-        [pairs.wins, pairs.losses, pairs.ties].map((count) => el("td", null, thousands(count))),
+        [pairs.wins, pairs.losses, pairs.ties].map(countOf),
         el(
           "td",
           null,
           thousands(pairs.flips),
           typeof pairs.flip_rate === "number" ? el("small", null, ` ${fixed(100 * pairs.flip_rate, 0)} %`) : null,
         ),
-        el("td", { class: "count" }, thousands(pairs.pairs)),
+        countOf(pairs.pairs),
         failedCell(pairs.failed),
       ),
     );
-  const table = byJudge(titles, rowsOf);
+  const table = byJudge("pairs", titles, rowsOf);
   return table && section(`In pairs against ${base || "the base"}`, table);
 }
 
@@ -301,9 +293,10 @@ function agreementSection() {
 
 function scoresTable(rows) {
   const scales = SCALES.map(([, title, meaning]) => [title, meaning]);
-  return scrollTable(
+  return dataTable(
+    "agreement",
     "results judged agreement",
-    tableHead(["Judges", "Measure", ...scales, "Spearman", "Plans"]),
+    ["Judges", "Measure", ...scales, "Spearman", "Plans"],
     el("tbody", null, rows),
   );
 }
@@ -317,9 +310,10 @@ function verdictsTable(between) {
     ["Alpha", "Krippendorff's alpha of loss, tie and win"],
     ["Plans", "plans that both judges have seen beside the base's"],
   ];
-  return scrollTable(
+  return dataTable(
+    "verdicts",
     "results judged verdicts",
-    tableHead(titles),
+    titles,
     el(
       "tbody",
       null,
@@ -330,7 +324,7 @@ function verdictsTable(between) {
           el("th", { scope: "row" }, judges.join(" and ")),
           el("td", null, thousands(pairs.same)),
           coefficient(pairs.alpha),
-          el("td", { class: "count" }, thousands(pairs.plans)),
+          countOf(pairs.plans),
         ),
       ),
     ),

@@ -5,7 +5,23 @@
 // The pages by name: {title, render(main, route, isNew), key(event): whether it used the key}. Each file adds its own.
 const pages = {};
 
-const FILTERS = ["dimension", "task", "model", "outcome", "error", "q", "sort", "a", "b", "show"];
+const FILTERS = [
+  "dimension",
+  "task",
+  "model",
+  "outcome",
+  "error",
+  "q",
+  "sort",
+  "a",
+  "b",
+  "show",
+  "where",
+  "mean",
+  "measure",
+  "base",
+  "over",
+];
 
 function readRoute(hash) {
   const [path, query] = hash.replace(/^#/, "").split(/\?(.*)/s);

@@ -24,17 +24,14 @@ const OUTCOMES = [
   ["bad", "bad example: not asked, not scored", "bad_example"],
 ];
 
-const chosen = { dimension: "", confusion: 0 };
+const chosen = { dimension: "", confusion: null };
 
-function breakdown() {
+function breakdown(shown) {
   const body = el("div");
-  const draw = () => body.replaceChildren(lengths(), outcomes(), errors(), confusion(draw));
+  const draw = () => redraw(body, [lengths(shown), outcomes(shown), errors(shown), confusion(shown, draw)]);
   draw();
-  const dimensions = [["", "all dimensions"], ...report.index.dimensions.map((d) => [d, d])];
-  return el(
-    "section",
-    null,
-    el("h2", null, "What went wrong"),
+  const dimensions = [["", "all dimensions"], ...report.index.dimensions.map((d) => [d, dimensionTitle(d)])];
+  return [
     el(
       "div",
       { class: "controls" },
@@ -44,7 +41,7 @@ function breakdown() {
       }),
     ),
     body,
-  );
+  ];
 }
 
 const inScope = (byDimension) =>
@@ -52,9 +49,10 @@ const inScope = (byDimension) =>
     .filter(([dimension, value]) => value && (!chosen.dimension || dimension === chosen.dimension))
     .map(([, value]) => value);
 
-function lengths() {
-  const rows = report.overview.models
-    .map(({ name, diagnoses }, model) => {
+function lengths(shown) {
+  const rows = shown
+    .map((model) => {
+      const { name, diagnoses } = report.overview.models[model];
       const sums = new Map();
       for (const { by_length: byLength } of inScope(diagnoses)) {
         for (const [length, scores] of Object.entries(byLength)) {
@@ -69,6 +67,7 @@ function lengths() {
     .filter(({ sums }) => sums.size);
   if (!rows.length) return el("p", { class: "none" }, "Scores by length of plan are missing: no ground truth at hand.");
   const columns = [...new Set(rows.flatMap(({ sums }) => [...sums.keys()]))].sort((a, b) => a - b);
+  const mostAnswers = (n) => Math.max(...rows.map(({ sums }) => (sums.get(n) || { examples: 0 }).examples));
   const drawn = (metric, caption) =>
     figure(
       caption,
@@ -77,7 +76,7 @@ function lengths() {
           width,
           caption,
           PERCENT,
-          columns.map((n) => plural(n, "step")),
+          columns.map((n) => `${plural(n, "step")} n=${mostAnswers(n)}`),
           rows.map(({ model, name, sums }) => ({
             model,
             name,
@@ -93,18 +92,26 @@ function lengths() {
     "div",
     { class: "figures" },
     el("h3", null, "By length of the ground truth"),
-    drawn("plan_success", `${heading("grounded", "plan_success")} by steps in the ground truth, of 100`),
-    drawn("total_score", `${heading("grounded", "total_score")}, by steps in the ground truth, of 100`),
+    drawn(
+      "plan_success",
+      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100; n is the most answers of a model`,
+    ),
+    drawn(
+      "total_score",
+      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100; n is the most answers of a model`,
+    ),
   );
 }
 
-function outcomes() {
-  const counts = report.overview.models.map((results, model) => outcomeCounts(inScope(results.counts), model));
+function outcomes(shown) {
+  const counts = shown.map((model) => outcomeCounts(inScope(report.overview.models[model].counts), model));
   return el(
     "div",
     null,
     el("h3", null, "Outcomes"),
     countTable(
+      "outcomes",
+      shown,
       OUTCOMES.map(([name, text, outcome]) => [
         text ?? measureOf("grounded", "plan_success").name,
         "",
@@ -145,8 +152,8 @@ function rightAnswers(model) {
   ).length;
 }
 
-function errors() {
-  const diagnoses = report.overview.models.map((results) => inScope(results.diagnoses));
+function errors(shown) {
+  const diagnoses = shown.map((model) => inScope(report.overview.models[model].diagnoses));
   const sum = (counts, read) => (counts.length ? counts.reduce((total, count) => total + read(count), 0) : null);
   return el(
     "div",
@@ -154,6 +161,8 @@ function errors() {
     el("h3", null, "Errors"),
     el("p", { class: "lead" }, "Answers with each error; one answer may have several."),
     countTable(
+      "errors",
+      shown,
       report.overview.error_labels.map((label) => [
         words(label),
         MEANING[label] || "",
@@ -165,53 +174,62 @@ function errors() {
 }
 
 // Rows of [text, explanation, [[count, of how many] of each model], filters of the examples counted in a cell].
-function countTable(rows) {
-  const head = el(
-    "tr",
-    null,
-    el("th", { scope: "col" }, ""),
-    report.overview.models.map(({ name }, model) => el("th", { scope: "col" }, named(model, name))),
-  );
-  return scrollTable(
-    "counts",
-    el("thead", null, head),
+function countTable(name, shown, rows) {
+  const body = rows.map(([text, explanation, values, filters]) =>
     el(
-      "tbody",
+      "tr",
       null,
-      rows.map(([text, explanation, values, filters]) =>
-        el(
-          "tr",
-          null,
-          el("th", { scope: "row" }, text, explanation ? el("small", null, explanation) : null),
-          values.map(([count, total], model) => countCell(count, total, filters(model))),
-        ),
-      ),
+      el("th", { scope: "row", "data-text": text }, text, explanation ? el("small", null, explanation) : null),
+      values.map(([count, total], at) => countCell(count, total, filters(shown[at]))),
     ),
   );
+  const titles = [words(name), ...shown.map((model) => report.index.models[model])];
+  return dataTable(name, "counts", titles, el("tbody", null, body));
 }
 
 function countCell(count, total, filters) {
-  if (count === null) return el("td", { class: "none" }, "missing");
+  if (count === null) return missingCell();
   const share = total ? (100 * count) / total : 0;
   return el(
     "td",
-    { class: "mean", style: { "--share": `${Math.min(100, share)}%` } },
+    {
+      class: "mean",
+      style: { "--share": Math.min(1, share / 100) },
+      "data-value": JSON.stringify([count]),
+      "data-text": thousands(count) + (total ? ` (${fixed(share)} %)` : ""),
+    },
     filters && count ? examplesLink(thousands(count), filters) : el("b", null, thousands(count)),
     total ? el("small", null, `${fixed(share)} %`) : null,
   );
 }
 
-function confusion(draw) {
-  const models = report.overview.models;
+// How often each skill of the ground truth was answered by which, {skill: {answer: count}}.
+function confusionCounts(model) {
   const counts = {};
-  for (const diagnosis of inScope(models[chosen.confusion].diagnoses)) {
+  for (const diagnosis of inScope(report.overview.models[model].diagnoses)) {
     for (const [skill, answers] of Object.entries(diagnosis.confusion)) {
-      for (const [name, count] of Object.entries(answers)) {
-        counts[skill] = counts[skill] || {};
-        counts[skill][name] = (counts[skill][name] || 0) + count;
-      }
+      counts[skill] = counts[skill] || {};
+      for (const [name, count] of Object.entries(answers)) counts[skill][name] = (counts[skill][name] || 0) + count;
     }
   }
+  return counts;
+}
+
+// The model that the reader chose, else the best one of the headline if it has plans, else the first that has.
+function confusionModel(shown) {
+  if (shown.includes(chosen.confusion)) return chosen.confusion;
+  const { headline: best } = report.overview;
+  const order = [...(best ? [report.index.models.indexOf(best.models[0])] : []), ...shown];
+  return order.find((model) => shown.includes(model) && hasPlans(confusionCounts(model))) ?? shown[0];
+}
+
+const hasPlans = (counts) =>
+  Object.values(counts).some((answers) => Object.keys(answers).some((name) => name !== "missing"));
+
+function confusion(shown, draw) {
+  if (!shown.length) return "";
+  const model = confusionModel(shown);
+  const counts = confusionCounts(model);
   const skills = Object.keys(counts);
   const others = new Set(Object.values(counts).flatMap(Object.keys));
   const columns = [
@@ -228,8 +246,8 @@ function confusion(draw) {
       choice(
         "Model",
         "confusion",
-        models.map(({ name }, model) => [String(model), `${letter(model)}  ${name}`]),
-        String(chosen.confusion),
+        shown.map((each) => [String(each), `${letter(each)}  ${report.index.models[each]}`]),
+        String(model),
         (value) => {
           chosen.confusion = Number(value);
           draw();
@@ -237,30 +255,24 @@ function confusion(draw) {
       ),
     ),
     skills.length
-      ? scrollTable(
-          "confusion",
+      ? [
           el(
-            "caption",
-            null,
+            "p",
+            { class: "lead" },
             "Rows: skill of the ground truth. Columns: skill in the answer at that place. ",
             "Percent of the row, and count.",
           ),
-          el(
-            "thead",
-            null,
+          dataTable(
+            "skill confusion",
+            "confusion",
+            ["Ground truth", ...columns.map(words)],
             el(
-              "tr",
+              "tbody",
               null,
-              el("td"),
-              columns.map((name) => el("th", { scope: "col" }, words(name))),
+              skills.map((skill) => confusionRow(skill, counts[skill], columns)),
             ),
           ),
-          el(
-            "tbody",
-            null,
-            skills.map((skill) => confusionRow(skill, counts[skill], columns)),
-          ),
-        )
+        ]
       : el("p", { class: "none" }, "Missing: no answer of this model could be compared."),
   );
 }
@@ -278,7 +290,12 @@ function confusionRow(skill, counts, columns) {
       const share = (100 * count) / total;
       return el(
         "td",
-        { class: name === skill ? "same" : "other", style: { "--heat": `${share}%` } },
+        {
+          class: name === skill ? "same" : "other",
+          style: { "--heat": `${share}%` },
+          "data-value": JSON.stringify([count]),
+          "data-text": `${fixed(share, 0)} % (${thousands(count)})`,
+        },
         count ? [el("b", null, `${fixed(share, 0)} %`), el("small", null, thousands(count))] : "\u00b7",
       );
     }),
