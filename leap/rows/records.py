@@ -24,6 +24,8 @@ ROLES = ("system", "user", "assistant")
 _COLUMNS = {"image": ("image", "images"), "video": ("video", "videos")}
 _UNREAD_COLUMNS = ("system", "tools")
 
+_IMPORT_ADVICE = "; scripts/utils/import_rows.py makes rows of conversations that end with an assistant's turn"
+
 _BOUNDS = ("min_pixels", "max_pixels", "total_pixels")
 _SAMPLING = ("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end")
 _SIZES = ("resized_height", "resized_width")
@@ -76,11 +78,13 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
     """Check one JSON object and type it. Raises UserError that begins with `where`."""
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise UserError(f"{where}: 'messages' must be a list with at least one turn")
+        advice = _IMPORT_ADVICE if "conversations" in record or "prompt" in record else ""
+        raise UserError(f"{where}: 'messages' must be a list with at least one turn{advice}")
     target = record.get("target")
     steps = target.get("steps") if isinstance(target, dict) else None
     if not isinstance(steps, str) or not steps.strip():
-        raise UserError(f"{where}: 'target.steps' must be the plan as text", "no plan")
+        advice = "" if target is not None else _IMPORT_ADVICE
+        raise UserError(f"{where}: 'target.steps' must be the plan as text{advice}", "no plan")
     turns = [_turn(message, where) for message in messages]
     if turns[-1]["role"] != "user":
         raise UserError(
