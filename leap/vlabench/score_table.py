@@ -2,8 +2,8 @@
 
 Columns: model, dimension, task, example (its number), answers (how many were drawn; scores are means over them), one
 for each metric, such as `official_total_score` and `grounded_plan_success` (0 to 100; empty where that scorer left
-none), `labels` (error labels with ", " between), `stop` and `new_tokens` of the answer, `template` and `scene` (examples of a
-task that share one are not independent: leap.vlabench.sampling), and `text`, the answer.
+none), `labels` (error labels with ", " between), `stop` and `new_tokens` of the answer, `template` and `scene`
+(examples of a task that share one are not independent: leap.vlabench.sampling), and `text`, the answer.
 """
 
 from __future__ import annotations
