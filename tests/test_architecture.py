@@ -86,6 +86,7 @@ JOURNEYS = {
     "planners/transformers_serve": "the engine against a server that is not ours",
     "readme": "the commands of the README",
     "report/in_browser": "the page's scripts, in a browser",
+    "repository": "citation, changes, workflow, hooks",
     "seams": "what people add, in a copy of the code",
     "training/distributed": "training and evaluation by two processes",
     "training/pipeline": "train, kill, resume, evaluate, draw",
