@@ -34,6 +34,9 @@ RUNS = {
         "--rows {data}/val.jsonl --output {root}/described --image_root {data} --hash_pictures --figure --workers 1 "
         "--base_model {models}/tiny-planner --image_tokens_min 4 --image_tokens_max 64",
     ],
+    "utils/build_hf_dataset.py": [
+        "--data_path {benchmark} --dimension Spatial --output_dir {root}/hf --prompt builtin --language zh --with_cot"
+    ],
     "utils/export_rows.py": ["--rows {data}/val.jsonl --to swift --relative --image_root {data} --output_dir {root}"],
     "utils/import_rows.py": [
         "--conversations {root}/val_swift.jsonl --image_root {root} --output {root}/imported.jsonl"
