@@ -90,6 +90,7 @@ JOURNEYS = {
     "seams": "what people add, in a copy of the code",
     "training/distributed": "training and evaluation by two processes",
     "training/pipeline": "train, kill, resume, evaluate, draw",
+    "tour": "the notebook in docs",
     "words": "the names in the code",
 }
 
