@@ -49,7 +49,7 @@ def files_beside(row: PlanningRow, folder: Path | None, image_root: Path | None,
     return path_of
 
 
-def _shown(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, list[str]]:
+def _files_in(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, list[str]]:
     """The files that a conversation shows, in order: {"images": [...], "videos": [...]}, empty lists left out."""
     files: dict[str, list[str]] = {f"{kind}s": [] for kind in KINDS}
     for item in _items(messages):
@@ -73,7 +73,7 @@ def _with_tags(turn: dict, row: PlanningRow) -> str:
 
 
 def _trl(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, Any]:
-    files = _shown(messages, row, path_of)
+    files = _files_in(messages, row, path_of)
     turns = [
         turn | {"content": [item if item["type"] == "text" else {"type": item["type"]} for item in turn["content"]]}
         for turn in messages
@@ -82,7 +82,7 @@ def _trl(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, A
 
 
 def _sharegpt(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, Any]:
-    files = _shown(messages, row, path_of)
+    files = _files_in(messages, row, path_of)
     system = {"system": _with_tags(messages[0], row)} if messages[0]["role"] == "system" else {}
     speakers = {"user": "human", "assistant": "gpt", "system": "system"}
     turns = [{"from": speakers[turn["role"]], "value": _with_tags(turn, row)} for turn in messages[len(system) :]]
@@ -90,7 +90,7 @@ def _sharegpt(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[s
 
 
 def _swift(messages: list[dict], row: PlanningRow, path_of: PathOf) -> dict[str, Any]:
-    files = _shown(messages, row, path_of)
+    files = _files_in(messages, row, path_of)
     return {"messages": [{"role": turn["role"], "content": _with_tags(turn, row)} for turn in messages]} | files
 
 
@@ -185,8 +185,8 @@ def _own_item(item: dict, files: dict[str, Iterator[str]], where: str, path_of: 
         if re.match(r"(?!file:)[a-z]+:", named):
             raise UserError(f"{where}: {kind}s must be files here, found {named:.60}")
         named = path_of(named)
-    own = {key: value for key, value in item.items() if key not in ("type", "text", "image", "video", "image_url")}
-    return {"type": kind, kind: named} | {key: value for key, value in own.items() if value is not None}
+    settings = {key: value for key, value in item.items() if key not in ("type", "text", "image", "video", "image_url")}
+    return {"type": kind, kind: named} | {key: value for key, value in settings.items() if value is not None}
 
 
 def _column(record: dict[str, Any], kind: str) -> list[str]:
