@@ -152,7 +152,7 @@ def card_text(front: str, parts: Sequence[str]) -> str:
     return f"---\n{front}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _licence(base: Path) -> dict[str, str]:
+def _licence(base: Path) -> dict[str, Any]:
     """What the base model's own card states about its licence; nothing if it has none or none can be read there."""
     from huggingface_hub import ModelCard
 
@@ -304,7 +304,7 @@ def _model_index(summaries: dict[str, Summary], result: str, results: Path) -> l
             if (total := estimates.get("total_score")) is None:
                 continue
             label = MEASURES[f"{scorer}.total_score"].label
-            has_interval = total.low is not None and total.high is not None
+            ends = None if total.low is None or total.high is None else {"low": total.low, "high": total.high}
             index.append(
                 EvalResult(
                     task_type="image-text-to-text",
@@ -315,9 +315,9 @@ def _model_index(summaries: dict[str, Summary], result: str, results: Path) -> l
                     dataset_config=dimension,
                     dataset_args={"answered": counts.answered, "in_benchmark": counts.in_benchmark},
                     metric_type=f"{scorer}_total_score",
-                    metric_name=f"{label}, 95 % {total.low:.1f} to {total.high:.1f}" if has_interval else label,
+                    metric_name=f"{label}, 95 % {ends['low']:.1f} to {ends['high']:.1f}" if ends else label,
                     metric_value=round(total.mean, 4),
-                    metric_args={"low": round(total.low, 4), "high": round(total.high, 4)} if has_interval else None,
+                    metric_args={end: round(value, 4) for end, value in ends.items()} if ends else None,
                 )
             )
     return index

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 from leap.files import numbered_jsonl
@@ -92,7 +93,7 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
         )
     for kind, columns in _COLUMNS.items():
         _refuse_pictures_elsewhere(kind, columns, record, turns, where)
-    optional = {
+    optional: dict[str, Any] = {
         key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None
     }
     return PlanningRow(turns, steps.strip(), where, folder, **optional)
