@@ -225,7 +225,7 @@ def _add_old_flags(parser: argparse.ArgumentParser, names_of: Mapping[str, Seque
     taken = {name for names in names_of.values() for name in names}
     for flag, (name, values) in OTHER_VALUES.items():
         if name in names_of and flag not in taken:
-            options = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+            options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
             parser.add_argument(*_spellings([flag]), action=_Value, choices=tuple(values), values=values, **options)
     for table, goes_on in ((WITHOUT_EFFECT, True), (ELSEWHERE, False)):
         for flag, (name, words) in table.items():

@@ -87,9 +87,11 @@ JOURNEYS = {
     "readme": "the commands of the README",
     "report/in_browser": "the page's scripts, in a browser",
     "report/layout": "all pages at all widths, light and dark, and what axe-core finds",
+    "repository": "citation, changes, workflow, hooks",
     "seams": "what people add, in a copy of the code",
     "training/distributed": "training and evaluation by two processes",
     "training/pipeline": "train, kill, resume, evaluate, draw",
+    "tour": "the notebook in docs",
     "words": "the names in the code",
 }
 

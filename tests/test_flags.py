@@ -34,6 +34,13 @@ RUNS = {
         "--rows {data}/val.jsonl --output {root}/described --image_root {data} --hash_pictures --figure --workers 1 "
         "--base_model {models}/tiny-planner --image_tokens_min 4 --image_tokens_max 64",
     ],
+    "utils/build_hf_dataset.py": [
+        "--data_path {benchmark} --dimension Spatial --output_dir {root}/hf --prompt builtin --language zh --with_cot"
+    ],
+    "utils/export_rows.py": ["--rows {data}/val.jsonl --to swift --relative --image_root {data} --output_dir {root}"],
+    "utils/import_rows.py": [
+        "--conversations {root}/val_swift.jsonl --image_root {root} --output {root}/imported.jsonl"
+    ],
     "utils/verify_dataset.py": [
         "--data_path {benchmark} --dimension Spatial --expected none --hash --json {root}/verified.json --workers 1 "
         "--tries 1 --first_pause_s 0.1 --longest_wait_s 0.1 --no-mirror --no-fix",
@@ -43,6 +50,7 @@ RUNS = {
         "--outputs {results}/Spatial/constant/output.json --output_dir {root}/rescored --model_name other --with_cot "
         "--dimension Spatial --data_path {benchmark}",
     ],
+    "evaluation/export_scores.py": ["--results {results} --models constant --dimension Spatial --output_dir {root}"],
     "evaluation/compare_models.py": ["--models constant copy --metric total_score --results {results} --relative"],
     "evaluation/draw_evaluation_results.py": [
         "--results {results} --models constant copy --base constant --published --relative --output_dir {root}/figures",

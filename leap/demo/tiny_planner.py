@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from leap.models.loading import quiet_transformers
 
@@ -94,7 +95,7 @@ def build_tiny_planner(folder: Path, texts: Iterable[str], seed: int = 0) -> Non
     )
 
     tokenizer = train_tokenizer(texts, VOCABULARY)
-    pictures = {
+    pictures: dict[str, Any] = {
         "size": {"shortest_edge": 32 * 32, "longest_edge": 16 * 32 * 32},
         "patch_size": 16,
         "temporal_patch_size": 2,

@@ -135,7 +135,8 @@ class Repository:
         """
         from huggingface_hub import HfApi, RepoFile
 
-        api, of_type = HfApi(), {"repo_type": self.repo_type}
+        api = HfApi()
+        of_type: dict[str, Any] = {"repo_type": self.repo_type}
 
         def ask() -> Listing:
             with plain_errors(self.repo_id, self.repo_type, revision):

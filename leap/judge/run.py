@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 from leap.blind.outputs import Item
@@ -137,7 +138,7 @@ def judgements_of(judge: LanguageModelJudge, assignments: Sequence[Assignment]) 
 
 def _judgement(judge: LanguageModelJudge, assignment: Assignment) -> Judgement | None:
     key = judge.key(assignment.request)
-    fields = {
+    fields: dict[str, Any] = {
         "judge": judge.name,
         "protocol": assignment.protocol,
         "model": assignment.model,

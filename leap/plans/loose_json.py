@@ -114,7 +114,8 @@ def _word(text: str, place: int) -> tuple[str, int]:
         if word is None:
             raise BrokenJSON(text, place)
         return word[0], word.end()
-    characters, i = [], place + 1
+    characters: list[str] = []
+    i = place + 1
     while i < len(text) and text[i] != "\n":
         if text[i] == closing:
             return "".join(characters), i + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,6 +28,9 @@ from leap.text import markdown_table
 from leap.vlabench.folder import Summary, models_in, summaries_of
 from leap.vlabench.options import CONTROLS
 from leap.vlabench.tables import overall, results_table
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
 _HUB_IDS = {"Qwen3-VL-2B-Instruct": "Qwen/Qwen3-VL-2B-Instruct"}
@@ -115,7 +118,10 @@ def model_card(
     result = result_name(folder, workspace.output)
     summaries = _summaries(folder, result, manifest, workspace.results)
     controls = _controls(result, manifest, workspace.results) if summaries else []
+    title = repo_id.rpartition("/")[2] if repo_id else result
     front = ModelCardData(
+        model_name=title,
+        eval_results=_model_index(summaries, result, workspace.results) or None,
         # A local folder's name is no id: the Hub would link a model that somebody else may own.
         base_model=base if "/" in base else None,
         base_model_relation=("adapter" if adapter else "finetune") if "/" in base else None,
@@ -127,7 +133,7 @@ def model_card(
         **_licence(Path(manifest.base_model)),
     )
     parts = [
-        f"# {repo_id.rpartition('/')[2] if repo_id else result}",
+        f"# {title}",
         "A robot task planner: it looks at a scene, reads a task and answers with the steps. "
         f"{'A LoRA adapter for' if adapter else 'Fine-tuned from'} {_linked(base)} with LEAP (Logical Embodied Action "
         f"Planning), {manifest.steps:,} optimiser steps over {manifest.tokens_seen:,} tokens without padding.",
@@ -146,7 +152,7 @@ def card_text(front: str, parts: Sequence[str]) -> str:
     return f"---\n{front}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _licence(base: Path) -> dict[str, str]:
+def _licence(base: Path) -> dict[str, Any]:
     """What the base model's own card states about its licence; nothing if it has none or none can be read there."""
     from huggingface_hub import ModelCard
 
@@ -273,18 +279,59 @@ def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     return [model for model in models_in(results) if model in controls]
 
 
+def _means(summaries: dict[str, Summary], result: str, results: Path) -> dict[str, dict[str, Mapping[str, Estimate]]]:
+    """{dimension: {scorer: estimates by metric}}, out of the scores, as everywhere; a folder without them has its
+    summary alone."""
+    overalls = {scorer: overall(results, result, scorer) for scorer in METRICS}
+    return {
+        dimension: {
+            scorer: (means.dimensions if means else {dimension: summary.scores.get(scorer, {})}).get(dimension, {})
+            for scorer, means in overalls.items()
+        }
+        for dimension, summary in summaries.items()
+    }
+
+
+def _model_index(summaries: dict[str, Summary], result: str, results: Path) -> list[EvalResult]:
+    """The total scores as the Hub's `model-index` holds them; it has no field for intervals, which stand in the name
+    of each metric and in its `args`."""
+    from huggingface_hub import EvalResult
+
+    index = []
+    for dimension, by_scorer in _means(summaries, result, results).items():
+        counts = summaries[dimension].examples
+        for scorer, estimates in by_scorer.items():
+            if (total := estimates.get("total_score")) is None:
+                continue
+            label = MEASURES[f"{scorer}.total_score"].label
+            ends = None if total.low is None or total.high is None else {"low": total.low, "high": total.high}
+            index.append(
+                EvalResult(
+                    task_type="image-text-to-text",
+                    task_name="robot task planning",
+                    # No id of the Hub: which benchmark of this format it was is not known.
+                    dataset_type="vlabench-vlm",
+                    dataset_name=f"{dimension}, in the format of VLABench's VLM track",
+                    dataset_config=dimension,
+                    dataset_args={"answered": counts.answered, "in_benchmark": counts.in_benchmark},
+                    metric_type=f"{scorer}_total_score",
+                    metric_name=f"{label}, 95 % {ends['low']:.1f} to {ends['high']:.1f}" if ends else label,
+                    metric_value=round(total.mean, 4),
+                    metric_args={end: round(value, 4) for end, value in ends.items()} if ends else None,
+                )
+            )
+    return index
+
+
 def _scores(summaries: dict[str, Summary], result: str, controls: list[str], results: Path) -> str:
     if not summaries:
         return "Not measured on a benchmark yet."
     rows = []
+    for dimension, by_scorer in _means(summaries, result, results).items():
+        counts = summaries[dimension].examples
+        cells = [_total(estimates) for estimates in by_scorer.values()]
+        rows.append([dimension, *cells, f"{counts.answered} of {counts.in_benchmark}"])
     means = [overall(results, result, scorer) for scorer in METRICS]
-    for dimension, summary in summaries.items():
-        # Out of the scores, as everywhere; a folder without them has its summary alone.
-        cells = [
-            _total(each.dimensions.get(dimension) if each else summary.scores.get(scorer))
-            for scorer, each in zip(METRICS, means, strict=True)
-        ]
-        rows.append([dimension, *cells, f"{summary.examples.answered} of {summary.examples.in_benchmark}"])
     if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
         cells = [_total(each.macro) for each in means if each]
         rows.append(["mean of dimensions", *cells, str(sum(s.examples.answered for s in summaries.values()))])

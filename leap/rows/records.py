@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 from leap.files import numbered_jsonl
@@ -23,6 +24,8 @@ ROLES = ("system", "user", "assistant")
 # What other formats write beside the conversation and this one has in it, by the kind of content item.
 _COLUMNS = {"image": ("image", "images"), "video": ("video", "videos")}
 _UNREAD_COLUMNS = ("system", "tools")
+
+_IMPORT_ADVICE = "; scripts/utils/import_rows.py makes rows of conversations that end with an assistant's turn"
 
 _BOUNDS = ("min_pixels", "max_pixels", "total_pixels")
 _SAMPLING = ("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end")
@@ -76,11 +79,13 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
     """Check one JSON object and type it. Raises UserError that begins with `where`."""
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise UserError(f"{where}: 'messages' must be a list with at least one turn")
+        advice = _IMPORT_ADVICE if "conversations" in record or "prompt" in record else ""
+        raise UserError(f"{where}: 'messages' must be a list with at least one turn{advice}")
     target = record.get("target")
     steps = target.get("steps") if isinstance(target, dict) else None
     if not isinstance(steps, str) or not steps.strip():
-        raise UserError(f"{where}: 'target.steps' must be the plan as text", "no plan")
+        advice = "" if target is not None else _IMPORT_ADVICE
+        raise UserError(f"{where}: 'target.steps' must be the plan as text{advice}", "no plan")
     turns = [_turn(message, where) for message in messages]
     if turns[-1]["role"] != "user":
         raise UserError(
@@ -88,7 +93,7 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
         )
     for kind, columns in _COLUMNS.items():
         _refuse_pictures_elsewhere(kind, columns, record, turns, where)
-    optional = {
+    optional: dict[str, Any] = {
         key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None
     }
     return PlanningRow(turns, steps.strip(), where, folder, **optional)

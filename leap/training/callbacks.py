@@ -5,15 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
 from leap.files import Journal
 from leap.progress import say
 from leap.provenance import utc_now
+from leap.publish.model_card import write_model_card
 from leap.runs.status import Status
+from leap.training.meter import Meter
 
 # What a line of progress shows, and how.
 _LINE_FORMATS = {
@@ -78,6 +85,43 @@ class TrainLog(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.journal.append([{"step": state.global_step, "time": utc_now(), **(logs or {})}])
+
+
+class TrackRecipe(TrainerCallback):
+    """Give TensorBoard (a text) and Weights & Biases (`leap` of the run's config) the recipe, as `as_plain` has it.
+
+    `callbacks` are the Trainer's own, which open both and come before this one.
+    """
+
+    def __init__(self, recipe: dict[str, Any], callbacks: Sequence[TrainerCallback]) -> None:
+        self.recipe, self.callbacks = recipe, callbacks
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        text = yaml.safe_dump(self.recipe, sort_keys=False).replace("\n", "\n    ")  # a code block in Markdown
+        for callback in self.callbacks:
+            if writer := getattr(callback, "tb_writer", None):
+                writer.add_text("recipe", f"    {text}", state.global_step)
+        if "wandb" in args.report_to:
+            import wandb
+
+            wandb.config.update({"leap": self.recipe}, allow_val_change=True)
+
+
+class LeaveCard(TrainerCallback):
+    """The model card of each checkpoint as it is saved, in place of the template that PEFT writes."""
+
+    def __init__(self, workspace: WorkspaceConfig, meter: Meter) -> None:
+        self.workspace, self.meter = workspace, meter
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            with self.meter.paused():
+                try:
+                    write_model_card(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.workspace)
+                except UserError as error:  # of results that lie under its name; training goes on
+                    say(f"no model card yet: {error}")
 
 
 class KeepStatus(TrainerCallback):

@@ -57,7 +57,15 @@ from leap.training.batching import (
     plan_batches,
     total_steps,
 )
-from leap.training.callbacks import KeepStatus, RecipeIntervals, SaveOnTerminate, ShowProgress, TrainLog
+from leap.training.callbacks import (
+    KeepStatus,
+    LeaveCard,
+    RecipeIntervals,
+    SaveOnTerminate,
+    ShowProgress,
+    TrackRecipe,
+    TrainLog,
+)
 from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
@@ -156,6 +164,8 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         _status(trainer, run_name, resume, logs / "status.json") as status,
     ):
         trainer.add_callback(TrainLog(journal))
+        trainer.add_callback(TrackRecipe(as_plain(recipe), trainer.callback_handler.callbacks))
+        trainer.add_callback(LeaveCard(workspace, meter))
         _run(trainer, resume, status)
         last = _last_checkpoint(trainer, journal)
     if processes.is_main_process:

@@ -312,7 +312,7 @@ class PlanningTrainer(Trainer):
         recipe = self.recipe
         low_memory = recipe.pure_bf16 or recipe.optim != "adamw"
         make = low_memory_adamw(recipe) if low_memory else torch.optim.AdamW
-        knobs = {"betas": (0.9, recipe.adam_beta2), "weight_decay": recipe.weight_decay}
+        knobs: dict[str, Any] = {"betas": (0.9, recipe.adam_beta2), "weight_decay": recipe.weight_decay}
         if not low_memory:
             knobs["fused"] = torch.cuda.is_available()
         if isinstance(recipe, LoraRecipe) and recipe.loraplus_lr_ratio is not None:

@@ -167,7 +167,7 @@ class _Tally:
         scored = score_answer(answer, truth)
         every = [scored, *(score_answer(other, truth) for other in further)]
         labels, scores = scored.diagnosis.labels, _mean_scores(every)
-        entries = {SCORE_FILES[scorer]: by_metric for scorer, by_metric in scores.items()}
+        entries: dict[str, Any] = {SCORE_FILES[scorer]: by_metric for scorer, by_metric in scores.items()}
         key, origin = (example.task, example.number), origin_of(example)
         entries[DIAGNOSIS_FILE] = {"labels": labels, "truth_sha256": sha256_json(truth), **origin}
         for name, entry in (*entries.items(), (OUTPUT_FILE, scored.output)):

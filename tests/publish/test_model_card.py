@@ -153,6 +153,23 @@ def test_only_scores_of_these_very_weights_are_shown_and_the_rest_is_named_as_no
     assert "Not measured with blank images" in card
 
 
+def test_the_hub_reads_the_scores_with_their_intervals_out_of_the_front_matter(trained, tmp_path):
+    folder = trained.output / "full" / "checkpoint-2"
+    workspace = WorkspaceConfig(tmp_path)
+    (tmp_path / "output").symlink_to(trained.output)
+    assert "model-index" not in front_matter(model_card(folder, workspace))
+    evaluated(workspace, "full-checkpoint-2", "Spatial", weights_sha256(folder))
+    card = model_card(folder, workspace, repo_id="me/my-planner")
+    official, grounded = huggingface_hub.ModelCard(card).data.eval_results
+    assert (official.metric_type, official.metric_value) == ("official_total_score", 30.0)
+    assert official.metric_name == "total score, official (of 80), 95 % 29.0 to 31.0"
+    assert official.metric_args == {"low": 29.0, "high": 31.0}
+    assert official.dataset_args == {"answered": 20, "in_benchmark": 60}
+    assert (grounded.metric_type, grounded.metric_value) == ("grounded_total_score", 40.25)
+    assert "/" not in official.dataset_type, "the benchmark is not known to be one of the Hub"
+    assert [entry["name"] for entry in front_matter(card)["model-index"]] == ["my-planner"]
+
+
 def test_a_card_shows_the_bounds_of_the_results_table(trained, tmp_path):
     folder = trained.output / "full" / "checkpoint-2"
     workspace = WorkspaceConfig(tmp_path)
