@@ -34,14 +34,19 @@ def knob(
     choices: tuple | None = None,
     check: str = "",
     free: bool = False,
+    repeated: bool = False,
+    positional: bool = False,
 ) -> Any:
     """A dataclass field that can be set by flag or recipe.
 
     `help` says what it is, with its unit; `flags` are other names (with their dashes) that mean the same;
     `choices` lists the only values allowed; `check` is a bound such as "> 0" or ">= 0"; a `free` knob says where or how
     something runs, not what it computes, and may change between kill and resume. A list as default needs no factory.
+    A `repeated` list takes one value a flag, given as often as there are values; a `positional` knob is a word of the
+    command line without a flag, which may stand anywhere beside flags that take one value.
     """
     metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free}
+    metadata |= {"repeated": repeated, "positional": positional}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -183,6 +188,9 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
     text = field.metadata["help"].replace("%", "%%")
     if default_text not in (None, [], ""):
         text += f" (default: {default_text})"
+    if field.metadata["positional"]:
+        parser.add_argument(field.name, nargs="?", type=kind, default=argparse.SUPPRESS, help=text)
+        return
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
@@ -193,7 +201,9 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
             "choices": field.metadata["choices"],
             "metavar": None if field.metadata["choices"] else kind.__name__.upper(),
         }
-        if is_list:
+        if field.metadata["repeated"]:
+            options["action"] = "append"
+        elif is_list:
             options["nargs"] = "+"
     parser.add_argument(*dict.fromkeys(names), **options)
 
