@@ -86,6 +86,7 @@ STARTED = {
     "ablation/run-lora-finetuning.py": "",
     "evaluation/run_vlm_evaluation.py": "",
     "evaluation/run_vlm_output.py": "",
+    "evaluation/plan.py": "",
     "training/run-finetuning.py": "",
     "training/validate_data.py": "",
     "utils/prepare_love_agibot.py": "--source nowhere",
