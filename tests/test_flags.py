@@ -87,6 +87,7 @@ STARTED = {
     "evaluation/run_vlm_evaluation.py": "",
     "evaluation/run_vlm_output.py": "",
     "evaluation/plan.py": "",
+    "evaluation/serve.py": "",
     "training/run-finetuning.py": "",
     "training/validate_data.py": "",
     "utils/prepare_love_agibot.py": "--source nowhere",
