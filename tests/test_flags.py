@@ -86,6 +86,7 @@ STARTED = {
     "ablation/run-lora-finetuning.py": "",
     "evaluation/run_vlm_evaluation.py": "",
     "evaluation/run_vlm_output.py": "",
+    "evaluation/chat.py": "",
     "evaluation/plan.py": "",
     "evaluation/serve.py": "",
     "training/run-finetuning.py": "",

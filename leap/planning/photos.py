@@ -26,6 +26,7 @@ from leap.planning.drawing import draw_plan
 from leap.planning.options import PlanningOptions
 from leap.planning.requests import PlanRequest, RequestWriter
 from leap.planning.tags import Tags, with_tags
+from leap.plans.metrics import numbered_steps
 from leap.plans.reading import FormatError, Step, read_tolerant
 from leap.rows.images import load_image
 
@@ -51,8 +52,10 @@ class PhotoPlan:
 
     @cached_property
     def steps(self) -> list[str]:
-        """The steps in words: of the skill list, else the numbered ones, else the lines."""
-        return steps_of_text(self.text)
+        """The steps in words: of the skill list, else the numbered ones, else the lines; [] for a list of skills that
+        is broken or cut off."""
+        is_broken_list = not self.skills and "{" in self.text and not numbered_steps(self.text)
+        return [] if is_broken_list else steps_of_text(self.text)
 
     def unknown_tags(self) -> list[int | str]:
         """What the skills name that is no tag of the picture, where its tags are known."""
@@ -60,6 +63,15 @@ class PhotoPlan:
             return []
         named = [tag for step in self.skills for tag in (step.entity, step.container) if tag is not None]
         return list(dict.fromkeys(tag for tag in named if tag not in self.request.tags))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the plan, in words, as far as it can be seen without looking."""
+        problems = ["the answer was cut by --max_new_tokens"] if self.stop == "length" else []
+        if not self.steps:
+            problems.append("the answer holds no plan that can be read")
+        if unknown := self.unknown_tags():
+            problems.append(f"the plan names {', '.join(map(str, unknown))}, which is no tag")
+        return problems
 
     def record(self) -> dict[str, Any]:
         """Request and plan, as JSON."""

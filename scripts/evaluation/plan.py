@@ -99,10 +99,8 @@ def show(plan: PhotoPlan, form: str) -> None:
             print(f"{number}. {printable(step)}")
         if not plan.steps:
             print(printable_lines(plan.text) or "(the model wrote nothing)")
-    if plan.stop == "length":
-        print("warning: the answer was cut by --max_new_tokens", file=sys.stderr)
-    if unknown := plan.unknown_tags():
-        print(f"warning: the plan names {', '.join(map(str, unknown))}, which is no tag", file=sys.stderr)
+    for problem in plan.problems():
+        print(f"warning: {printable(problem)}", file=sys.stderr)
 
 
 def draw(plan: PhotoPlan, path: Path) -> None:

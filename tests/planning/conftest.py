@@ -1,5 +1,8 @@
 """Photos to plan for, and an endpoint that answers with a plan."""
 
+import base64
+import socket
+
 import pytest
 from PIL import Image
 
@@ -34,10 +37,16 @@ def served(server):
     return {"planner": "openai", "base_url": server.url, "model": "served"}
 
 
+@pytest.fixture
+def free_port():
+    """A port at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def shown(body):
     """(words, pictures as bytes) of a request to the endpoint."""
-    import base64
-
     parts = body["messages"][-1]["content"]
     words = "".join(part["text"] for part in parts if part["type"] == "text")
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]

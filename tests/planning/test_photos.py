@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from leap.planners import MachineFailure
-from leap.planning import PhotoPlanner, plan
+from leap.planning import PhotoPlan, PhotoPlanner, plan
+from leap.planning.requests import PlanRequest
 from leap.vlabench.examples import find_examples
 from tests.conftest import assert_one_line_error, run_script
 from tests.endpoint_server import Reply
@@ -60,6 +61,13 @@ def test_a_plan_knows_its_steps_its_skills_and_what_is_no_tag(space, served, pho
     assert photo_plan.drawing().width > 640
     in_words = plan("Move the cup", photo, **served)
     assert (in_words.steps, in_words.skills) == (["Pick up the cup.", "Put it on the shelf."], [])
+
+
+@pytest.mark.parametrize("text", ["", '```json\n[{"name": "pick", "params": {"target_entity_name":', "[{]"])
+def test_an_answer_without_a_plan_has_no_steps_and_says_so(text):
+    photo_plan = PhotoPlan(PlanRequest("Move the cup"), "some", text)
+    assert (photo_plan.steps, photo_plan.skills) == ([], [])
+    assert photo_plan.problems() == ["the answer holds no plan that can be read"]
 
 
 def test_an_endpoint_is_shown_the_photo_and_its_tags(space, served, photo, server):

@@ -27,13 +27,6 @@ def lively(demo, tmp_path_factory):
     return write_lively(demo / "models" / "tiny-planner", tmp_path_factory.mktemp("lively"), **SETTINGS)
 
 
-@pytest.fixture
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -51,13 +44,13 @@ def test_a_served_folder_has_the_weights_a_processor_and_greedy_decoding(lively,
     assert contents(lively) == files  # nothing was written through a link
 
 
-def test_a_port_in_use_is_named(port):
-    require_free_port("127.0.0.1", port)
+def test_a_port_in_use_is_named(free_port):
+    require_free_port("127.0.0.1", free_port)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
+        taken.bind(("127.0.0.1", free_port))
         taken.listen()
-        with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port} .*--port"):
-            require_free_port("127.0.0.1", port)
+        with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{free_port} .*--port"):
+            require_free_port("127.0.0.1", free_port)
 
 
 def test_packages_that_are_missing_are_named_with_the_extra(monkeypatch):
@@ -66,9 +59,9 @@ def test_packages_that_are_missing_are_named_with_the_extra(monkeypatch):
         require_packages()
 
 
-def test_a_model_that_is_not_there_is_one_line(space, port):
+def test_a_model_that_is_not_there_is_one_line(space, free_port):
     pytest.importorskip("fastapi")
-    done = run_script(SCRIPT, "--port", str(port), "--checkpoint", "nowhere")
+    done = run_script(SCRIPT, "--port", str(free_port), "--checkpoint", "nowhere")
     assert_one_line_error(done, "checkpoint not found")
 
 
@@ -85,15 +78,15 @@ def wait_for(process, address):
 
 
 @pytest.mark.slow
-def test_an_adapter_is_served_merged_and_answers_as_it_does_directly(workspace, lively, port, tmp_path, photo):
+def test_an_adapter_is_served_merged_and_answers_as_it_does_directly(workspace, lively, free_port, tmp_path, photo):
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
     adapter = write_adapter(lively, tmp_path / "lora" / "checkpoint-3")
     server = start_script(
-        *(SCRIPT, "--checkpoint", adapter, "--base_model", lively, "--port", str(port), "--device", "cpu"),
+        *(SCRIPT, "--checkpoint", adapter, "--base_model", lively, "--port", str(free_port), "--device", "cpu"),
     )
     try:
-        address = f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{free_port}"
         wait_for(server, address)
         knobs = {"max_new_tokens": 16, "prompt": "builtin"}
         asked = {"tags": {1: (50, 50), 2: (150, 50)}}
