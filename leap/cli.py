@@ -37,15 +37,20 @@ def knob(
     check: str = "",
     free: bool = False,
     words: bool = False,
+    repeated: bool = False,
+    positional: bool = False,
 ) -> Any:
     """A dataclass field that can be set by flag or recipe.
 
     `help` says what it is, with its unit; `flags` are other names (with their dashes) that mean the same;
     `choices` lists the only values allowed; `check` is a bound such as "> 0" or ">= 0"; a `free` knob says where or how
     something runs, not what it computes, and may change between kill and resume; `words` of a list may hold commas,
-    which else part them. A list as default needs no factory.
+    which else part them. A list as default needs no factory. A `repeated` list takes one value a flag, given as often
+    as there are values; a `positional` knob is a word of the command line without a flag, which may stand anywhere
+    beside flags that take one value.
     """
     metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free, "words": words}
+    metadata |= {"repeated": repeated, "positional": positional}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -73,7 +78,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """Shows each flag by its first name alone."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if isinstance(action, argparse._HelpAction):
+        if isinstance(action, argparse._HelpAction) or not action.option_strings:
             return super()._format_action_invocation(action)
         if isinstance(action, argparse.BooleanOptionalAction):
             return ", ".join(action.option_strings[:2])
@@ -243,7 +248,8 @@ def _flag_table(parser: argparse.ArgumentParser) -> str:
             others = [f"`--{name}`" for name in names[1:] if not (is_switch and name.startswith("no_"))]
             value = "" if is_switch else " ".join(action.choices or [action.metavar or action.dest.upper()])
             text = (action.help or "").replace("%%", "%").replace("|", "\\|")
-            rows.append([f"`--{names[0]}`", " ".join(others), value, text])
+            flag = f"`--{names[0]}`" if names else f"`{action.dest.upper()}`"  # a word without a flag
+            rows.append([flag, " ".join(others), value, text])
     return markdown_table(rows)
 
 
@@ -323,10 +329,13 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field, hint
     text = field.metadata["help"].replace("%", "%%")
     if default_text not in (None, [], ""):
         text += f" (default: {default_text})"
+    if field.metadata["positional"]:
+        parser.add_argument(field.name, nargs="?", type=kind, default=argparse.SUPPRESS, help=text)
+        return
     options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
-    elif is_list and kind in (str, int) and not field.metadata["words"]:
+    elif is_list and kind in (str, int) and not field.metadata["words"] and not field.metadata["repeated"]:
         choices = field.metadata["choices"]
         metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
         read = _reader(kind, optional)
@@ -337,7 +346,9 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field, hint
             "choices": field.metadata["choices"],
             "metavar": None if field.metadata["choices"] else kind.__name__.upper(),
         }
-        if is_list:
+        if field.metadata["repeated"]:
+            options["action"] = "append"
+        elif is_list:
             options["nargs"] = "+"
     parser.add_argument(*_spellings(names), **options)
 

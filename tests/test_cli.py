@@ -160,6 +160,33 @@ def test_a_wrong_recipe_is_an_error_that_names_the_file_and_key(recipe, text, wo
     assert str(recipe) in str(error.value)
 
 
+@dataclass(frozen=True)
+class KnobsWithWords:
+    words: str = knob("", "what to do", positional=True)
+    picture: list[Path] = knob([], "a picture", repeated=True)
+    steps: int = knob(1, "a count")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("do it", "--picture", "a", "--picture", "b", "--steps", "2"),
+        ("--picture", "a", "--picture", "b", "do it", "--steps", "2"),
+        ("--steps", "2", "--picture", "a", "--picture", "b", "do it"),
+    ],
+)
+def test_a_word_without_a_flag_stands_anywhere_beside_flags_that_are_repeated(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    knobs = parse_knobs(KnobsWithWords, list(argv), "Test.")
+    assert (knobs.words, knobs.picture, knobs.steps) == ("do it", [tmp_path / "a", tmp_path / "b"], 2)
+
+
+def test_words_and_repeated_flags_that_are_left_out_have_their_defaults():
+    assert parse_knobs(KnobsWithWords, [], "Test.") == KnobsWithWords()
+    with pytest.raises(UserError, match="unrecognized arguments: it"):
+        parse_knobs(KnobsWithWords, ["do", "it"], "Test.")
+
+
 def test_a_saved_recipe_can_be_read_back(recipe):
     import yaml
 

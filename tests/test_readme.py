@@ -39,7 +39,10 @@ def commands(readme: str) -> list[str]:
     return [line for line in cut if line]
 
 
-PAGES = (*READMES, "docs/workflow.md", "docs/data.md", "docs/training.md", "docs/evaluation.md", "docs/blind-review.md")
+PAGES = (
+    *(*READMES, "docs/workflow.md", "docs/data.md", "docs/training.md", "docs/evaluation.md", "docs/planning.md"),
+    "docs/blind-review.md",
+)
 SHOWN = sorted({command for page in PAGES for command in commands(page)})
 
 
@@ -103,3 +106,15 @@ def test_paths_in_the_readme_exist(readme):
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         if not link.startswith("http"):
             assert (REPOSITORY / link).exists(), link
+
+
+@pytest.mark.parametrize("code", blocks("docs/planning.md", "python"))
+def test_python_shown_for_a_plan_runs_as_it_stands(workspace, monkeypatch, capsys, code):
+    (workspace / "output").mkdir()
+    (workspace / "output" / "checkpoint-200").symlink_to(workspace / "models" / "tiny-planner")
+    picture = next((workspace / "data" / "images").glob("*.png"))
+    (workspace / "photo.jpg").symlink_to(picture)
+    monkeypatch.chdir(workspace)
+    exec(compile(code, "docs/planning.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+    assert (workspace / "plan.png").is_file() == ("plan.png" in code)

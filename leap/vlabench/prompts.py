@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -100,19 +101,24 @@ class PromptWriter:
 
     def write(self, example: Example) -> list[dict]:
         """The user turn of `example`. UserError if a file of it or of a shot is missing."""
-        shots = self.shots_for(example)
+        donor = self.donor(example)
+        pictures = (donor.plain_image, donor.tagged_image)
+        return self.write_for(pictures, example.instruction(), self.shots_for(example))
+
+    def write_for(self, pictures: tuple[Path, Path], instruction: str, shots: Sequence[Example] = ()) -> list[dict]:
+        """The user turn of an `instruction` for a scene, by the files of its picture without and with tags."""
         if self.style == "official":
-            return self._write_official(example, shots)
+            return self._write_official(pictures, instruction, shots)
         text = self._text
         items = [_text(text["preamble"])]
         for shot in shots:
             items += [
                 _text(text["shot"]),
-                *_pictures(shot),
-                _text(self._instruction(shot)),
+                *_pictures(shot.plain_image, shot.tagged_image),
+                _text(self._instruction(shot.instruction())),
                 _text(self._shot_answer(shot) + "\n"),
             ]
-        items += [*_pictures(self.donor(example)), _text(self._instruction(example))]
+        items += [*_pictures(*pictures), _text(self._instruction(instruction))]
         if self.with_cot:
             items.append(_text(text["cot"]))
         return items
@@ -120,15 +126,16 @@ class PromptWriter:
     def _shot_answer(self, shot: Example) -> str:
         return fenced(shot.ground_truth()) if self.shot_format == "fenced" else json.dumps(shot.operation_sequence())
 
-    def _instruction(self, example: Example) -> str:
-        return self._text["instruction"].replace("{instruction}", example.instruction().strip())
+    def _instruction(self, instruction: str) -> str:
+        return self._text["instruction"].replace("{instruction}", instruction.strip())
 
-    def _write_official(self, example: Example, shots: list[Example]) -> list[dict]:
+    def _write_official(self, pictures: tuple[Path, Path], instruction: str, shots: Sequence[Example]) -> list[dict]:
+        plain, tagged = map(str, pictures)
         fields: dict[str, Any] = {
             "pre_prompt": self._preamble,
-            "input_pic": str(self.donor(example).plain_image),
-            "input_pic_gt": str(self.donor(example).tagged_image),
-            "input_instruction": example.instruction(),
+            "input_pic": plain,
+            "input_pic_gt": tagged,
+            "input_instruction": instruction,
         }
         if shots:
             by_number = {str(i): shot for i, shot in enumerate(shots)}
@@ -169,8 +176,8 @@ def _shuffled(examples: Sequence[Example], seed: int) -> dict[Example, Example]:
     return dict(zip(circle, [*circle[1:], circle[0]], strict=True))
 
 
-def _pictures(example: Example) -> list[dict]:
-    return [{"type": "image", "image": str(path)} for path in (example.plain_image, example.tagged_image)]
+def _pictures(*paths: Path) -> list[dict]:
+    return [{"type": "image", "image": str(path)} for path in paths]
 
 
 def _official_assembly(workspace: WorkspaceConfig) -> Any:
