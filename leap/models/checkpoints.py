@@ -255,11 +255,10 @@ def _safetensors_problem(path: Path) -> str | None:
             return "is not a safetensors file or is cut off"
         try:
             header = json.loads(file.read(length))
-            data = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
-            )
+            ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+            whole = 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "has a damaged header"
-    if size != 8 + length + data:
-        return f"is cut off: {size} bytes of {8 + length + data}"
+    if size != whole:
+        return f"is cut off: {size} bytes of {whole}"
     return None

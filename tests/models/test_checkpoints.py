@@ -185,3 +185,10 @@ def test_a_folder_whose_json_describes_no_model_has_a_reason(tmp_path, name, con
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / name).write_text(content)
     assert name in why_unloadable(tmp_path)
+
+
+def test_offsets_of_a_header_that_are_no_numbers_are_damage(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    header = b'{"a": {"data_offsets": "xx"}}'
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "damaged header" in why_unloadable(tmp_path)
