@@ -62,15 +62,26 @@ def template_problem(processor: Any) -> str | None:
     return None
 
 
-def pattern_problem(pattern: Any, names: Iterable[str]) -> str | None:
-    """Why a regular expression over the names of layers, as in PEFT's target_modules, cannot be used, or None."""
-    if not isinstance(pattern, str):
-        return None
+def adapter_patterns(config: dict[str, Any]) -> list[str]:
+    """The regular expressions over names of layers in an adapter_config.json, as PEFT completes them."""
+    patterns = [config[key] for key in ("target_modules", "exclude_modules") if isinstance(config.get(key), str)]
+    for key in ("rank_pattern", "alpha_pattern"):
+        patterns += [rf"(.*\.)?({layer})$" for layer in config.get(key) or ()]
+    for key, form in (("layers_pattern", r"(?:^|.*?\.)%s\.(?P<idx>\d+)\."), ("modules_to_save", r"(^|.*\.)%s($|\..*)")):
+        layers = config.get(key) or ()
+        patterns += [form % layer for layer in ([layers] if isinstance(layers, str) else layers)]
+    return patterns
+
+
+def pattern_problem(patterns: Iterable[str], names: Iterable[str]) -> str | None:
+    """Why one of the regular expressions over the names of layers cannot be used, or None."""
+    names = list(names)
     try:
         with within(PATTERN_S, "the pattern of its layers"):
-            expression = re.compile(pattern)
-            for name in names:
-                expression.fullmatch(name)
+            for expression in map(re.compile, patterns):
+                for name in names:
+                    expression.match(name)
+                    expression.fullmatch(name)
     except (ValueError, re.error, RecursionError, OverflowError) as error:
         return str(error) or type(error).__name__
     return None

@@ -27,6 +27,7 @@ _RUN_STATE = re.compile(
     r"|global_step\d+/.*|latest|zero_to_\w+\.py"  # DeepSpeed's
 )
 CARD = "README.md"  # may be rewritten after the checkpoint is complete, so its size says nothing
+_INDEX = "model.safetensors.index.json"
 _STEP = re.compile(r"checkpoint-(\d+)")
 
 
@@ -151,6 +152,8 @@ def why_unloadable(folder: Path) -> str | None:
         return "there is no such folder"
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         return "it has neither config.json nor adapter_config.json"
+    if problem := _description_problem(folder):
+        return problem
     weights = weight_files(folder)
     if not weights:
         return "it has no safetensors weights"
@@ -158,6 +161,23 @@ def why_unloadable(folder: Path) -> str | None:
         problem = _safetensors_problem(path)
         if problem:
             return f"{path.name} {problem}"
+    return None
+
+
+def _description_problem(folder: Path) -> str | None:
+    """Why the JSON files that say what is loaded cannot be read, or None."""
+    for name in ("config.json", "adapter_config.json", _INDEX):
+        try:
+            content = read_json(folder / name) if (folder / name).is_file() else {}
+        except UserError as error:
+            return str(error)
+        if not isinstance(content, dict):
+            return f"{name} holds no JSON object"
+        if name == _INDEX:
+            files = content.get("weight_map", {})
+            # A file of weights lies beside the index that names it.
+            if not isinstance(files, dict) or not all(isinstance(f, str) and "/" not in f for f in files.values()):
+                return f"{name} names no files of weights"
     return None
 
 
@@ -171,7 +191,7 @@ def weight_files(folder: Path) -> list[Path]:
 
     As transformers chooses them: a single file comes before an index that lies beside it.
     """
-    index = folder / "model.safetensors.index.json"
+    index = folder / _INDEX
     if kind_of(folder) == "adapter":
         names = {"adapter_model.safetensors"}
     elif index.is_file() and not (folder / "model.safetensors").is_file():
@@ -235,11 +255,10 @@ def _safetensors_problem(path: Path) -> str | None:
             return "is not a safetensors file or is cut off"
         try:
             header = json.loads(file.read(length))
-            data = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
-            )
+            ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+            whole = 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "has a damaged header"
-    if size != 8 + length + data:
-        return f"is cut off: {size} bytes of {8 + length + data}"
+    if size != whole:
+        return f"is cut off: {size} bytes of {whole}"
     return None

@@ -19,7 +19,7 @@ from typing import Any
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, sha256_json
-from leap.models.bounds import layers_problem, pattern_problem, template_problem
+from leap.models.bounds import adapter_patterns, layers_problem, pattern_problem, template_problem
 from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.text import first_line
 
@@ -287,8 +287,8 @@ def with_adapter(model: Any, folder: Path) -> Any:
 
     if problem := _vocabulary_problem(model, folder):
         raise UnusableModel(f"the adapter {folder} does not fit {type(model).__name__}: {problem}")
-    targets = read_json(folder / "adapter_config.json").get("target_modules")
-    if problem := pattern_problem(targets, (name for name, _ in model.named_modules())):
+    patterns = adapter_patterns(read_json(folder / "adapter_config.json"))
+    if problem := pattern_problem(patterns, (name for name, _ in model.named_modules())):
         raise UnusableModel(f"the adapter {folder} cannot be used: {problem}")
     try:
         with warnings.catch_warnings():

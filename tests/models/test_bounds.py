@@ -7,7 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from leap.models import bounds
-from leap.models.bounds import layers_problem, pattern_problem, template_problem, within
+from leap.models.bounds import adapter_patterns, layers_problem, pattern_problem, template_problem, within
 
 
 def processor_of(template):
@@ -41,10 +41,30 @@ def test_a_template_that_cannot_be_used_has_a_reason(monkeypatch, template, word
 
 def test_a_pattern_that_explodes_or_is_none_has_a_reason(monkeypatch):
     monkeypatch.setattr(bounds, "PATTERN_S", 0.3)
-    assert "longer than" in pattern_problem("(a+)+b", ["a" * 60])
-    assert "unterminated" in pattern_problem("(a", ["a"])
-    assert pattern_problem(r".*q_proj", ["model.q_proj"]) is None
-    assert pattern_problem(["q_proj"], ["model.q_proj"]) is None
+    assert "longer than" in pattern_problem(["(a+)+b"], ["a" * 60])
+    assert "unterminated" in pattern_problem(["(a"], ["a"])
+    assert pattern_problem([r".*q_proj"], ["model.q_proj"]) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": "(a+)+b"},
+        {"exclude_modules": "(a+)+b"},
+        {"rank_pattern": {"(a+)+b": 4}},
+        {"alpha_pattern": {"(a+)+b": 4}},
+        {"layers_pattern": "(a+)+b"},
+        {"modules_to_save": ["(a+)+b"]},
+    ],
+)
+def test_every_pattern_of_an_adapter_is_bounded(config, monkeypatch):
+    monkeypatch.setattr(bounds, "PATTERN_S", 0.3)
+    assert "longer than" in pattern_problem(adapter_patterns(config), ["a" * 60])
+
+
+def test_lists_of_names_of_layers_are_no_patterns():
+    plain = {"target_modules": ["q_proj"], "modules_to_save": None, "rank_pattern": {}, "layers_pattern": None}
+    assert adapter_patterns(plain) == []
 
 
 @pytest.mark.parametrize(

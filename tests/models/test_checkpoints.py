@@ -17,6 +17,7 @@ from leap.models.checkpoints import (
     weight_files,
     weights_sha256,
     why_incomplete,
+    why_unloadable,
     write_manifest,
 )
 from leap.models.names import result_name
@@ -167,3 +168,27 @@ def test_a_header_that_is_nested_too_deep_is_damaged(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert why_incomplete(tmp_path) == "model.safetensors has a damaged header"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "[]"),
+        ("adapter_config.json", "[]"),
+        ("model.safetensors.index.json", "[]"),
+        ("model.safetensors.index.json", '{"weight_map": [1]}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["b"]}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../../etc/passwd"}}'),
+    ],
+)
+def test_a_folder_whose_json_describes_no_model_has_a_reason(tmp_path, name, content):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text(content)
+    assert name in why_unloadable(tmp_path)
+
+
+def test_offsets_of_a_header_that_are_no_numbers_are_damage(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    header = b'{"a": {"data_offsets": "xx"}}'
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "damaged header" in why_unloadable(tmp_path)
