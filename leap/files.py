@@ -199,6 +199,19 @@ class Journal:
         self.close()
 
 
+def write_jsonl(path: Path, records: Iterable[dict], nothing: UserError | None = None) -> int:
+    """Replace `path` by a line a record, in one step, each written as it comes; how many there were. `nothing` is
+    raised where there are none, and the old file stays."""
+    count = 0
+    with replacing(path) as file:
+        for record in records:
+            file.write(_lines([record]))
+            count += 1
+        if nothing and not count:
+            raise nothing
+    return count
+
+
 def _lines(records: Iterable[dict]) -> bytes:
     # ASCII, with escapes: a model's text may hold lone surrogates, which UTF-8 cannot carry.
     return "".join(json.dumps(record) + "\n" for record in records).encode("ascii")

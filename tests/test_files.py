@@ -16,6 +16,7 @@ from leap.files import (
     sha256_json,
     write_csv,
     write_json,
+    write_jsonl,
 )
 
 
@@ -81,6 +82,18 @@ def test_empty_lines_are_skipped_and_numbers_stay_those_of_the_file(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('\n{"a": 1}\n\n{"a": 2}')
     assert list(numbered_jsonl(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+
+
+def test_a_file_of_lines_is_written_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert write_jsonl(path, ({"n": n, "text": "\ud800"} for n in range(2))) == 2
+    with pytest.raises(UserError, match="no rows"):
+        write_jsonl(path, [], nothing=UserError("no rows"))
+    with pytest.raises(ZeroDivisionError):
+        write_jsonl(path, ({"n": 1 / n} for n in (1, 0)))
+    assert read_jsonl(path) == [{"n": 0, "text": "\ud800"}, {"n": 1, "text": "\ud800"}]
+    assert write_jsonl(path, []) == 0
+    assert path.read_bytes() == b""
 
 
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys():

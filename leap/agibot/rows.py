@@ -10,7 +10,6 @@ data/agibot/quarantine.jsonl    {"source", "task_id", "episode_id", "reason"}
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Any
 
 from leap.agibot.annotations import AnnotatedEpisode, RejectedEntry, annotation_files, read_annotations
 from leap.agibot.frames import FramesManifest, frame_path, manifest_path, read_manifest
-from leap.files import replacing
+from leap.files import write_jsonl
 from leap.progress import Progress
 from leap.rows.chat import planning_prompt
 from leap.rows.images import intact_bytes
@@ -76,8 +75,7 @@ def write_rows(prepared: AnnotatedRows, data: Path, output: Path) -> list[Path]:
     if prepared.rows:
         written |= {data / "agibot" / "metadata.jsonl": prepared.metadata, output: prepared.rows}
     for path, records in written.items():
-        with replacing(path) as file:
-            file.writelines((json.dumps(record) + "\n").encode() for record in records)
+        write_jsonl(path, records)
     return list(written)
 
 

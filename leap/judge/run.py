@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.blind.outputs import Item
-from leap.files import write_text
+from leap.files import write_jsonl
 from leap.judge.base import base_named
 from leap.judge.client import LanguageModelJudge, content_of
 from leap.judge.controls import control_plans
@@ -190,8 +189,7 @@ def write_judgements(
     path = judge_folder(review, judge) / JUDGEMENTS_FILE
     subjects = {_subject(assignment) for assignment in replaced or ()}
     others = [] if replaced is None else [line for line in read_judgements_of(path) if _subject(line) not in subjects]
-    lines = (json.dumps(line.record()) + "\n" for line in sorted([*others, *judgements], key=_place))
-    write_text(path, "".join(lines))
+    write_jsonl(path, (line.record() for line in sorted([*others, *judgements], key=_place)))
 
 
 def _subject(judgement: Judgement | Assignment) -> tuple:

@@ -8,6 +8,7 @@ the work is sum(length**2); one call with a block-diagonal mask would compute su
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ ISOLATED_SDPA = "leap_isolated_sdpa"
 # Qwen's vision towers hand all pictures over at once, with their borders, to kernels with "flash" in their name only.
 PICTURES_AT_ONCE = "leap_flash_pictures"
 
+_LENGTH_STEP = 256  # tokens
 _HALF = (torch.bfloat16, torch.float16)
 _FULL, _CAUSAL = (-1, -1), (-1, 0)  # windows: tokens seen to the left and to the right, -1 for all
 
@@ -139,6 +141,12 @@ def pictures_at_once(
 AttentionInterface.register(ISOLATED_SDPA, isolated_sdpa)
 AttentionMaskInterface.register(ISOLATED_SDPA, sdpa_mask)
 AttentionInterface.register(PICTURES_AT_ONCE, pictures_at_once)
+
+
+def longest_for_kernel(longest: int) -> int:
+    """The length of the longest segment in tokens as kernels are told it: rounded up to a multiple of _LENGTH_STEP, so
+    that one compiled for it fits the next batch too."""
+    return math.ceil(longest / _LENGTH_STEP) * _LENGTH_STEP
 
 
 def kernel_for_packs(attn_implementation: str) -> str:

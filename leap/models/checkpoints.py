@@ -146,6 +146,11 @@ def why_incomplete(folder: Path, *, to_resume: bool = False) -> str | None:
     return None
 
 
+def merged_folder(adapter: Path) -> Path:
+    """Where the full model that an adapter makes goes, unless its user says otherwise: beside it."""
+    return adapter.with_name(f"{adapter.name}-merged")
+
+
 def why_unloadable(folder: Path) -> str | None:
     """The reason why a Hugging Face folder cannot be loaded as a model, or None."""
     if not folder.is_dir():

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from leap.models.attention import longest_for_kernel
+
 try:
     from transformers.vision_utils import (
         get_vision_cu_seqlens,
@@ -23,9 +25,6 @@ except ImportError:  # of an older transformers, whose tower computes them itsel
     get_vision_interpolation_indices_and_weights = None
 
 _FAMILY = "qwen3_vl"
-_LENGTH_STEP = (
-    256  # the longest picture in patches is rounded up to a multiple: a kernel compiled for one fits the next
-)
 
 
 def tower_inputs(config: Any, grids: torch.Tensor) -> dict[str, Any]:
@@ -46,13 +45,12 @@ def tower_inputs(config: Any, grids: torch.Tensor) -> dict[str, Any]:
         spatial_merge_size=vision.spatial_merge_size,
     )
     borders = get_vision_cu_seqlens(grids)
-    longest = int(borders.diff().max())
     return {
         "image_position_ids": get_vision_position_ids(grids, vision.spatial_merge_size),
         "image_interp_indices": indices,
         "image_interp_weights": weights,
         "image_cu_seqlens": borders,
-        "image_max_seqlen": -(-longest // _LENGTH_STEP) * _LENGTH_STEP,
+        "image_max_seqlen": longest_for_kernel(int(borders.diff().max())),
     }
 
 

@@ -16,10 +16,10 @@ from leap.models.names import base_suffix, curve_and_step
 from leap.plans.measures import MEASURES
 from leap.statistics import Estimate
 from leap.vlabench.compare import improvements
+from leap.vlabench.options import CONTROLS
 from leap.vlabench.tables import Overall, overall
 
 BLANK = "_blank"  # the end of a name: asked with blank pictures (leap.vlabench.options.name_suffix)
-CONTROLS = ("constant", "everything")  # plans that never look
 
 _NUMBERS = ("grounded.total_score", "official.total_score", "grounded.plan_success")
 

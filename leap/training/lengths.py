@@ -6,14 +6,13 @@ rule. A row's entry counts as long as its pictures have the sizes and times of c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import read_jsonl, sha256_file, sha256_json, write_text
+from leap.files import read_jsonl, sha256_file, sha256_json, write_jsonl
 from leap.progress import say
 from leap.provenance import library_versions
 
@@ -76,7 +75,7 @@ def read_lengths(path: Path) -> dict[int, CachedLength]:
 def write_lengths(path: Path, lengths: Mapping[int, CachedLength]) -> None:
     """Replace the file; where the folder cannot be written, say so and go on without."""
     try:
-        write_text(path, "".join(json.dumps(asdict(entry)) + "\n" for entry in lengths.values()))
+        write_jsonl(path, map(asdict, lengths.values()))
         stem = path.name.split(".")[1]
         newest_first = sorted(path.parent.glob(f".{stem}.*.lengths.jsonl"), key=lambda file: -file.stat().st_mtime)
         for file in newest_first[_MOST_FILES:]:

@@ -7,7 +7,6 @@ logits, loss and gradients are those of the padded batch of the same rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,8 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from configs.errors import UserError
-from leap.models.attention import ISOLATED_SDPA, kernel_for_packs
+from leap.models.attention import ISOLATED_SDPA, kernel_for_packs, longest_for_kernel
 from leap.models.launch_ahead import tower_inputs
-
-# Lengths of the longest row in a pack are rounded up to a multiple of this: a kernel compiled for one fits the next.
-_LENGTH_STEP = 256
 
 
 class Packer:
@@ -78,7 +74,7 @@ class Packer:
         if self._isolated:
             lengths = torch.tensor([0, *map(len, ids)])
             packed["sample_borders"] = lengths.cumsum(0, dtype=torch.int32)
-            packed["longest_sample"] = math.ceil(int(lengths.max()) / _LENGTH_STEP) * _LENGTH_STEP
+            packed["longest_sample"] = longest_for_kernel(int(lengths.max()))
         if "image_grid_thw" in visual:
             packed |= tower_inputs(self._config, visual["image_grid_thw"])
         return packed

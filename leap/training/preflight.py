@@ -21,7 +21,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from configs.errors import UserError
-from leap.files import json_object, sha256_json, stamp_of, write_text
+from leap.files import json_object, sha256_json, stamp_of, write_jsonl
 from leap.models.control_tokens import ControlTokens
 from leap.models.loading import is_out_of_memory, is_panic
 from leap.plans.reading import FormatError, read_tolerant
@@ -162,7 +162,7 @@ def count_rows(path: Path) -> int:
 def write_rejected(report: FileCheck, path: Path) -> None:
     """The rejected lines as JSONL: {"line": number, "reason": text, "text": the line as it was}."""
     entries = ({"line": c.number, "reason": c.defect, "text": c.line} for c in report.rejected)
-    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
+    write_jsonl(path, entries)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.files import json_object, read_json, write_json, write_text
+from leap.files import json_object, read_json, write_json, write_jsonl
 from leap.models.names import order_of
 from leap.planners.asking import SETTINGS_FILE
 from leap.statistics import Estimate
@@ -249,7 +249,7 @@ def _finished_lines(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def write_failures(folder: Path, failures: Sequence[FailureRecord]) -> None:
-    write_text(folder / FAILURES_FILE, "".join(json.dumps(asdict(failure)) + "\n" for failure in failures))
+    write_jsonl(folder / FAILURES_FILE, map(asdict, failures))
 
 
 def write_summary(folder: Path, summary: Summary) -> None:

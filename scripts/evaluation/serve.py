@@ -21,7 +21,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.models.checkpoints import kind_of, read_manifest
+from leap.models.checkpoints import kind_of, merged_folder, read_manifest
 from leap.models.loading import pick_device
 from leap.planning.options import PlanningOptions
 from leap.planning.photos import planning_models
@@ -71,7 +71,7 @@ def merged(adapter: Path, base_model: Path | None) -> Path:
     """The full model that an adapter makes, beside it. UserError if another one lies there."""
     from leap.training.adapters import merge
 
-    folder = adapter.with_name(f"{adapter.name}-merged")
+    folder = merged_folder(adapter)
     manifest = read_manifest(adapter)
     if not folder.exists():
         say(f"merging the adapter into its base: {folder}")

@@ -9,14 +9,13 @@ Writes <name>_<format>.jsonl beside each file (or to --output_dir), and says how
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.files import replacing
+from leap.files import write_jsonl
 from leap.progress import say
 from leap.rows.exchange import FORMATS, exported, files_beside
 from leap.rows.records import iter_rows, no_rows
@@ -53,15 +52,11 @@ def main() -> None:
 
 def write(file: Path, path: Path, options: Options, workspace: Path) -> int:
     """How many rows were written."""
-    count = 0
-    with replacing(path) as lines:
-        for row in iter_rows(file):
-            path_of = files_beside(row, path.parent if options.relative else None, options.image_root, workspace)
-            lines.write((json.dumps(exported(row, options.to, path_of)) + "\n").encode("ascii"))
-            count += 1
-        if not count:
-            raise no_rows(file)
-    return count
+    folder = path.parent if options.relative else None
+    records = (
+        exported(row, options.to, files_beside(row, folder, options.image_root, workspace)) for row in iter_rows(file)
+    )
+    return write_jsonl(path, records, nothing=no_rows(file))
 
 
 if __name__ == "__main__":

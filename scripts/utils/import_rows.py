@@ -9,16 +9,16 @@ The last assistant turn becomes the plan. Writes <name>_planning.jsonl beside th
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.files import numbered_jsonl, read_json, replacing
+from leap.files import numbered_jsonl, read_json, write_jsonl
 from leap.progress import say
 from leap.rows.exchange import imported
 from leap.text import plural
@@ -39,21 +39,17 @@ def main() -> None:
     path = options.output or source.with_name(f"{source.stem}_planning.jsonl")
     if path.resolve() == source.resolve():
         raise UserError(f"{path} is the source; choose another --output")
-    root, count = options.image_root or source.parent, 0
+    root = options.image_root or source.parent
 
     def path_of(written: str) -> str:
         """The path as it counts beside the file that is written; one that is not there stays as it is."""
         place = root / written.removeprefix("file://")
         return os.path.relpath(place, path.parent) if not Path(written).is_absolute() and place.is_file() else written
 
-    with replacing(path) as lines:
-        for where, record in records(source):
-            lines.write((json.dumps(imported(record, where, source.parent, path_of)) + "\n").encode("ascii"))
-            count += 1
-        if not count:
-            raise UserError(f"{source} holds no conversations")
+    rows = (imported(record, where, source.parent, path_of) for where, record in records(source))
+    count = write_jsonl(path, rows, nothing=UserError(f"{source} holds no conversations"))
     say(f"{path}: {plural(count, 'row')}")
-    say(f"next: python scripts/training/validate_data.py --rows {path}")
+    say(next_line(f"python scripts/training/validate_data.py --rows {shlex.quote(str(path))}"))
 
 
 def records(source: Path) -> Iterator[tuple[str, dict]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.models.checkpoints import read_manifest
+from leap.models.checkpoints import merged_folder, read_manifest
 from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
 from leap.publish.model_card import write_model_card
@@ -33,7 +33,7 @@ def main() -> None:
         raise UserError("name the adapter with --checkpoint, as in output/lora_standard/checkpoint-200")
     workspace = WorkspaceConfig.from_environment()
     adapter = chosen_checkpoint(options.checkpoint, workspace)
-    folder = options.output_dir or adapter.with_name(f"{adapter.name}-merged")
+    folder = options.output_dir or merged_folder(adapter)
 
     from leap.training.adapters import merge
 
