@@ -26,8 +26,8 @@ from leap.rows.records import iter_rows
 from leap.statistics import Estimate
 from leap.text import markdown_table
 from leap.vlabench.folder import Summary, models_in, summaries_of
-from leap.vlabench.options import CONTROLS
-from leap.vlabench.tables import overall, results_table
+from leap.vlabench.options import BLANK, CONTROLS
+from leap.vlabench.tables import overalls_of, results_table
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -141,7 +141,7 @@ def model_card(
         "## Base and data\n\n" + _origins(manifest, base),
         "## Training\n\n" + _training(folder, manifest, workspace.root, published=repo_id is not None),
         "## Scores\n\n" + _scores(summaries, result, controls, workspace.results),
-        "## Limits\n\n" + _limits(manifest, summaries, f"{result}_blank" in controls),
+        "## Limits\n\n" + _limits(manifest, summaries, result + BLANK in controls),
         "## How it was made\n\n" + _provenance(manifest),
     ]
     return card_text(front.to_yaml(), parts)
@@ -275,14 +275,14 @@ def _weights_of(summary: Summary) -> tuple[str | None, str | None]:
 def _controls(result: str, manifest: Manifest, results: Path) -> list[str]:
     """Names in results of the untouched base, this model with blank images and the constant plans, as far as run."""
     base = {_weights_of(summary)[0] for summary in summaries_of(results, BASE_NAME).values()}
-    controls = {f"{result}_blank", *CONTROLS} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
+    controls = {result + BLANK, *CONTROLS} | ({BASE_NAME} if base == {manifest.base_weights_sha256} else set())
     return [model for model in models_in(results) if model in controls]
 
 
 def _means(summaries: dict[str, Summary], result: str, results: Path) -> dict[str, dict[str, Mapping[str, Estimate]]]:
     """{dimension: {scorer: estimates by metric}}, out of the scores, as everywhere; a folder without them has its
     summary alone."""
-    overalls = {scorer: overall(results, result, scorer) for scorer in METRICS}
+    overalls = overalls_of(results, [result])[result]
     return {
         dimension: {
             scorer: (means.dimensions if means else {dimension: summary.scores.get(scorer, {})}).get(dimension, {})
@@ -331,7 +331,7 @@ def _scores(summaries: dict[str, Summary], result: str, controls: list[str], res
         counts = summaries[dimension].examples
         cells = [_total(estimates) for estimates in by_scorer.values()]
         rows.append([dimension, *cells, f"{counts.answered} of {counts.in_benchmark}"])
-    means = [overall(results, result, scorer) for scorer in METRICS]
+    means = list(overalls_of(results, [result])[result].values())
     if len(summaries) == len(DIMENSIONS) and all(each and each.complete for each in means):
         cells = [_total(each.macro) for each in means if each]
         rows.append(["mean of dimensions", *cells, str(sum(s.examples.answered for s in summaries.values()))])

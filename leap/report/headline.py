@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,16 @@ from leap.models.names import base_suffix, curve_and_step
 from leap.plans.measures import MEASURES
 from leap.statistics import Estimate
 from leap.vlabench.compare import improvements
-from leap.vlabench.options import CONTROLS
-from leap.vlabench.tables import Overall, overall
-
-BLANK = "_blank"  # the end of a name: asked with blank pictures (leap.vlabench.options.name_suffix)
+from leap.vlabench.options import BLANK, CONTROLS
+from leap.vlabench.tables import Overall
 
 _NUMBERS = ("grounded.total_score", "official.total_score", "grounded.plan_success")
 
 
-def headline_of(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
-    """The headline over `models`, or None if none has scores under one setting."""
-    scores = {name: means for name in models if (means := overall(results, name, "grounded")) and not means.mixed}
+def headline_of(results: Path, overalls: Mapping[str, Mapping[str, Overall | None]]) -> dict[str, Any] | None:
+    """The headline over the models in `overalls` (by model and scorer), or None if none has scores under one
+    setting."""
+    scores = {name: means for name, each in overalls.items() if (means := each["grounded"]) and not means.mixed}
     if not scores:
         return None
     model = max(scores, key=lambda name: _rank(name, scores[name]))
@@ -37,7 +36,7 @@ def headline_of(results: Path, models: Sequence[str]) -> dict[str, Any] | None:
     return {
         "sentence": _sentence(results, model, base, blank, scores) + ("" if over == len(DIMENSIONS) else _partly(over)),
         "models": [name for name in (model, base, blank) if name],
-        "numbers": _numbers(results, model, base, scores),
+        "numbers": _numbers(results, model, base, overalls[model]),
     }
 
 
@@ -78,14 +77,15 @@ def _partly(dimensions: int) -> str:
     return f" Over {dimensions} of {len(DIMENSIONS)} dimensions."
 
 
-def _numbers(results: Path, model: str, base: str | None, scores: Mapping[str, Overall]) -> list[dict[str, Any]]:
+def _numbers(
+    results: Path, model: str, base: str | None, overalls: Mapping[str, Overall | None]
+) -> list[dict[str, Any]]:
     numbers = []
-    means = {"grounded": scores[model], "official": overall(results, model, "official")}
     for key in _NUMBERS:
         scorer, metric = key.split(".")
-        if means[scorer]:
+        if means := overalls[scorer]:
             measure = MEASURES[key]
-            value = rounded(means[scorer].macro[metric])
+            value = rounded(means.macro[metric])
             numbers.append({"title": measure.name, "note": measure.meaning, "value": value, "best": measure.best})
     gain = improvements(results, [model], base, "grounded")[model].macro if base else None
     if gain:

@@ -33,7 +33,7 @@ from leap.report.headline import headline_of, rounded
 from leap.statistics import Estimate
 from leap.vlabench.compare import Improvement, improvements
 from leap.vlabench.folder import summaries_of
-from leap.vlabench.tables import Overall, overall
+from leap.vlabench.tables import Overall, overalls_of
 
 COMPARED = (("grounded", "total_score"), ("official", "total_score"), ("grounded", "plan_success"))
 MOST_BASES = 8  # every base takes a pairing with every model
@@ -43,6 +43,7 @@ SettingRow = tuple[str, str | None, dict[str, str] | None]
 
 def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Mapping[str, dict]]) -> dict[str, Any]:
     """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
+    overalls = overalls_of(results, models)
     return {
         "metrics": METRICS,
         "measures": {
@@ -50,9 +51,9 @@ def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Ma
         },
         "weights": WEIGHTS,
         "error_labels": ERROR_LABELS,
-        "headline": headline_of(results, models),
+        "headline": headline_of(results, overalls),
         "differences": {base: _differences(results, models, base) for base in _bases(models)},
-        "models": [_model(results, model, diagnoses.get(model, {})) for model in models],
+        "models": [_model(results, model, overalls[model], diagnoses.get(model, {})) for model in models],
     }
 
 
@@ -84,7 +85,9 @@ def _improvement(gain: Improvement | None) -> dict[str, Any] | None:
     }
 
 
-def _model(results: Path, model: str, diagnoses: Mapping[str, dict]) -> dict[str, Any]:
+def _model(
+    results: Path, model: str, overalls: Mapping[str, Overall | None], diagnoses: Mapping[str, dict]
+) -> dict[str, Any]:
     summaries = summaries_of(results, model)
     summarised = {
         dimension: {"answers": summary.examples.answered, **summary.diagnosis}
@@ -93,7 +96,7 @@ def _model(results: Path, model: str, diagnoses: Mapping[str, dict]) -> dict[str
     }
     return {
         "name": model,
-        "scores": {scorer: _scores(overall(results, model, scorer)) for scorer in METRICS},
+        "scores": {scorer: _scores(means) for scorer, means in overalls.items()},
         "counts": {
             dimension: {"examples": asdict(summary.examples), "outcomes": summary.outcomes}
             for dimension, summary in summaries.items()

@@ -15,6 +15,7 @@ from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
 # The controls that never look, which only this benchmark has: they need the ground truth.
 CONTROLS = {"constant": "leap.vlabench.constant", "everything": "leap.vlabench.everything"}
+BLANK = "_blank"  # what `name_suffix` adds to the name of a model that is shown blank pictures
 EVALUATION_PLANNERS = ChainMap(CONTROLS, PLANNERS)
 
 

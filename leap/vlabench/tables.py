@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ def overall(results: Path, model: str, scorer: str) -> Overall | None:
     )
 
 
+def overalls_of(results: Path, models: Iterable[str]) -> dict[str, dict[str, Overall | None]]:
+    """`overall` of each model by each scorer."""
+    return {model: {scorer: overall(results, model, scorer) for scorer in METRICS} for model in models}
+
+
 # The scores of the results table.
 _TABLE = (
     "official.total_score",
@@ -81,15 +86,15 @@ def results_table(
     """
     over = [f"macro over {relative_to}"] if relative_to else []
     rows = [["score", "model", *DIMENSIONS, "macro (95 %)", "micro (95 %)", "n", *over]]
-    means = {(scorer, model): overall(results, model, scorer) for scorer in METRICS for model in models}
+    means = overalls_of(results, models)
+    base = overalls_of(results, [relative_to])[relative_to] if relative_to else {}
     for key in dict.fromkeys([*_TABLE, *(score.score for entry in published for score in entry.scores)]):
         title = MEASURES[key].label if key in MEASURES else key
         if key in _TABLE:
             scorer, metric = key.split(".")
-            base = relative_to and overall(results, relative_to, scorer)
             for model in models:
-                gain = [_gain_text(base, means[scorer, model], metric)] if relative_to else []
-                rows.append([title, model, *_cells(means[scorer, model], metric), *gain])
+                gain = [_gain_text(base[scorer], means[model][scorer], metric)] if relative_to else []
+                rows.append([title, model, *_cells(means[model][scorer], metric), *gain])
         rows += [[title, *cells, *([""] if relative_to else [])] for cells in published_rows(published, key)]
     drawn = "\n".join(draw_notes(results, models))
     return "\n\n".join(filter(None, (markdown_table(rows), drawn, _scorer_notes(means), published_notes(published))))
@@ -103,13 +108,14 @@ def _gain_text(base: Overall | None, means: Overall | None, metric: str) -> str:
     return f"{b - a:+.1f} ({percent_text(a, b)})"
 
 
-def _scorer_notes(means: Mapping[tuple[str, str], Overall | None]) -> str:
+def _scorer_notes(means: Mapping[str, Mapping[str, Overall | None]]) -> str:
     """Which versions of the scorers made the numbers, and which models an earlier one scored."""
     versions = " and ".join(f"{scorer} version {version}" for scorer, version in SCORER_VERSIONS.items())
     earlier = [
         f"{model} ({scorer} version {scores.scorer_version})"
-        for (scorer, model), scores in means.items()
-        if scores and scores.scorer_version != SCORER_VERSIONS[scorer]
+        for scorer in METRICS
+        for model, by_scorer in means.items()
+        if (scores := by_scorer[scorer]) and scores.scorer_version != SCORER_VERSIONS[scorer]
     ]
     if not earlier:
         return f"Scored by {versions}."

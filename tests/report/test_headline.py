@@ -7,11 +7,16 @@ import shutil
 import pytest
 
 from leap.report.headline import headline_of
+from leap.vlabench.tables import overalls_of
 from tests.report.conftest import MODELS, Evaluated, baseline, right, with_other_ids, write_model
 
 
+def headline_over(results, models):
+    return headline_of(results, overalls_of(results, models))
+
+
 def test_the_best_model_is_named_with_its_interval_beside_the_base(evaluated):
-    headline = headline_of(evaluated.results, MODELS)
+    headline = headline_over(evaluated.results, MODELS)
     assert headline["sentence"].startswith("checkpoint-200 reaches ")
     assert " of 100, baseline " in headline["sentence"]
     assert headline["sentence"].endswith("Whether it looks is not measured: run it with --blank-images.")
@@ -35,14 +40,14 @@ def test_a_model_looks_if_it_is_better_with_pictures_than_without(tmp_path, eval
     place = Evaluated(evaluated.benchmark, tmp_path)
     write_model(place, "checkpoint-1", with_pictures)
     write_model(place, "checkpoint-1_blank", without)
-    headline = headline_of(tmp_path, ["checkpoint-1", "checkpoint-1_blank"])
+    headline = headline_over(tmp_path, ["checkpoint-1", "checkpoint-1_blank"])
     assert headline["sentence"].endswith(verdict)
     assert headline["models"] == ["checkpoint-1", "checkpoint-1_blank"]
 
 
 def test_a_control_leads_only_where_nothing_else_is(evaluated):
-    assert headline_of(evaluated.results, ["baseline", "constant"])["models"][0] == "baseline"
-    alone = headline_of(evaluated.results, ["constant"])
+    assert headline_over(evaluated.results, ["baseline", "constant"])["models"][0] == "baseline"
+    alone = headline_over(evaluated.results, ["constant"])
     assert alone["models"] == ["constant"]
     assert "Over 5 of 6 dimensions." in alone["sentence"]
 
@@ -52,5 +57,5 @@ def test_results_under_several_settings_have_no_headline(evaluated, tmp_path):
         shutil.copytree(evaluated.results / dimension / "constant", tmp_path / dimension / "constant")
     settings = tmp_path / "Spatial" / "constant" / "settings.json"
     settings.write_text(settings.read_text().replace("builtin", "official"))
-    assert headline_of(tmp_path, ["constant"]) is None
-    assert headline_of(tmp_path, []) is None
+    assert headline_over(tmp_path, ["constant"]) is None
+    assert headline_over(tmp_path, []) is None
