@@ -116,7 +116,11 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     with only_writer(recipe.output_dir) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             finish_removals(recipe.output_dir)
-        return _train(precision_of_run(_fit_to_device(recipe)), workspace, processes)
+        last = _train(precision_of_run(_fit_to_device(recipe)), workspace, processes)
+    if processes.num_processes > 1:  # a process that goes while its group's threads still run may end in an abort
+        processes.wait_for_everyone()
+        processes.destroy_process_group()
+    return last
 
 
 def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
