@@ -144,13 +144,19 @@ def alignment(answer_steps: Sequence[str], reference_steps: Sequence[str]) -> li
         return []
     from scipy.optimize import linear_sum_assignment
 
-    answers, references = ([Counter(_tokens(step)) for step in steps] for steps in (answer_steps, reference_steps))
-    overlaps = np.array([[_overlap(a, b) for b in references] for a in answers])  # (answer steps, reference steps)
+    overlaps = _overlaps(answer_steps, reference_steps)
     bonus = np.zeros_like(overlaps)
     for i, j in _best_in_order(overlaps):
         bonus[i, j] = 1e-8  # repeated steps tie; too small to outweigh a word
     chosen = zip(*linear_sum_assignment(overlaps + bonus, maximize=True), strict=True)
     return [(int(i), int(j), float(overlaps[i, j])) for i, j in chosen if overlaps[i, j] > 0]
+
+
+def ordered_f1(answer_steps: Sequence[str], reference_steps: Sequence[str]) -> float:
+    """F1 of steps, 0 to 1, by the one-to-one matching with the largest summed overlap of those that keep the order."""
+    overlaps = _overlaps(answer_steps, reference_steps)
+    matched = sum(overlaps[i, j] for i, j in _best_in_order(overlaps)) if overlaps.size else 0.0
+    return float(2 * matched / (len(answer_steps) + len(reference_steps)))
 
 
 def summarise(scores: Sequence[PlanScores]) -> dict[str, float | int | None]:
@@ -293,6 +299,12 @@ def _between(text: str, chain: list[StepNumber]) -> list[str]:
 def _tokens(step: str) -> list[str]:
     """Lower-case words without punctuation and articles; a Chinese or Japanese character is a word."""
     return [token for token in _TOKEN.findall(unicodedata.normalize("NFKC", step).lower()) if token not in ARTICLES]
+
+
+def _overlaps(answer_steps: Sequence[str], reference_steps: Sequence[str]) -> np.ndarray:
+    """The overlap of every two steps, 0 to 1.  # (answer steps, reference steps)"""
+    answers, references = ([Counter(_tokens(step)) for step in steps] for steps in (answer_steps, reference_steps))
+    return np.array([[_overlap(a, b) for b in references] for a in answers])
 
 
 def _overlap(a: Counter[str], b: Counter[str]) -> float:

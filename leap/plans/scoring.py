@@ -200,7 +200,8 @@ def _matched_nodes(true: list[tuple], nodes: list[tuple], *, order_independent: 
     return sum(is_equal and after_equal for is_equal, after_equal in zip(equal, [True, *equal], strict=False))
 
 
-def _same_plan(true: list[Step], steps: list[Step], *, order_independent: bool) -> bool:
+def same_plan(true: list[Step], steps: list[Step], *, order_independent: bool) -> bool:
+    """Whether two plans are equal, up to the order of sub-tasks where the task leaves it free."""
     if not order_independent:
         return true == steps
     cut = [Counter(tuple(plan[a:b]) for a, b in pieces([step.skill for step in plan])) for plan in (true, steps)]
@@ -223,7 +224,7 @@ def _edit_distance(a: list, b: list) -> int:
 # Grounded metrics beside the official names: a function of the true steps, the plan's steps, and whether the task
 # leaves the order of its sub-tasks free; 0 to 100. A new one is an entry here and its words in leap/plans/measures.py.
 EXTRA_METRICS: dict[str, Callable[[list[Step], list[Step], bool], float]] = {
-    "plan_success": lambda true, steps, free: 100.0 * _same_plan(true, steps, order_independent=free),
+    "plan_success": lambda true, steps, free: 100.0 * same_plan(true, steps, order_independent=free),
     "edit_similarity": lambda true, steps, _: 100 * (1 - _edit_distance(true, steps) / max(len(true), len(steps))),
     "precision": lambda true, steps, _: _recall(steps, true),
     "recall": lambda true, steps, _: _recall(true, steps),
