@@ -18,7 +18,7 @@ import os
 import random
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -57,11 +57,16 @@ class EndpointOptions(Protocol):
     `backoff_s`, then after twice as long, and so on.
     """
 
-    base_url: str  # OPENAI_BASE_URL if empty
-    concurrency: int  # requests in flight
-    request_timeout_s: float
-    max_retries: int
-    backoff_s: float
+    @property
+    def base_url(self) -> str: ...  # OPENAI_BASE_URL if empty
+    @property
+    def concurrency(self) -> int: ...  # requests in flight
+    @property
+    def request_timeout_s(self) -> float: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def backoff_s(self) -> float: ...
 
 
 class NoAnswer(Exception):
@@ -201,7 +206,9 @@ class Endpoint:
         self._answered, self._failures, self._last_kind = False, 0, ""
         self._stopping, self._why_stopped = asyncio.Event(), ""
 
-    def work(self, jobs: Iterable[Job], do: Callable[[openai.AsyncOpenAI, Job], Awaitable[T]]) -> Iterator[list[T]]:
+    def work(
+        self, jobs: Iterable[Job], do: Callable[[openai.AsyncOpenAI, Job], Coroutine[Any, Any, T]]
+    ) -> Iterator[list[T]]:
         """What `do` makes of each job, up to `concurrency` at once, in any order; a job is taken when it can begin.
 
         An exception of one job comes out after the results that were there with it, those of requests that were in

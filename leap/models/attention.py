@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # before torch 2.10
-    varlen_attn = None
+    varlen_attn = None  # type: ignore[assignment]
 
 ISOLATED_SDPA = "leap_isolated_sdpa"
 # Qwen's vision towers hand all pictures over at once, with their borders, to kernels with "flash" in their name only.
@@ -60,9 +60,11 @@ def within_segments(
     if kernel is not None:
         return _by_kernel(kernel, query, key, value, borders, longest, _CAUSAL if causal else _FULL, scale)
     lengths = borders.diff().tolist()
-    grouped = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    grouped = key.shape[1] != query.shape[1]
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    outputs = [scaled_dot_product_attention(*part, is_causal=causal, scale=scale, **grouped) for part in parts]
+    outputs = [
+        scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped) for q, k, v in parts
+    ]
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 

@@ -28,11 +28,11 @@ def graphed_decoding(model: Any, cache: DynamicCache) -> Iterator[None]:
     Does nothing for models and caches of which it is not known that a step can be captured.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    roomy = all(type(layer) is RoomyLayer for layer in cache.layers)
-    if not roomy or inner.config.model_type not in _FAMILIES or getattr(inner, "is_quantized", False):
+    layers = [layer for layer in cache.layers if type(layer) is RoomyLayer]
+    if layers != cache.layers or inner.config.model_type not in _FAMILIES or getattr(inner, "is_quantized", False):
         yield
         return
-    steps = _Steps(inner, cache)
+    steps = _Steps(inner, cache, layers)
 
     @functools.wraps(inner.forward)  # generate() reads its signature
     def forward(*arguments: Any, **inputs: Any) -> Any:
@@ -48,8 +48,9 @@ def graphed_decoding(model: Any, cache: DynamicCache) -> Iterator[None]:
 class _Steps:
     """The forward passes of one call of generate(): that over the prompts as ever, the steps after it by a graph."""
 
-    def __init__(self, model: Any, cache: DynamicCache) -> None:
-        self._plain, self._cache = model.forward, cache
+    def __init__(self, model: Any, cache: DynamicCache, layers: list[RoomyLayer]) -> None:
+        """`layers` are those of `cache`."""
+        self._plain, self._cache, self._layers = model.forward, cache, layers
         self._graph: torch.cuda.CUDAGraph | None = None
         self._length = 0  # of what the cache holds
 
@@ -68,19 +69,19 @@ class _Steps:
         else:
             self._step()
         self._length += 1
-        for layer in self._cache.layers:
+        for layer in self._layers:
             layer.hold(self._length)
         return CausalLMOutputWithPast(logits=self._logits, past_key_values=self._cache)
 
     def _begin(self, inputs: dict[str, Any]) -> None:
         """Memory that all steps share, and their graph."""
-        layers, self._length = self._cache.layers, self._cache.get_seq_length()
+        self._length = self._cache.get_seq_length()
         ids, prompt_mask = inputs["input_ids"], inputs["attention_mask"]  # (batch, 1), (batch, length + 1)
         self._ids, self._positions = ids.clone(), inputs["position_ids"].clone()
         self._place = torch.full((1,), self._length, device=ids.device)
-        self._mask = torch.zeros(len(ids), 1, 1, layers[0].capacity, dtype=torch.bool, device=ids.device)
+        self._mask = torch.zeros(len(ids), 1, 1, self._layers[0].capacity, dtype=torch.bool, device=ids.device)
         self._mask[:, 0, 0, : prompt_mask.shape[1]] = prompt_mask.bool()
-        for layer in layers:
+        for layer in self._layers:
             layer.write_at(self._place)
         if ids.is_cuda:
             self._capture()

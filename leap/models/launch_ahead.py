@@ -22,7 +22,7 @@ try:
         get_vision_position_ids,
     )
 except ImportError:  # of an older transformers, whose tower computes them itself
-    get_vision_interpolation_indices_and_weights = None
+    get_vision_interpolation_indices_and_weights = None  # type: ignore[assignment]
 
 _FAMILY = "qwen3_vl"
 

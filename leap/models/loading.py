@@ -103,9 +103,10 @@ def processor_sha256(processor: Any) -> str:
     """The identity of what makes a prompt's words and pictures model inputs: tokenizer and image processor."""
     tokenizer = processor.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)  # only tokenizers in Python have none
-    words = json.loads(backend.to_str()) if backend else sorted(tokenizer.get_vocab().items())
-    if backend:  # what the last call left there
-        words |= {"padding": None, "truncation": None}
+    if backend:  # "padding" and "truncation" are what the last call left there
+        words = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    else:
+        words = sorted(tokenizer.get_vocab().items())
     return sha256_json([words, processor.image_processor.to_json_string()])
 
 
@@ -157,7 +158,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
         raise UnusableModel(f"cannot load a model from {folder}: {problem}")
     quiet_transformers()
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn_implementation,
@@ -170,6 +171,7 @@ def load_weights(folder: Path, dtype: str, attn_implementation: str = "sdpa", **
         if is_out_of_memory(error):
             raise
         raise UnusableModel(f"cannot load a model from {folder}: {first_line(error)}") from error
+    model, report = loaded
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise UnusableModel(f"cannot load a model from {folder}: {min(report['missing_keys'])} is not in its weights")
     use_fast_parts(model)

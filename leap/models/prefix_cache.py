@@ -77,7 +77,8 @@ def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tenso
         logits_to_keep=1,
     )
     _forget_positions(model)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    layers: list[Any] = cache.layers  # a dummy's keys and values are None
+    return [(layer.keys, layer.values) for layer in layers]
 
 
 def _moved(states: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
@@ -87,8 +88,8 @@ def _moved(states: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, 
     for place, layer in enumerate(states):
         if layer[0] is None:  # a dummy's place
             continue
-        rows = (tensor[0, :, source].transpose(0, 1) for tensor in layer)  # (batch, heads, length, head size)
-        cache.update(*rows, place)
+        keys, values = (tensor[0, :, source].transpose(0, 1) for tensor in layer)  # (batch, heads, length, head size)
+        cache.update(keys, values, place)
     return cache
 
 

@@ -17,6 +17,9 @@ class RoomyLayer(DynamicLayer):
     """A DynamicLayer whose `keys` and `values` are the beginnings of longer tensors. Only for inference: what is
     written into them in place has no gradient."""
 
+    keys: torch.Tensor  # (batch, heads, tokens, head_dim), from the first update on
+    values: torch.Tensor
+
     def __init__(self, room: int) -> None:
         """`room` is the tokens to make place for behind those that come first."""
         super().__init__()

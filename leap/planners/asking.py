@@ -69,7 +69,8 @@ class AnswerLog:
 
     def add(self, queries: OpenQueries, results: Iterable[QueryResult]) -> None:
         """Have what is new among the results on disk before this returns."""
-        answers, failures = [], []
+        answers: list[dict[str, Any]] = []
+        failures: list[dict[str, Any]] = []
         for query, result in queries.close(results):
             (answers if isinstance(result, Answer) else failures).extend(queries.lines_of(query, result))
         for journal, lines in ((self.answers, answers), (self.failures, failures)):

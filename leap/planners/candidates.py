@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
@@ -21,7 +21,6 @@ from leap.models.checkpoints import (
 )
 from leap.models.loading import tokenizer_problem
 from leap.models.names import BASE_NAME, checked_name, result_name
-from leap.planners.options import AnsweringOptions
 from leap.progress import say
 
 _MOST_LISTED = 8
@@ -34,8 +33,23 @@ class Candidate(NamedTuple):
     name: str
 
 
+class ModelChoice(Protocol):
+    """The knobs that say which models are meant."""
+
+    @property
+    def planner(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def base_model(self) -> Path | None: ...
+    @property
+    def checkpoint(self) -> Sequence[Path]: ...
+    @property
+    def all_checkpoints(self) -> bool: ...
+
+
 def models_to_ask(
-    options: AnsweringOptions,
+    options: ModelChoice,
     workspace: WorkspaceConfig,
     output: Path,
     *,
@@ -53,12 +67,12 @@ def models_to_ask(
             raise UserError("--planner openai asks the model that the endpoint serves; leave out --checkpoint")
         return [_served_model(options)]
     base = options.base_model or workspace.base_model
-    models = {base.resolve(): Candidate(workspace.require(base, "base model"), BASE_NAME)} if with_base else {}
+    models = {base.resolve(): (workspace.require(base, "base model"), BASE_NAME)} if with_base else {}
     named = [_named_checkpoint(chosen_checkpoint(folder, workspace), base, output) for folder in options.checkpoint]
-    for model in [*(_complete_checkpoints(output) if with_complete else []), *named]:
-        models.setdefault(model.folder.resolve(), model)
+    for folder, name in [*(_complete_checkpoints(output) if with_complete else []), *named]:
+        models.setdefault(folder.resolve(), (folder, name))
     first, rest = list(models.values())[:with_base], list(models.values())[with_base:]
-    models_in_order = first + _newest(rest, max_checkpoints)
+    models_in_order = [Candidate(*model) for model in first + _newest(rest, max_checkpoints)]
     counts = Counter(model.name for model in models_in_order)
     for name, count in counts.items():
         if count > 1:
@@ -102,34 +116,32 @@ def _why_unusable(folder: Path) -> str | None:
     return why_incomplete(folder) or (None if kind_of(folder) == "adapter" else tokenizer_problem(folder))
 
 
-def _served_model(options: AnsweringOptions) -> Candidate:
+def _served_model(options: ModelChoice) -> Candidate:
     if not options.model:
         raise UserError("--planner openai wants --model, the name under which the endpoint serves the model")
     return Candidate(None, checked_name(options.model.rstrip("/").rpartition("/")[2], "--model"))
 
 
-def _complete_checkpoints(output: Path) -> list[Candidate]:
-    """All checkpoints in `output` that can be loaded, by run and step; says why the others cannot."""
+def _complete_checkpoints(output: Path) -> list[tuple[Path, str]]:
+    """All checkpoints in `output` that can be loaded, and their names, by run and step; says why the others cannot."""
     checkpoints = []
     for folder in find_all_checkpoints(output):
         problem = _why_unusable(folder)
         if problem:
             say(f"skipping {folder}: {problem}")
         else:
-            checkpoints.append(Candidate(folder, result_name(folder, output)))
+            checkpoints.append((folder, result_name(folder, output)))
     return checkpoints
 
 
-def _named_checkpoint(folder: Path, base: Path, output: Path) -> Candidate:
-    """A folder that the user named, which may be the base."""
-    return Candidate(folder, BASE_NAME if folder.resolve() == base.resolve() else result_name(folder, output))
+def _named_checkpoint(folder: Path, base: Path, output: Path) -> tuple[Path, str]:
+    """A folder that the user named, which may be the base, and its name."""
+    return folder, BASE_NAME if folder.resolve() == base.resolve() else result_name(folder, output)
 
 
-def _newest(checkpoints: list[Candidate], count: int | None) -> list[Candidate]:
+def _newest(checkpoints: list[tuple[Path, str]], count: int | None) -> list[tuple[Path, str]]:
     """The `count` checkpoints of the highest steps, full ones before adapters, in the order that they have."""
     if count is None:
         return checkpoints
-    preferred = sorted(
-        checkpoints, key=lambda model: (kind_of(model.folder) == "adapter", -(step_of(model.folder) or 0))
-    )
+    preferred = sorted(checkpoints, key=lambda model: (kind_of(model[0]) == "adapter", -(step_of(model[0]) or 0)))
     return [model for model in checkpoints if model in preferred[:count]]

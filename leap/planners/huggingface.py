@@ -65,6 +65,7 @@ class HuggingFacePlanner:
         if problem:
             raise UnusableModel(f"cannot use {folder}: {problem}")
         self.folder, self.options, self.device = folder, options, pick_device(options.device)
+        self.base: Path | None
         self.base, base_weights = base_of(folder, options.base_model) if kind_of(folder) == "adapter" else (None, None)
         if options.load_in and (problem := why_not_quantised(self.base or folder, self.device)):
             raise UserError(f"cannot load {self.base or folder} in {options.load_in}: {problem}")
@@ -81,7 +82,7 @@ class HuggingFacePlanner:
         # By the key of the prompt. A template that loops is not tried again in a thread, where no timer interrupts it.
         self._refusals: dict[str, UnusablePrompt] = {}
         self._most_at_once: int | None = None  # once memory has run out
-        self._identity = {
+        self._identity: dict[str, Any] = {
             "planner": "huggingface",
             "weights_sha256": weights_sha256(folder),
             "base_weights_sha256": base_weights,

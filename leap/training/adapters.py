@@ -88,7 +88,7 @@ def restore_adapter(model: Any, folder: Path) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    result: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     if result.unexpected_keys:
         raise UserError(f"{folder} does not fit this adapter: {result.unexpected_keys[0]} is in one of them only")
 

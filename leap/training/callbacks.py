@@ -153,7 +153,8 @@ class KeepStatus(TrainerCallback):
         self.status.update(phase="training")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        self.status.update(**{name: float(logs[name]) for name in _STATUS_COUNTS if name in (logs or {})})
+        counts: dict[str, Any] = {name: float(value) for name, value in (logs or {}).items() if name in _STATUS_COUNTS}
+        self.status.update(**counts)
 
 
 class ShowProgress(TrainerCallback):
@@ -169,7 +170,8 @@ class ShowProgress(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        values = {name: text.format(float(logs[name])) for name, text in _LINE_FORMATS.items() if name in (logs or {})}
+        logs = logs or {}
+        values = {name: text.format(float(logs[name])) for name, text in _LINE_FORMATS.items() if name in logs}
         if not values:
             return
         if self.bar is not None:

@@ -27,7 +27,7 @@ class Packer:
         config = AutoConfig.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             skeleton = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
-        inner = getattr(skeleton, "model", None)
+        inner: Any = getattr(skeleton, "model", None)
         if not hasattr(inner, "get_rope_index"):
             raise UserError(
                 f"packing needs a Qwen-VL model, whose positions can be computed row by row; {base_model} is "

@@ -179,7 +179,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
 
 def _from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
     """What `make` returns on the first process, on all of them."""
-    values = [make() if processes.is_main_process else None]
+    values: list[Any] = [make() if processes.is_main_process else None]
     if processes.num_processes > 1:
         broadcast_object_list(values)
     return values[0]
@@ -262,7 +262,8 @@ def _manifest(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], d
         chat_template_sha256=sha256_json(processor.chat_template),
         library_versions=library_versions(),
         code_revision=code_revision(),
-        **sources,
+        base_weights_sha256=sources["base_weights_sha256"],
+        data_sha256=sources["data_sha256"],
     )
 
 
@@ -290,8 +291,8 @@ def _run(trainer: PlanningTrainer, resume: Path | None, status: Status | None) -
         trainer.restore(resume)
     trainer.manifest = replace(trainer.manifest, peak_memory_bytes=manifest.peak_memory_bytes if manifest else 0)
     trainer.meter.start(manifest.train_seconds if manifest else 0.0)
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+    for default in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(default)
     termination = SaveOnTerminate(trainer)
     progress = [ShowProgress()] if trainer.is_world_process_zero() else []
     # The status comes last: it sees what the others have asked for.

@@ -160,7 +160,7 @@ class PlanningCollator:
             [IGNORED] * len(prompt) + (answer if row.supervised else [IGNORED] * len(answer))
             for row, prompt, answer in zip(rows, prompts, answers, strict=True)
         ]
-        kinds = encoded.get("mm_token_type_ids")
+        kinds: Any = encoded.get("mm_token_type_ids")  # of all families that can be packed
         if kinds is not None:
             kinds = [kind + [0] * len(answer) for kind, answer in zip(kinds, answers, strict=True)]
         lengths = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}

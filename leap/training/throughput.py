@@ -105,7 +105,7 @@ def plan_modes(
     packs = PackBatches(lengths, budget, seed)
     size = batch_size or max(1, round(len(lengths) / len(packs)))
     per_step = max(1, round(rows_per_step / size))
-    plans = {
+    plans: dict[str, RowBatches | PackBatches] = {
         "plain": RowBatches(lengths, size, 1, seed),  # sorted within a batch only, which changes nothing
         "grouped": RowBatches(lengths, size, per_step, seed),
         "packed": packs,
@@ -228,7 +228,8 @@ class PeakMemory:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.bytes = device, None
+        self.device = device
+        self.bytes: int | None = None
 
     def __enter__(self) -> PeakMemory:
         self._resident: int | None = None

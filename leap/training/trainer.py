@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback
+from transformers import ProcessorMixin, Trainer, TrainerCallback
 
 from configs.errors import UserError
 from leap.models.checkpoints import (
@@ -49,7 +49,7 @@ from leap.training.meter import Meter
 from leap.training.parts import parameter_groups
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import DiskNeed, peak_memory_bytes
-from leap.training.supervision import IGNORED, render
+from leap.training.supervision import IGNORED, PlanningCollator, render
 
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 
@@ -133,6 +133,13 @@ def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
 
 class PlanningTrainer(Trainer):
     """Trainer over planned batches whose checkpoints are complete only with their manifest."""
+
+    # The Trainer's own types leave open what a run of ours always has.
+    model: Any
+    data_collator: PlanningCollator
+    processing_class: ProcessorMixin
+    eval_dataset: PlanningDataset  # where there is validation
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(
         self,
@@ -261,7 +268,7 @@ class PlanningTrainer(Trainer):
             self._save_whole(model, trial)
 
     def _save_whole(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self.recipe.output_dir / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             if self.disk:
                 self.disk.check_one(folder)
@@ -287,7 +294,7 @@ class PlanningTrainer(Trainer):
     def _drop_old_checkpoints(self) -> None:
         """Keep as many complete checkpoints and optimiser states as the recipe says, the best one and those of every
         so many steps always, and no torn one: what it was to hold is in the one just saved."""
-        run = Path(self.args.output_dir)
+        run = self.recipe.output_dir
         checkpoints = find_checkpoints(run)
         torn = [folder for folder in checkpoints if (folder / SAVING).is_file()]
         complete = [folder for folder in checkpoints if (folder / MANIFEST).is_file()]
@@ -320,7 +327,11 @@ class PlanningTrainer(Trainer):
 
             ratio = recipe.loraplus_lr_ratio
             return create_loraplus_optimizer(
-                self.model, make, lr=recipe.learning_rate, loraplus_lr_ratio=ratio, **knobs
+                self.model,
+                make,  # type: ignore[arg-type]  # a function will do for the class
+                lr=recipe.learning_rate,
+                loraplus_lr_ratio=ratio,
+                **knobs,
             )
         if not low_memory and recipe.vision_lr is None and recipe.merger_lr is None:
             return None
@@ -367,7 +378,8 @@ class PlanningTrainer(Trainer):
 
     def _torch_optimizer(self) -> torch.optim.Optimizer:
         """The torch optimiser inside Accelerate's wrapper."""
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+        wrapper: Any = self.optimizer
+        return getattr(wrapper, "optimizer", wrapper)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self.is_fsdp_enabled:

@@ -116,6 +116,8 @@ def trainable_parameters(geometry: Geometry, recipe: TrainingRecipe) -> int:
 def adapter_parameters(geometry: Geometry, recipe: TrainingRecipe) -> dict[str, int]:
     """Parameters of the adapter by part: rank x (inputs + outputs) a layer, with DoRA one more an output."""
     sizes: dict[str, int] = {}
+    if not isinstance(recipe, LoraRecipe):
+        return sizes
     for linear in adapted(geometry, recipe):
         size = recipe.lora_r * (linear.inputs + linear.outputs) + (linear.outputs if recipe.use_dora else 0)
         sizes[linear.part] = sizes.get(linear.part, 0) + size
@@ -238,6 +240,8 @@ def _square(widths: _Widths) -> int:
 
 def _adapter_inputs(linears: Iterable[Linear], layer: str, recipe: TrainingRecipe, widths: _Widths) -> int:
     """Bytes a row that the adapters of one layer keep: a copy of the input, the dropout mask, what lies between."""
+    if not isinstance(recipe, LoraRecipe):
+        return 0
     carriers = [linear for linear in linears if linear.name.startswith(layer)]
     return sum(
         linear.inputs * (widths.compute + (recipe.lora_dropout > 0)) + recipe.lora_r * widths.compute
