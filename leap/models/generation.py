@@ -54,8 +54,27 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
     )
 
 
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote behind a prompt: its tokens, without padding, the one that ends a turn among them, and why it
+    stopped ("plan", "end" or "length", as in Answer)."""
+
+    tokens: list[int]
+    stop: str
+
+    def answer(self, tokenizer: Any) -> Answer:
+        words = self.tokens[:-1] if self.stop == "end" else self.tokens
+        return Answer(_text(words, tokenizer), len(self.tokens), self.stop)
+
+
+def answer_batch(model: Any, tokenizer: Any, inputs: Any, max_new_tokens: int, **options: Any) -> list[Answer]:
+    """The texts of `complete_batch`, whose options it takes."""
+    completions = complete_batch(model, tokenizer, inputs, max_new_tokens, **options)
+    return [completion.answer(tokenizer) for completion in completions]
+
+
 @torch.no_grad()
-def answer_batch(
+def complete_batch(
     model: Any,
     tokenizer: Any,
     inputs: Any,
@@ -67,8 +86,8 @@ def answer_batch(
     sampling: Sampling | None = None,
     seeds: Sequence[int] = (),
     graphed: bool = False,
-) -> list[Answer]:
-    """One answer a row of `inputs`, which `encode` made; greedy without `sampling`.
+) -> list[Completion]:
+    """One completion a row of `inputs`, which `encode` made; greedy without `sampling`.
 
     What is drawn for a row follows from its logits and its own one of `seeds`, whatever rows stand beside it.
 
@@ -97,7 +116,7 @@ def answer_batch(
         )
     new = output[:, length:].tolist()  # (batch, new tokens), padded on the right
     finished = stops[0].lengths if stops else {}
-    return [_answer(tokens, set(ends), tokenizer, finished.get(row)) for row, tokens in enumerate(new)]
+    return [_completion(tokens, set(ends), finished.get(row)) for row, tokens in enumerate(new)]
 
 
 def end_tokens(settings: GenerationConfig, tokenizer: Any) -> list[int]:
@@ -175,16 +194,16 @@ def answer_in(tokens: list[int], ends: set[int], tokenizer: Any, *, stop_at_plan
     closing = _tokens_with_a_backtick(tokenizer) if stop_at_plan else frozenset()
     lengths = (length for length, token in enumerate(tokens, 1) if token in closing)
     finished = next((length for length in lengths if ends_with_a_plan(_text(tokens[:length], tokenizer))), None)
-    return _answer(tokens, ends, tokenizer, finished)
+    return _completion(tokens, ends, finished).answer(tokenizer)
 
 
 def _text(tokens: list[int], tokenizer: Any) -> str:
     return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _answer(tokens: list[int], ends: set[int], tokenizer: Any, finished: int | None) -> Answer:
+def _completion(tokens: list[int], ends: set[int], finished: int | None) -> Completion:
+    """The completion in a row's new tokens, padding behind it; `finished` is its length if it stopped at a plan."""
     if finished is not None:
-        return Answer(_text(tokens[:finished], tokenizer), finished, "plan")
-    length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-    ended = length < len(tokens)
-    return Answer(_text(tokens[:length], tokenizer), length + ended, "end" if ended else "length")
+        return Completion(tokens[:finished], "plan")
+    length = next((i for i, token in enumerate(tokens) if token in ends), None)
+    return Completion(tokens, "length") if length is None else Completion(tokens[: length + 1], "end")

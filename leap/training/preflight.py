@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -113,11 +113,13 @@ def check_file(
     workers: int | None = None,
     shrink: bool = False,
     most: int | None = None,
+    require: Callable[[PlanningRow], object] | None = None,
 ) -> FileCheck:
     """Check every line of `path`, or the first `most` rows, in `workers` processes (default: one a core). UserError if
     the file has no rows.
 
-    A row over `max_length` tokens is rejected, or with `shrink` gets smaller images. Lengths are kept beside the data
+    A row over `max_length` tokens is rejected, or with `shrink` gets smaller images, and so is one for which `require`
+    raises a UserError. Lengths are kept beside the data
     for the next run.
     """
     report = FileCheck(path)
@@ -136,6 +138,11 @@ def check_file(
                 report.rejected.append(RejectedLine(number, text, check.defect, check.kind))
                 continue
             row = row_from_record(json_object(line, f"{path}:{number}"), f"{path}:{number}", path.parent)
+            lengths[number] = check.cached
+            if require and (error := _error_of(require, row)):
+                text, defect = line.decode("utf-8", "replace").rstrip("\n"), f"{row.where}: {error}"
+                report.rejected.append(RejectedLine(number, text, defect, error.kind or _MALFORMED))
+                continue
             report.rows.append(replace(row, image_tokens=check.image_tokens))
             report.lengths.append(check.length)
             report.shrunk += check.image_tokens is not None
@@ -143,7 +150,6 @@ def check_file(
             report.tasks[task_name_of(row) or "(unnamed)"] += 1
             if first_with.setdefault(check.cached.digest, number) != number:
                 report.remarks["duplicate of an earlier row"] += 1
-            lengths[number] = check.cached
     if not report.rows and not report.rejected:
         raise no_rows(path)
     if most:  # those of the other rows stay
@@ -151,6 +157,14 @@ def check_file(
     if lengths and lengths != earlier_lengths:
         write_lengths(cache, lengths)
     return report
+
+
+def _error_of(require: Callable[[PlanningRow], object], row: PlanningRow) -> UserError | None:
+    try:
+        require(row)
+    except UserError as error:
+        return error
+    return None
 
 
 def count_rows(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from configs.errors import UserError
@@ -162,3 +162,129 @@ class LoraRecipe(TrainingRecipe):
             raise UserError(
                 "freeze, vision_lr and merger_lr are for full fine-tuning; LoRA freezes all but its adapter"
             )
+
+
+@dataclass(frozen=True)
+class ReinforcementRecipe(TrainingRecipe):
+    """Training by rewards. Names are those of trl.GRPOConfig where it has them; what is measured in rows elsewhere is
+    measured in completions here."""
+
+    model_name_or_path: Path = knob(
+        Path("output"), "checkpoint to start from, full or adapter, or the folder of a run (its best or last)"
+    )
+    val_file: Path | None = knob(Path("data/val.jsonl"), "held-out rows whose plans are scored (JSONL)", free=True)
+    output_dir: Path = knob(Path("output/grpo"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
+    tuning: str = knob("lora", "what trains: an adapter or the whole model", choices=("lora", "full"))
+    method: str = knob(
+        "grpo",
+        "grpo: by advantages within groups of completions; rft: supervised training on the best of each group; dpo: on "
+        "pairs of a right and a wrong one",
+        choices=("grpo", "rft", "dpo"),
+    )
+
+    num_train_epochs: float = knob(1.0, "passes over the prompts", check="> 0")
+    per_device_train_batch_size: int = knob(8, "completions per device and forward pass", check="> 0", free=True)
+    gradient_accumulation_steps: int = knob(8, "forward passes per optimiser step", check="> 0", free=True)
+    learning_rate: float = knob(1e-5, "peak learning rate of AdamW", flags=("--lr",), check="> 0")
+    lr_scheduler_type: str = knob(
+        "constant_with_warmup", "decay after the warm-up", choices=("linear", "cosine", "constant_with_warmup")
+    )
+    warmup_steps: int = knob(5, "steps of linear warm-up", check=">= 0")
+    weight_decay: float = knob(0.0, "AdamW weight decay", check=">= 0")
+    dataloader_num_workers: int = knob(0, "processes that decode images ahead", check=">= 0", free=True)
+    torch_compile: bool | None = knob(False, "compile every layer with torch.compile", free=True)
+
+    num_generations: int = knob(8, "completions of a prompt: a group, within which advantages are taken", check="> 1")
+    temperature: float = knob(1.0, "sampling temperature of completions", check="> 0")
+    top_p: float = knob(1.0, "completions draw from the likeliest tokens that make up this probability", check="> 0")
+    max_completion_length: int = knob(256, "longest completion, in tokens", check="> 0")
+    stop_at_plan: bool = knob(True, "end a completion where a fence closes on a finished plan, as the evaluation does")
+    mask_truncated_completions: bool = knob(False, "learn nothing from completions that the length limit cut off")
+    beta: float = knob(0.001, "weight of the KL divergence from the start; 0 needs no reference model", check=">= 0")
+    epsilon: float = knob(0.2, "clipping of the probability ratio", check="> 0")
+    epsilon_high: float | None = knob(None, "upper clipping (default: epsilon)", check="> 0")
+    loss_type: str = knob(
+        "dapo", "how token losses are averaged", choices=("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
+    )
+    scale_rewards: str = knob(
+        "group", "advantages are divided by the standard deviation of this", choices=("group", "batch", "none")
+    )
+    num_iterations: int = knob(1, "optimiser steps on the same completions", check="> 0")
+    use_vllm: bool = knob(False, "write completions with vLLM on the same GPU (package vllm)", free=True)
+    think_characters: int | None = knob(
+        None,
+        "answers begin with a <think> block of at most so many characters (default: none is asked for)",
+        check="> 0",
+    )
+    shared_instructions: bool = knob(
+        False, "train on rows whose instruction stands in the benchmark too, if their pictures and scenes do not"
+    )
+
+    # The weights of the reward's terms (leap/training/rewards.py says what each is).
+    reward_format: float = knob(0.5, "weight: one plan in the official form and nothing else", check=">= 0")
+    reward_skill: float = knob(1.0, "weight: F1 of skills in order", check=">= 0")
+    reward_entity: float = knob(1.5, "weight: F1 of objects in order", check=">= 0")
+    reward_container: float = knob(1.0, "weight: F1 of places in order", check=">= 0")
+    reward_plan: float = knob(4.0, "weight: the whole plan is right", check=">= 0")
+    reward_brevity: float = knob(1.0, "weight: no step too much, none too few", check=">= 0")
+    reward_step: float = knob(4.0, "weight of prose: F1 of steps in order", check=">= 0")
+    reward_order: float = knob(1.0, "weight of prose: order of the steps", check=">= 0")
+    reward_redundancy: float = knob(1.0, "weight of prose: no step twice", check=">= 0")
+    reward_thought: float = knob(0.5, "weight: one closed thought in front, where one is asked for", check=">= 0")
+
+    val_max_new_tokens: int = knob(256, "longest plan generated in validation, in tokens", check="> 0", free=True)
+    best_metric: str = knob(
+        "grounded_total",
+        "validation score that picks the best checkpoint",
+        choices=("plan_step_f1", "grounded_total"),
+        free=True,
+    )
+    logging_steps: int = knob(1, "steps between log lines", check="> 0", free=True)
+    save_steps: int = knob(50, "steps between checkpoints (and validations)", check="> 0", free=True)
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """The weight of every term of the reward."""
+        prefix = "reward_"
+        names = [field.name for field in fields(self) if field.name.startswith(prefix)]
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.val_file:
+            raise UserError("a reward that rises says little by itself: name held-out rows with --val_file")
+        if self.packing:
+            raise UserError("packing is for supervised training; completions are padded to the longest of a batch")
+        completions = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if completions % self.num_generations:
+            raise UserError(
+                f"per_device_train_batch_size {self.per_device_train_batch_size} times gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps} is {completions} completions a step, which are no whole groups of "
+                f"num_generations {self.num_generations}"
+            )
+        if self.stop_at_plan and self.mask_truncated_completions:
+            raise UserError(
+                "mask_truncated_completions takes what was stopped at a plan for cut off; use it with --no-stop_at_plan"
+            )
+        if self.save_steps % self.num_iterations:
+            raise UserError(
+                f"save_steps {self.save_steps} is no multiple of num_iterations {self.num_iterations}: a run could not "
+                "be resumed in the middle of what it does with its completions"
+            )
+        if not any(self.reward_weights.values()):
+            raise UserError("all weights of the reward are 0: nothing would be learned")
+
+
+@dataclass(frozen=True)
+class ReinforcementLoraRecipe(ReinforcementRecipe, LoraRecipe):
+    """ReinforcementRecipe with an adapter's knobs. Where the run starts from an adapter, that one trains on, and knobs
+    of its shape are its own."""
+
+    lora_dropout: float = knob(0.0, "dropout on the adapter's input, 0 to 1", check=">= 0")
+
+
+def with_tuning(recipe: ReinforcementLoraRecipe) -> ReinforcementRecipe:
+    """The recipe as its `tuning` says: without the adapter's knobs where the whole model trains."""
+    if recipe.tuning == "lora":
+        return recipe
+    return ReinforcementRecipe(**{field.name: getattr(recipe, field.name) for field in fields(ReinforcementRecipe)})

@@ -10,10 +10,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from configs.config import WorkspaceConfig
@@ -44,10 +43,12 @@ from leap.plots.training import loss_curve
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
+from leap.rows.records import PlanningRow
 from leap.runs.status import Status
 from leap.text import size_text
 from leap.training.accounting import Geometry
 from leap.training.adapters import adapter_coverage, attach, load_base_in_4bit
+from leap.training.arguments import LONGEST_WAIT, run_name_of, supervised_arguments
 from leap.training.batching import (
     InOrder,
     PackBatches,
@@ -66,6 +67,7 @@ from leap.training.callbacks import (
     TrackRecipe,
     TrainLog,
 )
+from leap.training.checkpointed import CheckpointedTrainer
 from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
@@ -90,7 +92,6 @@ _T = TypeVar("_T")
 _MOST_DEFECTS = 20  # lines on the terminal
 _SUMMARY_SCORES = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
 _WORTH_COMPILING = 500  # forward passes; compiling took 40 s on one H200, and saved 0.2 s a pass
-_LONGEST_WAIT = timedelta(hours=2)  # of other processes, while the first one checks the data or saves
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,28 @@ def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
     Under torchrun or `accelerate launch` every process calls this. The recipe has passed
     leap.training.start.check_inputs. UserError for anything else that the user can mend.
     """
-    processes = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
+    with run_folder(recipe) as processes:
+        return _train(precision_of_run(fit_to_device(recipe)), workspace, processes)
+
+
+@contextmanager
+def run_folder(recipe: TrainingRecipe) -> Iterator[PartialState]:
+    """The processes of a run, while its output folder is theirs alone."""
+    processes = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
     # Before anything is written: a second run must not change the recipe or the checkpoints of the first.
     with only_writer(recipe.output_dir) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             finish_removals(recipe.output_dir)
-        last = _train(precision_of_run(_fit_to_device(recipe)), workspace, processes)
+        yield processes
     if processes.num_processes > 1:  # a process that goes while its group's threads still run may end in an abort
         processes.wait_for_everyone()
         processes.destroy_process_group()
-    return last
 
 
 def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
     """The run, in an output folder that is ours."""
-    sources = _from_first_process(lambda: made_from(recipe), processes)
-    resume = _from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
+    sources = from_first_process(lambda: made_from(recipe), processes)
+    resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 
     data = _checked_data(recipe, workspace, processes)
     steps = total_steps(recipe, len(data.batches))
@@ -140,17 +147,17 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
     recipe = _decided(recipe, steps, processes.num_processes)
-    disk, meter = _disk_and_meter(recipe, geometry, steps, processes.num_processes)
+    disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
-    run_name = _run_name(recipe.output_dir, workspace)
-    logs = workspace.logs / run_name
-    if processes.is_main_process:
-        write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
-    manifest = _manifest(recipe, data.collator.processor, sources, processes.num_processes)
+    write_recipe(recipe, processes)
+    has_pictures = any(length.visual for length in data.training.lengths)
+    manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
-    arguments = _arguments(recipe, data, steps, logs)  # before the model: it sets DeepSpeed and FSDP up
+    validates = data.validation is not None
+    # Before the model: it sets DeepSpeed and FSDP up.
+    arguments = supervised_arguments(recipe, steps, workspace, validates=validates, has_pictures=has_pictures)
     trainer = PlanningTrainer(
-        model=_model_to_train(recipe),
+        model=model_to_train(recipe),
         args=arguments,
         train_dataset=PlanningDataset(data.training.rows),
         eval_dataset=PlanningDataset(data.validation.rows) if data.validation else None,
@@ -163,21 +170,35 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         disk=disk,
         manifest=manifest,
     )
+    return run_trainer(trainer, resume, workspace)
+
+
+def write_recipe(recipe: TrainingRecipe, processes: PartialState) -> None:
+    """The resolved recipe, beside the checkpoints that it makes."""
+    if processes.is_main_process:
+        write_text(recipe.output_dir / "recipe.yaml", yaml.safe_dump(as_plain(recipe), sort_keys=False))
+
+
+def run_trainer(trainer: CheckpointedTrainer, resume: Path | None, workspace: WorkspaceConfig) -> Path:
+    """Train to the end with log, status and cards, and return the last checkpoint."""
+    recipe, is_main = trainer.recipe, trainer.is_world_process_zero()
+    run_name = run_name_of(recipe.output_dir, workspace)
+    logs = workspace.logs / run_name
     with (
-        Journal(logs / "train.jsonl" if processes.is_main_process else Path(os.devnull)) as journal,
+        Journal(logs / "train.jsonl" if is_main else Path(os.devnull)) as journal,
         _status(trainer, run_name, resume, logs / "status.json") as status,
     ):
         trainer.add_callback(TrainLog(journal))
         trainer.add_callback(TrackRecipe(as_plain(recipe), trainer.callback_handler.callbacks))
-        trainer.add_callback(LeaveCard(workspace, meter))
+        trainer.add_callback(LeaveCard(workspace, trainer.meter))
         _run(trainer, resume, status)
         last = _last_checkpoint(trainer, journal)
-    if processes.is_main_process:
+    if is_main:
         _leave_summary(trainer, last, workspace)
     return last
 
 
-def _from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
+def from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
     """What `make` returns on the first process, on all of them."""
     values: list[Any] = [make() if processes.is_main_process else None]
     if processes.num_processes > 1:
@@ -236,7 +257,7 @@ def _decided(recipe: TrainingRecipe, steps: int, devices: int) -> TrainingRecipe
     )
 
 
-def _disk_and_meter(
+def disk_and_meter(
     recipe: TrainingRecipe, geometry: Geometry | None, steps: int, devices: int
 ) -> tuple[DiskNeed | None, Meter]:
     """Say what the run will take and how its speed is measured. UserError if the disk has too little for it."""
@@ -251,7 +272,7 @@ def _disk_and_meter(
     return disk, Meter(flops_counter(geometry, recipe) if peak else None, peak)
 
 
-def _manifest(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], devices: int) -> Manifest:
+def manifest_of(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], devices: int) -> Manifest:
     """What every checkpoint of the run says of its making."""
     return Manifest(
         base_model=str(recipe.model_name_or_path),
@@ -267,7 +288,7 @@ def _manifest(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], d
     )
 
 
-def _status(trainer: PlanningTrainer, run_name: str, resume: Path | None, path: Path) -> AbstractContextManager:
+def _status(trainer: CheckpointedTrainer, run_name: str, resume: Path | None, path: Path) -> AbstractContextManager:
     """The status file of the run, which its first process keeps; the others have None."""
     if not trainer.is_world_process_zero():
         return nullcontext()
@@ -283,7 +304,7 @@ def _status(trainer: PlanningTrainer, run_name: str, resume: Path | None, path: 
     )
 
 
-def _run(trainer: PlanningTrainer, resume: Path | None, status: Status | None) -> None:
+def _run(trainer: CheckpointedTrainer, resume: Path | None, status: Status | None) -> None:
     """Train to the end or to SIGTERM."""
     manifest = read_manifest(resume) if resume else None
     if resume:
@@ -316,7 +337,7 @@ def _out_of_memory(recipe: TrainingRecipe, error: torch.OutOfMemoryError) -> Use
     )
 
 
-def _last_checkpoint(trainer: PlanningTrainer, journal: Journal) -> Path:
+def _last_checkpoint(trainer: CheckpointedTrainer, journal: Journal) -> Path:
     """Where a run ended, its loss curve drawn beside the checkpoints; ends the process if SIGTERM ended the run."""
     last = last_complete_checkpoint(trainer.recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
@@ -328,7 +349,7 @@ def _last_checkpoint(trainer: PlanningTrainer, journal: Journal) -> Path:
     return last
 
 
-def _leave_summary(trainer: PlanningTrainer, last: Path, workspace: WorkspaceConfig) -> None:
+def _leave_summary(trainer: CheckpointedTrainer, last: Path, workspace: WorkspaceConfig) -> None:
     """run.json beside the checkpoints, a model card in the last one, and a short table on the terminal."""
     recipe, manifest = trainer.recipe, read_manifest(last)
     assert manifest is not None, "the trainer has just written it"
@@ -366,7 +387,7 @@ def _leave_summary(trainer: PlanningTrainer, last: Path, workspace: WorkspaceCon
     say("\n".join(f"  {name:30} {value}" for name, value in lines.items()))
 
 
-def _model_to_train(recipe: TrainingRecipe) -> Any:
+def model_to_train(recipe: TrainingRecipe) -> Any:
     """The base model in float32 master weights, or frozen with a fresh adapter on it.
 
     Frozen weights receive no updates that bfloat16 could lose, so under bf16 they are held in it; the adapter's own
@@ -392,7 +413,7 @@ def _model_to_train(recipe: TrainingRecipe) -> Any:
     return model
 
 
-def _fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
+def fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
     if isinstance(recipe, LoraRecipe) and recipe.load_in_4bit and not torch.cuda.is_available():
         raise UserError("load_in_4bit needs a CUDA GPU; leave it out to train in float32 on the CPU")
     if recipe.bf16 and not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):
@@ -409,10 +430,19 @@ def warm_up_warning(recipe: TrainingRecipe, steps: int) -> str | None:
     return f"warning: {recipe.warmup_steps} of the {steps} steps are warm-up, over a third; --warmup_steps shortens it"
 
 
-def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe, most: int | None) -> FileCheck:
+def usable_rows(
+    path: Path,
+    collator: PlanningCollator,
+    recipe: TrainingRecipe,
+    most: int | None,
+    require: Callable[[PlanningRow], object] | None = None,
+) -> FileCheck:
     """The checked rows of a file, or the first `most` of them; those that cannot train are written aside if they may be
-    skipped, else a UserError lists them."""
-    report = check_file(path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink", most=most)
+    skipped, else a UserError lists them. `require` raises a UserError for a row that this kind of training cannot use.
+    """
+    report = check_file(
+        path, collator, recipe.model_max_length, shrink=recipe.overlong == "shrink", most=most, require=require
+    )
     say(report.text())
     defects = [rejected.defect for rejected in report.rejected]
     if defects and recipe.skip_bad_rows and report.rows:
@@ -425,52 +455,3 @@ def usable_rows(path: Path, collator: PlanningCollator, recipe: TrainingRecipe, 
         more = f" (and {len(defects) - 1} more rows of {path})" if len(defects) > 1 else ""
         raise UserError(defects[0] + more + (". No row is left to train on" if not report.rows else ""))
     return report
-
-
-def _run_name(run: Path, workspace: WorkspaceConfig) -> str:
-    """The run's folder below output/ (`output` for one directly in it), or its last part if it lies elsewhere."""
-    inside = run.is_relative_to(workspace.output) and run != workspace.output
-    return str(run.relative_to(workspace.output)) if inside else run.name
-
-
-def _arguments(recipe: TrainingRecipe, data: _RunData, steps: int, logs: Path) -> TrainingArguments:
-    has_validation = data.validation is not None
-    has_pictures = any(length.visual for length in data.training.lengths)
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
-    arguments = TrainingArguments(
-        output_dir=str(recipe.output_dir),
-        max_steps=steps,
-        per_device_train_batch_size=1 if recipe.packing else recipe.per_device_train_batch_size,
-        per_device_eval_batch_size=recipe.per_device_eval_batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.lr_scheduler_type,
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        adam_beta2=recipe.adam_beta2,
-        max_grad_norm=recipe.max_grad_norm,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        bf16=recipe.bf16 and not recipe.pure_bf16,  # autocast
-        use_cpu=not torch.cuda.is_available(),
-        use_liger_kernel=recipe.use_liger_kernel,
-        ddp_find_unused_parameters=not has_pictures,  # rows without pictures leave the vision tower out
-        ddp_timeout=int(_LONGEST_WAIT.total_seconds()),
-        dataloader_num_workers=recipe.dataloader_num_workers,
-        logging_steps=recipe.logging_steps,
-        logging_nan_inf_filter=False,  # it would log an invented number in place of a loss that is none
-        save_strategy="steps",
-        save_steps=recipe.save_steps,
-        save_total_limit=None,  # the trainer drops old checkpoints, after the new one is complete
-        eval_strategy="steps" if has_validation else "no",
-        eval_steps=recipe.save_steps if has_validation else None,
-        prediction_loss_only=True,
-        include_num_input_tokens_seen="no",  # the trainer counts rows' tokens itself, packed or padded
-        remove_unused_columns=False,
-        report_to=recipe.report_to,
-        disable_tqdm=not sys.stderr.isatty(),
-    )
-    if arguments.n_gpu > 1:  # DataParallel would cut pixel_values apart from the images they belong to
-        say(f"training on one of {arguments.n_gpu} GPUs; scripts/training/run-training.sh uses all of them")
-        arguments._n_gpu = 1
-    return arguments
