@@ -50,6 +50,8 @@ class Manifest:
     peak_memory_bytes: int = 0  # of a device, or of the process where there is none
     validation: dict[str, float] = field(default_factory=dict)
     code_revision: str | None = None
+    parent: str | None = None  # the checkpoint that training by rewards started from
+    parent_weights_sha256: str | None = None
     files: dict[str, int] = field(default_factory=dict)
 
 

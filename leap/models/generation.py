@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     StoppingCriteria,
+    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -86,6 +87,7 @@ def complete_batch(
     sampling: Sampling | None = None,
     seeds: Sequence[int] = (),
     graphed: bool = False,
+    never: Collection[int] = (),
 ) -> list[Completion]:
     """One completion a row of `inputs`, which `encode` made; greedy without `sampling`.
 
@@ -93,7 +95,8 @@ def complete_batch(
 
     `stop_at_plan` ends an answer where a fence closes on a valid skill list, but never inside a thought; `prefixes`
     keeps the keys and values of text with which batches begin. `in_step`: the model is spread over several processes,
-    which must call this together. `graphed`: steps are replayed from a CUDA graph where the model's can be.
+    which must call this together. `graphed`: steps are replayed from a CUDA graph where the model's can be. `never` are
+    tokens that no answer holds.
     Running out of memory raises what torch raises.
     """
     inputs = inputs.to(model.device, non_blocking=True)
@@ -104,13 +107,15 @@ def complete_batch(
     length = inputs["input_ids"].shape[1]
     ends = end_tokens(model.generation_config, tokenizer)
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
-    drawn = [DrawnTokens(sampling, seeds)] if sampling else []
+    processors = [SuppressTokensLogitsProcessor(sorted(never), device=model.device)] if never else []
+    if sampling:
+        processors.append(DrawnTokens(sampling, seeds))
     with graphed_decoding(model, reused["past_key_values"]) if graphed and reused else nullcontext():
         output = model.generate(
             **model_inputs,
             **reused,
             **_plain_decoding() | {"max_new_tokens": max_new_tokens, "eos_token_id": ends},
-            logits_processor=drawn,
+            logits_processor=processors,
             stopping_criteria=stops,
             synced_gpus=in_step,
         )

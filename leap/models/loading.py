@@ -282,9 +282,9 @@ def load_for_planning(
     return model.eval() if load_in else model.to(device).eval()
 
 
-def with_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter in `folder` on it. UnusableModel if that does not fit it: PEFT would only warn of
-    weights that found no place, and answer as the base does."""
+def with_adapter(model: Any, folder: Path, *, trains: bool = False) -> Any:
+    """`model` with the adapter in `folder` on it, frozen unless it `trains`. UnusableModel if that does not fit it:
+    PEFT would only warn of weights that found no place, and answer as the base does."""
     from peft import PeftModel
 
     if problem := _vocabulary_problem(model, folder):
@@ -295,7 +295,7 @@ def with_adapter(model: Any, folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            return PeftModel.from_pretrained(model, folder)
+            return PeftModel.from_pretrained(model, folder, is_trainable=trains)
     except UserWarning:
         problem = "its weights are named otherwise; was it trained with another version of transformers?"
     except Exception as error:  # a damaged file raises whatever its reader stumbles over

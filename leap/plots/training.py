@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -84,4 +85,33 @@ def loss_curve(records: Sequence[Mapping[str, float]]) -> Figure:
     clean(axes, "both")
     if axes.lines:
         axes.legend(frameon=False)
+    return figure
+
+
+def reward_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Reward of completions and of held-out plans, and what held-out plans are worth by themselves, over steps, from
+    the lines of a run's train.jsonl: a reward that rises while plans get worse shows at a glance."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(SIZE[0], SIZE[1] * 1.4), sharex=True, layout="constrained")
+    rewards = {"reward": "training", "eval_reward": "held out, greedy", "frac_reward_zero_std": "groups without spread"}
+    plans = {
+        "eval_grounded_plan_success": "whole plans",
+        "eval_grounded_entity": "objects",
+        "eval_plan_step_f1": "steps",
+    }
+    for axes, curves in ((above, rewards), (below, plans)):
+        for (key, label), color in zip(curves.items(), COLORS, strict=False):
+            points = {record["step"]: record[key] for record in records if record.get(key) is not None}
+            if points:
+                best = 100 if key == "eval_plan_step_f1" else 1
+                steps, values = zip(*sorted(points.items()), strict=True)
+                values = [value * best for value in values]
+                axes.plot(steps, values, color=color, label=label, marker="o" if key.startswith("eval_") else None)
+        clean(axes, "both")
+        if axes.lines:
+            axes.legend(frameon=False)
+    above.set_ylim(0, 1.03)
+    above.set_ylabel("reward (of 1)")
+    below.set_ylim(0, 103)
+    below.set_ylabel("held-out plans right (of 100)")
+    below.set_xlabel("optimiser step")
     return figure

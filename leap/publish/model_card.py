@@ -7,7 +7,7 @@ if the base model's own card states one, and paths of this machine are cut to wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 # The one base that this project's own command downloads, by the name of its folder; any other is named by the user.
 _HUB_IDS = {"Qwen3-VL-2B-Instruct": "Qwen/Qwen3-VL-2B-Instruct"}
 _CURVE_POINTS = 12
+# What a run logs along its way, and what the card calls it.
+_LOSS_CURVES = {"loss": "training loss", "eval_loss": "validation loss"}
+_REWARD_CURVES = {
+    "reward": "reward",
+    "eval_reward": "held-out reward",
+    "eval_grounded_plan_success": "held-out plan success (of 100)",
+}
 _TOLD_ELSEWHERE = ("model_name_or_path", "train_file", "val_file", "output_dir")
 
 _FULL_CODE = """\
@@ -207,9 +214,14 @@ def _first_prompt(manifest: Manifest) -> list[dict] | None:
 
 def _origins(manifest: Manifest, base: str) -> str:
     names = {"trained on": manifest.recipe.get("train_file"), "validated on": manifest.recipe.get("val_file")}
+    start = ""
+    if manifest.parent:
+        weights = manifest.parent_weights_sha256
+        start = f"- trained by rewards from `{Path(manifest.parent).name}`, weights SHA-256 `{weights}`"
     lines = [
         f"- base model: {_linked(base)}, weights SHA-256 `{manifest.base_weights_sha256}` (over the names and contents "
         "of its safetensors files)",
+        *([start] if start else []),
         *(f"- {what}: `{Path(name).name}`" for what, name in names.items() if name),
         f"- data SHA-256: `{manifest.data_sha256}` (over the contents of these files)",
     ]
@@ -227,31 +239,32 @@ def _training(folder: Path, manifest: Manifest, root: Path, published: bool) -> 
         if key not in _TOLD_ELSEWHERE and value not in (None, [])
     ]
     parts = [markdown_table([["knob", "value"], *rows])]
-    if loss_curve(folder):
-        parts.append(f"![training and validation loss]({'' if published else '../'}loss.png)")
-    points = _loss_points(folder)
-    if points:
-        rows = [[f"{step:,}", *(f"{p[k]:.4f}" if k in p else "-" for k in ("loss", "eval_loss"))] for step, p in points]
-        parts.append(markdown_table([["step", "training loss", "validation loss"], *rows]))
-    if manifest.validation:
+    columns = _REWARD_CURVES if manifest.parent else _LOSS_CURVES
+    if curve := training_curve(folder):
+        what = "reward and held-out success" if manifest.parent else "training and validation loss"
+        parts.append(f"![{what}]({'' if published else '../'}{curve.name})")
+    if points := _curve_points(folder, columns):
+        rows = [[f"{step:,}", *(f"{p[k]:.4g}" if k in p else "-" for k in columns)] for step, p in points]
+        parts.append(markdown_table([["step", *columns.values()], *rows]))
+    if "loss" in manifest.validation:
         loss, step = manifest.validation["loss"], manifest.validation["step"]
         parts.append(f"Validation loss {loss:.4f} nats a supervised token at step {step:,}.")
     return "\n\n".join(parts)
 
 
-def loss_curve(folder: Path) -> Path | None:
-    """The picture of the run's losses, which the trainer leaves beside its checkpoints."""
-    path = folder.parent / "loss.png"
-    return path if path.is_file() else None
+def training_curve(folder: Path) -> Path | None:
+    """The picture of the run's losses, or rewards, which the trainer leaves beside its checkpoints."""
+    paths = (folder.parent / name for name in ("reward.png", "loss.png"))
+    return next((path for path in paths if path.is_file()), None)
 
 
-def _loss_points(folder: Path) -> list[tuple[int, dict[str, float]]]:
+def _curve_points(folder: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, float]]]:
     """(step, what was logged there) from the trainer's history, thinned evenly; the last step stays."""
     path = folder / "trainer_state.json"
     history = read_json(path).get("log_history", []) if path.is_file() else []
     steps: dict[int, dict[str, float]] = {}
     for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
+        if not entry.keys().isdisjoint(columns):
             steps.setdefault(entry["step"], {}).update(entry)
     stride = -(-len(steps) // _CURVE_POINTS) or 1
     return sorted(steps.items())[::-stride][::-1]

@@ -19,7 +19,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json
 from leap.models.checkpoints import CARD, MANIFEST, is_run_state, manifest_text, read_manifest, why_incomplete
-from leap.publish.model_card import base_name, loss_curve, portable
+from leap.publish.model_card import base_name, portable, training_curve
 from leap.rows.chat import image_items, resolve_image
 from leap.rows.records import PlanningRow, iter_rows
 from leap.rows.sharing import why_not_shared, why_outside
@@ -107,7 +107,7 @@ def checkpoint_upload(
         files={name: upload.size(name) for name in upload.files},
     )
     upload.files[MANIFEST] = manifest_text(published)
-    curve = loss_curve(folder)
+    curve = training_curve(folder)
     if curve:
         upload.files[curve.name] = curve
     return upload

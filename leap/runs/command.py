@@ -21,6 +21,7 @@ SCRIPTS = {
     "train": "training/run-training.sh",
     "lora": "ablation/run-lora-training.sh",
     "sweep": "ablation/run-ablation-experiments.sh",
+    "reinforce": "training/run-rl.sh",
     "evaluate": "evaluation/run_vlm_evaluation.py",
     "rescore": "evaluation/rescore.py",
     "plan": "evaluation/plan.py",

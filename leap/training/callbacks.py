@@ -28,12 +28,22 @@ _LINE_FORMATS = {
     "eval_loss": "{:.4g}",
     "eval_plan_step_f1": "{:.3f}",
     "eval_grounded_total": "{:.1f}",
+    "reward": "{:.3f}",
+    "rewards/plan/mean": "{:.3f}",
+    "eval_reward": "{:.3f}",
+    "eval_grounded_plan_success": "{:.1f}",
+    "frac_reward_zero_std": "{:.1%}",
+    "kl": "{:.3g}",
+    "entropy": "{:.3g}",
+    "completions/clipped_ratio": "{:.1%}",
     "learning_rate": "{:.3g}",
     "grad_norm": "{:.3g}",
     "tokens_per_second": "{:,.0f}",
     "padding_share": "{:.1%}",
     "data_wait_share": "{:.1%}",
     "mfu": "{:.1%}",
+    "completions_per_second": "{:.1f}",
+    "generation_share": "{:.1%}",
 }
 
 _STATUS_COUNTS = ("loss", "eval_loss", "tokens_per_second", "epoch")

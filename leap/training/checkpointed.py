@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -33,6 +34,7 @@ from leap.models.checkpoints import (
     write_manifest,
 )
 from leap.models.loading import is_out_of_memory, restore_weights
+from leap.plots.training import loss_curve
 from leap.text import first_line
 from leap.training.adapters import restore_adapter
 from leap.training.meter import Meter
@@ -64,6 +66,18 @@ class CheckpointedTrainer(Trainer):
         self.recipe, self.manifest, self.meter, self.disk = recipe, manifest, meter, disk
         self.stop_requested = False  # on this device, by a signal; `stop_agreed` is what all devices know of it
         self.stop_agreed = False
+        self.findings: dict[str, Any] = {}  # what the run's log shows at its end, for run.json
+
+    def curve(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, Figure]:
+        """The figure of the run, by the lines of its train.jsonl, and the name of its file."""
+        return "loss", loss_curve(records)
+
+    def agree_to_stop(self) -> None:
+        """Let all devices know whether one of them was asked to stop."""
+        asked = torch.tensor(float(self.stop_requested), device=self.args.device)
+        if self.args.world_size > 1:
+            asked = self.accelerator.reduce(asked, reduction="sum")
+        self.stop_agreed = bool(asked)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.meter.paused():

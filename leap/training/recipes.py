@@ -170,7 +170,9 @@ class ReinforcementRecipe(TrainingRecipe):
     measured in completions here."""
 
     model_name_or_path: Path = knob(
-        Path("output"), "checkpoint to start from, full or adapter, or the folder of a run (its best or last)"
+        Path("output"),
+        "checkpoint to start from, full or adapter, or the folder of a run (its best or last)",
+        flags=("--checkpoint",),
     )
     val_file: Path | None = knob(Path("data/val.jsonl"), "held-out rows whose plans are scored (JSONL)", free=True)
     output_dir: Path = knob(Path("output/grpo"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)

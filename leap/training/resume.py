@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,22 @@ _FIXED = {
 }
 
 
-def made_from(recipe: TrainingRecipe) -> dict[str, str]:
-    """What a run starts from, by content."""
+@dataclass(frozen=True)
+class Sources:
+    """What a run starts from, by name and content; a `parent` is the checkpoint where that is not the base itself."""
+
+    base_model: str
+    base_weights_sha256: str
+    data_sha256: str
+    parent: str | None = None
+    parent_weights_sha256: str | None = None
+
+
+def made_from(recipe: TrainingRecipe) -> Sources:
+    """The sources of a run that starts from its base model."""
+    base = recipe.model_name_or_path
     files = [path for path in (recipe.train_file, recipe.val_file) if path]
-    return {"base_weights_sha256": weights_sha256(recipe.model_name_or_path), "data_sha256": data_sha256(files)}
+    return Sources(str(base), weights_sha256(base), data_sha256(files))
 
 
 def precision_of_run(recipe: TrainingRecipe) -> TrainingRecipe:
@@ -53,7 +66,7 @@ def precision_of_run(recipe: TrainingRecipe) -> TrainingRecipe:
     return dataclasses.replace(recipe, **begun) if begun["pure_bf16"] else recipe
 
 
-def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> Path | None:
+def checkpoint_to_resume(recipe: TrainingRecipe, sources: Sources, devices: int) -> Path | None:
     """The last complete checkpoint of the run, if it was made from the same things; UserError where going on, or
     starting over, would mix runs or overwrite one."""
     resume = last_complete_checkpoint(recipe.output_dir)
@@ -70,7 +83,7 @@ def checkpoint_to_resume(recipe: TrainingRecipe, sources: dict[str, str], device
     return resume
 
 
-def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: dict[str, str], devices: int) -> None:
+def _refuse_changes(resume: Path, recipe: TrainingRecipe, sources: Sources, devices: int) -> None:
     """UserError if the checkpoint to resume was made from other data, weights or knobs that change what is computed."""
     manifest = read_manifest(resume)
     assert manifest is not None, "only folders with a manifest are resumed"
@@ -108,9 +121,7 @@ def _unordered(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
 
 
-def changes(
-    manifest: Manifest, recipe: TrainingRecipe, sources: dict[str, str], besides: str | None = None
-) -> list[str]:
+def changes(manifest: Manifest, recipe: TrainingRecipe, sources: Sources, besides: str | None = None) -> list[str]:
     """Where a checkpoint was made otherwise than this recipe and its `sources` would make it; knobs that say only
     where and how a run executes, and the knob `besides`, may differ."""
     free = {field.name for field in dataclasses.fields(recipe) if field.metadata["free"]} | {besides}
@@ -120,9 +131,11 @@ def changes(
         for name in new
         if name not in free and name in old and old[name] != new[name]
     ]
-    if manifest.base_weights_sha256 != sources["base_weights_sha256"]:
+    if manifest.base_weights_sha256 != sources.base_weights_sha256:
         differences.append("the weights of the base model")
-    if manifest.data_sha256 != sources["data_sha256"]:
+    if manifest.parent_weights_sha256 != sources.parent_weights_sha256:
+        differences.append("the weights of the checkpoint to start from")
+    if manifest.data_sha256 != sources.data_sha256:
         differences.append("the content of the training or validation file")
     return differences
 

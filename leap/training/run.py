@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,6 @@ from leap.models.checkpoints import (
 from leap.models.image_budget import pixel_budget, set_pixel_budget
 from leap.models.loading import load_processor, load_weights
 from leap.plots.style import save
-from leap.plots.training import loss_curve
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
@@ -84,13 +83,21 @@ from leap.training.resources import (
     largest_step,
     peak_of_devices,
 )
-from leap.training.resume import checkpoint_to_resume, made_from, precision_of_run
+from leap.training.resume import Sources, checkpoint_to_resume, made_from, precision_of_run
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
 
 _T = TypeVar("_T")
 _MOST_DEFECTS = 20  # lines on the terminal
-_SUMMARY_SCORES = ("loss", "plan_format_validity", "plan_step_f1", "grounded_total", "other_exact_match")
+_SUMMARY_SCORES = (
+    "loss",
+    "reward",
+    "plan_format_validity",
+    "plan_step_f1",
+    "grounded_total",
+    "grounded_plan_success",
+    "other_exact_match",
+)
 _WORTH_COMPILING = 500  # forward passes; compiling took 40 s on one H200, and saved 0.2 s a pass
 
 
@@ -272,10 +279,9 @@ def disk_and_meter(
     return disk, Meter(flops_counter(geometry, recipe) if peak else None, peak)
 
 
-def manifest_of(recipe: TrainingRecipe, processor: Any, sources: dict[str, str], devices: int) -> Manifest:
+def manifest_of(recipe: TrainingRecipe, processor: Any, sources: Sources, devices: int) -> Manifest:
     """What every checkpoint of the run says of its making."""
     return Manifest(
-        base_model=str(recipe.model_name_or_path),
         kind="adapter" if isinstance(recipe, LoraRecipe) else "full",
         recipe=as_plain(recipe),
         devices=devices,
@@ -283,8 +289,7 @@ def manifest_of(recipe: TrainingRecipe, processor: Any, sources: dict[str, str],
         chat_template_sha256=sha256_json(processor.chat_template),
         library_versions=library_versions(),
         code_revision=code_revision(),
-        base_weights_sha256=sources["base_weights_sha256"],
-        data_sha256=sources["data_sha256"],
+        **asdict(sources),
     )
 
 
@@ -342,7 +347,8 @@ def _last_checkpoint(trainer: CheckpointedTrainer, journal: Journal) -> Path:
     last = last_complete_checkpoint(trainer.recipe.output_dir)
     assert last is not None, "the trainer saves at the last step"
     if trainer.is_world_process_zero():
-        save(loss_curve(journal.read()), trainer.recipe.output_dir, "loss")
+        name, figure = trainer.curve(journal.read())
+        save(figure, trainer.recipe.output_dir, name)
     if (step_of(last) or 0) < trainer.args.max_steps:
         say(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)
@@ -370,7 +376,7 @@ def _leave_summary(trainer: CheckpointedTrainer, last: Path, workspace: Workspac
         "best_by": f"validation {recipe.best_metric}" if best else None,
         "validation": manifest.validation,
     }
-    write_json(recipe.output_dir / "run.json", summary)
+    write_json(recipe.output_dir / "run.json", summary | trainer.findings)
     write_model_card(last, workspace)
     lines = {
         "steps": manifest.steps,
@@ -404,6 +410,11 @@ def model_to_train(recipe: TrainingRecipe) -> Any:
     else:
         model = load_weights(recipe.model_name_or_path, "bfloat16" if recipe.pure_bf16 else "float32", attention)
         say(freeze(model, recipe.freeze))
+    return prepared_to_train(model, recipe)
+
+
+def prepared_to_train(model: Any, recipe: TrainingRecipe) -> Any:
+    """The model as the recipe wants it to compute: activations recomputed, layers compiled."""
     if recipe.gradient_checkpointing:
         with warnings.catch_warnings():  # the method has a new name, which the oldest supported version lacks
             warnings.simplefilter("ignore", FutureWarning)

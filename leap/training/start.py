@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from leap.cli import as_plain
 from leap.files import read_json
 from leap.models.checkpoints import why_incomplete
 from leap.models.loading import tokenizer_problem
+from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
-from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, TrainingRecipe, with_tuning
 
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
@@ -26,6 +28,23 @@ def announce_and_train(recipe: TrainingRecipe) -> None:
     from leap.training.run import train  # torch and transformers load here, after whatever can be told without them
 
     last = train(recipe, workspace)
+    say(f"trained: {last}")
+    run = shlex.quote(str(last.parent))
+    say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))
+
+
+def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
+    """The same for training by rewards, which starts from a checkpoint."""
+    workspace = WorkspaceConfig.from_environment()
+    require_package("trl", "training by rewards", "pip install -e '.[rl]'")
+    start = chosen_checkpoint(recipe.model_name_or_path, workspace)
+    chosen = with_tuning(replace(recipe, model_name_or_path=start))
+    check_inputs(chosen, workspace)
+    say("\n".join(f"  {name}: {value}" for name, value in as_plain(chosen).items()))
+
+    from leap.training.reinforcement import reinforce
+
+    last = reinforce(chosen, workspace)
     say(f"trained: {last}")
     run = shlex.quote(str(last.parent))
     say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))
@@ -61,10 +80,16 @@ def _check_packages(recipe: TrainingRecipe) -> None:
         ("tensorboard" in recipe.report_to, "report_to tensorboard", "tensorboard"),
         ("wandb" in recipe.report_to, "report_to wandb", "wandb"),
     ):
-        if needed and importlib.util.find_spec(package.replace("-", "_")) is None:
-            raise UserError(f"{knob} needs the package {package}: pip install {package}")
+        if needed:
+            require_package(package, knob, f"pip install {package}")
     if recipe.use_liger_kernel:
         _try_liger_kernel(recipe.model_name_or_path)
+
+
+def require_package(package: str, what: str, install: str) -> None:
+    """UserError if a package that is optional is not there."""
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise UserError(f"{what} needs the package {package}: {install}")
 
 
 def _try_liger_kernel(model: Path) -> None:

@@ -19,7 +19,11 @@ def plan_scores(
 ) -> dict[str, float]:
     """The scores of the plans that the model writes for a sample of validation rows, as `score_answers` names them; {}
     without rows."""
-    pairs = written_plans(trainer, collator, sample_to_answer(rows, trainer.recipe.val_plans))
+    return scores_of(written_plans(trainer, collator, sample_to_answer(rows, trainer.recipe.val_plans)))
+
+
+def scores_of(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """The scores of (answer, row's plan) pairs that there are."""
     return {name: score for name, score in score_answers(pairs).items() if score is not None}
 
 

@@ -1,0 +1,412 @@
+"""Reinforcement with verifiable rewards: TRL's GRPO with LEAP's rollouts, rewards, validation and checkpoints.
+
+The algorithm is TRL's `GRPOTrainer` (arXiv 2402.03300). Ours are the completions (the engine of the evaluation, where
+TRL would call `generate`), the reward (leap/training/rewards.py), the held-out plans, and what every run here promises:
+checks first, whole checkpoints, the same command goes on.
+
+A completion's randomness follows from the seed, the step and its place alone, and every step's completions are written
+at its beginning. So a resumed run writes the same ones, and on a CPU computes the same weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import random
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from matplotlib.figure import Figure
+from transformers import BatchFeature, set_seed
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.models.checkpoints import kind_of, step_of, weights_sha256
+from leap.models.control_tokens import picture_tokens
+from leap.models.generation import Completion, Sampling, complete_batch
+from leap.models.image_budget import set_pixel_budget
+from leap.models.loading import base_of, load_processor, load_weights, processor_folder, with_adapter
+from leap.models.prefix_cache import PrefixCache
+from leap.plans.scoring import ORDER_INDEPENDENT_TASKS
+from leap.plots.training import reward_curve
+from leap.progress import say
+from leap.rows.chat import chat_messages
+from leap.rows.records import PlanningRow
+from leap.training.adapters import adapter_coverage
+from leap.training.arguments import on_one_gpu, shared_arguments
+from leap.training.checkpointed import CheckpointedTrainer
+from leap.training.hacking import hacking
+from leap.training.preflight import FileCheck
+from leap.training.recipes import LoraRecipe, ReinforcementRecipe
+from leap.training.resources import geometry_of
+from leap.training.resume import Sources, checkpoint_to_resume, made_from
+from leap.training.rewards import ThoughtRule, reward, reward_terms, truth_of
+from leap.training.run import (
+    disk_and_meter,
+    fit_to_device,
+    from_first_process,
+    manifest_of,
+    model_to_train,
+    prepared_to_train,
+    run_folder,
+    run_trainer,
+    usable_rows,
+    warm_up_warning,
+    write_recipe,
+)
+from leap.training.supervision import PlanningCollator
+from leap.training.validation import sample_to_answer, scores_of, written_plans
+
+
+def reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> Path:
+    """Run (or resume) GRPO and return the last checkpoint. Every process of a launch calls this.
+
+    The recipe has passed leap.training.start.check_inputs. UserError for anything else that the user can mend.
+    """
+    with run_folder(recipe) as processes:
+        return _reinforce(fit_to_device(recipe), workspace, processes)
+
+
+def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
+    sources = from_first_process(lambda: _made_from(recipe), processes)
+    resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
+    collator = reward_collator(recipe, workspace)
+    with processes.main_process_first():
+        training = rewardable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples)
+        validation = rewardable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
+    prompts = prompts_a_step(recipe, processes.num_processes)
+    steps = total_steps(recipe, len(training.rows), prompts)
+    if resume and (step_of(resume) or 0) >= steps:
+        say(f"nothing to do: {resume} is the last of {steps} steps")
+        return resume
+    if warning := warm_up_warning(recipe, steps):
+        say(warning)
+    say(
+        f"{steps} steps of {prompts} prompts x {recipe.num_generations} completions, "
+        f"{steps * prompts / len(training.rows):.2f} passes over {len(training.rows)} rows"
+    )
+    geometry = geometry_of(base_folder(recipe))
+    disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
+    write_recipe(recipe, processes)
+    set_seed(recipe.seed)
+    arguments = grpo_arguments(recipe, steps, workspace, logged_terms(recipe, training.rows))
+    trainer = RewardTrainer(
+        model=starting_model(recipe),
+        args=arguments,
+        reward_funcs=reward_functions(recipe, training.rows, collator.processor),
+        train_dataset=prompt_dataset(recipe, training.rows, collator, steps * prompts // recipe.num_iterations),
+        processing_class=collator.processor,
+        collator=collator,
+        held_out=validation.rows,
+        recipe=recipe,
+        manifest=manifest_of(recipe, collator.processor, sources, processes.num_processes),
+        meter=meter,
+        disk=disk,
+    )
+    return run_trainer(trainer, resume, workspace)
+
+
+def _made_from(recipe: ReinforcementRecipe) -> Sources:
+    """The sources of a run that starts from a checkpoint, which may be an adapter on a base."""
+    start, base = recipe.model_name_or_path, base_folder(recipe)
+    start_sources = made_from(recipe)
+    return replace(
+        start_sources,
+        base_model=str(base),
+        base_weights_sha256=weights_sha256(base),
+        parent=str(start),
+        parent_weights_sha256=start_sources.base_weights_sha256,
+    )
+
+
+def base_folder(recipe: ReinforcementRecipe) -> Path:
+    """The full model of the start: the start itself, or the base of an adapter."""
+    start = recipe.model_name_or_path
+    return base_of(start)[0] if kind_of(start) == "adapter" else start
+
+
+def reward_collator(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> PlanningCollator:
+    """What renders and reads rows, with the processor of the start. UserError if it has no chat template."""
+    processor = load_processor(processor_folder(recipe.model_name_or_path, base_folder(recipe)))
+    if not processor.chat_template:
+        raise UserError(
+            f"{recipe.model_name_or_path} has no chat template, so its prompts cannot be written; start from an "
+            "instruct model or one that was fine-tuned on conversations"
+        )
+    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    return PlanningCollator(processor, recipe.image_root, workspace.root, video_tokens=recipe.video_tokens_max)
+
+
+def rewardable_rows(path: Path, collator: PlanningCollator, recipe: ReinforcementRecipe, most: int | None) -> FileCheck:
+    """The checked rows of a file that have a plan to compare with."""
+
+    def require(row: PlanningRow) -> None:
+        truth_of(row.steps)
+        if any(item["type"] == "video" for turn in row.messages for item in turn["content"]):
+            raise UserError("completions are written for pictures only, and the row shows a video")
+
+    return usable_rows(path, collator, recipe, most, require)
+
+
+def prompts_a_step(recipe: ReinforcementRecipe, devices: int) -> int:
+    """How many prompts an optimiser step sees on all devices together."""
+    return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * devices // recipe.num_generations
+
+
+def total_steps(recipe: ReinforcementRecipe, rows: int, prompts: int) -> int:
+    """Optimiser steps of the run."""
+    if recipe.max_steps > 0:
+        return recipe.max_steps
+    return max(1, round(recipe.num_train_epochs * rows / prompts)) * recipe.num_iterations
+
+
+def starting_model(recipe: ReinforcementRecipe) -> Any:
+    """The model in training: the start itself, a fresh adapter on it, or the adapter that is the start."""
+    start = recipe.model_name_or_path
+    if kind_of(start) != "adapter":
+        return model_to_train(recipe)
+    if not isinstance(recipe, LoraRecipe):
+        raise UserError(
+            f"{start} is an adapter; to train the whole model, fold it into its base first: "
+            f"python scripts/utils/merge_adapter.py --checkpoint {shlex.quote(str(start))}"
+        )
+    base = load_weights(base_folder(recipe), "bfloat16" if recipe.bf16 else "float32", recipe.attn_implementation)
+    model = with_adapter(base, start, trains=True)
+    say(f"going on with the adapter {start}. {adapter_coverage(model)}")
+    return prepared_to_train(model, recipe)
+
+
+def grpo_arguments(
+    recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: Sequence[str]
+) -> GRPOConfig:
+    arguments = GRPOConfig(
+        **shared_arguments(recipe, steps, workspace, validates=True),
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        # Completions are written at the beginning of each step, by the weights that learn from them.
+        steps_per_generation=recipe.gradient_accumulation_steps,
+        shuffle_dataset=False,  # `prompt_dataset` has the order of the whole run
+        num_generations=recipe.num_generations,
+        num_iterations=recipe.num_iterations,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        max_completion_length=recipe.max_completion_length,
+        mask_truncated_completions=recipe.mask_truncated_completions,
+        beta=recipe.beta,
+        epsilon=recipe.epsilon,
+        epsilon_high=recipe.epsilon_high,
+        loss_type=recipe.loss_type,
+        scale_rewards=recipe.scale_rewards,
+        reward_weights=[1.0, *(0.0 for _ in terms)],  # the terms are logged, their mean counts
+        use_vllm=recipe.use_vllm,
+        vllm_mode="colocate",
+        gradient_checkpointing=False,  # `prepared_to_train` has turned it on where the recipe says so
+    )
+    return on_one_gpu(arguments)
+
+
+def logged_terms(recipe: ReinforcementRecipe, rows: Sequence[PlanningRow]) -> list[str]:
+    """The terms of the reward that some row has and the recipe weighs."""
+    kinds = {bool(truth_of(row.steps).skills): row for row in rows}  # a row of each kind of plan
+    names = {name for row in kinds.values() for name in terms_of("", row, recipe)}
+    return [name for name, weight in recipe.reward_weights.items() if weight and name in names]
+
+
+def prompt_dataset(
+    recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], collator: PlanningCollator, prompts: int
+) -> Dataset:
+    """The prompts of the whole run in their order, every pass over the rows in one of its own; pictures are read when a
+    prompt is taken out."""
+    order: list[int] = []
+    while len(order) < prompts:
+        order += random.Random(f"{recipe.seed} {len(order)}").sample(range(len(rows)), len(rows))
+
+    # A step's prompts are taken out once for each of its forward passes and completions.
+    @functools.lru_cache(maxsize=2 * prompts_a_step(recipe, 1))
+    def prompt(index: int) -> list[dict]:
+        pictures = iter(collator.pictures(rows[index]))
+        return [
+            {"role": turn["role"], "content": [_shown(item, pictures) for item in turn["content"]]}
+            for turn in chat_messages(rows[index])
+        ]
+
+    dataset = Dataset.from_dict({"row": order[:prompts]})
+    dataset.set_transform(lambda taken: {"row": taken["row"], "prompt": [prompt(index) for index in taken["row"]]})
+    return dataset
+
+
+def _shown(item: Mapping[str, Any], pictures: Iterator[Any]) -> dict[str, Any]:
+    if item["type"] == "image":
+        return {"type": "image", "image": next(pictures)}
+    return {"type": "text", "text": item["text"]}
+
+
+def terms_of(answer: str, row: PlanningRow, recipe: ReinforcementRecipe) -> Mapping[str, float]:
+    """The reward's terms of an answer to a row, as the recipe wants them."""
+    rule = ThoughtRule(recipe.think_characters) if recipe.think_characters else None
+    return reward_terms(answer, row.steps, order_independent=row.task_id in ORDER_INDEPENDENT_TASKS, thought=rule)
+
+
+def reward_functions(
+    recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], processor: Any
+) -> list[Callable[..., list[float | None]]]:
+    """The reward, and each of its terms apart for the log; a term is None for a row that has no such one."""
+
+    def function(name: str, value_of: Callable[[Mapping[str, float]], float | None]) -> Callable[..., Any]:
+        def values(completion_ids: list[list[int]], row: list[int], **others: Any) -> list[float | None]:
+            return [
+                value_of(terms_of(_text(ids, processor.tokenizer), rows[index], recipe))
+                for ids, index in zip(completion_ids, row, strict=True)
+            ]
+
+        values.__name__ = name
+        return values
+
+    weights = recipe.reward_weights
+    total = function("total", lambda terms: reward(terms, weights))
+    return [total, *(function(name, operator.methodcaller("get", name)) for name in logged_terms(recipe, rows))]
+
+
+def _text(tokens: list[int], tokenizer: Any) -> str:
+    """What tokens of a completion say, as the evaluation would read it."""
+    stop = "end" if tokens and tokens[-1] == tokenizer.eos_token_id else "length"
+    return Completion(tokens, stop).answer(tokenizer).text
+
+
+class RewardTrainer(CheckpointedTrainer, GRPOTrainer):
+    """GRPO whose completions the evaluation's engine writes, and which is validated by held-out plans."""
+
+    recipe: ReinforcementRecipe
+
+    def __init__(self, *, collator: PlanningCollator, held_out: Sequence[PlanningRow], **arguments: Any) -> None:
+        super().__init__(eval_dataset=Dataset.from_dict({"row": list(range(len(held_out)))}), **arguments)
+        self.collator, self.held_out = collator, held_out
+        self._picture_tokens = picture_tokens(collator.processor)
+        self._stops: list[str] = []  # why this step's completions stopped
+        self._clock, self._writing = time.monotonic(), 0.0  # since the last log line, seconds
+        self._written = 0
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any], *arguments: Any, **more: Any
+    ) -> tuple[list[list[int]], Any]:
+        """As TRL's: the new tokens of every prompt. Prompts of a group stand beside each other."""
+        started = time.monotonic()
+        if self.recipe.use_vllm:
+            ids, logprobs = super()._generate_single_turn(prompt_ids, images, multimodal_fields, *arguments, **more)
+        else:
+            completions = self._complete(prompt_ids, multimodal_fields)
+            ids, logprobs = [completion.tokens for completion in completions], None
+            self._stops = [completion.stop for completion in completions]
+        self._writing += time.monotonic() - started
+        self._written += len(ids)
+        return ids, logprobs
+
+    def _complete(self, prompt_ids: list[list[int]], fields: dict[str, Any]) -> list[Completion]:
+        recipe, processor = self.recipe, self.collator.processor
+        longest, pad = max(map(len, prompt_ids)), processor.tokenizer.pad_token_id
+        inputs = {
+            "input_ids": _left_padded(prompt_ids, longest, pad),
+            "attention_mask": _left_padded([[1] * len(ids) for ids in prompt_ids], longest, 0),
+        }
+        for name, value in fields.items():
+            by_token = isinstance(value, list) and isinstance(value[0], list)
+            inputs[name] = _left_padded(value, longest, 0) if by_token else torch.as_tensor(value)
+        place = self.args.process_index * len(prompt_ids)
+        seeds = [_seed_of(recipe.seed, self.state.global_step, place + i) for i in range(len(prompt_ids))]
+        distributed = self.args.world_size > 1
+        with (
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
+            self.compute_loss_context_manager(),
+        ):
+            model.eval()  # dropout is for learning
+            try:
+                return complete_batch(
+                    model,
+                    processor.tokenizer,
+                    BatchFeature(inputs),
+                    recipe.max_completion_length,
+                    stop_at_plan=recipe.stop_at_plan and recipe.think_characters is None,
+                    prefixes=PrefixCache(self._picture_tokens),  # of these weights only
+                    in_step=distributed,
+                    sampling=Sampling(recipe.temperature, recipe.top_p),
+                    seeds=seeds,
+                    never=self._picture_tokens,  # no picture would stand behind it
+                )
+            finally:
+                model.train()
+
+    def _generate(self, prompts: list) -> Any:
+        written = super()._generate(prompts)
+        if self._stops:  # TRL takes a completion that was stopped at its plan for cut off
+            cut = torch.tensor([float(stop == "length") for stop in self._stops], device=self.accelerator.device)
+            clipped = self.accelerator.gather(cut).mean().item()
+            self._metrics["train"]["completions/clipped_ratio"][-1] = clipped
+        return written
+
+    def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:
+        batches = super().get_batch_samples(*arguments, **more)
+        self.agree_to_stop()
+        return batches
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            seconds = time.monotonic() - self._clock
+            written = self._written * self.args.world_size
+            logs |= {"completions_per_second": written / seconds, "generation_share": self._writing / seconds}
+            logs |= {"tokens_seen": self.state.num_input_tokens_seen}
+            self._clock, self._writing, self._written = time.monotonic(), 0.0, 0
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Scores and mean reward of the plans that the model writes, greedily, for a sample of held-out rows."""
+        paused = time.monotonic()
+        self.model.eval()
+        try:
+            with self.meter.paused():
+                rows = sample_to_answer(self.held_out, self.recipe.val_plans)
+                pairs = written_plans(self, self.collator, rows)
+                terms = [terms_of(answer, row, self.recipe) for (answer, _), row in zip(pairs, rows, strict=True)]
+                rewards = [reward(each, self.recipe.reward_weights) for each in terms]
+                scores = scores_of(pairs) | {"reward": sum(rewards) / len(rewards), "reward_rows": len(rewards)}
+            metrics = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
+            self.log(metrics)  # in evaluation mode, in which TRL leaves its averages of training alone
+        finally:
+            self.model.train()
+            self._clock += time.monotonic() - paused
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def curve(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, Figure]:
+        if problem := hacking(records):
+            self.findings["reward_hacking"] = problem
+            say(problem)
+        return "reward", reward_curve(records)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As the Trainer's, without the copy of an adapter that TRL keeps as reference: it is the start's."""
+        super()._save(output_dir, state_dict)
+        shutil.rmtree(Path(output_dir or self.args.output_dir) / "ref", ignore_errors=True)
+
+    def create_model_card(self, *arguments: Any, **more: Any) -> None:
+        """Nothing: every checkpoint gets LEAP's own."""
+
+
+def _left_padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> torch.Tensor:
+    return torch.tensor([[value] * (longest - len(row)) + list(row) for row in rows])  # (batch, seq)
+
+
+def _seed_of(seed: int, step: int, place: int) -> int:
+    """The seed of one completion of a run."""
+    return random.Random(f"{seed} {step} {place}").getrandbits(63)
