@@ -203,6 +203,7 @@ class ReinforcementRecipe(TrainingRecipe):
     stop_at_plan: bool = knob(True, "end a completion where a fence closes on a finished plan, as the evaluation does")
     mask_truncated_completions: bool = knob(False, "learn nothing from completions that the length limit cut off")
     beta: float = knob(0.001, "weight of the KL divergence from the start; 0 needs no reference model", check=">= 0")
+    dpo_beta: float = knob(0.1, "with --method dpo: how closely the start is kept to (TRL's beta)", check="> 0")
     epsilon: float = knob(0.2, "clipping of the probability ratio", check="> 0")
     epsilon_high: float | None = knob(None, "upper clipping (default: epsilon)", check="> 0")
     loss_type: str = knob(
@@ -222,7 +223,8 @@ class ReinforcementRecipe(TrainingRecipe):
         False, "train on rows whose instruction stands in the benchmark too, if their pictures and scenes do not"
     )
 
-    # The weights of the reward's terms (leap/training/rewards.py says what each is).
+    # The weights of the reward's terms (leap/training/rewards.py says what each is). Whole plans count most: they are
+    # what success means. The others give a slope where no plan of a group is right yet.
     reward_format: float = knob(0.5, "weight: one plan in the official form and nothing else", check=">= 0")
     reward_skill: float = knob(1.0, "weight: F1 of skills in order", check=">= 0")
     reward_entity: float = knob(1.5, "weight: F1 of objects in order", check=">= 0")

@@ -13,59 +13,52 @@ from __future__ import annotations
 import functools
 import operator
 import random
-import shlex
-import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from matplotlib.figure import Figure
 from transformers import BatchFeature, set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from configs.config import WorkspaceConfig
-from configs.errors import UserError
-from leap.models.checkpoints import kind_of, step_of, weights_sha256
+from leap.models.checkpoints import step_of
 from leap.models.control_tokens import picture_tokens
 from leap.models.generation import Completion, Sampling, complete_batch
-from leap.models.image_budget import set_pixel_budget
-from leap.models.loading import base_of, load_processor, load_weights, processor_folder, with_adapter
 from leap.models.prefix_cache import PrefixCache
-from leap.plans.scoring import ORDER_INDEPENDENT_TASKS
-from leap.plots.training import reward_curve
 from leap.progress import say
 from leap.rows.chat import chat_messages
 from leap.rows.records import PlanningRow
-from leap.training.adapters import adapter_coverage
 from leap.training.arguments import on_one_gpu, shared_arguments
-from leap.training.checkpointed import CheckpointedTrainer
-from leap.training.hacking import hacking
-from leap.training.preflight import FileCheck
-from leap.training.recipes import LoraRecipe, ReinforcementRecipe
+from leap.training.held_out_plans import (
+    HeldOutTrainer,
+    base_folder,
+    made_from_start,
+    reward_collator,
+    rewardable_rows,
+    starting_model,
+    terms_of,
+)
+from leap.training.recipes import ReinforcementRecipe
 from leap.training.resources import geometry_of
-from leap.training.resume import Sources, checkpoint_to_resume, made_from
-from leap.training.rewards import ThoughtRule, reward, reward_terms, truth_of
+from leap.training.resume import checkpoint_to_resume
+from leap.training.rewards import reward, truth_of
 from leap.training.run import (
     disk_and_meter,
     fit_to_device,
     from_first_process,
     manifest_of,
-    model_to_train,
-    prepared_to_train,
     run_folder,
     run_trainer,
-    usable_rows,
     warm_up_warning,
     write_recipe,
 )
 from leap.training.supervision import PlanningCollator
-from leap.training.validation import sample_to_answer, scores_of, written_plans
 
 
 def reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> Path:
@@ -78,7 +71,7 @@ def reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> Path:
 
 
 def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
-    sources = from_first_process(lambda: _made_from(recipe), processes)
+    sources = from_first_process(lambda: made_from_start(recipe), processes)
     resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
     collator = reward_collator(recipe, workspace)
     with processes.main_process_first():
@@ -116,48 +109,6 @@ def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processe
     return run_trainer(trainer, resume, workspace)
 
 
-def _made_from(recipe: ReinforcementRecipe) -> Sources:
-    """The sources of a run that starts from a checkpoint, which may be an adapter on a base."""
-    start, base = recipe.model_name_or_path, base_folder(recipe)
-    start_sources = made_from(recipe)
-    return replace(
-        start_sources,
-        base_model=str(base),
-        base_weights_sha256=weights_sha256(base),
-        parent=str(start),
-        parent_weights_sha256=start_sources.base_weights_sha256,
-    )
-
-
-def base_folder(recipe: ReinforcementRecipe) -> Path:
-    """The full model of the start: the start itself, or the base of an adapter."""
-    start = recipe.model_name_or_path
-    return base_of(start)[0] if kind_of(start) == "adapter" else start
-
-
-def reward_collator(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> PlanningCollator:
-    """What renders and reads rows, with the processor of the start. UserError if it has no chat template."""
-    processor = load_processor(processor_folder(recipe.model_name_or_path, base_folder(recipe)))
-    if not processor.chat_template:
-        raise UserError(
-            f"{recipe.model_name_or_path} has no chat template, so its prompts cannot be written; start from an "
-            "instruct model or one that was fine-tuned on conversations"
-        )
-    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
-    return PlanningCollator(processor, recipe.image_root, workspace.root, video_tokens=recipe.video_tokens_max)
-
-
-def rewardable_rows(path: Path, collator: PlanningCollator, recipe: ReinforcementRecipe, most: int | None) -> FileCheck:
-    """The checked rows of a file that have a plan to compare with."""
-
-    def require(row: PlanningRow) -> None:
-        truth_of(row.steps)
-        if any(item["type"] == "video" for turn in row.messages for item in turn["content"]):
-            raise UserError("completions are written for pictures only, and the row shows a video")
-
-    return usable_rows(path, collator, recipe, most, require)
-
-
 def prompts_a_step(recipe: ReinforcementRecipe, devices: int) -> int:
     """How many prompts an optimiser step sees on all devices together."""
     return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * devices // recipe.num_generations
@@ -170,32 +121,26 @@ def total_steps(recipe: ReinforcementRecipe, rows: int, prompts: int) -> int:
     return max(1, round(recipe.num_train_epochs * rows / prompts)) * recipe.num_iterations
 
 
-def starting_model(recipe: ReinforcementRecipe) -> Any:
-    """The model in training: the start itself, a fresh adapter on it, or the adapter that is the start."""
-    start = recipe.model_name_or_path
-    if kind_of(start) != "adapter":
-        return model_to_train(recipe)
-    if not isinstance(recipe, LoraRecipe):
-        raise UserError(
-            f"{start} is an adapter; to train the whole model, fold it into its base first: "
-            f"python scripts/utils/merge_adapter.py --checkpoint {shlex.quote(str(start))}"
-        )
-    base = load_weights(base_folder(recipe), "bfloat16" if recipe.bf16 else "float32", recipe.attn_implementation)
-    model = with_adapter(base, start, trains=True)
-    say(f"going on with the adapter {start}. {adapter_coverage(model)}")
-    return prepared_to_train(model, recipe)
-
-
 def grpo_arguments(
     recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: Sequence[str]
 ) -> GRPOConfig:
-    arguments = GRPOConfig(
+    with warnings.catch_warnings():
+        # The knob that turns checkpointing off has a new name, which the oldest supported version lacks.
+        warnings.simplefilter("ignore", FutureWarning)
+        return on_one_gpu(_grpo_arguments(recipe, steps, workspace, terms))
+
+
+def _grpo_arguments(
+    recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: Sequence[str]
+) -> GRPOConfig:
+    return GRPOConfig(
         **shared_arguments(recipe, steps, workspace, validates=True),
         per_device_train_batch_size=recipe.per_device_train_batch_size,
         # Completions are written at the beginning of each step, by the weights that learn from them.
         steps_per_generation=recipe.gradient_accumulation_steps,
         shuffle_dataset=False,  # `prompt_dataset` has the order of the whole run
         num_generations=recipe.num_generations,
+        num_generations_eval=1,  # unused: held-out plans are written greedily
         num_iterations=recipe.num_iterations,
         temperature=recipe.temperature,
         top_p=recipe.top_p,
@@ -211,7 +156,6 @@ def grpo_arguments(
         vllm_mode="colocate",
         gradient_checkpointing=False,  # `prepared_to_train` has turned it on where the recipe says so
     )
-    return on_one_gpu(arguments)
 
 
 def logged_terms(recipe: ReinforcementRecipe, rows: Sequence[PlanningRow]) -> list[str]:
@@ -250,12 +194,6 @@ def _shown(item: Mapping[str, Any], pictures: Iterator[Any]) -> dict[str, Any]:
     return {"type": "text", "text": item["text"]}
 
 
-def terms_of(answer: str, row: PlanningRow, recipe: ReinforcementRecipe) -> Mapping[str, float]:
-    """The reward's terms of an answer to a row, as the recipe wants them."""
-    rule = ThoughtRule(recipe.think_characters) if recipe.think_characters else None
-    return reward_terms(answer, row.steps, order_independent=row.task_id in ORDER_INDEPENDENT_TASKS, thought=rule)
-
-
 def reward_functions(
     recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], processor: Any
 ) -> list[Callable[..., list[float | None]]]:
@@ -282,24 +220,23 @@ def _text(tokens: list[int], tokenizer: Any) -> str:
     return Completion(tokens, stop).answer(tokenizer).text
 
 
-class RewardTrainer(CheckpointedTrainer, GRPOTrainer):
+class RewardTrainer(HeldOutTrainer, GRPOTrainer):
     """GRPO whose completions the evaluation's engine writes, and which is validated by held-out plans."""
 
-    recipe: ReinforcementRecipe
-
-    def __init__(self, *, collator: PlanningCollator, held_out: Sequence[PlanningRow], **arguments: Any) -> None:
-        super().__init__(eval_dataset=Dataset.from_dict({"row": list(range(len(held_out)))}), **arguments)
-        self.collator, self.held_out = collator, held_out
-        self._picture_tokens = picture_tokens(collator.processor)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._picture_tokens = picture_tokens(self.collator.processor)
         self._stops: list[str] = []  # why this step's completions stopped
-        self._clock, self._writing = time.monotonic(), 0.0  # since the last log line, seconds
-        self._written = 0
+        self._since: float | None = None  # the last log line, or the first completion, by the meter
+        self._writing, self._written = 0.0, 0  # seconds and completions since then
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any], *arguments: Any, **more: Any
     ) -> tuple[list[list[int]], Any]:
         """As TRL's: the new tokens of every prompt. Prompts of a group stand beside each other."""
         started = time.monotonic()
+        if self._since is None:
+            self._since = self.meter.seconds
         if self.recipe.use_vllm:
             ids, logprobs = super()._generate_single_turn(prompt_ids, images, multimodal_fields, *arguments, **more)
         else:
@@ -359,48 +296,12 @@ class RewardTrainer(CheckpointedTrainer, GRPOTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            seconds = time.monotonic() - self._clock
+            seconds = self.meter.seconds - (self._since or 0.0)
             written = self._written * self.args.world_size
             logs |= {"completions_per_second": written / seconds, "generation_share": self._writing / seconds}
             logs |= {"tokens_seen": self.state.num_input_tokens_seen}
-            self._clock, self._writing, self._written = time.monotonic(), 0.0, 0
+            self._since, self._writing, self._written = self.meter.seconds, 0.0, 0
         super().log(logs, start_time)
-
-    @torch.no_grad()
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Scores and mean reward of the plans that the model writes, greedily, for a sample of held-out rows."""
-        paused = time.monotonic()
-        self.model.eval()
-        try:
-            with self.meter.paused():
-                rows = sample_to_answer(self.held_out, self.recipe.val_plans)
-                pairs = written_plans(self, self.collator, rows)
-                terms = [terms_of(answer, row, self.recipe) for (answer, _), row in zip(pairs, rows, strict=True)]
-                rewards = [reward(each, self.recipe.reward_weights) for each in terms]
-                scores = scores_of(pairs) | {"reward": sum(rewards) / len(rewards), "reward_rows": len(rewards)}
-            metrics = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
-            self.log(metrics)  # in evaluation mode, in which TRL leaves its averages of training alone
-        finally:
-            self.model.train()
-            self._clock += time.monotonic() - paused
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def curve(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, Figure]:
-        if problem := hacking(records):
-            self.findings["reward_hacking"] = problem
-            say(problem)
-        return "reward", reward_curve(records)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """As the Trainer's, without the copy of an adapter that TRL keeps as reference: it is the start's."""
-        super()._save(output_dir, state_dict)
-        shutil.rmtree(Path(output_dir or self.args.output_dir) / "ref", ignore_errors=True)
-
-    def create_model_card(self, *arguments: Any, **more: Any) -> None:
-        """Nothing: every checkpoint gets LEAP's own."""
 
 
 def _left_padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> torch.Tensor:

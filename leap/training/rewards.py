@@ -9,7 +9,8 @@ Terms for a skill list:
     format      the answer is one plan in the official form and nothing else
     skill       F1 of the skills in order: twice their longest common subsequence over both lengths
     entity      the same of the objects acted on, and `container` of the places; both times `skill`, because an id is
-                worth nothing to a robot that does something else with it
+                worth nothing to a robot that does something else with it, and less for every id too many, so that to
+                name two and hope does not pay
     plan        the whole plan is right (the one term that a robot cares about)
     brevity     F1 of whole steps, if the plan is as long as the row's or longer; less the more it is longer, nothing if
                 it stops early or repeats steps
@@ -40,20 +41,6 @@ SKILL_TERMS = ("format", "skill", "entity", "container", "plan", "brevity")
 PROSE_TERMS = ("format", "step", "order", "redundancy")
 TERMS = (*dict.fromkeys((*SKILL_TERMS, *PROSE_TERMS)), "thought")
 
-# `plan` counts most: it is what success means. The others give a slope where no plan of a group is right yet.
-DEFAULT_WEIGHTS: dict[str, float] = {
-    "format": 0.5,
-    "skill": 1.0,
-    "entity": 1.5,
-    "container": 1.0,
-    "plan": 4.0,
-    "brevity": 1.0,
-    "step": 4.0,
-    "order": 1.0,
-    "redundancy": 1.0,
-    "thought": 0.5,
-}
-
 _FENCED = re.compile(r"\s*```json\s*\[(?:(?!```).)*\]\s*```\s*", re.DOTALL)
 _THOUGHT = re.compile(r"\s*<think>(?P<thought>.*?)</think>(?P<rest>.*)", re.DOTALL)
 
@@ -77,10 +64,11 @@ def truth_of(steps: str) -> Truth:
     """The plan in a row's target. UserError if it is neither numbered steps nor a list of known skills."""
     try:
         skills = tuple(read_tolerant(steps))
-    except FormatError:
+    except FormatError as error:
         prose = tuple(numbered_steps(steps))
         if not prose:
-            raise UserError(f"no plan to compare with in {steps!r:.60}", kind="no plan") from None
+            reason = f"no plan to compare with, neither skills ({error}) nor numbered steps, in {steps!r:.60}"
+            raise UserError(reason, kind="no plan") from None
         return Truth((), prose)
     unknown = sorted({step.skill for step in skills} - set(SKILLS))
     if unknown:
@@ -105,22 +93,10 @@ def reward_terms(
     return terms | _prose_terms(answer, truth.prose)
 
 
-def reward(terms: Mapping[str, float], weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> float:
+def reward(terms: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """The weighted mean of terms, 0 to 1."""
     total = sum(weights.get(name, 0.0) for name in terms)
     return sum(weights.get(name, 0.0) * value for name, value in terms.items()) / total if total else 0.0
-
-
-def check_weights(weights: Mapping[str, float]) -> None:
-    """UserError for a term that does not exist, a weight below 0, or weights that are all 0."""
-    unknown = [name for name in weights if name not in TERMS]
-    if unknown:
-        raise UserError(f"no reward term {unknown[0]!r}; terms: {', '.join(TERMS)}")
-    negative = [name for name, weight in weights.items() if not weight >= 0]
-    if negative:
-        raise UserError(f"the weight of {negative[0]} is {weights[negative[0]]}; weights are 0 or more")
-    if not any(weights.values()):
-        raise UserError("all reward weights are 0: nothing would be learned")
 
 
 def _skill_terms(answer: str, true: list[Step], *, order_independent: bool) -> dict[str, float]:
@@ -139,7 +115,9 @@ def _skill_terms(answer: str, true: list[Step], *, order_independent: bool) -> d
     terms["format"] = float(_is_official(answer, plan))
     terms["skill"] = f1([step.skill for step in true], [step.skill for step in plan])
     for which in ("entity", "container"):
-        terms[which] = f1(_targets(true, which), _targets(plan, which)) * terms["skill"]
+        expected, named = _targets(true, which), _targets(plan, which)
+        hedging = min(1.0, len(expected) / len(named)) if named else 1.0
+        terms[which] = f1(expected, named) * hedging * terms["skill"]
     if not _targets(true, "container"):  # to name no place where there is none is no merit of its own
         terms["container"] = min(terms["container"], terms["entity"])
     terms["plan"] = float(same_plan(true, plan, order_independent=order_independent))

@@ -42,9 +42,14 @@ def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
     check_inputs(chosen, workspace)
     say("\n".join(f"  {name}: {value}" for name, value in as_plain(chosen).items()))
 
-    from leap.training.reinforcement import reinforce
+    if chosen.method == "rft":
+        from leap.training.rejection import fine_tune_on_best as train_by_rewards
+    elif chosen.method == "dpo":
+        from leap.training.preference import prefer as train_by_rewards
+    else:
+        from leap.training.reinforcement import reinforce as train_by_rewards
 
-    last = reinforce(chosen, workspace)
+    last = train_by_rewards(chosen, workspace)
     say(f"trained: {last}")
     run = shlex.quote(str(last.parent))
     say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))

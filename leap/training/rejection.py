@@ -1,0 +1,66 @@
+"""Rejection sampling fine-tuning: supervised training on the best of several completions of each row.
+
+The plainest way to learn from a reward (arXiv 2308.01825 calls it RFT), and what GRPO has to beat: nothing is learned
+from wrong completions, and nothing is written by the model as it gets better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
+from leap.files import read_jsonl, write_jsonl
+from leap.progress import say
+from leap.rows.records import PlanningRow
+from leap.training.held_out_plans import refuse_adapter, reward_collator, rewardable_rows
+from leap.training.recipes import LoraRecipe, ReinforcementRecipe, TrainingRecipe
+from leap.training.rollouts import Rollout, group_rollouts
+from leap.training.run import train
+
+BEST_FILE = "best.jsonl"
+
+
+def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> Path:
+    """Write completions, keep the best right one of each row in best.jsonl, train on them, return the last checkpoint.
+
+    Completions of an interrupted run are not written again. UserError if no completion is right.
+    """
+    refuse_adapter(recipe)
+    rows = rewardable_rows(recipe.train_file, reward_collator(recipe, workspace), recipe, recipe.max_train_samples).rows
+    rollouts = group_rollouts(recipe, rows, workspace)
+    path = recipe.output_dir / BEST_FILE
+    write_jsonl(path, best_rows(recipe, rows, rollouts))
+    count = len(read_jsonl(path))
+    tokens = sum(each.tokens for group in rollouts.values() for each in group)
+    say(f"{count} of {len(rows)} rows have a right completion; {tokens:,} tokens were written. Training on {path}")
+    if not count:
+        raise UserError(
+            "no completion is right, so there is nothing to train on; raise --num_generations or --temperature, or "
+            "fine-tune on the rows' own plans first"
+        )
+    return train(supervised_recipe(recipe, path), workspace)
+
+
+def best_rows(
+    recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], rollouts: Mapping[str, Sequence[Rollout]]
+) -> Iterator[dict]:
+    """The rows of which a completion is right, each with the one that earns most as its plan, the first of equals."""
+    lines = recipe.train_file.read_text(encoding="utf-8").splitlines()
+    for row in rows:
+        right = [rollout for rollout in rollouts[row.where] if rollout.right]
+        if right:
+            record = json.loads(lines[int(row.where.rpartition(":")[2]) - 1])
+            target = {"steps": max(right, key=lambda rollout: rollout.reward).text.strip()}
+            yield record | {"target": target}
+
+
+def supervised_recipe(recipe: ReinforcementRecipe, rows: Path) -> TrainingRecipe:
+    """The recipe for supervised training on `rows`, with as many completions a step as there were in a step of GRPO."""
+    kind = LoraRecipe if isinstance(recipe, LoraRecipe) else TrainingRecipe
+    knobs = {field.name: getattr(recipe, field.name) for field in fields(kind)}
+    root = recipe.image_root or recipe.train_file.parent
+    return replace(kind(**knobs), train_file=rows, image_root=root, max_train_samples=None)
