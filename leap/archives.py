@@ -48,7 +48,7 @@ class _NoGzip(Exception):
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, _NoGzip)
 
 
-_BROKEN_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # typeshed
+_BROKEN_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # not in typeshed
 
 
 class BrokenArchive(Exception):
