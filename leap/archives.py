@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, Self
 
 from configs.errors import UserError
 from leap.files import locked
@@ -34,8 +34,8 @@ _BLOCK = 256 * 1024  # bytes read from the gzip at once; a multiple of tar's 512
 _DISK_BLOCK = 4096  # bytes that a disk gives to a file at once; ext4, xfs and btrfs by default
 _LONGEST_HEADER = 256 * 1024  # bytes of a long name or of extended attributes
 _MOST_GLOBAL_HEADERS = 1000
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
-_EXTENDED += (tarfile.GNUTYPE_LONGLINK,)
+_LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *_LONG)
 _GZIP = 31  # zlib's number for a gzip with a window of any size
 _GZIP_START = b"\x1f\x8b"  # RFC 1952
 
@@ -46,6 +46,9 @@ class _NoGzip(Exception):
 
 # What is raised for bytes that are no intact archive.
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, _NoGzip)
+
+
+_BROKEN_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # not in typeshed
 
 
 class BrokenArchive(Exception):
@@ -79,8 +82,9 @@ def tar_stream(path: Path) -> Iterator[tarfile.TarFile]:
     """
     with open(path, "rb") as raw:
         unzipped = _Forward(_Gunzip(raw))
+        stream: Any = unzipped  # not written to, nor closed
         try:
-            with _Members(fileobj=unzipped, tarinfo=_Member) as tar:
+            with _Members(fileobj=stream, tarinfo=_Member) as tar:
                 yield tar
                 ended = tar.ended
             # Also what is not read here must be inflated: the sum of the last part comes behind it.
@@ -168,7 +172,9 @@ def _inside(folder: Path, place: Path) -> Path:
 
 def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> int:
     """Write a member to a new file; the CRC-32 of its content."""
-    content = _ChecksummedFile(tar.extractfile(member))
+    source = tar.extractfile(member)
+    assert source is not None, "a regular file is wanted"
+    content = _ChecksummedFile(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
@@ -185,10 +191,10 @@ def _write_new(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, arch
 class _ChecksummedFile:
     """A file whose CRC-32 grows as it is read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file, self.crc = file, 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         content = self._file.read(size)
         self.crc = zlib.crc32(content, self.crc)
         return content
@@ -265,10 +271,10 @@ class _Member(tarfile.TarInfo):
     """
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tar)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+        except _BROKEN_HEADER as error:
             # In the middle of an archive tarfile takes such a header for the end.
             raise tarfile.ReadError(f"not a tar archive from byte {tar.offset:,} on ({error})") from error
 
@@ -277,7 +283,7 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError(f"a sparse file, {self.name!a}")
-        member = super()._proc_member(tar)
+        member = super()._proc_member(tar)  # type: ignore[misc]  # not in typeshed
         if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
             raise tarfile.ReadError(f"more than {_MOST_GLOBAL_HEADERS} global headers")
         return member
@@ -292,6 +298,7 @@ class _Members(tarfile.TarFile):
     """A tar file that forgets the members it has passed. `ended` says whether its end was reached."""
 
     ended = False
+    members: list[tarfile.TarInfo]
 
     def next(self) -> tarfile.TarInfo | None:
         try:

@@ -25,7 +25,10 @@ from configs.flags import ELSEWHERE, OTHER_NAMES, OTHER_VALUES, PLACES, WITHOUT_
 from leap.files import is_disk_full
 from leap.text import markdown_table, printable
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def knob(
@@ -121,8 +124,8 @@ class _Value(argparse.Action):
 class _RetiredFlag(argparse.Action):
     """A flag of the original: says what takes its place, and goes on or does not."""
 
-    def __init__(self, *arguments: Any, words: str, goes_on: bool, **more: Any) -> None:
-        super().__init__(*arguments, nargs="*", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **more)
+    def __init__(self, option_strings: Sequence[str], dest: str, *, words: str, goes_on: bool) -> None:
+        super().__init__(option_strings, dest, nargs="*", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self._words, self._goes_on = words, goes_on
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
@@ -202,7 +205,8 @@ def flag_names(cls: type, hints: dict[str, Any]) -> dict[str, list[str]]:
     """The names of each knob of `cls`: first the one that is shown, then those that work besides. A name that is
     another knob's own is not among them."""
     every_field = {field.name for field in dataclasses.fields(cls)}
-    names_of, taken = {}, set()
+    names_of: dict[str, list[str]] = {}
+    taken: set[str] = set()
     for field in dataclasses.fields(cls):
         is_place = _unwrapped(hints[field.name])[0] is Path
         places = next((names for names in PLACES if is_place and field.name in names), (field.name,))
@@ -256,7 +260,7 @@ def _flag_table(parser: argparse.ArgumentParser) -> str:
 
 
 def _default_of(field: dataclasses.Field) -> Any:
-    return field.default_factory() if field.default is dataclasses.MISSING else field.default
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:

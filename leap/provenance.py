@@ -63,7 +63,7 @@ def _git(checkout: Path, *arguments: str) -> str:
     return process.stdout.strip()
 
 
-def hardware() -> dict[str, str | int | None]:
+def hardware() -> dict[str, Any]:
     """Processor, cores and (if torch is loaded and sees one) GPU of this machine."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else None

@@ -86,14 +86,14 @@ def bounded_means(
     weights = np.ones(len(values)) if weights is None else weights
     weights = weights / weights.sum()
     units = np.unique(units, return_inverse=True)[1]
-    strata = _joined_strata(strata, units)
-    if strata is None:
+    joined = _joined_strata(strata, units)
+    if joined is None:
         return [Estimate(float(value)) for value in mean]
     if units.max() + 1 == len(values) and np.ptp(weights) == 0:
         is_rate = ((values == lowest) | (values == highest)).all(axis=0)
     else:
         is_rate = np.zeros(len(mean), dtype=bool)
-    ends = _drawn_ends(mean, values, strata, units, weights, lowest, highest)
+    ends = _drawn_ends(mean, values, joined, units, weights, lowest, highest)
     ends = np.where(is_rate, _rate_ends(mean, len(values), lowest, highest), ends)
     low, high = np.clip(ends[0], lowest, mean), np.clip(ends[1], mean, highest)
     return [Estimate(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]

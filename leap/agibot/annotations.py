@@ -199,14 +199,15 @@ def _whole(value: Any) -> int | None:
 
 def _ids(entry: dict, key: str | None, task_of_file: str | None) -> tuple[str, str]:
     """(task id, episode id); the sources that say one must agree."""
-    tasks, episodes = [("the file's name", task_of_file)], []
+    tasks: list[tuple[str, str | None]] = [("the file's name", task_of_file)]
+    episodes: list[tuple[str, str | None]] = []
     for name, sources in (("task_id", tasks), ("episode_id", episodes)):
         value = _plain_id(entry, name)
         if value is None and entry.get(name) is not None:
             raise _EntryDefect(f"{name} is no number: {entry[name]!r:.60}")
         sources.append((name, value))
-    if key is not None:
-        task, episode = _key_id(key)
+    if key is not None and (ids := _key_id(key)) is not None:
+        task, episode = ids
         tasks.append(("its key", task))
         episodes.append(("its key", episode))
     for name, path in _paths(entry):
@@ -217,11 +218,11 @@ def _ids(entry: dict, key: str | None, task_of_file: str | None) -> tuple[str, s
 
 
 def _agreed(sources: Sequence[tuple[str, str | None]], what: str) -> str:
-    sources = [(name, value) for name, value in sources if value is not None]
-    if not sources:
+    stated = [(name, value) for name, value in sources if value is not None]
+    if not stated:
         raise _EntryDefect(f"says no {what} id")
-    first = sources[0]
-    other = next((source for source in sources if source[1] != first[1]), None)
+    first = stated[0]
+    other = next((source for source in stated if source[1] != first[1]), None)
     if other:
         raise _EntryDefect(f"{what} id is {first[1]} by {first[0]}, {other[1]} by {other[0]}")
     return first[1]
@@ -248,10 +249,10 @@ def _items(entry: dict) -> Iterator[dict]:
 
 
 def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> AnnotatedEpisode:
-    scene = entry.get("init_scene_text")
+    text = entry.get("init_scene_text")
+    scene = text.strip() or None if isinstance(text, str) else None
     name = _task_name(entry)
     config = _action_config(entry)
-    common = {"scene": scene.strip() or None if isinstance(scene, str) else None}
     if config is not None:
         actions = _actions(config)
         return AnnotatedEpisode(
@@ -262,10 +263,10 @@ def _episode(entry: dict, task_id: str, episode_id: str, where: str) -> Annotate
             where,
             [action.skill for action in actions],
             [[action.start, action.end] for action in actions],
+            scene=scene,
             licence=AGIBOT_LICENCE,
-            **common,
         )
-    return AnnotatedEpisode(task_id, episode_id, name, _stated_steps(entry), where, **common)
+    return AnnotatedEpisode(task_id, episode_id, name, _stated_steps(entry), where, scene=scene)
 
 
 def _task_name(entry: dict) -> str:

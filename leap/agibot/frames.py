@@ -94,7 +94,7 @@ class _LowestFrame:
             return True
         if number == self.number:
             self.problem = f"has frame {number} twice"
-        return number < self.number
+        return self.number is None or number < self.number
 
 
 def manifest_path(data: Path, task_id: str) -> Path:
@@ -298,7 +298,9 @@ def _collect(archive: Path, work: Path, size: int, manifest: FramesManifest) -> 
             held += member.size
             if held > size + SPARE_BYTES:
                 raise BrokenArchive(f"{archive}: its first frames take more than {size + SPARE_BYTES:,} bytes")
-            files.put(f"{task}-{episode}", tar.extractfile(member).read())
+            content = tar.extractfile(member)
+            assert content is not None, "a regular file is wanted"
+            files.put(f"{task}-{episode}", content.read())
     files.write()
     return episodes
 
@@ -359,12 +361,12 @@ def _why_unusable(member: tarfile.TarInfo) -> str | None:
     return None
 
 
-def _finish(path: Path, number: int) -> Frame:
+def _finish(path: Path, number: int | None) -> Frame:
     """Decode the picture whole, make it a PNG if it is a JPEG, and see it onto the disk; ValueError if it is broken."""
     content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-            kind, (width, height) = picture.format, picture.size
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
+            kind, (width, height) = header.format, header.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError("is no PNG or JPEG" if content else "is empty") from error
     if width * height > MOST_PIXELS:
@@ -372,7 +374,7 @@ def _finish(path: Path, number: int) -> Frame:
     if problem := intact_problem(content):
         raise ValueError(f"is broken ({problem})")
     try:
-        picture = Image.open(io.BytesIO(content))
+        picture: Image.Image = Image.open(io.BytesIO(content))
         # Decoded, and no more: laying transparency over white would take four times the memory.
         turn_upright(picture)
         width, height = picture.size

@@ -144,6 +144,8 @@ def _fetch(job: ArchiveJob) -> None:
     """Bring the archive onto this disk; what a killed run fetched whole is not fetched again."""
     file, folder = RemoteFile(job.path, job.bytes, job.sha256, job.git_sha1), archives_folder(job.data)
     if content_problem(local_path(file.path, folder), file) is not None:
+        assert job.repo_id is not None, "an archive on the Hub is wanted"
+        assert job.revision is not None, "an archive on the Hub has a revision"
         Repository(job.repo_id, "dataset").fetch(file, job.revision, folder)
 
 

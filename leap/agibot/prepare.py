@@ -109,8 +109,8 @@ def next_command(knobs: PreparationKnobs, data: Path) -> str | None:
         return f"python scripts/utils/split_dataset.py --rows {shlex.quote(str(planning_file(knobs, data)))}"
     source = knobs.source
     folders = [source / "json", source / "task_info"] if source else [data / "agibot" / "json"]
-    folder = next((folder for folder in folders if any(folder.glob("*.json*"))), None)
-    if folder is None:
+    annotations = next((folder for folder in folders if any(folder.glob("*.json*"))), None)
+    if annotations is None:
         return None
     tasks = f" --tasks {shlex.join(knobs.tasks)}" if knobs.tasks else ""
-    return f"python scripts/utils/prepare_love_agibot.py --annotations {shlex.quote(str(folder))}{tasks} --split"
+    return f"python scripts/utils/prepare_love_agibot.py --annotations {shlex.quote(str(annotations))}{tasks} --split"

@@ -120,25 +120,25 @@ class _FirstFrames:
             for entry in manifest.quarantined
         }
 
-    def look(self, episode: AnnotatedEpisode) -> tuple[str | None, str | None]:
-        """(sha256 of the episode's picture, None), or (None, why there is none). Reads what no manifest tells of."""
+    def look(self, episode: AnnotatedEpisode) -> tuple[str, str | None]:
+        """(sha256 of the episode's picture, None), or ("", why there is none). Reads what no manifest tells of."""
         path = frame_path(self.data, episode.task_id, episode.episode_id)
         refused = self.refused.get((episode.task_id, episode.episode_id))
         if refused:
-            return None, f"no image taken from its archive: {refused}"
+            return "", f"no image taken from its archive: {refused}"
         if not path.is_file():
-            return None, f"missing image: images/{path.name}"
+            return "", f"missing image: images/{path.name}"
         manifest = self.manifests.get(episode.task_id)
         frame = manifest.episodes.get(episode.episode_id) if manifest else None
         begin = min((start for start, _ in episode.frames), default=None)
         if frame and frame.number is not None and begin is not None and frame.number > begin + _MOST_FRAMES_LATE:
-            return None, f"no image of its start: its first frame is {frame.number}, its first step begins at {begin}"
+            return "", f"no image of its start: its first frame is {frame.number}, its first step begins at {begin}"
         if frame and path.stat().st_size == frame.bytes:
             return frame.sha256, None
         try:
             return hashlib.sha256(intact_bytes(path)).hexdigest(), None
         except ValueError as error:
-            return None, f"damaged image: images/{path.name} {error}"
+            return "", f"damaged image: images/{path.name} {error}"
 
     def count_others(self, annotated: set[tuple[str, str]]) -> int:
         return sum(

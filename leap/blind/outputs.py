@@ -149,25 +149,25 @@ def _from_csv(path: Path) -> list[Output]:
 
 
 def _from_csv_row(row: dict[str, str | None], where: str, folder: str) -> Output:
-    if any(row[column] is None for column in CSV_COLUMNS):
+    fields = {column: field for column in CSV_COLUMNS if (field := row[column]) is not None}
+    if len(fields) < len(CSV_COLUMNS):
         raise UserError(f"{where}: fewer fields than columns; a line break outside of quotes may have cut the row")
-    model, sample = row["model_name"].strip(), row["sample_idx"].strip()
+    model, sample = fields["model_name"].strip(), fields["sample_idx"].strip()
     if not model or not sample.isdecimal():
         raise UserError(f"{where}: needs a model_name and a sample_idx from 0, found {model!r} and {sample!r}")
-    text: str | None = row["model_output"]
-    failure = None
+    text, failure = fields["model_output"], None
     if text.startswith(_ORIGINAL_FAILURE):
-        text, failure = None, {"kind": "machine", "reason": text.removeprefix(_ORIGINAL_FAILURE).lstrip(": ")}
-    images = [image.strip() for image in row["image_paths"].split(";") if image.strip()]
-    prompt = row["prompt_text"]
+        failure = {"kind": "machine", "reason": text.removeprefix(_ORIGINAL_FAILURE).lstrip(": ")}
+    images = [image.strip() for image in fields["image_paths"].split(";") if image.strip()]
+    prompt = fields["prompt_text"]
     return Output(
         model,
         int(sample),
         images,
         folder,
         prompt,
-        row["reference_steps"],
-        text,
+        fields["reference_steps"],
+        None if failure else text,
         task_name=task_name_in(prompt),
         failure=failure,
     )

@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -181,7 +181,7 @@ def check_pictures(paths: Collection[Path], cache: Path, workers: int, max_pixel
 
 def _check_batches(
     paths: Sequence[Path], workers: int, max_pixels: int
-) -> Iterator[tuple[list[Path], list[PictureCheck]]]:
+) -> Generator[tuple[list[Path], list[PictureCheck]], None, None]:
     """Looks at all paths, a batch of them at a time, in the order in which they are done."""
     chunks = [list(paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
     check_chunk = partial(_check_chunk, max_pixels=max_pixels)
@@ -239,8 +239,9 @@ def _still_counts(check: PictureCheck, path: Path, max_pixels: int) -> bool:
         same = look_stamp(path) == check.stamp
     except OSError:
         return False
-    left_whole = check.width is None or check.height is None or check.deviation is not None
-    return same and (left_whole or check.width * check.height > max_pixels)
+    if check.width is None or check.height is None or check.deviation is not None:
+        return same
+    return same and check.width * check.height > max_pixels
 
 
 def _deviation(picture: Image.Image) -> float:

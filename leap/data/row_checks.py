@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,8 @@ def read_file(
     `moved` says what lies in the trash. UserError if no line is a planning row: it names the first one's defect.
     """
     file = PlanningFile(path, tested)
-    sound, first = 0, no_rows(path)
+    sound = 0
+    first: UserError = no_rows(path)
     with open(path, "rb") as lines, Progress(f"reading {path.name}", path.stat().st_size, "byte") as progress:
         for number, line in enumerate(lines, 1):
             progress.advance(len(line))
@@ -121,7 +123,7 @@ def near_pictures(
     if apart and tested:
         digests, others = list(apart), list(tested.values())
         sides = [_fingerprints([checks[path] for path in paths]) for paths in (list(apart.values()), others)]
-        for near in near_duplicates(*sides, distance, colour):
+        for near in near_duplicates(sides[0], sides[1], distance, colour):
             record = _near_record(others[near.tested], near.bits, near.colour, near.others)
             matches[digests[near.trained]] = record
     paths = {path: checks[path].sha256 or "" for path in _hashed_pictures(files, checks, tested=False)}
@@ -200,11 +202,11 @@ def lies_in(place: Path, folders: Iterable[Path]) -> bool:
 
 def write_cleaned(files: Iterable[PlanningFile]) -> list[Path]:
     """Write the cleaned and the dropped rows of each file beside it; files that hold them already are left alone."""
-    contents = {}
+    contents: dict[Path, Callable[[], Iterable[bytes]]] = {}
     for file in files:
         reasons = {row.number: row.reasons for row in file.dropped}
-        contents[_beside(file.path, CLEANED)] = lambda file=file, dropped=reasons: _kept_lines(file.path, dropped)
-        contents[_beside(file.path, DROPPED)] = lambda file=file, dropped=reasons: _dropped_lines(file.path, dropped)
+        contents[_beside(file.path, CLEANED)] = partial(_kept_lines, file.path, reasons)
+        contents[_beside(file.path, DROPPED)] = partial(_dropped_lines, file.path, reasons)
     write_new(contents, overwrite=True)
     return list(contents)
 

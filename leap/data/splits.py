@@ -106,7 +106,7 @@ def split(rows: list[SplitRow], by: str, test: float, val: float, seed: int) -> 
                 )
             chosen = _choose(left, max(1, round(fraction * len(rows))), f"{seed} {side}")
             side_of |= dict.fromkeys(chosen, side)
-    sides: dict[str, list[SplitRow]] = {"train": []} | ({"val": []} if val else {}) | {"test": []}
+    sides: dict[str, list[SplitRow]] = {side: [] for side in ("train", *(["val"] if val else []), "test")}
     for row, group in zip(rows, groups, strict=True):
         sides[side_of.get(group, "train")].append(row)
     return sides

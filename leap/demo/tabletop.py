@@ -157,7 +157,7 @@ def _draw_object(pen: ImageDraw.ImageDraw, kind: ObjectKind, x: int, y: int) -> 
 _FONT: list = []
 
 
-def _tag_font():
+def _tag_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if not _FONT:
         _FONT.append(ImageFont.load_default(size=14))
     return _FONT[0]

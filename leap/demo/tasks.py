@@ -196,7 +196,7 @@ def random_episode(rng: random.Random, task: TabletopTask, objects: int = MAX_OB
     plan, prose = [], []
     for target in targets:
         for skill, role in task.skills:
-            acts_on = {"item": target, "container": task.container, None: ""}[role]
+            acts_on = {"item": target, "container": task.container or "", None: ""}[role]
             params = {}
             if role:
                 params = {f"target_{'entity' if role == 'item' else 'container'}_name": scene.tag_of(acts_on)}

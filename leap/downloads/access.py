@@ -118,8 +118,10 @@ def _raise_transient(response: Any) -> None:
 
     status, host_name = response.status_code, _host(str(response.request.url))
     limit = parse_ratelimit_headers(response.headers)
-    exhausted = limit is not None and limit.remaining == 0
-    seconds = limit.reset_in_seconds if exhausted else retry_after_s(response.headers.get("Retry-After"))
+    if limit is not None and limit.remaining == 0:
+        seconds: float | None = limit.reset_in_seconds
+    else:
+        seconds = retry_after_s(response.headers.get("Retry-After"))
     if status == 429 or (status == 503 and seconds is not None):
         raise RateLimited(host_name, seconds)
     if status == 408 or status >= 500:

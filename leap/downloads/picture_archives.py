@@ -91,6 +91,7 @@ def forget_lost_pictures(folder: Path, *, hash_again: bool = False) -> None:
         return
     with claimed(folder):
         record = read_record(folder)
+        assert record is not None, f"{folder} has lost its record"
         for path, entry in sorted(record.unpacked.items()):
             unpacked_here = path in record.files and record.was_unpacked(record.files[path])  # else at another commit
             if unpacked_here and not _is_whole(path, entry["sha256"], folder, hash_again=hash_again):
@@ -184,6 +185,7 @@ def unpack_pictures(folder: Path, *, keep_archive: bool) -> None:
     """
     with claimed(folder):
         record = read_record(folder)
+        assert record is not None, f"{folder} has no record"
         for path, file in sorted(record.files.items()):
             if not is_picture_archive(path):
                 continue
@@ -202,8 +204,7 @@ def _unpack_archive(archive: Path, folder: Path, digest: str) -> Contents:
     """Unpack all pictures of an archive that are not there, or just those that were lost, over what is left of them."""
     images = folder / "images"
     last = _read_contents(folder, archive.name)
-    lost = set(last.lost) if last and last.sha256 == digest else set()
-    if lost:
+    if last is not None and last.sha256 == digest and (lost := set(last.lost)):
         say(f"unpacking {len(lost):,} pictures of {archive} into {images}")
         unpacked = _bring_back(archive, images, lost)
         say(f"{unpacked.files:,} pictures brought back to {images}")
@@ -218,7 +219,9 @@ def _unpack_archive(archive: Path, folder: Path, digest: str) -> Contents:
     if not unpacked.files:
         raise UserError(f"{archive} holds no picture named as in images/327-648642.png; look into it")
     # A picture that was there and is not as this archive holds it is an earlier archive's, or else the user's.
-    doubles = {name: content for name, content in unpacked.contents.items() if name in present}
+    doubles: dict[str, tuple[int | None, int | None]] = {
+        name: content for name, content in unpacked.contents.items() if name in present
+    }
     users = set(_lost(images, Contents(digest, doubles), hash_again=True)) if doubles else set()
     if old := _as_held(images, last, users):
         say(f"{len(old):,} of those are as an earlier archive held them; this one's take their place")

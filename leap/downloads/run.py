@@ -142,18 +142,18 @@ def _recorded(
             f"{folder} holds a download of {old.repo_type} {old.repo_id}, says its {RECORD}. Name another folder with "
             "--local_dir"
         )
-    pinned = old is not None and options.revision in (None, old.commit)
-    if pinned and (selection := old.recorded_selection(select)) is not None:
+    pinned = old if old is not None and options.revision in (None, old.commit) else None
+    if pinned is not None and (selection := pinned.recorded_selection(select)) is not None:
         if options.revision is None:
-            say(f"commit {old.commit[:12]} as recorded in {folder / RECORD}; --revision main takes the newest")
-        return old, selection
+            say(f"commit {pinned.commit[:12]} as recorded in {folder / RECORD}; --revision main takes the newest")
+        return pinned, selection
     say(f"asking {host()} for the list of {repo_type} {repo_id}")
-    revision = old.commit if pinned else options.revision
+    revision = options.revision if pinned is None else pinned.commit
     listing = Repository(repo_id, repo_type, options.retry_policy()).listing(revision)
     selection = select([file.path for file in listing.files])
     selections = list(dict.fromkeys([*(old.selections if old else ()), selection]))
     is_same = old is not None and old.commit == listing.commit
-    named = old.revision if is_same else options.revision or "main"
+    named = old.revision if old is not None and is_same else options.revision or "main"
     record = Record.from_listing(listing, (repo_id, repo_type), named, selections)
     if old is not None:
         record.remember(old)

@@ -261,11 +261,10 @@ def _action(clause: Sequence[str]) -> PlanAction:
         action = _action(rest[later:])
         arm |= _ARM.intersection(rest[:later])
         tool = _phrase([word for word in rest[:later] if word != "to"])
-        places = action.places
-        if verb in _TOOL_VERBS and tool and not tool.words <= _ARM:
-            places += (Place("with", tool),)
-        arm = action.arm | (arm & _SIDES)
-        return replace(action, negated=action.negated != negated, places=places, arm=frozenset(arm))
+        is_tool = verb in _TOOL_VERBS and tool and not tool.words <= _ARM
+        tools = (Place("with", tool),) if is_tool else ()
+        arms = action.arm | (arm & _SIDES)
+        return replace(action, negated=action.negated != negated, places=action.places + tools, arm=arms)
     garbled = lead in ARTICLES or rest[:1] == ["and"] or _is_garbled(rest)
     verb, rest = _with_particle(verb, rest)
     phrases = list(_phrases(rest))

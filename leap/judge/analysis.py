@@ -63,7 +63,7 @@ def analyse(options: JudgeOptions) -> int:
             for note in row.notes:
                 say(encodable(f"warning: row {row.item.sample}: {note}; judges are told so", sys.stdout.encoding))
         assignments = assignments_of(rows, models, options)
-        prices = read_prices(options.prices)
+        prices = read_prices(options.prices or PRICES)
         check_budget(options, prices)
         print_estimate(judges, assignments, prices, options)
         if options.dry_run:

@@ -41,9 +41,9 @@ def judge_agreement(scores: Mapping[str, JudgeScores], models: Sequence[str]) ->
 def _agreement_of_two(
     judges: tuple[str, str], scores: Mapping[str, JudgeScores], models: Sequence[str]
 ) -> dict[str, Any] | None:
-    sides = [scores[judge] for judge in judges]
+    sides = scores[judges[0]], scores[judges[1]]
     pairs = _same_verdicts(*sides, models)
-    plans = _common_plans(*(side.means for side in sides), models)
+    plans = _common_plans(sides[0].means, sides[1].means, models)
     if not plans and pairs is None:
         return None
     alpha, kappa = dict.fromkeys(SCORES), dict.fromkeys(SCORES)
@@ -51,8 +51,8 @@ def _agreement_of_two(
         ratings = np.array([[side.means[plan][score] for plan in plans] for side in sides])  # (2, plans)
         alpha[score] = _alpha(ratings, score)
         kappa[score] = quadratic_kappa(*ratings)
-    finals = ([side.means[plan][FINAL] for plan in plans] for side in sides)
-    ranks = spearman(*finals, [sample for _, sample in plans])
+    finals_a, finals_b = ([side.means[plan][FINAL] for plan in plans] for side in sides)
+    ranks = spearman(finals_a, finals_b, [sample for _, sample in plans])
     return {
         "judges": list(judges),
         "plans": len(plans),

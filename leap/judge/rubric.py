@@ -78,7 +78,7 @@ class InvalidReply(ValueError):
     """A reply that is no valid judgement; its message says why in one line."""
 
 
-def read_rubric(content: str) -> tuple[dict[str, int], str]:
+def read_rubric(content: str) -> tuple[dict[str, float], str]:
     """(scores by scale, reasoning) of a reply. Raises InvalidReply."""
     reply = _read(content, RubricReply)
     return {scale: getattr(reply.scores, scale) for scale in SCALES}, _trimmed(reply.reasoning)
@@ -120,7 +120,7 @@ def _strict(schema: dict) -> dict:
     """A pydantic schema as strict modes take it: every object closed, without titles, definitions in place."""
     definitions = schema.pop("$defs", {})
 
-    def walk(node: object) -> object:
+    def walk(node: Any) -> Any:
         if isinstance(node, list):
             return [walk(item) for item in node]
         if not isinstance(node, dict):

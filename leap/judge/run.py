@@ -171,7 +171,7 @@ def program_judgements(judge: str, items: Sequence[Item], models: Sequence[str])
     for item, plans in zip(items, plans_of(items, models), strict=True):
         steps = steps_of_text(item.reference)
         for model, text in plans.items():
-            fields = {"judge": judge, "protocol": RUBRIC, "model": model, "sample": item.sample}
+            fields: dict[str, Any] = {"judge": judge, "protocol": RUBRIC, "model": model, "sample": item.sample}
             fields["judged"] = judged_hash(item, model)
             if not steps:
                 judgements.append(Judgement(**fields, failure="the reference plan has no step"))

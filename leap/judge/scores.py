@@ -71,7 +71,7 @@ def scores_of(judgements: Iterable[Judgement], judge: str) -> JudgeScores:
                 scores.failed_verdicts[judgement.model] += 1
             else:
                 orders[plan, judgement.repeat][bool(judgement.model_first)] = judgement.verdict
-        elif judgement.failure is not None or judgement.scores is None:
+        elif judgement.failure is not None or judgement.scores is None or judgement.final_score is None:
             scores.failed_ratings[judgement.model] += 1
         else:
             rating = {FINAL: judgement.final_score} | {scale: judgement.scores[scale] for scale in SCALES}

@@ -174,7 +174,7 @@ def _judge_estimates(scores: JudgeScores, models: Sequence[str], base: str | Non
 def _model_ratings(name: str, scores: JudgeScores, estimates: _JudgeEstimates) -> dict[str, Any]:
     finals = estimates.columns[name, FINAL]
     means = {s: asdict(estimates.scores[name, s]) for s in SCORES} if finals else None
-    over_base = None
+    over_base: dict[str, Any] | None = None
     if (name, FINAL) in estimates.over_base:
         over_base = {"items": len(estimates.differences[name, FINAL])}
         over_base |= {score: asdict(estimates.over_base[name, score]) for score in SCORES}
@@ -204,7 +204,8 @@ def _control(name: str, scores: JudgeScores, estimates: _JudgeEstimates, models:
         below_models = lowest is not None and final.mean <= lowest + _ROUNDING and final.mean < MIDDLE_SCORE
         passes.append(below_models or final.mean <= BOTTOM_SCORE + _ROUNDING)
     if pairs:
-        below_models = name in WRONG_PLANS and win_rate.mean <= min(0.5, estimates.lowest_win_rate(models)) + _ROUNDING
+        lowest_rate = min(0.5, estimates.lowest_win_rate(models)) + _ROUNDING
+        below_models = name in WRONG_PLANS and win_rate is not None and win_rate.mean <= lowest_rate
         passes.append(below_models or wins <= BOTTOM_WINS * len(pairs))
     return {
         "items": len({sample for model, sample in [*scores.ratings, *scores.pairs] if model == name}),

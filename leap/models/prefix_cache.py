@@ -14,6 +14,8 @@ _WORTHWHILE = 64  # tokens
 # A dummy keeps nothing: such a layer uses the keys of another one (Gemma 4).
 _KEEP_KEYS_ONLY = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}
 
+_LayerState = tuple[torch.Tensor, torch.Tensor] | None  # keys, values  # (1, heads, tokens, head size) each
+
 
 class PrefixCache:
     """Keeps the keys and values of one text prefix, that of the last batch, for one model. Use it under no_grad.
@@ -27,7 +29,7 @@ class PrefixCache:
         """`image_tokens` are the ids that stand for a picture in a prompt."""
         self._image_tokens = torch.tensor(sorted(image_tokens))
         self.tokens: list[int] = []  # that are kept
-        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._states: list[_LayerState] = []
 
     def begin(self, model: Any, inputs: Any, room: int) -> dict[str, Any]:
         """What generate() needs to go on from the common prefix of left-padded `inputs`, with `room` for so many new
@@ -66,8 +68,8 @@ def keeps_keys_only(model: Any) -> bool:
     return kinds <= _KEEP_KEYS_ONLY and not across
 
 
-def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each layer, for one text of shape (1, tokens): keys, values  # (1, heads, tokens, head size) each."""
+def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[_LayerState]:
+    """Of each layer, for one text of shape (1, tokens); None for a dummy."""
     cache = DynamicCache()  # without a config it keeps all tokens of sliding layers too, which moving them needs
     model(
         input_ids=prefix,
@@ -77,16 +79,16 @@ def _keys_and_values(model: Any, prefix: torch.Tensor) -> list[tuple[torch.Tenso
         logits_to_keep=1,
     )
     _forget_positions(model)
-    layers: list[Any] = cache.layers  # a dummy's keys and values are None
-    return [(layer.keys, layer.values) for layer in layers]
+    layers: list[Any] = cache.layers
+    return [None if layer.keys is None else (layer.keys, layer.values) for layer in layers]
 
 
-def _moved(states: list[tuple[torch.Tensor, torch.Tensor]], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
+def _moved(states: list[_LayerState], pads: torch.Tensor, cache: DynamicCache) -> DynamicCache:
     """Fill `cache` with a row for each of pads (batch,): its pads, then as much of the prefix as fits."""
-    length = states[0][0].shape[2]
+    length = next(layer for layer in states if layer is not None)[0].shape[2]
     source = (torch.arange(length, device=pads.device) - pads[:, None]).clamp(min=0)  # (batch, length); pads are masked
     for place, layer in enumerate(states):
-        if layer[0] is None:  # a dummy's place
+        if layer is None:
             continue
         keys, values = (tensor[0, :, source].transpose(0, 1) for tensor in layer)  # (batch, heads, length, head size)
         cache.update(keys, values, place)

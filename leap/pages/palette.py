@@ -8,18 +8,21 @@ figures.js draws by their numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from leap.models.names import base_suffix
+
+T = TypeVar("T")
 
 COLORS = ("#0072b2", "#c77c00", "#00805c", "#b0528b", "#2a8fc7", "#c14f00", "#8a7a00", "#6b6b6b")  # grey for the base
 MARKERS = "osD^vP*X"
 
 
-def looks(names: Iterable[str], base: str | None = None) -> dict[str, tuple[int, int]]:
+def looks(names: Iterable[T], base: str | None = None) -> dict[T, tuple[int, int]]:
     """The numbers of a colour and a marker for each name, the last ones for `base`. Where colours come again, markers
     are others: 49 names are told apart."""
     others = len(COLORS) - 1
-    numbers: dict[str, tuple[int, int]] = {}
+    numbers: dict[T, tuple[int, int]] = {}
     for name in names:
         i = len(numbers) - (base in numbers)
         numbers[name] = (others, others) if name == base else (i % others, (i + i // others) % others)

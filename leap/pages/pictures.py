@@ -6,6 +6,7 @@ Pictures of equal content are one picture.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import shutil
@@ -93,7 +94,7 @@ def make_thumbnails(files: Sequence[Path], most_bytes: float) -> Thumbnails | No
         sizes = [len(_encoded(picture, side, quality)) for picture in decoded]
         if sizes and _MARGIN * _as_base64(sum(sizes) / len(sizes)) * len(files) > most_bytes:
             continue
-        made = list(_in_threads(lambda path, s=side, q=quality: _thumbnail(path, s, q), files, "thumbnails"))
+        made = list(_in_threads(functools.partial(_thumbnail, side=side, quality=quality), files, "thumbnails"))
         if sum(_as_base64(len(content)) for content in made) <= most_bytes:
             return Thumbnails(made, side, quality)
     return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from configs.errors import UserError
 from leap.cli import knob
@@ -42,7 +44,7 @@ class AnsweringOptions:
     max_retries: int = knob(6, "tries of a request after the first", check=">= 0", free=True)
 
     # Not fields: constants here, knobs only in those scripts whose options make them fields.
-    planner_modules = PLANNERS
+    planner_modules: ClassVar[Mapping[str, str]] = PLANNERS
     all_checkpoints = False
     temperature = 0.0
     top_p = 1.0

@@ -152,4 +152,4 @@ def _color(number: int) -> str:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=size)  # type: ignore[return-value]
+    return ImageFont.load_default(size=size)  # type: ignore[return-value]  # a bitmap only without FreeType

@@ -154,8 +154,8 @@ def _aligned(true: Sequence[Step], answer: Sequence[Step], *, order_independent:
     by_block = [_align(true, answer, block.true, block.answer) for block in blocks]
     equal = [[(i, j) for i, j in pairs if _is_equal(true, answer, i, j)] for pairs in by_block]
     # Two sub-tasks that exchanged a target name the wrong ones: in a plan without order nothing came too early.
-    paired = [same if block.ordered else pairs for block, pairs, same in zip(blocks, by_block, equal, strict=True)]
-    paired = [(i, j) for pairs in paired for i, j in pairs if i is not None and j is not None]
+    in_turn = [same if block.ordered else pairs for block, pairs, same in zip(blocks, by_block, equal, strict=True)]
+    paired = [(i, j) for pairs in in_turn for i, j in pairs if i is not None and j is not None]
     moved = _moved(true, answer, {i for i, _ in paired}, {j for _, j in paired})
     if not moved:
         taken_apart = order_independent and any(block.ordered for block in blocks)
@@ -335,8 +335,8 @@ def _reading(pairs: Sequence[StepPair]) -> list[StepPair]:
         else:
             previous = j
     ordered = list(behind[-1])
-    for i, j in sorted((pair for pair in pairs if pair[0] is not None), key=lambda pair: pair[0]):
-        ordered.append((i, j))
-        if j is not None:
-            ordered += behind[j]
+    for i, place in sorted(((i, j) for i, j in pairs if i is not None), key=lambda pair: pair[0]):
+        ordered.append((i, place))
+        if place is not None:
+            ordered += behind[place]
     return ordered

@@ -129,7 +129,7 @@ def improvement(
 
 def stacked_terms(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
     """The weighted terms of the total score, stacked to the total with its interval; a panel a dimension."""
-    rows = {name: totals(scores) for name, scores in models.items()}
+    rows: EstimateTable = {name: totals(scores) for name, scores in models.items()}
     published = clean_published(published)
     columns = columns_with_results(rows)
     top, terms = TOPS[scorer], TERMS[scorer]

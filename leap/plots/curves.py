@@ -214,8 +214,8 @@ def _grid(columns: Sequence[str]) -> tuple[Figure, dict[str, plt.Axes]]:
     """Panels by column, all on one scale: a large one for macro right of the six, or as many as there are."""
     if MACRO in columns:
         six = [column for column in columns if column != MACRO]
-        mosaic = [[*six[:3], MACRO, MACRO], [*six[3:], MACRO, MACRO]]
-        size = (11, 5.6)
+        mosaic: list[Any] = [[*six[:3], MACRO, MACRO], [*six[3:], MACRO, MACRO]]
+        size = (11.0, 5.6)
     else:
         per_line = len(columns) if len(columns) <= 3 else -(-len(columns) // 2)
         padded = [*columns, *["."] * (-len(columns) % per_line)]

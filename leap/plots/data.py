@@ -75,7 +75,8 @@ def data_description(description: Description) -> Figure:
     fonts, drawn = _fonts(names)
     with matplotlib.rc_context({"font.family": fonts}):
         figure = plt.figure(figsize=_PAGE, layout="constrained")
-        above, below = figure.subfigures(2, 1)  # each row has columns of its own
+        halves: Any = figure.subfigures(2, 1)  # an array of both
+        above, below = halves  # each row has columns of its own
         one_size = _only_size(files)
         steps, words, *sizes = above.subplots(1, 2 if one_size else 3)
         verbs, objects, tasks = below.subplots(1, 3)
@@ -241,7 +242,9 @@ def _characters_of(font: str) -> frozenset[int]:
 
 def _together(files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Several files' descriptions as one, as far as the page needs it."""
-    rows, counts, values = 0, {}, {}
+    rows = 0
+    counts: dict[str, Counter[str]] = {}
+    values: dict[str, Counter[int]] = {}
     for file in files:
         rows += file["rows"]
         for quantity, names in file["counts"].items():

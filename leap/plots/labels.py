@@ -26,7 +26,9 @@ def short_names(names: Iterable[str], most: int = 48) -> dict[str, str]:
 
 def _words(name: str) -> list[str]:
     """Words and separators of the run's name, and as the last one what must stay: step and settings."""
-    run, rest = re.fullmatch(r"(.*?)(-?checkpoint-\d+[^-]*| \(.*\))?", name, re.DOTALL).groups()
+    match = re.fullmatch(r"(.*?)(-?checkpoint-\d+[^-]*| \(.*\))?", name, re.DOTALL)
+    assert match is not None, "any text matches"
+    run, rest = match.groups()
     return [*re.split(r"([-_])", run), rest or ""]
 
 

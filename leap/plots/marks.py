@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -109,7 +110,9 @@ def dots(
         draw_intervals(axes, values_by_model.values())
         marks: dict[tuple[str, bool], list[tuple[float, int]]] = {}
         for name, (y, value) in values_by_model.items():
-            unclear = level is not None and (value.low is None or value.low <= level <= value.high)
+            unclear = level is not None and (
+                value.low is None or value.high is None or value.low <= level <= value.high
+            )
             marks.setdefault((family(name), unclear), []).append((value.mean, y))
         for (family_name, unclear), places in marks.items():
             style = styles[family_name]
@@ -144,7 +147,8 @@ def panels_of_lines(
     figure, grid = plt.subplots(
         1, max(len(columns), 1), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    figure.get_layout_engine().set(wspace=0.02, w_pad=0.02)
+    layout: Any = figure.get_layout_engine()
+    layout.set(wspace=0.02, w_pad=0.02)
     panels = list(grid[0])
     families = [*map(family, models), *[None] * len(published)]
     for axes, column in zip(panels, columns, strict=False):
@@ -217,6 +221,6 @@ def write_missing(axes: plt.Axes, ys: Iterable[float], x: float = 0.0) -> None:
         write(axes, "n/a", (x, y), (3, 0), va="center", fontsize=6.5)
 
 
-def write(axes: plt.Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: object) -> None:
+def write(axes: plt.Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
     note = axes.annotate(text, place, xytext=offset, textcoords="offset points", **{"color": FAINT, **style})
     note.set_in_layout(False)  # it is inside, and measuring hundreds takes seconds

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.projections.polar import PolarAxes
 
 from configs.config import DIMENSIONS
 from leap.models.names import base_suffix, curves_in
@@ -56,7 +58,7 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
             value = numbers[name].get(column)
             if value is None:
                 cell = Rectangle((left, y - 0.5), 1, 1, facecolor="white", edgecolor="0.8", hatch="////", linewidth=0)
-                style = {"color": FAINT, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+                style: dict[str, Any] = {"color": FAINT, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
             else:
                 shade = 0.85 * value / top
                 cell = Rectangle((left, y - 0.5), 1, 1, facecolor=colors(shade), edgecolor="white", linewidth=0.6)
@@ -107,6 +109,7 @@ def radar(models: Mapping[str, Overall], scorer: str, published: PublishedTotals
     top = TOPS[scorer]
     angles = np.linspace(0, 2 * np.pi, len(DIMENSIONS), endpoint=False)
     figure, axes = plt.subplots(figsize=(7, 6.2), subplot_kw={"projection": "polar"}, layout="constrained")
+    assert isinstance(axes, PolarAxes)
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     entries: dict[str, Artist] = {}
@@ -176,13 +179,13 @@ def _luminance(color: tuple[float, float, float, float]) -> float:
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def _polygon(axes: plt.Axes, angles: np.ndarray, heights: list[float], **style: object) -> None:
+def _polygon(axes: plt.Axes, angles: np.ndarray, heights: list[float], **style: Any) -> None:
     axes.plot([*angles, angles[0]], [*heights, heights[0]], markersize=5.5, clip_on=False, **style)
 
 
-def _rings(axes: plt.Axes, angles: np.ndarray, top: float) -> None:
+def _rings(axes: PolarAxes, angles: np.ndarray, top: float) -> None:
     """Rings at round values up to the first above the data, and the names of the dimensions outside."""
-    drawn = [height for line in axes.lines for height in line.get_ydata() if height == height]
+    drawn = [height for line in axes.lines for height in np.asarray(line.get_ydata()).tolist() if height == height]
     highest = max(drawn, default=top)
     ring = next(step for step in (5, 10, 20, top / 4) if step * 4 >= highest or step == top / 4)
     limit = min(top, ring * max(np.ceil(highest / ring), 1))

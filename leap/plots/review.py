@@ -117,7 +117,7 @@ def models_improvement_vs_baseline(summary: ReviewSummary) -> Figure:
     base = summary["base"]
     rows, columns = _by_judge(summary, lambda record: record["over_base"] and record["over_base"][FINAL])
     rows = {name: values for name, values in rows.items() if name != base}
-    ends = [abs(end) for values in rows.values() for value in values.values() for end in (value.low, value.high)]
+    ends = [abs(end) for values in rows.values() for value in values.values() for end in value.ends]
     limit = float(max(1, *ends))
     base_label = short_names(summary["models"])[base]
     figure = dots(
@@ -199,7 +199,9 @@ def _final_by_row(summary: ReviewSummary, judge: str, model: str) -> Mapping[str
     return summary["judges"][judge]["models"][model]["final_by_row"]
 
 
-def _finish(figure: Figure, title: str, entries: Mapping[str, Artist], notes: Sequence[str]) -> Figure:
+def _finish(
+    figure: Figure, title: str, entries: Mapping[str, Artist | tuple[Artist, ...]], notes: Sequence[str]
+) -> Figure:
     """Title, legend and notes, with room for them: the panels stay as high as they are, whatever is written around."""
     width, height = figure.get_size_inches()
     per_line = width * 72 / 5
@@ -225,7 +227,7 @@ def _correlation(agreement: ReviewSummary) -> str:
     return f"Spearman {agreement['spearman']:.2f} {interval}, {agreement['plans']} plans"
 
 
-def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, EstimateTable]) -> tuple[Figure, dict[str, Artist]]:
+def _marks_by_judge(columns: Sequence[str], by_judge: Mapping[str, EstimateTable]) -> tuple[Figure, dict[str, Line2D]]:
     """A panel a column, a line a model, on it a mark with interval a judge; and the legend's entries."""
     models = list(by_family(next(iter(by_judge.values()))))
     line_inches = 0.1 * len(by_judge) + 0.1

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import matplotlib
 
@@ -25,6 +25,8 @@ from leap.statistics import Estimate
 from leap.vlabench.tables import Overall
 
 __all__ = ["COLORS", "MARKERS", "plt"]
+
+T = TypeVar("T")
 
 # Results of others: label -> dimension or "macro" -> official total. What was not published has no key.
 PublishedTotals = Mapping[str, Mapping[str, float]]
@@ -54,7 +56,7 @@ class Style:
     line: Any
 
 
-def styles_of(names: Iterable[str], base: str | None = None) -> dict[str, Style]:
+def styles_of(names: Iterable[T], base: str | None = None) -> dict[T, Style]:
     """A style each; grey is kept for `base`."""
     return _styles(looks(names, base), base)
 
@@ -65,7 +67,7 @@ def model_styles(models: Iterable[str]) -> dict[str, Style]:
     return _styles(looks_of_models(models), next((name for name in models if base_suffix(name) is not None), None))
 
 
-def _styles(numbers: Mapping[str, tuple[int, int]], base: str | None) -> dict[str, Style]:
+def _styles(numbers: Mapping[T, tuple[int, int]], base: str | None) -> dict[T, Style]:
     return {
         name: Style(COLORS[color], HATCHES[color], MARKERS[marker], LINES[1 if name == base else marker % len(LINES)])
         for name, (color, marker) in numbers.items()
@@ -134,7 +136,7 @@ def published_markers(labels: Iterable[str]) -> dict[str, str]:
     return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
 
 
-def clean(axes: plt.Axes, grid: str = "y") -> None:
+def clean(axes: plt.Axes, grid: Literal["x", "y", "both"] = "y") -> None:
     """No frame above and right, a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="0.9")
@@ -160,10 +162,11 @@ def finish(
     notes = [*notes, *([_PUBLISHED_NOTE] if published else [])]
     text = "\n".join(line for note in notes for line in textwrap.wrap(note, int(width / 5)))
     entries = entries or {}
+    handles: Any = entries.values()  # matplotlib's annotation leaves out tuples, which share a label
     if entries or text:
         widest = max(map(len, entries), default=0) * 4.6 + 42
         legend = figure.legend(
-            entries.values(),
+            handles,
             entries.keys(),
             loc="outside lower center",
             frameon=False,

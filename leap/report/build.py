@@ -66,7 +66,7 @@ def build_report(
     left_out = _left_out(paths, [benchmark, *(review.roots if review else [])], decode=images_folder)
     pictures = find_pictures(path for path in paths if path not in left_out)
     examples.index["examples"]["pictures"] = [
-        [pictures.number.get(path, -1) for path in pair] for pair in examples.pictures
+        [-1 if path is None else pictures.number.get(path, -1) for path in pair] for pair in examples.pictures
     ]
     examples.index["pictures"] = {"folder": None, "names": [], "format": FORMAT, "an_island": PICTURES_AN_ISLAND}
     if images_folder:

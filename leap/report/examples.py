@@ -140,9 +140,10 @@ def _reference(benchmark: Path | None, dimension: str, key: ExampleKey) -> _Refe
     problems: list[str] = []
     instruction = _or_none(example.instruction, problems)
     truth = _or_none(example.ground_truth, problems)
-    pictures = tuple(path if path.is_file() else None for path in (example.plain_image, example.tagged_image))
+    plain, tagged = (path if path.is_file() else None for path in (example.plain_image, example.tagged_image))
     problem = "; ".join(problems) or None
-    return _Reference(instruction and instruction.strip(), truth, steps_of(truth) if truth else [], problem, pictures)
+    steps = steps_of(truth) if truth else []
+    return _Reference(instruction and instruction.strip(), truth, steps, problem, (plain, tagged))
 
 
 def _or_none(read: Callable[[], T], problems: list[str]) -> T | None:
@@ -179,6 +180,7 @@ class _Builder:
         self.pictures.append(reference.pictures)
         prompts: list[str] = []
         entries = []
+        entry: dict | None
         for model, columns in zip(self.models, self.answers, strict=True):
             folder = folders[model]
             scores = {scorer: folder.scores(scorer).get(key) for scorer in METRICS}
@@ -285,7 +287,7 @@ def _journal_part(answer: AnswerRecord, prompts: list[str]) -> dict[str, Any]:
 
 def _outcomes(entry: Mapping[str, Any], grounded: dict[str, float] | None) -> set[str]:
     status = {scorer: word for scorer, (word, _) in entry["status"].items()}
-    right = bool(grounded) and grounded["plan_success"] == 100
+    right = bool(grounded and grounded["plan_success"] == 100)
     outcomes = {
         "right": right,
         "not_right": bool(grounded) and not right and status["grounded"] == "ok",

@@ -120,7 +120,7 @@ def _scores(means: Overall | None) -> dict[str, Any] | None:
     }
 
 
-def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float]]:
+def _plain(metrics: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
     return {name: rounded(estimate) for name, estimate in metrics.items()}
 
 

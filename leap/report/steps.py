@@ -49,4 +49,5 @@ def _out_of_turn(diagnosis: Diagnosis) -> set[tuple[int, int]]:
     for pair in pairs:
         longest = max((run for run in runs if run[-1][1] < pair[1]), key=len, default=[])
         runs.append([*longest, pair])
-    return set(pairs) - set(max(runs, key=len, default=[]))
+    longest = max(runs, key=len, default=[])
+    return set(pairs) - set(longest)

@@ -48,7 +48,7 @@ def decode_image(content: bytes) -> Image.Image:
     if problem:
         raise ValueError(problem)
     try:
-        picture = Image.open(io.BytesIO(content))
+        picture: Image.Image = Image.open(io.BytesIO(content))
         turn_upright(picture)
     except _BROKEN as error:
         raise ValueError(_reason(error)) from error

@@ -81,8 +81,8 @@ class Monitor:
 
     def __init__(self, results: Path, logs: Path) -> None:
         self.results, self.logs = results, logs
-        self._statuses: dict[Path, tuple[tuple, RunStatus]] = {}
-        self._lines: dict[Path, tuple[tuple, int]] = {}
+        self._statuses: dict[Path, tuple[tuple | None, RunStatus]] = {}
+        self._lines: dict[Path, tuple[tuple | None, int]] = {}
         self._gpus = GpuReader()
 
     def snapshot(self, everything: bool = False) -> Snapshot:

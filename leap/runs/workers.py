@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -46,16 +46,14 @@ def run_tasks(
     items: Sequence[TaskInput],
     workers: int | None = None,
     cluster: str | None = None,
-) -> Iterator[tuple[TaskInput, TaskResult | Failure]]:
+) -> Generator[tuple[TaskInput, TaskResult | Failure], None, None]:
     """(item, result) of all items, in the order in which they are done; at most `workers` run at once.
 
     `cluster` is the address of a Ray cluster, "auto" for the one this machine belongs to, "local" to start one here;
     without it `workers` processes of this machine work. Without `workers` there are 4, on a cluster one a processor.
     Closing the iterator stops the workers: they get a moment to remove what they had begun.
     """
-    if not items:
-        return iter(())
-    if cluster is None:
+    if not items or cluster is None:
         return _run_here(function, items, min(workers or WORKERS, len(items)))
     return _run_on_ray(function, items, workers, cluster)
 
@@ -86,7 +84,7 @@ class _Worker:
             return None
 
 
-def _run_here(function: Callable, items: Sequence, count: int) -> Iterator[tuple[Any, Any]]:
+def _run_here(function: Callable, items: Sequence, count: int) -> Generator[tuple[Any, Any], None, None]:
     waiting = deque(range(len(items)))
     tries = dict.fromkeys(waiting, 0)
     workers = [_Worker(function) for _ in range(count)]
@@ -96,12 +94,14 @@ def _run_here(function: Callable, items: Sequence, count: int) -> Iterator[tuple
                 if worker.index is None and waiting:
                     index = waiting.popleft()
                     worker.give(index, items[index])
-            busy = {worker.connection: worker for worker in workers if worker.index is not None}
+            busy: dict[Any, tuple[_Worker, int]] = {
+                worker.connection: (worker, worker.index) for worker in workers if worker.index is not None
+            }
             if not busy:
                 return
             for connection in wait(list(busy)):
-                worker = busy[connection]
-                index, answer = worker.index, worker.answer()
+                worker, index = busy[connection]
+                answer = worker.answer()
                 worker.index = None
                 if answer is None:
                     workers[workers.index(worker)] = _Worker(function)
@@ -153,7 +153,9 @@ def _exit_again(lost: sys.UnraisableHookArgs) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker ends so"
+    parent.join()
     os._exit(1)
 
 
@@ -196,7 +198,9 @@ def _joined(cluster: str, workers: int | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _run_on_ray(function: Callable, items: Sequence, workers: int | None, cluster: str) -> Iterator[tuple[Any, Any]]:
+def _run_on_ray(
+    function: Callable, items: Sequence, workers: int | None, cluster: str
+) -> Generator[tuple[Any, Any], None, None]:
     waiting = deque(range(len(items)))
     running: dict[Any, int] = {}
     with _joined(cluster, workers) as ray:

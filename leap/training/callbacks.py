@@ -61,8 +61,20 @@ class RecipeIntervals(TrainerCallback):
             control.should_evaluate = True
 
 
+class StopAfter(TrainerCallback):
+    """Stop when training took so many seconds by the run's meter, over all resumes."""
+
+    def __init__(self, trainer: Any, seconds: float) -> None:
+        self.trainer, self.seconds = trainer, seconds
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.meter.seconds >= self.seconds:
+            self.trainer.stop_requested = self.trainer.out_of_time = True
+
+
 class SaveOnTerminate(TrainerCallback):
-    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop, on all devices at once."""
+    """On SIGTERM (preemption of a cluster job) finish the step, save a checkpoint and stop, on all devices at once; so
+    where the time is up, after a last validation."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -81,6 +93,8 @@ class SaveOnTerminate(TrainerCallback):
         alone = args.world_size == 1
         if self.trainer.stop_requested if alone else self.trainer.stop_agreed:
             control.should_save = control.should_training_stop = True
+            if self.trainer.recipe.max_seconds:
+                control.should_evaluate = args.eval_strategy != "no"
 
 
 class TrainLog(TrainerCallback):

@@ -66,6 +66,7 @@ class CheckpointedTrainer(Trainer):
         self.recipe, self.manifest, self.meter, self.disk = recipe, manifest, meter, disk
         self.stop_requested = False  # on this device, by a signal; `stop_agreed` is what all devices know of it
         self.stop_agreed = False
+        self.out_of_time = False  # by the recipe's max_seconds
         self.findings: dict[str, Any] = {}  # what the run's log shows at its end, for run.json
 
     def curve(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from trl import DPOConfig, DPOTrainer
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import write_jsonl
-from leap.models.checkpoints import step_of
 from leap.progress import say
 from leap.rows.chat import chat_messages
 from leap.rows.records import PlanningRow
@@ -83,15 +82,17 @@ def _prefer(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processes: 
     collator = reward_collator(recipe, workspace)
     rows = rewardable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples).rows
     validation = rewardable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
-    pairs = pairs_of(rows, group_rollouts(recipe, rows, workspace))
+    rollouts, seconds = group_rollouts(recipe, rows, workspace)
+    pairs = pairs_of(rows, rollouts)
+    if recipe.max_seconds:  # of the whole method
+        recipe = replace(recipe, max_seconds=max(recipe.max_seconds - seconds, 1.0))
     write_jsonl(recipe.output_dir / PAIRS_FILE, map(asdict, pairs))
     say(f"{len(pairs)} of {len(rows)} rows have a right and a wrong completion")
     if not pairs:
         raise UserError("no row has a right and a wrong completion; raise --num_generations or --temperature")
     batch = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
     steps = recipe.max_steps if recipe.max_steps > 0 else -(-round(recipe.num_train_epochs * len(pairs)) // batch)
-    if resume and (step_of(resume) or 0) >= steps:
-        say(f"nothing to do: {resume} is the last of {steps} steps")
+    if resume and is_finished(resume, recipe, steps):
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)

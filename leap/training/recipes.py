@@ -28,6 +28,9 @@ class TrainingRecipe:
 
     num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
     max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))
+    max_seconds: float | None = knob(
+        None, "stop after so many seconds of training; validation and saving do not count", check="> 0", free=True
+    )
     per_device_train_batch_size: int = knob(6, "rows per device and forward pass", check="> 0", free=True)
     per_device_eval_batch_size: int = knob(6, "rows per device in validation", check="> 0", free=True)
     gradient_accumulation_steps: int = knob(6, "forward passes per optimiser step", check="> 0", free=True)

@@ -27,7 +27,6 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from configs.config import WorkspaceConfig
-from leap.models.checkpoints import step_of
 from leap.models.control_tokens import picture_tokens
 from leap.models.generation import Completion, Sampling, complete_batch
 from leap.models.prefix_cache import PrefixCache
@@ -52,6 +51,7 @@ from leap.training.run import (
     disk_and_meter,
     fit_to_device,
     from_first_process,
+    is_finished,
     manifest_of,
     run_folder,
     run_trainer,
@@ -79,8 +79,7 @@ def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processe
         validation = rewardable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
     prompts = prompts_a_step(recipe, processes.num_processes)
     steps = total_steps(recipe, len(training.rows), prompts)
-    if resume and (step_of(resume) or 0) >= steps:
-        say(f"nothing to do: {resume} is the last of {steps} steps")
+    if resume and is_finished(resume, recipe, steps):
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)

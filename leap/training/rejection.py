@@ -31,7 +31,7 @@ def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -
     """
     refuse_adapter(recipe)
     rows = rewardable_rows(recipe.train_file, reward_collator(recipe, workspace), recipe, recipe.max_train_samples).rows
-    rollouts = group_rollouts(recipe, rows, workspace)
+    rollouts, seconds = group_rollouts(recipe, rows, workspace)
     path = recipe.output_dir / BEST_FILE
     write_jsonl(path, best_rows(recipe, rows, rollouts))
     count = len(read_jsonl(path))
@@ -42,7 +42,10 @@ def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -
             "no completion is right, so there is nothing to train on; raise --num_generations or --temperature, or "
             "fine-tune on the rows' own plans first"
         )
-    return train(supervised_recipe(recipe, path), workspace)
+    supervised = supervised_recipe(recipe, path)
+    if recipe.max_seconds:  # of the whole method
+        supervised = replace(supervised, max_seconds=max(recipe.max_seconds - seconds, 1.0))
+    return train(supervised, workspace)
 
 
 def best_rows(
@@ -54,8 +57,7 @@ def best_rows(
         right = [rollout for rollout in rollouts[row.where] if rollout.right]
         if right:
             record = json.loads(lines[int(row.where.rpartition(":")[2]) - 1])
-            target = {"steps": max(right, key=lambda rollout: rollout.reward).text.strip()}
-            yield record | {"target": target}
+            yield record | {"target": {"steps": max(right, key=lambda rollout: rollout.reward).text.strip()}}
 
 
 def supervised_recipe(recipe: ReinforcementRecipe, rows: Path) -> TrainingRecipe:

@@ -4,18 +4,21 @@
     completions.jsonl   a line a completion: key, where its row stands, number, text, why it stopped, tokens
     failures.jsonl      prompts that could not be asked
     settings.json       under what they were written
+    seconds.json        how long that took
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.blind.rows import BlindRow, read_blind_rows
-from leap.files import only_writer, sha256_json
+from leap.files import only_writer, read_json, sha256_json, write_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, open_planner
 from leap.planners.asking import AnswerLog, OpenQueries, answer_in_turn, claimed_journals
@@ -27,7 +30,9 @@ from leap.training.held_out_plans import base_folder, terms_of
 from leap.training.recipes import ReinforcementRecipe
 from leap.training.rewards import reward
 
-COMPLETIONS_FILE, FAILURES_FILE = "completions.jsonl", "failures.jsonl"
+COMPLETIONS_FILE, FAILURES_FILE, SECONDS_FILE = "completions.jsonl", "failures.jsonl", "seconds.json"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,12 @@ class Rollout:
 
 def group_rollouts(
     recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], workspace: WorkspaceConfig
-) -> dict[str, list[Rollout]]:
-    """`num_generations` completions of each row by the start, by where the row stands; those of earlier runs of the
-    same command are read, not written again."""
+) -> tuple[dict[str, list[Rollout]], float]:
+    """`num_generations` completions of each row by the start, by where the row stands, and the seconds that they took;
+    those of earlier runs of the same command are read, not written again.
+
+    Where the recipe has `max_seconds`, no more are written after half of them: the other half is for training.
+    """
     folder = recipe.output_dir / "rollouts"
     prompts = _prompts(recipe, rows, workspace)
     planner = open_planner(_options(recipe), recipe.model_name_or_path)
@@ -65,8 +73,11 @@ def group_rollouts(
         settled = len(queries) - len(open_queries.keys)
         with Progress("completions", len(queries), "completion", settled) as progress:
             log = AnswerLog(journals.answers, journals.failures, progress, None)
+            spent = _Seconds(folder / SECONDS_FILE)
             if open_queries.keys:
-                answer_in_turn([(open_queries, planner.answer(open_queries.batches(planner)))], log)
+                batches = spent.within(open_queries.batches(planner), recipe.max_seconds)
+                answer_in_turn([(open_queries, planner.answer(batches))], log)
+                spent.save()
         if log.failed:
             say(f"{log.failed} completions could not be written; {folder / FAILURES_FILE} says why")
         by_key = {line["key"]: line for line in journals.answers.read()}
@@ -75,7 +86,30 @@ def group_rollouts(
         keys = (_key(prompts[row.where], number) for number in range(recipe.num_generations))
         texts = [by_key[key] for key in keys if key in by_key]
         rollouts[row.where] = [_judged(line, row, recipe) for line in texts]
-    return rollouts
+    return rollouts, spent.total
+
+
+class _Seconds:
+    """The seconds that completions took, over all runs of a command."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._started = path, time.monotonic()
+        self._earlier = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+
+    @property
+    def total(self) -> float:
+        return self._earlier + time.monotonic() - self._started
+
+    def within(self, batches: Sequence[T], most: float | None) -> Iterator[T]:
+        """The batches that are begun within half of `most` seconds. How long it took is kept after each."""
+        for batch in batches:
+            if most and self.total > most / 2:
+                return
+            yield batch
+            self.save()
+
+    def save(self) -> None:
+        write_json(self.path, {"seconds": round(self.total, 1)})
 
 
 def _judged(line: dict[str, Any], row: PlanningRow, recipe: ReinforcementRecipe) -> Rollout:

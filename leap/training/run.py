@@ -63,6 +63,7 @@ from leap.training.callbacks import (
     RecipeIntervals,
     SaveOnTerminate,
     ShowProgress,
+    StopAfter,
     TrackRecipe,
     TrainLog,
 )
@@ -144,8 +145,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
 
     data = _checked_data(recipe, workspace, processes)
     steps = total_steps(recipe, len(data.batches))
-    if resume and (step_of(resume) or 0) >= steps:
-        say(f"nothing to do: {resume} is the last of {steps} steps")
+    if resume and is_finished(resume, recipe, steps):
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)
@@ -178,6 +178,18 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         manifest=manifest,
     )
     return run_trainer(trainer, resume, workspace)
+
+
+def is_finished(resume: Path, recipe: TrainingRecipe, steps: int) -> bool:
+    """Whether the checkpoint to resume is the last of the run already, which is then said."""
+    manifest = read_manifest(resume)
+    if (step_of(resume) or 0) >= steps:
+        say(f"nothing to do: {resume} is the last of {steps} steps")
+    elif manifest and recipe.max_seconds and manifest.train_seconds >= recipe.max_seconds:
+        say(f"nothing to do: {resume} was reached after {manifest.train_seconds:.0f} s, of {recipe.max_seconds:g}")
+    else:
+        return False
+    return True
 
 
 def write_recipe(recipe: TrainingRecipe, processes: PartialState) -> None:
@@ -322,7 +334,8 @@ def _run(trainer: CheckpointedTrainer, resume: Path | None, status: Status | Non
     termination = SaveOnTerminate(trainer)
     progress = [ShowProgress()] if trainer.is_world_process_zero() else []
     # The status comes last: it sees what the others have asked for.
-    for callback in (RecipeIntervals(), termination, *progress, *([KeepStatus(status)] if status else [])):
+    clock = [StopAfter(trainer, trainer.recipe.max_seconds)] if trainer.recipe.max_seconds else []
+    for callback in (RecipeIntervals(), *clock, termination, *progress, *([KeepStatus(status)] if status else [])):
         trainer.add_callback(callback)
     try:
         with termination:
@@ -349,7 +362,7 @@ def _last_checkpoint(trainer: CheckpointedTrainer, journal: Journal) -> Path:
     if trainer.is_world_process_zero():
         name, figure = trainer.curve(journal.read())
         save(figure, trainer.recipe.output_dir, name)
-    if (step_of(last) or 0) < trainer.args.max_steps:
+    if (step_of(last) or 0) < trainer.args.max_steps and not trainer.out_of_time:
         say(f"stopped by SIGTERM after saving {last}; the same command continues")
         raise SystemExit(128 + signal.SIGTERM)
     return last

@@ -199,9 +199,10 @@ def _left_out(a: ResultFolder, b: ResultFolder) -> dict[str, int]:
 
 def _check_data(dimension: str, a: ResultFolder, b: ResultFolder, common: Sequence[ExampleKey]) -> list[str]:
     """Warnings about what could not be checked; UserError if the two models were not given the same data."""
+    prompts_a, prompts_b = _comparable_prompts(a, b)
     for what, sha256s_a, sha256s_b, advice in (
         ("scored against other ground truth", a.truth_sha256s, b.truth_sha256s, _RESCORE),
-        ("asked in other words", *_comparable_prompts(a, b), "Evaluate both on the same benchmark folder"),
+        ("asked in other words", prompts_a, prompts_b, "Evaluate both on the same benchmark folder"),
     ):
         hashed = (key for key in common if key in sha256s_a and key in sha256s_b)
         differ = [key for key in hashed if sha256s_a[key] != sha256s_b[key]]
@@ -281,9 +282,9 @@ def _difference(
     p_value = paired_p_value(sample.unit_sums(weights * gains))
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
     both_right = int((values == 100).all(axis=1).sum()) if name.endswith("plan_success") else None
-    means = np.average(values, axis=0, weights=weights).tolist()
+    mean_a, mean_b = np.average(values, axis=0, weights=weights).tolist()
     counts = better, worse, len(gains) - better - worse, both_right
-    return Difference(len(gains), *means, estimate, p_value, p_value, *counts)
+    return Difference(len(gains), mean_a, mean_b, estimate, p_value, p_value, *counts)
 
 
 def _gains(values: np.ndarray) -> np.ndarray:

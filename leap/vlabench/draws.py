@@ -54,7 +54,7 @@ def majority(answers: Sequence[DrawnAnswer]) -> DrawnAnswer:
     votes = Counter(answer.plan for answer in answers if answer.plan is not None)
     if not votes:
         return answers[0]
-    plan = max(votes, key=votes.get)  # of equals the first drawn
+    plan = max(votes, key=votes.__getitem__)  # of equals the first drawn
     return next(answer for answer in answers if answer.plan == plan)
 
 

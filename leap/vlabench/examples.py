@@ -69,8 +69,8 @@ class Example:
 
     def picture_sha256s(self) -> tuple[str, str]:
         """Content hashes of the plain and the tagged picture. UserError if one is missing or damaged."""
-        paths = (self.plain_image, self.tagged_image)
-        return tuple(_or_user_error(_picture_sha256, path) for path in paths)
+        plain, tagged = (_or_user_error(_picture_sha256, path) for path in (self.plain_image, self.tagged_image))
+        return plain, tagged
 
     def sha256(self) -> str:
         """Content hash of the whole example: task, number, pictures, instruction and ground truth."""

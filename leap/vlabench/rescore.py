@@ -249,9 +249,9 @@ def _record(example: Example, entry: Mapping[str, Any]) -> AnswerRecord:
 def _origin(file: Path, with_cot: bool) -> tuple[str, dict[str, Any]]:
     """The model's name in results and the settings, as the file's folders tell them."""
     folder = file.resolve().parent
-    official = next((each for each in (folder, folder.parent) if _SHOTS_FOLDER.fullmatch(each.name)), None)
-    if official is not None:
-        shots, cot = _SHOTS_FOLDER.fullmatch(official.name).groups()
+    official = folder if _SHOTS_FOLDER.fullmatch(folder.name) else folder.parent
+    if match := _SHOTS_FOLDER.fullmatch(official.name):
+        shots, cot = match.groups()
         language, name = official.parent.name, official.parent.parent.name
         name += (f"_{shots}shot" if int(shots) else "") + (cot or "") + (f"_{language}" if language != "en" else "")
     else:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from leap.downloads.fetch import RemoteFile, content_problem
 from leap.downloads.record import Record, read_record
@@ -124,8 +126,8 @@ def verify(
             verification.dimensions.append(checked)
             files = files_below(record, f"{dimension}/") if record else []
             verification.record_files += len(files)
-            look = _hash_problem if hash_files else _size_problem
-            _gather(pool, f"{dimension} files", files, lambda file, look=look: look(folder, file), checked, quiet)
+            look = partial(_hash_problem if hash_files else _size_problem, folder)
+            _gather(pool, f"{dimension} files", files, look, checked, quiet)
             if not (folder / dimension).is_dir():
                 checked.defects.append(Defect(folder / dimension, "is missing"))
                 examples = []
@@ -150,7 +152,7 @@ def _gather(
     pool: ThreadPoolExecutor,
     what: str,
     items: Sequence,
-    look: Callable[[object], list[Defect]],
+    look: Callable[[Any], list[Defect]],
     checked: DimensionCheck,
     quiet: bool,
 ) -> None:
