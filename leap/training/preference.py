@@ -35,6 +35,7 @@ from leap.training.rollouts import Rollout, group_rollouts
 from leap.training.run import (
     disk_and_meter,
     fit_to_device,
+    is_finished,
     manifest_of,
     run_folder,
     run_trainer,
