@@ -25,7 +25,8 @@ RUNS = {
     "utils/check_and_clean_images.py": [
         "--rows {split}/mine_train.jsonl {split}/mine_test.jsonl --test_files {split}/mine_test.jsonl "
         "--image_root {data} --report {root}/report.json --min_side 8 --max_pixels 1000000 --max_aspect 4 "
-        "--blank_deviation 1 --near_duplicates --distance 1 --colour_distance 1 --drop_near_duplicates --workers 1",
+        "--blank_deviation 1 --near_duplicates --distance 1 --colour_distance 1 --drop_near_duplicates --workers 1 "
+        "--benchmark {benchmark}",
         "--data_dir {split} --image_root {data} --no-near_duplicates --orphans --report {root}/orphans.json",
         "--data_dir {broken} --delete --workers 1",
         "--data_dir {broken} --undo",
