@@ -42,6 +42,10 @@ RUNS = {
     "utils/import_rows.py": [
         "--conversations {root}/val_swift.jsonl --image_root {root} --output {root}/imported.jsonl"
     ],
+    "utils/make_grounding_rows.py": [
+        "--data_path {benchmark} --benchmark {root}/none --output {root}/grounding.jsonl --count 4 --listing_share 1 "
+        "--find_share 1 --plan_share 1 --seed 1 --prompt builtin --language zh --copy_pictures --overwrite",
+    ],
     "utils/verify_dataset.py": [
         "--data_path {benchmark} --dimension Spatial --expected none --hash --json {root}/verified.json --workers 1 "
         "--tries 1 --first_pause_s 0.1 --longest_wait_s 0.1 --no-mirror --no-fix",

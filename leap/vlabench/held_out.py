@@ -50,7 +50,7 @@ _FEW_PICTURES = 500  # which are read sooner than worker processes start
 
 
 @dataclass(frozen=True)
-class ShownRow:
+class DisplayedRow:
     """What of a row can give an example away; `where` names the row."""
 
     where: str
@@ -64,7 +64,7 @@ class ShownRow:
 class Leak:
     """A row that gives `example` away, for one of REASONS."""
 
-    row: ShownRow
+    row: DisplayedRow
     reason: str
     example: Example
 
@@ -84,12 +84,17 @@ def check_held_out(
     check keeps them.
     """
     scenes = scenes_in(files)
-    shown_rows = [_shown(row, scenes.get(row.where), pictures_of(row)) for row in rows]
-    return refuse_leaks(shown_rows, benchmark, checks_journal(files[0].parent), shared_instructions=shared_instructions)
+    displayed_rows = [_displayed_row(row, scenes.get(row.where), pictures_of(row)) for row in rows]
+    looks = checks_journal(files[0].parent)
+    advice = _advice(files, benchmark)
+    return refuse_leaks("row", displayed_rows, benchmark, looks, advice, shared_instructions=shared_instructions)
 
 
-def refuse_leaks(rows: Sequence[ShownRow], benchmark: Path, looks: Path, *, shared_instructions: bool) -> str:
-    """As `check_held_out`, of rows that need not be in a file yet; the file `looks` keeps looks at pictures."""
+def refuse_leaks(
+    noun: str, rows: Sequence[DisplayedRow], benchmark: Path, looks: Path, advice: str, *, shared_instructions: bool
+) -> str:
+    """As `check_held_out`, of what `noun` calls the rows, in files or not; the error ends with `advice`, and the file
+    `looks` keeps looks at pictures."""
     examples = examples_below(benchmark)
     if not examples:
         return f"held out: not checked, there is no benchmark in {benchmark}"
@@ -97,22 +102,22 @@ def refuse_leaks(rows: Sequence[ShownRow], benchmark: Path, looks: Path, *, shar
     counts = Counter(leak.reason for leak in leaks)
     excused = counts.pop(INSTRUCTION, 0) if shared_instructions else 0
     if counts:
-        raise _refusal(leaks, counts, len(rows), benchmark)
+        raise _refusal(leaks, counts, plural(len(rows), noun), advice)
     pictures = len({picture for row in rows for picture in row.pictures})
     sentence = (
-        f"held out: {plural(len(rows), 'row')} with {plural(pictures, 'picture')} compared with "
+        f"held out: {plural(len(rows), noun)} with {plural(pictures, 'picture')} compared with "
         f"{plural(len(examples), 'example')} of {benchmark}: no picture and no scene in common"
     )
-    return f"{sentence}; {plural(excused, 'row')} with an instruction in common" if excused else sentence
+    return f"{sentence}; {plural(excused, noun)} with an instruction in common" if excused else sentence
 
 
-def find_leaks(rows: Sequence[ShownRow], examples: Sequence[Example], looks: Path) -> list[Leak]:
+def find_leaks(rows: Sequence[DisplayedRow], examples: Sequence[Example], looks: Path) -> list[Leak]:
     """Every row that gives an example away, in order, once for each reason."""
     by_picture = _PictureLookup(rows, examples, looks)
     by_scene = {scene: example for example in examples if (scene := scene_of(example))}
     by_instruction = _InstructionLookup(examples)
 
-    def of_row(row: ShownRow) -> Iterator[tuple[str, Example | None]]:
+    def of_row(row: DisplayedRow) -> Iterator[tuple[str, Example | None]]:
         for picture in row.pictures:
             yield by_picture.leak_of(picture)
         yield SCENE, by_scene.get(row.scene) if row.scene else None
@@ -132,11 +137,11 @@ def drop_leaks(files: Iterable[PlanningFile], benchmark: Path) -> None:
         if file.tested:
             continue
         scenes, rows = scenes_in([file.path]), {f"{file.path}:{row.number}": row for row in file.rows}
-        shown = [
-            ShownRow(where, "", (), scenes.get(where), [path for _, path in row.pictures if path])
+        displayed = [
+            DisplayedRow(where, "", (), scenes.get(where), [path for _, path in row.pictures if path])
             for where, row in rows.items()
         ]
-        for leak in find_leaks(shown, examples, checks_journal(file.path.parent)):
+        for leak in find_leaks(displayed, examples, checks_journal(file.path.parent)):
             rows[leak.row.where].reasons.append(DropReason(TESTED, f"{leak.reason} of {leak.example.folder}"))
 
 
@@ -162,23 +167,25 @@ def scenes_in(files: Iterable[Path]) -> dict[str, str]:
     return scenes
 
 
-def _shown(row: PlanningRow, scene: str | None, pictures: Sequence[Path]) -> ShownRow:
+def _displayed_row(row: PlanningRow, scene: str | None, pictures: Sequence[Path]) -> DisplayedRow:
     texts = [item["text"] for turn in row.messages for item in turn["content"] if item["type"] == "text"]
-    return ShownRow(row.where, task_name_of(row) or "", texts, scene, pictures)
+    return DisplayedRow(row.where, task_name_of(row) or "", texts, scene, pictures)
 
 
-def _refusal(leaks: Sequence[Leak], counts: Mapping[str, int], total: int, benchmark: Path) -> UserError:
+def _advice(files: Iterable[Path], benchmark: Path) -> str:
+    command = f"python scripts/utils/check_and_clean_images.py --benchmark {shlex.quote(str(benchmark))}"
+    names = shlex.join(map(str, files))
+    return f"{command} --rows {names} writes the rows of other pictures and scenes to *.cleaned.jsonl"
+
+
+def _refusal(leaks: Sequence[Leak], counts: Mapping[str, int], total: str, advice: str) -> UserError:
     """The error that rows stand in the benchmark, for the reasons in `counts`."""
     first = next(leak for leak in leaks if leak.reason in counts)
     rows = len({leak.row.where for leak in leaks if leak.reason in counts})
     by_reason = ", ".join(f"{counts[reason]:,} by {reason}" for reason in REASONS if reason in counts)
-    advice = "Remove them"
-    if counts.keys() != {INSTRUCTION}:
-        command = f"python scripts/utils/check_and_clean_images.py --benchmark {shlex.quote(str(benchmark))} --rows"
-        advice = f"{command} FILE writes the rows of other pictures and scenes to *.cleaned.jsonl"
     return UserError(
-        f"{first.row.where}: {_WORDS[first.reason]} {first.example.folder}, which is tested on; {rows:,} of "
-        f"{plural(total, 'row')} {'does' if rows == 1 else 'do'} ({by_reason}). {advice}"
+        f"{first.row.where}: {_WORDS[first.reason]} {first.example.folder}, which is tested on; {rows:,} of {total} "
+        f"{'does' if rows == 1 else 'do'} ({by_reason}). {advice}"
     )
 
 
@@ -203,7 +210,7 @@ class _InstructionLookup:
                 if words and self._by_words.setdefault(words, example) is example and len(words) >= _FEWEST_WORDS:
                     self._openings.setdefault(words[0], []).append(words)
 
-    def example_of(self, row: ShownRow) -> Example | None:
+    def example_of(self, row: DisplayedRow) -> Example | None:
         if example := self._by_words.get(_words(row.task)):
             return example
         return next(filter(None, map(self._example_in, row.texts)), None)
@@ -229,14 +236,14 @@ def _words(text: str) -> tuple[str, ...]:
 class _PictureLookup:
     """The example that shows a row's picture, or one near to it. Every picture is read once, also in later runs."""
 
-    def __init__(self, rows: Iterable[ShownRow], examples: Iterable[Example], looks: Path) -> None:
-        shown = dict.fromkeys(picture for row in rows for picture in row.pictures)
+    def __init__(self, rows: Iterable[DisplayedRow], examples: Iterable[Example], looks: Path) -> None:
+        row_pictures = dict.fromkeys(picture for row in rows for picture in row.pictures)
         tested = {path: e for e in examples for path in (e.plain_image, e.tagged_image) if path.is_file()}
-        paths = list(dict.fromkeys([*shown, *tested]))
+        paths = list(dict.fromkeys([*row_pictures, *tested]))
         workers = os.cpu_count() or 1 if len(paths) > _FEW_PICTURES else 1
         self._checks = check_pictures(paths, looks, workers, _THRESHOLDS.max_pixels)
         self._equal = {digest: tested[path] for digest, path in self._by_content(tested).items()}
-        self._near = self._near_contents(self._by_content(shown), self._by_content(tested), tested)
+        self._near = self._near_contents(self._by_content(row_pictures), self._by_content(tested), tested)
 
     def leak_of(self, picture: Path) -> tuple[str, Example | None]:
         digest = self._checks[picture].sha256 or ""
@@ -253,10 +260,10 @@ class _PictureLookup:
         return contents
 
     def _near_contents(
-        self, shown: Mapping[str, Path], tested: Mapping[str, Path], example_of: Mapping[Path, Example]
+        self, contents: Mapping[str, Path], tested: Mapping[str, Path], example_of: Mapping[Path, Example]
     ) -> dict[str, Example]:
         """The example near to each content that is near to one and equal to none."""
-        apart = [path for digest, path in shown.items() if digest not in tested]
+        apart = [path for digest, path in contents.items() if digest not in tested]
         if not apart or not tested:
             return {}
         others = list(tested.values())
