@@ -109,6 +109,7 @@ STARTED = {
     "evaluation/serve.py": "",
     "training/run-finetuning.py": "",
     "training/validate_data.py": "",
+    "utils/distill_reasoning.py": "",
     "utils/prepare_love_agibot.py": "--source nowhere",
 }
 _VALUES = {"INT": "2", "FLOAT": "0.5", "PATH": "no/where", "STR": "x", "YAML": "no/where.yaml"}
