@@ -365,9 +365,8 @@ def _write(output: Path, teaching: Teaching, options: DistillationOptions, works
     if teaching.failed:
         say(f"  {plural(teaching.failed, 'answer')} failed; the same command asks again ({JOURNALS[1]})")
     if teaching.unasked:
-        say(
-            f"  {plural(teaching.unasked, 'answer')} not asked for: --max_requests or --budget ended the run, or a failure"
-        )
+        unasked = plural(teaching.unasked, "answer")
+        say(f"  {unasked} not asked for: --max_requests or --budget ended the run, or a failure")
     if taught_rows:
         write_jsonl(output, (_record(taught, output.parent, options, workspace) for taught in taught_rows))
         say(f"-> {output}")

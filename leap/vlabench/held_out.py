@@ -6,7 +6,8 @@ A number on examples that a planner has trained on says what it remembers. A row
     near picture it shows one encoded anew or rescaled: the search of leap/data/near_duplicates.py at the image check's
                  thresholds finds it, and in no place of a 16 x 16 thumbnail do the two differ by more than 40 levels
     scene        its `scene` is that of the example's env_config.json, where both are texts
-    instruction  its task is the example's instruction, or this stands in its words; case, blanks and signs aside
+    instruction  its task is the example's instruction, or this (two words at least) stands in its words; case, blanks
+                 and signs aside
 
 The finer thumbnail is there because drawn tables whose tags alone differ are near by the search: among 12,000 rows of
 the demo and its 280 examples (17,000 by 560 pictures) two pairs of different scenes were, 54 levels apart at least,
