@@ -10,8 +10,9 @@ A number on examples that a planner has trained on says what it remembers. A row
                  and signs aside
 
 The finer thumbnail is there because drawn tables whose tags alone differ are near by the search: among 12,000 rows of
-the demo and its 280 examples (17,000 by 560 pictures) two pairs of different scenes were, 54 levels apart at least,
-whereas pictures saved as JPEG of quality 75, or rescaled, were 35 levels apart at most.
+the demo and its 280 examples (17,000 by 560 pictures) two pairs of different scenes were, 54 levels apart at least. Of
+the 560 pictures all are found as JPEG of quality 75 or at twice their size, 97 % at three quarters, 83 % as JPEG of
+quality 50.
 """
 
 from __future__ import annotations
