@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from leap.rows.chat import resolve_image
 from leap.rows.records import read_rows
 from leap.training.distillation import UselessAnswer, target_of
 from leap.training.rewards import ThoughtRule, reward_terms
-from tests.conftest import assert_one_line_error, run_script
+from tests.conftest import assert_one_line_error, run_script, start_script
 from tests.endpoint_server import Reply, completion
 
 SCRIPT = "utils/distill_reasoning.py"
@@ -105,6 +106,27 @@ def test_what_was_answered_is_not_asked_again_and_what_failed_is(rows, server):
     assert [row.id for row in read_rows(thoughts(rows))] == ["1", "2", "3"]
     assert distil(rows, server).returncode == 0
     assert len(server.requests) == sent + 1
+
+
+def test_a_killed_run_goes_on_where_it_was(rows, server):
+    def slowly(n, body):
+        reply = right(n, body)
+        reply.delay_s = 0.0 if n == 0 else 60.0
+        return reply
+
+    server.reply = slowly
+    words = ("--rows", rows, "--base_url", server.url, "--model", "local", "--concurrency", 1, "--max_retries", 0)
+    child = start_script(SCRIPT, *words)
+    limit_s = time.monotonic() + 60
+    while len(server.requests) < 2 and time.monotonic() < limit_s:
+        time.sleep(0.02)
+    child.kill()
+    child.communicate(timeout=60)
+    assert not thoughts(rows).exists()
+    server.reply = right
+    assert distil(rows, server).returncode == 0
+    assert [book_of(body) for body in server.requests] == [1, 2, 2, 3], "what was in flight is asked again, no other"
+    assert len(read_rows(thoughts(rows))) == 3
 
 
 def test_another_teacher_has_answers_of_its_own(rows, server):
