@@ -25,7 +25,8 @@ RUNS = {
     "utils/check_and_clean_images.py": [
         "--rows {split}/mine_train.jsonl {split}/mine_test.jsonl --test_files {split}/mine_test.jsonl "
         "--image_root {data} --report {root}/report.json --min_side 8 --max_pixels 1000000 --max_aspect 4 "
-        "--blank_deviation 1 --near_duplicates --distance 1 --colour_distance 1 --drop_near_duplicates --workers 1",
+        "--blank_deviation 1 --near_duplicates --distance 1 --colour_distance 1 --drop_near_duplicates --workers 1 "
+        "--benchmark {benchmark}",
         "--data_dir {split} --image_root {data} --no-near_duplicates --orphans --report {root}/orphans.json",
         "--data_dir {broken} --delete --workers 1",
         "--data_dir {broken} --undo",
@@ -40,6 +41,10 @@ RUNS = {
     "utils/export_rows.py": ["--rows {data}/val.jsonl --to swift --relative --image_root {data} --output_dir {root}"],
     "utils/import_rows.py": [
         "--conversations {root}/val_swift.jsonl --image_root {root} --output {root}/imported.jsonl"
+    ],
+    "utils/make_grounding_rows.py": [
+        "--data_path {benchmark} --benchmark {root}/none --output {root}/grounding.jsonl --count 4 --listing_share 1 "
+        "--find_share 1 --plan_share 1 --seed 1 --prompt builtin --language zh --copy_pictures --overwrite",
     ],
     "utils/verify_dataset.py": [
         "--data_path {benchmark} --dimension Spatial --expected none --hash --json {root}/verified.json --workers 1 "
@@ -104,6 +109,7 @@ STARTED = {
     "evaluation/serve.py": "",
     "training/run-finetuning.py": "",
     "training/validate_data.py": "",
+    "utils/distill_reasoning.py": "",
     "utils/prepare_love_agibot.py": "--source nowhere",
 }
 _VALUES = {"INT": "2", "FLOAT": "0.5", "PATH": "no/where", "STR": "x", "YAML": "no/where.yaml"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,13 @@ def require_test_files(knobs: CleaningKnobs, files: Sequence[Path], workspace: W
         raise UserError(f"--test_files names what --rows does not: {min(strangers)}")
 
 
-def check_files(files: Sequence[Path], knobs: CleaningKnobs, workspace: WorkspaceConfig) -> Cleaning:
-    """Read the rows, check the pictures, and give each row that must go its reasons."""
+def check_files(
+    files: Sequence[Path],
+    knobs: CleaningKnobs,
+    workspace: WorkspaceConfig,
+    drop_more: Callable[[Sequence[PlanningFile]], None] | None = None,
+) -> Cleaning:
+    """Read the rows, check the pictures, and give each row that must go its reasons; `drop_more` may add to them."""
     home = files[0].parent
     folders = dict.fromkeys([*(file.parent for file in files), workspace.data, *filter(None, [knobs.image_root])])
     tested = {file.resolve() for file in knobs.test_files or filter(is_tested, files)}
@@ -103,6 +108,8 @@ def check_files(files: Sequence[Path], knobs: CleaningKnobs, workspace: Workspac
     near = near_pictures(checked, checks, knobs.distance, knobs.colour_distance) if knobs.near_duplicates else []
     if knobs.drop_near_duplicates:
         drop_near(checked, near)
+    if drop_more:
+        drop_more(checked)
     findings = report(checked, checks, limits, near, orphans(checked, list(folders)))
     return Cleaning(home, list(folders), checked, checks, findings)
 

@@ -30,7 +30,7 @@ from leap.rows.chat import first_file, image_candidates, image_items, task_name_
 from leap.rows.records import PlanningRow, no_rows, row_from_record
 from leap.rows.videos import video_files, video_items
 
-MALFORMED, LEAKED = "malformed row", "near a tested picture"
+MALFORMED, LEAKED, TESTED = "malformed row", "near a tested picture", "shows what a benchmark tests"
 
 _PICTURE_END = re.compile(rb'\.(?:png|jpe?g|webp|bmp|gif|tiff?)"', re.IGNORECASE)
 
@@ -122,7 +122,7 @@ def near_pictures(
     apart = {digest: path for digest, path in trained.items() if digest not in matches}
     if apart and tested:
         digests, others = list(apart), list(tested.values())
-        sides = [_fingerprints([checks[path] for path in paths]) for paths in (list(apart.values()), others)]
+        sides = [fingerprints_of([checks[path] for path in paths]) for paths in (list(apart.values()), others)]
         for near in near_duplicates(sides[0], sides[1], distance, colour):
             record = _near_record(others[near.tested], near.bits, near.colour, near.others)
             matches[digests[near.trained]] = record
@@ -148,7 +148,8 @@ def _by_content(files: Iterable[PlanningFile], checks: Mapping[Path, PictureChec
     return paths
 
 
-def _fingerprints(checks: Sequence[PictureCheck]) -> Fingerprints:
+def fingerprints_of(checks: Sequence[PictureCheck]) -> Fingerprints:
+    """What pictures look like that were decoded."""
     hashes = np.array([int(check.hash or "0", 16) for check in checks], dtype=np.uint64)
     thumbnails = np.array([np.frombuffer(bytes.fromhex(check.thumbnail or ""), np.uint8) for check in checks])
     return Fingerprints(hashes, thumbnails)

@@ -16,6 +16,7 @@ from leap.files import replacing, write_json, write_text
 from leap.plans.reading import fenced
 from leap.progress import Progress, say
 from leap.rows.chat import planning_prompt
+from leap.vlabench.grounding_rows import LISTING_PROMPT
 from leap.vlabench.prompts import builtin_texts
 
 # Shares of the kinds of rows. Rows that list every tag by name train the step from a name to its tag densely, so that
@@ -23,8 +24,6 @@ from leap.vlabench.prompts import builtin_texts
 ROW_SHARES = {"listing": 0.5, "plan": 0.42, "prose": 0.08}
 TRAINING_OBJECTS = (1, 2, 3, 4)  # easy and hard tables
 BLIND_OBJECTS = 3
-
-LISTING_PROMPT = "List the tagged objects by name."
 
 
 def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
@@ -46,7 +45,7 @@ def build_benchmark(folder: Path, examples_per_task: int, seed: int) -> None:
         for task in TASKS:
             for number in range(examples_per_task):
                 episode = episode_of_split(rng, task, "benchmark", MAX_OBJECTS)
-                _write_example(folder / task.dimension / task.name / f"example{number}", episode)
+                write_example(folder / task.dimension / task.name / f"example{number}", episode)
                 progress.advance()
 
 
@@ -125,7 +124,8 @@ def _row_text(kind: str, episode: TabletopEpisode) -> tuple[str, str]:
     return planning_prompt(episode.instruction), episode.steps
 
 
-def _write_example(folder: Path, episode: TabletopEpisode) -> None:
+def write_example(folder: Path, episode: TabletopEpisode) -> None:
+    """Write an episode as the example in `folder`, which may not be there yet."""
     (folder / "input").mkdir(parents=True, exist_ok=True)
     _save(draw(episode.scene, tags=False), folder / "input" / "input.png")
     _save(draw(episode.scene, tags=True), folder / "input" / "input_mask.png")

@@ -23,7 +23,7 @@ PICTURE_TOKENS, PICTURE_TOKENS_MOST = 300, 16_384
 _BYTES_A_TOKEN = 4
 _USUAL_REPLY_TOKENS = 200
 # Chat templates add a few tokens a turn; a JSON schema is counted as input by some endpoints.
-_OVERHEAD_TOKENS = 600
+OVERHEAD_TOKENS = 600
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_prices(path: Path) -> dict[str, Price]:
 def most_tokens(request: Request, price: Price | None, reply_tokens: int) -> TokenCounts:
     """The most that one answer to this request can take: a token of text holds one byte at least."""
     pictures = len(request.pictures) * (price.picture_tokens_most if price else PICTURE_TOKENS_MOST)
-    return TokenCounts(request.text_bytes + _OVERHEAD_TOKENS + pictures, reply_tokens)
+    return TokenCounts(request.text_bytes + OVERHEAD_TOKENS + pictures, reply_tokens)
 
 
 def usual_tokens(request: Request, price: Price | None, reply_tokens: int) -> TokenCounts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -255,6 +256,16 @@ def pieces(names: list[Any]) -> list[tuple[int, int]]:
 def fenced(skill_sequence: list[dict]) -> str:
     """A skill sequence as an answer that both readers take: compact JSON in a json fence."""
     return "```json\n" + json.dumps(skill_sequence, separators=(",", ":")) + "\n```"
+
+
+def fenced_steps(steps: Iterable[Step]) -> str:
+    """Steps as such an answer, with the targets that they have and no others."""
+
+    def params(step: Step) -> dict[str, int | str]:
+        targets = zip(TARGETS, (step.entity, step.container), strict=True)
+        return {name: target for name, target in targets if target is not None}
+
+    return fenced([{"name": step.skill, "params": params(step)} for step in steps])
 
 
 @dataclass

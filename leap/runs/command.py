@@ -42,6 +42,8 @@ SCRIPTS = {
     "rows export": "utils/export_rows.py",
     "rows import": "utils/import_rows.py",
     "rows prepare": "utils/prepare_love_agibot.py",
+    "rows grounding": "utils/make_grounding_rows.py",
+    "rows distill": "utils/distill_reasoning.py",
     "download model": "download/download_model.py",
     "download rows": "download/download_dataset.py",
     "download benchmark": "download/download_vlabench_with_retry.py",

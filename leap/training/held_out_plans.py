@@ -32,6 +32,7 @@ from leap.training.rewards import ThoughtRule, reward, reward_terms, truth_of
 from leap.training.run import model_to_train, prepared_to_train, usable_rows
 from leap.training.supervision import PlanningCollator
 from leap.training.validation import sample_to_answer, scores_of, written_plans
+from leap.vlabench.held_out import check_held_out
 
 
 def made_from_start(recipe: ReinforcementRecipe) -> Sources:
@@ -69,6 +70,25 @@ def rewardable_rows(path: Path, collator: PlanningCollator, recipe: Reinforcemen
             raise UserError("completions are written for pictures only, and the row shows a video")
 
     return usable_rows(path, collator, recipe, most, require)
+
+
+def training_rows(
+    recipe: ReinforcementRecipe, collator: PlanningCollator, workspace: WorkspaceConfig, *, first: bool = True
+) -> FileCheck:
+    """The rows to learn from: checked, with a plan to compare with, and none of the test set, which the `first` process
+    looks at for all of them."""
+    check = rewardable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples)
+    if first:
+        say(
+            check_held_out(
+                check.rows,
+                [recipe.train_file],
+                workspace.benchmark,
+                collator.image_paths,
+                shared_instructions=recipe.shared_instructions,
+            )
+        )
+    return check
 
 
 def starting_model(recipe: ReinforcementRecipe) -> Any:

@@ -27,6 +27,7 @@ from leap.training.held_out_plans import (
     reward_collator,
     rewardable_rows,
     starting_model,
+    training_rows,
 )
 from leap.training.recipes import ReinforcementRecipe
 from leap.training.resources import geometry_of
@@ -81,7 +82,7 @@ def _prefer(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processes: 
     sources = made_from_start(recipe)
     resume = checkpoint_to_resume(recipe, sources, processes.num_processes)
     collator = reward_collator(recipe, workspace)
-    rows = rewardable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples).rows
+    rows = training_rows(recipe, collator, workspace).rows
     validation = rewardable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
     rollouts, seconds = group_rollouts(recipe, rows, workspace)
     pairs = pairs_of(rows, rollouts)

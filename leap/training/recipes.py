@@ -183,8 +183,8 @@ class ReinforcementRecipe(TrainingRecipe):
     method: str = knob(
         "grpo",
         "grpo: by advantages within groups of completions; rft: supervised training on the best of each group; dpo: on "
-        "pairs of a right and a wrong one",
-        choices=("grpo", "rft", "dpo"),
+        "pairs of a right and a wrong one; sft: on the rows' own plans, to compare with",
+        choices=("grpo", "rft", "dpo", "sft"),
     )
 
     num_train_epochs: float = knob(1.0, "passes over the prompts", check="> 0")

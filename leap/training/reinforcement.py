@@ -42,6 +42,7 @@ from leap.training.held_out_plans import (
     rewardable_rows,
     starting_model,
     terms_of,
+    training_rows,
 )
 from leap.training.recipes import ReinforcementRecipe
 from leap.training.resources import geometry_of
@@ -75,7 +76,7 @@ def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processe
     resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
     collator = reward_collator(recipe, workspace)
     with processes.main_process_first():
-        training = rewardable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples)
+        training = training_rows(recipe, collator, workspace, first=processes.is_main_process)
         validation = rewardable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
     prompts = prompts_a_step(recipe, processes.num_processes)
     steps = total_steps(recipe, len(training.rows), prompts)

@@ -16,7 +16,7 @@ from configs.errors import UserError
 from leap.files import read_jsonl, write_jsonl
 from leap.progress import say
 from leap.rows.records import PlanningRow
-from leap.training.held_out_plans import refuse_adapter, reward_collator, rewardable_rows
+from leap.training.held_out_plans import refuse_adapter, reward_collator, training_rows
 from leap.training.recipes import LoraRecipe, ReinforcementRecipe, TrainingRecipe
 from leap.training.rollouts import Rollout, group_rollouts
 from leap.training.run import train
@@ -30,7 +30,7 @@ def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -
     Completions of an interrupted run are not written again. UserError if no completion is right.
     """
     refuse_adapter(recipe)
-    rows = rewardable_rows(recipe.train_file, reward_collator(recipe, workspace), recipe, recipe.max_train_samples).rows
+    rows = training_rows(recipe, reward_collator(recipe, workspace), workspace).rows
     rollouts, seconds = group_rollouts(recipe, rows, workspace)
     path = recipe.output_dir / BEST_FILE
     write_jsonl(path, best_rows(recipe, rows, rollouts))
@@ -46,6 +46,14 @@ def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -
     if recipe.max_seconds:  # of the whole method
         supervised = replace(supervised, max_seconds=max(recipe.max_seconds - seconds, 1.0))
     return train(supervised, workspace)
+
+
+def fine_tune_on_truth(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> Path:
+    """Supervised training on the rows' own plans, from the same start, with the same knobs: what learning from rewards
+    is compared with."""
+    refuse_adapter(recipe)
+    training_rows(recipe, reward_collator(recipe, workspace), workspace)
+    return train(supervised_recipe(recipe, recipe.train_file), workspace)
 
 
 def best_rows(
@@ -65,4 +73,5 @@ def supervised_recipe(recipe: ReinforcementRecipe, rows: Path) -> TrainingRecipe
     kind = LoraRecipe if isinstance(recipe, LoraRecipe) else TrainingRecipe
     knobs = {field.name: getattr(recipe, field.name) for field in fields(kind)}
     root = recipe.image_root or recipe.train_file.parent
-    return replace(kind(**knobs), train_file=rows, image_root=root, max_train_samples=None)
+    most = recipe.max_train_samples if rows == recipe.train_file else None
+    return replace(kind(**knobs), train_file=rows, image_root=root, max_train_samples=most)

@@ -155,10 +155,10 @@ def _common_in_order(expected: Sequence[Hashable], items: Sequence[Hashable]) ->
     """The length of the longest common subsequence, row by row (Wagner and Fischer 1974)."""
     row = [0] * (len(items) + 1)
     for member in expected:
-        before = row
+        previous = row
         row = [0]
         for j, item in enumerate(items):
-            row.append(before[j] + 1 if item == member else max(row[j], before[j + 1]))
+            row.append(previous[j] + 1 if item == member else max(row[j], previous[j + 1]))
     return row[-1]
 
 

@@ -44,6 +44,8 @@ def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
 
     if chosen.method == "rft":
         from leap.training.rejection import fine_tune_on_best as train_by_rewards
+    elif chosen.method == "sft":
+        from leap.training.rejection import fine_tune_on_truth as train_by_rewards
     elif chosen.method == "dpo":
         from leap.training.preference import prefer as train_by_rewards
     else:

@@ -208,6 +208,16 @@ def find_examples(
     return {dimension: examples for dimension, examples in by_dimension.items() if examples}
 
 
+def examples_below(data_path: Path) -> list[Example]:
+    """The examples of every folder that stands for a dimension there, in the order of `find_examples`; none where
+    there is no such folder."""
+    if not data_path.is_dir():
+        return []
+    dimensions = sorted(path.name for path in data_path.iterdir() if path.is_dir() and not path.name.startswith("."))
+    by_dimension = find_examples(data_path, dimensions, allow_empty=True)
+    return [example for examples in by_dimension.values() for example in examples]
+
+
 def _examples_of(folder: Path, dimension: str) -> list[Example]:
     numbered = [(int(match.group(1)), path) for path in folder.iterdir() if (match := _EXAMPLE.fullmatch(path.name))]
     return [Example(dimension, folder.name, number, path) for number, path in sorted(numbered)]

@@ -3,6 +3,7 @@
 
     python scripts/utils/check_and_clean_images.py
     python scripts/utils/check_and_clean_images.py --rows data/train.jsonl data/test.jsonl --drop_near_duplicates
+    python scripts/utils/check_and_clean_images.py --rows data/train.jsonl --benchmark dataset/vlm_evaluation_v1.0
     python scripts/utils/check_and_clean_images.py --delete
     python scripts/utils/check_and_clean_images.py --undo
 
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from leap.cli import as_plain, knob, parse_knobs, run
@@ -34,6 +37,7 @@ from leap.data.row_checks import write_cleaned
 from leap.data.trash import TRASH, move_to_trash, trash_named, undo
 from leap.files import write_json
 from leap.progress import say
+from leap.vlabench.held_out import drop_leaks
 
 NEWEST = "newest"
 MOST_SHOWN = 20
@@ -41,6 +45,7 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Options(CleaningKnobs):
+    benchmark: Path | None = knob(None, "drop training rows that show a picture or a scene of this benchmark")
     undo: str = knob("", "put back what this trash folder holds, or the newest, and do nothing else")
 
 
@@ -53,8 +58,11 @@ def main() -> int:
     if note:
         say(note)
     require_test_files(options, files, workspace)
+    if options.benchmark:
+        workspace.require(options.benchmark, "benchmark")
 
-    cleaning = check_files(files, options, workspace)
+    drop_tested = partial(drop_leaks, benchmark=options.benchmark) if options.benchmark else None
+    cleaning = check_files(files, options, workspace, drop_tested)
     findings = cleaning.findings | {"settings": as_plain(options)}
     say("\n".join(filter(None, [report_text(findings), defects_text(findings)])))
     for path in write_cleaned(cleaning.files):

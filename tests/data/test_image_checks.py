@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leap.data.image_checks import Limits, check_picture, check_pictures
+from leap.data.image_checks import Limits, check_picture, check_pictures, checks_journal
+from leap.files import Journal
 from tests.conftest import start_script
 from tests.data.picture_rows import CLEAN, DEFECTS, LIMITS, picture, png, row, write_rows
 
@@ -54,6 +55,17 @@ def test_a_second_run_looks_at_changed_pictures_only(data, tmp_path):
     # A damaged file of looks is made anew.
     kept.write_bytes(b"[]\n" + kept.read_bytes())
     assert check_pictures(paths, kept, 1, LIMITS.max_pixels) == again
+
+
+def test_pictures_are_looked_at_while_another_process_writes_the_looks(data, tmp_path, capsys):
+    paths = sorted((data / "images").glob("*.png"))[:3]
+    looks = checks_journal(tmp_path)
+    first = check_pictures(paths[:1], looks, 1, LIMITS.max_pixels)
+    with Journal(looks):
+        assert set(check_pictures(paths, looks, 1, LIMITS.max_pixels)) == set(paths)
+    assert "being written by another process" in capsys.readouterr().out
+    assert check_pictures(paths[:1], looks, 1, LIMITS.max_pixels) == first
+    assert len(looks.read_bytes().splitlines()) == 1, "nothing was written meanwhile"
 
 
 def children_of(pid: int) -> list[int]:
