@@ -26,7 +26,9 @@ pytestmark = [
 WIDTHS = (360, 1440, 420, 800, 1000)
 PLACES = ("#overview", "#examples", "#M&T/select_fruit/0", "#review/1", "sheet")
 WINDOWS = [(width, place) for width in WIDTHS for place in PLACES]
-WINDOWS_FOR_AXE = WINDOWS[: 2 * len(PLACES)]  # the first ones: those of a place and width are then visited once for both
+WINDOWS_FOR_AXE = WINDOWS[
+    : 2 * len(PLACES)
+]  # the first ones: those of a place and width are then visited once for both
 AXE = "axe-core@4.14.1"
 UNFOLD = "document.querySelectorAll('details').forEach((fold) => { fold.open = true; })"
 
@@ -85,7 +87,9 @@ FINDINGS = (
 )
 ALL_FINDINGS = FINDINGS.replace(", RULES", "")
 # A dark window differs in colours alone, and only these rules look at them.
-FINDINGS_ON_COLORS = FINDINGS.replace("RULES", "runOnly: {type: 'rule', values: ['color-contrast', 'link-in-text-block']}")
+FINDINGS_ON_COLORS = FINDINGS.replace(
+    "RULES", "runOnly: {type: 'rule', values: ['color-contrast', 'link-in-text-block']}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +153,9 @@ def window(request: pytest.FixtureRequest, browser: Browser, pages: dict[str, st
 
 
 def in_windows(windows: list[tuple[int, str]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("window", windows, indirect=True, ids=[f"{place}-{width}" for width, place in windows])
+    return pytest.mark.parametrize(
+        "window", windows, indirect=True, ids=[f"{place}-{width}" for width, place in windows]
+    )
 
 
 @in_windows(WINDOWS)
@@ -158,7 +164,9 @@ def test_every_control_has_a_box_and_no_text_covers_another(browser, window):
         browser.resize(window, 900, dark)
         assert browser.run(WITHOUT_BOX) == []
         assert browser.run(OVERLAPS) == []
-        assert browser.run("document.documentElement.scrollWidth") <= window  # wide tables scroll inside their own boxes
+        assert (
+            browser.run("document.documentElement.scrollWidth") <= window
+        )  # wide tables scroll inside their own boxes
 
 
 @in_windows(WINDOWS_FOR_AXE)
