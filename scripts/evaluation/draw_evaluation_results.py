@@ -86,7 +86,7 @@ def draw(
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
-    from leap.plots.style import APPENDIX, remove, save
+    from leap.plots.style import remove, save
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
