@@ -149,8 +149,8 @@ def _ends_in_zeros(jpeg: bytes) -> bool:
     """Whether a JPEG has zeros where its last scan should go on to the marker of the end, as a download leaves behind
     that was cut off in a file of full size. Pillow may decode them as grey without a word.
 
-    Inside a scan nothing else looks like that marker, as a 0x00 follows each 0xFF of the data, and a scan's last byte is
-    filled up with ones (ITU T.81, B.1.1.5 and F.1.2.3): no whole picture is taken for a cut one, however dark it is.
+    Inside a scan nothing else looks like that marker, as a 0x00 follows each 0xFF of the data, and a scan's last byte
+    is filled up with ones (ITU T.81, B.1.1.5 and F.1.2.3): no whole picture, however dark, is taken for a cut one.
     """
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # up to the scan, past thumbnails
