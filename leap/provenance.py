@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers"
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide the numbers of a run; one that is not installed is left out."""
+    return dict(_library_versions())
+
+
+@cache  # they are read from files that are parsed as e-mails are
+def _library_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:

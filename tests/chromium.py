@@ -120,8 +120,10 @@ class Browser:
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         self.do("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.do("Emulation.setEmulatedMedia", features=features)
+        media = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        self.do(
+            "Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in media.items()]
+        )
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         answer = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -33,9 +33,21 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 torch.set_num_threads(1)
 
 
+frozen_modules = 0
+
+
+def freeze_modules() -> None:
+    """Modules stay: no collection needs to look at them again, and every training ends with one. Those that a script
+    imported since are frozen too."""
+    global frozen_modules
+    if len(sys.modules) > frozen_modules:
+        frozen_modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_collection_finish() -> None:
-    """Modules stay: no collection needs to look at them again, and every training ends with one."""
-    gc.freeze()
+    freeze_modules()
 
 
 def pytest_sessionfinish() -> None:
@@ -140,6 +152,7 @@ def run_script(script: str, *arguments: str | Path) -> Done:
         status = stop.code
     finally:
         sys.argv = before
+    freeze_modules()
     return Done(status, out.getvalue(), err.getvalue())
 
 

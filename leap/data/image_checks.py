@@ -32,7 +32,7 @@ _ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE = "missing", "broken", "blank", "odd size", "unreadable"
 KINDS = (MISSING, BROKEN, BLANK, ODD_SIZE, UNREADABLE)
 
-_RULE = 2  # of reading pictures, raised where another one would read a file otherwise
+_RULE = 3  # of reading pictures, raised where another one would read a file otherwise
 
 _CHUNK = 64  # pictures a worker takes at once, and that are written down at once
 _MOST_BYTES_A_PIXEL, _MOST_HEADER = 8, 1 << 20  # a larger file is not even read

@@ -1,4 +1,4 @@
-"""Models side by side: totals, metrics, what a total is made of, and the improvement over the base.
+"""Models side by side: totals, the metrics that they are made of, and the improvement over the base.
 
 Up to six models are grouped bars; more are lines of dots, a panel a column, which stay readable for dozens.
 """
@@ -7,28 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from configs.config import DIMENSIONS
 from leap.plans.measures import MEASURES
-from leap.plans.scoring import GROUNDED_METRICS, TOPS, WEIGHTS
+from leap.plans.scoring import METRICS, TOPS, WEIGHTS
 from leap.plots.labels import short_names
 from leap.plots.marks import (
     EstimateTable,
-    by_family,
     dots,
-    draw_intervals,
-    draw_published,
     grouped_bars,
-    panels_of_lines,
-    write,
-    write_missing,
 )
 from leap.plots.style import (
-    COLORS,
-    HATCHES,
     MACRO,
     SIZE,
     PublishedTotals,
@@ -72,22 +62,23 @@ def totals_by_dimension(models: Mapping[str, Overall], scorer: str, published: P
     )
 
 
-def metrics_overall(models: Mapping[str, Overall]) -> Figure:
-    """Each grounded metric with its interval: mean of the dimensions, or if no model has all, in the dimension that
-    most have."""
+def metrics_overall(models: Mapping[str, Overall], scorer: str) -> Figure:
+    """Each metric but the total with its interval: mean of the dimensions, or if no model has all, in the dimension
+    that most have. A note says which of them the total is the sum of."""
     scope = _common_ground(models)
-    titles = {metric: MEASURES[f"grounded.{metric}"].short for metric in GROUNDED_METRICS if metric != "total_score"}
+    titles = {metric: MEASURES[f"{scorer}.{metric}"].short for metric in METRICS[scorer] if metric != "total_score"}
     rows: dict[str, dict] = {}
     for name, scores in models.items():
         metrics = scores.dimensions.get(scope, {}) if scope != MACRO else scores.macro if scores.complete else {}
         rows[name] = {title: metrics[metric] for metric, title in titles.items() if metric in metrics}
     scope_title = "mean of dimensions" if scope == MACRO else column_title(scope)
-    notes = note_on_examples(models)
+    terms = " + ".join(f"{weight:g} x {titles[metric]}" for metric, weight in TERMS[scorer])
+    notes = [f"The total score is {terms}.", *note_on_examples(models)]
     if not all(rows.values()):
         needs = "all six dimensions under the same settings" if scope == MACRO else scope_title
         notes.append(f"n/a: has no results in {needs}.")
     return _bars_or_dots(
-        f"Grounded metrics, {scope_title}, with 95 % intervals",
+        f"{scorer.capitalize()} metrics, {scope_title}, with 95 % intervals",
         f"score, {scope_title} (0 to 100)",
         rows,
         list(titles.values()),
@@ -125,43 +116,6 @@ def improvement(
         model_styles(models),
         [*notes, *notes_on_missing(rows, columns)],
     )
-
-
-def stacked_terms(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
-    """The weighted terms of the total score, stacked to the total with its interval; a panel a dimension."""
-    rows: EstimateTable = {name: totals(scores) for name, scores in models.items()}
-    published = clean_published(published)
-    columns = columns_with_results(rows)
-    top, terms = TOPS[scorer], TERMS[scorer]
-    rows = by_family(rows)
-    figure, panels = panels_of_lines(columns, list(rows), list(published), inches=1.25)
-    for axes, column in zip(panels, columns, strict=True):
-        values_by_model = {
-            name: (y, values[column]) for y, (name, values) in enumerate(rows.items()) if column in values
-        }
-        ys = [y for y, _ in values_by_model.values()]
-        metrics = [
-            models[name].macro if column == MACRO else models[name].dimensions[column] for name in values_by_model
-        ]
-        left = np.zeros(len(values_by_model))
-        for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False):
-            widths = np.array([weight * metric_means[metric].mean for metric_means in metrics])
-            axes.barh(ys, widths, 0.76, left, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
-            left = left + widths
-        draw_intervals(axes, values_by_model.values())
-        for y, total in values_by_model.values():
-            write(axes, f"{total.mean:.1f}", (total.ends[1], y), (3, 0), va="center", fontsize=7, color="black")
-        write_missing(axes, [y for y, name in enumerate(rows) if name not in values_by_model])
-        draw_published(axes, column, published, len(rows), with_number=True)
-        axes.set_xlim(0, top * 1.35)
-        axes.set_xticks([0, top // 2, top])
-    entries = {
-        f"{weight:g} x {MEASURES[f'{scorer}.{metric}'].title}": Patch(facecolor=color, hatch=hatch, edgecolor="white")
-        for (metric, weight), color, hatch in zip(terms, COLORS, HATCHES, strict=False)
-    }
-    title = f"Terms of the total score, {scorer} rules (at most {top}), with 95 % intervals"
-    notes = [*note_on_examples(models), *notes_on_missing(rows, columns)]
-    return finish(figure, title, entries, notes, published=bool(published))
 
 
 def _bars_or_dots(

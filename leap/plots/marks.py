@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,8 @@ def grouped_bars(
             axes.vlines(place, 0, value, color="0.6", linewidth=0.8, linestyle=":")
             axes.plot(place, value, markers[name], mfc="white", mec="black", ms=6)
     entries |= {name: hollow(marker) for name, marker in markers.items()}
-    axes.set_xticks(range(len(columns)), list(map(column_title, columns)))
+    titles = ["\n".join(textwrap.wrap(column_title(column), 14, break_on_hyphens=False)) for column in columns]
+    axes.set_xticks(range(len(columns)), titles)
     clean(axes)
     return entries
 

@@ -40,8 +40,8 @@ MOST_POLYGONS = 5
 
 
 def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTotals | None = None) -> Figure:
-    """Total scores with their intervals, models by dimensions, written into their cells; darker is better, the best of
-    a column is bold."""
+    """Total scores with intervals and numbers of examples, models by dimensions, written into their cells; darker is
+    better, the best of a column is bold."""
     rows = by_family({name: totals(scores) for name, scores in models.items()})
     cited = clean_published(published)
     names = [*rows, *cited]
@@ -69,10 +69,12 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
                     style["fontstyle"] = "italic"
             axes.add_patch(cell)
             text = "n/a" if value is None else f"{value:.{2 if name in cited else 1}f}"
-            interval = _interval_text(rows.get(name, {}).get(column))
-            lines = [(text, -0.16 if interval else 0, size, style)]
-            if interval:
-                lines.append((interval, 0.24, size - 2, {"color": style["color"]}))
+            below = (
+                _below_mean(rows[name][column], _count(models[name], column)) if column in rows.get(name, {}) else ""
+            )
+            lines = [(text, -0.16 if below else 0, size, style)]
+            if below:
+                lines.append((below, 0.24, size - 2, {"color": style["color"]}))
             for line, down, points, look in lines:
                 written = axes.text(
                     left + 0.5, y + down, line, ha="center", va="center_baseline", fontsize=points, **look
@@ -91,7 +93,11 @@ def heat_map(models: Mapping[str, Overall], scorer: str, published: PublishedTot
         label.set_fontstyle("italic")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    notes = ["Below each mean: its 95 % interval.", *note_on_examples(models), *notes_on_missing(rows, COLUMNS)]
+    notes = [
+        "Below each mean: its 95 % interval and over how many examples it is.",
+        *note_on_examples(models),
+        *notes_on_missing(rows, COLUMNS),
+    ]
     if cited:
         notes.append("In italics: published by others, not measured here; n/a: not published.")
     return finish(figure, f"Total score, {scorer} rules (0 to {top})", {}, notes)
@@ -148,10 +154,14 @@ def radar(models: Mapping[str, Overall], scorer: str, published: PublishedTotals
     )
 
 
-def _interval_text(value: Estimate | None) -> str:
-    if value is None or value.low is None or value.high is None:
-        return ""
-    return f"{value.low:.0f} to {value.high:.0f}"
+def _count(scores: Overall, column: str) -> int | None:
+    return scores.examples if column == MACRO else scores.counts.get(column)
+
+
+def _below_mean(value: Estimate, count: int | None) -> str:
+    """As in "29 to 32, n = 100"; what is not known is left out."""
+    interval = "" if value.low is None or value.high is None else f"{value.low:.0f} to {value.high:.0f}"
+    return ", ".join(filter(None, (interval, f"n = {count:,}" if count else "")))
 
 
 def representatives(models: Mapping[str, Overall], most: int) -> list[str]:

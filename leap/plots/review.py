@@ -6,7 +6,7 @@ A line a model and a panel a judge, so that one checkpoint or dozens, one judge 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -29,7 +29,7 @@ from leap.plots.marks import (
     show_whole,
     write_missing,
 )
-from leap.plots.style import COLORS, SIZE, Style, clean, finish, model_styles, plt, styles_of
+from leap.plots.style import COLORS, SIZE, Style, clean, finish, model_styles, note_on_counts, plt, styles_of
 from leap.statistics import Estimate
 
 MOST_STYLES = len(COLORS) - 1  # models that differ by colour in a scatter; more are told apart by run
@@ -62,7 +62,7 @@ def review_figures(summary: ReviewSummary) -> dict[str, Callable[[], Figure] | N
 
 def models_final_score(summary: ReviewSummary) -> Figure:
     """The mean final score of each model, a panel a judge."""
-    rows, columns = _by_judge(summary, lambda record: record["scores"] and record["scores"][FINAL])
+    rows, columns = _final_by_judge(summary, "scores")
     figure = dots("final score (1 to 5)", columns, rows, _SCALE, whole=True, inches=_inches(columns))
     figure.axes[0].set_xticks(range(LOWEST, HIGHEST + 1))
     return _finish(figure, f"Mean final score by judge, {_of_items(summary)}", {}, _notes(summary, rows, columns))
@@ -70,7 +70,7 @@ def models_final_score(summary: ReviewSummary) -> Figure:
 
 def models_final_score_by_step(summary: ReviewSummary) -> Figure:
     """The mean final score over optimiser steps, a panel a judge, a curve a run."""
-    rows, columns = _by_judge(summary, lambda record: record["scores"] and record["scores"][FINAL])
+    rows, columns = _final_by_judge(summary, "scores")
     figure, entries, left_out = step_curves(
         rows, columns, lambda name: max((value.mean for value in rows[name].values()), default=0.0)
     )
@@ -106,8 +106,12 @@ def models_dimension_scores(summary: ReviewSummary) -> Figure:
         (rows,) = by_judge.values()
         figure = dots("score (1 to 5)", columns, rows, _SCALE, whole=True, inches=1.6)
         figure.axes[0].set_xticks(range(LOWEST, HIGHEST + 1))
-        return _finish(figure, f"{title}, by {judges[0]}", {}, _notes(summary, rows, columns))
+        counts = note_on_counts(_items(summary["judges"][judges[0]]["models"], "scores"), "items.")
+        return _finish(figure, f"{title}, by {judges[0]}", {}, [*counts, *_notes(summary, rows, columns)])
     figure, entries = _marks_by_judge(columns, by_judge)
+    for judge, label in zip(judges, list(entries), strict=True):
+        (count,) = note_on_counts(_items(summary["judges"][judge]["models"], "scores"), "items")
+        entries[f"{label}, {count}"] = entries.pop(label)
     missing = [] if all(values for rows in by_judge.values() for values in rows.values()) else [_MISSING]
     return _finish(figure, title, entries, [*_warnings(summary), *_silent(summary), *missing])
 
@@ -115,7 +119,7 @@ def models_dimension_scores(summary: ReviewSummary) -> Figure:
 def models_improvement_vs_baseline(summary: ReviewSummary) -> Figure:
     """Each model's mean final score less the base's over the same items, in points of the scale, a panel a judge."""
     base = summary["base"]
-    rows, columns = _by_judge(summary, lambda record: record["over_base"] and record["over_base"][FINAL])
+    rows, columns = _final_by_judge(summary, "over_base")
     rows = {name: values for name, values in rows.items() if name != base}
     ends = [abs(end) for values in rows.values() for value in values.values() for end in value.ends]
     limit = float(max(1, *ends))
@@ -131,17 +135,15 @@ def models_improvement_vs_baseline(summary: ReviewSummary) -> Figure:
 def win_rates(summary: ReviewSummary) -> Figure:
     """Each model's win rate against the base in percent, a tie counting half, a panel a judge of pairs."""
     base = summary["base"]
-    paired = [
-        name
+    records_by_judge = {
+        name: {model: record for model, record in (judge["pairwise"] or {}).items() if record["win_rate"]}
         for name, judge in summary["judges"].items()
-        if any(record["win_rate"] for record in (judge["pairwise"] or {}).values())
-    ]
-    titles = _titles(paired)
+    }
+    titles = _titles({judge: _items(records, "win_rate") for judge, records in records_by_judge.items() if records})
     rows: dict[str, dict[str, Estimate]] = {name: {} for name in summary["models"] if name != base}
     for judge, title in titles.items():
-        for model, record in summary["judges"][judge]["pairwise"].items():
-            if record["win_rate"]:
-                rows[model][title] = Estimate(*(100 * record["win_rate"][end] for end in ("mean", "low", "high")))
+        for model, record in records_by_judge[judge].items():
+            rows[model][title] = Estimate(*(100 * record["win_rate"][end] for end in ("mean", "low", "high")))
     columns = list(titles.values())
     base_label = short_names(summary["models"])[base]
     axis = f"win rate against {base_label} (%)"
@@ -157,7 +159,7 @@ def judge_vs_reference(summary: ReviewSummary) -> Figure:
     judges = [
         name for name, record in summary["judges"].items() if record["with"].get(REFERENCE_JUDGE, {}).get("plans")
     ]
-    titles, models = _titles(judges), summary["models"]
+    titles, models = _titles(dict.fromkeys(judges, ())), summary["models"]
     groups = {name: name if len(models) <= MOST_STYLES else family(name) for name in models}
     styles = model_styles(models) if len(models) <= MOST_STYLES else family_styles(models)
     labels = short_names(dict.fromkeys(groups.values()))
@@ -265,35 +267,38 @@ def _mark(style: Style) -> Line2D:
     return Line2D([], [], color=style.color, marker=style.marker, ms=4.5, mec="black", mew=0.3)
 
 
-def _by_judge(
-    summary: ReviewSummary, value: Callable[[ReviewSummary], Mapping[str, float] | None]
-) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
-    """What `value` takes out of each judge's record of each model, by model and title of the judge, and the titles;
-    judges who have none for any model are left out."""
-    values_by_judge = {
-        judge: {
-            name: values_of_model
-            for name, record in judge_record["models"].items()
-            if (values_of_model := value(record))
-        }
+def _final_by_judge(summary: ReviewSummary, part: str) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
+    """The final scores in a `part` of the judges' records ("scores", "over_base"), by model and title of the judge, and
+    the titles; judges who have none for any model are left out."""
+    records_by_judge = {
+        judge: {name: record for name, record in judge_record["models"].items() if record[part]}
         for judge, judge_record in summary["judges"].items()
     }
-    titles = _titles(judge for judge, values in values_by_judge.items() if values)
+    titles = _titles({judge: _items(records, part) for judge, records in records_by_judge.items() if records})
     rows = {
         name: {
-            title: Estimate(**values_by_judge[judge][name])
+            title: Estimate(**records_by_judge[judge][name][part][FINAL])
             for judge, title in titles.items()
-            if name in values_by_judge[judge]
+            if name in records_by_judge[judge]
         }
         for name in summary["models"]
     }
     return rows, list(titles.values())
 
 
-def _titles(judges: Iterable[str]) -> dict[str, str]:
-    """The judges' names as titles of panels, all different, long ones on several lines."""
-    labels = short_names(judges, _WIDEST_NAME)
-    return {judge: "\n".join(textwrap.wrap(name, 22)) for judge, name in labels.items()}
+def _items(records: Mapping[str, ReviewSummary], part: str) -> list[int]:
+    """Over how many items the means in a `part` of a judge's records are; differences have a number of their own."""
+    return [record[part].get("items", record["items"]) for record in records.values() if record[part]]
+
+
+def _titles(items_by_judge: Mapping[str, Collection[int]]) -> dict[str, str]:
+    """The judges' names as titles of panels, all different, long ones on several lines, and below over how many items
+    their means are (none: the panel has no means)."""
+    labels = short_names(items_by_judge, _WIDEST_NAME)
+    return {
+        judge: "\n".join([*textwrap.wrap(labels[judge], 22), *note_on_counts(items, "items")])
+        for judge, items in items_by_judge.items()
+    }
 
 
 def _inches(columns: Sequence[str]) -> float:

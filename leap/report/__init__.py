@@ -2,6 +2,7 @@
 
     steps.py        an answer's steps beside those of the ground truth
     examples.py     the examples of the page: an index to filter and sort, details by task
+    lengths.py      scores by the length of the ground truth
     headline.py     what the best model reaches, in a sentence and four numbers
     overview.py     means, counts, errors, settings
     review.py       the blind review: plans by row, what judges said, the summary

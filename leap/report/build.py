@@ -74,7 +74,8 @@ def build_report(
         examples.index["pictures"] |= {"folder": quote(folder.name), "names": place_pictures(pictures, folder)}
         say(f"{len(pictures.files)} different pictures are in {folder}, which belongs beside the page")
     notes = _notes(examples, benchmark) + draw_notes(results, models) if models else []
-    overview = overview_of(results, models, examples.diagnoses) | {"made": utc_now(), "code_revision": code_revision()}
+    overview = overview_of(results, models, examples.diagnoses, examples.lengths)
+    overview |= {"made": utc_now(), "code_revision": code_revision()}
     details = {f"details-{task}": packed(entries) for task, entries in enumerate(examples.details)}
     examples.index["review"] = review is not None
     reviewed = [name for name, number in review.value["models"] if number >= len(models)] if review else []

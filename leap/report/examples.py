@@ -28,6 +28,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 from configs.config import DIMENSION_TITLES, DIMENSIONS
@@ -36,10 +37,12 @@ from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, skill_confusion, skill
 from leap.plans.reading import Step, steps_of
 from leap.plans.scoring import METRICS, ORDER_INDEPENDENT_TASKS
 from leap.progress import Progress
+from leap.report.lengths import METRICS_BY_LENGTH, scores_by_length
 from leap.report.steps import MOST_ROWS, as_lists, pairings
 from leap.vlabench.examples import Example
 from leap.vlabench.folder import AnswerRecord, ExampleKey, ResultFolder
 from leap.vlabench.results import score_answer
+from leap.vlabench.sampling import Origin
 
 T = TypeVar("T")
 
@@ -63,7 +66,8 @@ MOST_CHARACTERS = 20_000  # of one text; the journal has all of it
 class Examples:
     """`index` and `details` as above, without the pictures of the index: `pictures` are their paths, plain and tagged.
 
-    `diagnoses` are {model: {dimension: counts in the form of a summary's "diagnosis"}} over answers that were compared.
+    `diagnoses` are {model: {dimension: counts in the form of a summary's "diagnosis"}} over answers that were compared,
+    `lengths` are {model: their scores in the form of leap.report.lengths}.
     `absent` counts the examples that the benchmark folder lacks, `rescored` the answers whose grounded total differs
     from the one in the results.
     """
@@ -72,6 +76,7 @@ class Examples:
     details: list[list[dict]]
     pictures: list[tuple[Path | None, Path | None]]
     diagnoses: dict[str, dict[str, dict]]
+    lengths: dict[str, dict[str, dict]]
     absent: int
     rescored: int
 
@@ -93,7 +98,8 @@ class _Comparisons:
     """The answers of one model in one dimension that stand beside a ground truth."""
 
     plans: list[tuple[list[Step], Diagnosis]] = field(default_factory=list)
-    scores: dict[int, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    scores: dict[int, dict[ExampleKey, dict[str, float]]] = field(default_factory=lambda: defaultdict(dict))
+    origins: dict[ExampleKey, Origin] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
         labels = Counter(label for _, diagnosis in self.plans for label in diagnosis.labels)
@@ -104,7 +110,7 @@ class _Comparisons:
             "by_length": {
                 str(length): {
                     "examples": len(scores),
-                    **{name: sum(s[name] for s in scores) / len(scores) for name in ("total_score", "plan_success")},
+                    **{name: fmean(entry[name] for entry in scores.values()) for name in METRICS_BY_LENGTH},
                 }
                 for length, scores in sorted(self.scores.items())
             },
@@ -235,7 +241,8 @@ class _Builder:
             entry["steps"] = as_lists(diagnosis.steps[:listed])
             comparisons.plans.append((reference.steps, diagnosis))
             if grounded:
-                comparisons.scores[len(reference.steps)].append(grounded)
+                comparisons.scores[len(reference.steps)][key] = grounded
+                comparisons.origins[key] = folder.origins.get(key, {})
                 total = scored.scores["grounded"].scores["total_score"]
                 self.rescored += abs(total - grounded["total_score"]) > 1e-6
         elif scored.plan:
@@ -256,7 +263,14 @@ class _Builder:
             model: {dimension: each.counts() for dimension, each in by_dimension.items() if each.plans}
             for model, by_dimension in self.comparisons.items()
         }
-        return Examples(index, self.details, self.pictures, diagnoses, self.absent, self.rescored)
+        lengths = {
+            model: scores_by_length(
+                {dimension: each.scores for dimension, each in by_dimension.items()},
+                {dimension: each.origins for dimension, each in by_dimension.items()},
+            )
+            for model, by_dimension in self.comparisons.items()
+        }
+        return Examples(index, self.details, self.pictures, diagnoses, lengths, self.absent, self.rescored)
 
 
 def _unanswered(folder: ResultFolder, key: ExampleKey) -> tuple[dict | None, set[str]]:

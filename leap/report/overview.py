@@ -11,6 +11,7 @@
                             {dimension: the same}, "examples": n, "complete": bool, "mixed": bool}},
                  "counts": {dimension: a summary's "examples" and "outcomes"},
                  "diagnoses": {dimension: counts in the form of a summary's "diagnosis", with "answers"},
+                 "lengths": scores by length in the form of leap.report.lengths; {} without ground truth at hand,
                  "settings": [a row], "provenance": [a row]}]}
 
 Low and high are null where there is no interval. A row is [key, value as text, null] where all dimensions agree, else
@@ -41,8 +42,14 @@ MOST_BASES = 8  # every base takes a pairing with every model
 SettingRow = tuple[str, str | None, dict[str, str] | None]
 
 
-def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Mapping[str, dict]]) -> dict[str, Any]:
-    """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there."""
+def overview_of(
+    results: Path,
+    models: Sequence[str],
+    diagnoses: Mapping[str, Mapping[str, dict]],
+    lengths: Mapping[str, Mapping[str, dict]],
+) -> dict[str, Any]:
+    """The overview of `models`. What `diagnoses` (model, then dimension) lack is taken from the summaries, if there;
+    those of `lengths` have no intervals."""
     overalls = overalls_of(results, models)
     return {
         "metrics": METRICS,
@@ -53,7 +60,10 @@ def overview_of(results: Path, models: Sequence[str], diagnoses: Mapping[str, Ma
         "error_labels": ERROR_LABELS,
         "headline": headline_of(results, overalls),
         "differences": {base: _differences(results, models, base) for base in _bases(models)},
-        "models": [_model(results, model, overalls[model], diagnoses.get(model, {})) for model in models],
+        "models": [
+            _model(results, model, overalls[model], diagnoses.get(model, {})) | {"lengths": lengths.get(model, {})}
+            for model in models
+        ],
     }
 
 

@@ -135,10 +135,28 @@ def _size(picture: ImageFile.ImageFile, tail: bytes) -> tuple[int, int]:
     # Pillow opens no WebP that is cut off. Behind the end of a JPEG there may be anything, so that only decoding tells.
     ends = picture.format == "JPEG" and tail.rstrip(b"\0\r\n ").endswith(b"\xff\xd9")
     if picture.format not in ("PNG", "WEBP") and not ends:
+        if picture.format in ("JPEG", "MPO"):
+            picture.fp.seek(0)
+            if _ends_in_zeros(picture.fp.read()):
+                raise ValueError("the file is truncated: zeros stand in place of its end")
         turn_upright(picture)
         return picture.size
     width, height = picture.size
     return (height, width) if _orientation(picture, tail) in _SIDEWAYS else (width, height)
+
+
+def _ends_in_zeros(jpeg: bytes) -> bool:
+    """Whether a JPEG has zeros where its last scan should go on to the marker of the end, as a download leaves behind
+    that was cut off in a file of full size. Pillow may decode them as grey without a word.
+
+    Inside a scan nothing else looks like that marker, as a 0x00 follows each 0xFF of the data, and a scan's last byte
+    is filled up with ones (ITU T.81, B.1.1.5 and F.1.2.3): no whole picture, however dark, is taken for a cut one.
+    """
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # up to the scan, past thumbnails
+        filled = jpeg[at + 1 : at + 2] == b"\xff"
+        at += 1 if filled else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return jpeg.endswith(b"\0\0") and b"\xff\xd9" not in jpeg[at:]
 
 
 def _orientation(picture: ImageFile.ImageFile, tail: bytes) -> int:

@@ -56,6 +56,7 @@ class EvaluationOptions(DrawingOptions):
     seed: int = knob(42, "seed of the choice of shots, of shuffled pictures and of what is drawn", check=">= 0")
 
     output_dir: Path = knob(Path("eva_results"), "folder of the results", flags=("--results",))
+    report_to: list[str] = knob([], "where the table and these settings go besides", choices=("tensorboard", "wandb"))
     suffix: str = knob("", "appended to the model's name in results")
     retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")

@@ -30,6 +30,7 @@ class Overall:
     mixed: bool = False  # whether dimensions were answered by different weights or under different settings
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the first dimension; {} where they are not known
     scorer_version: int = 0  # the earliest one of the dimensions
+    counts: Mapping[str, int] = field(default_factory=dict)  # examples by dimension
 
     @property
     def complete(self) -> bool:
@@ -57,6 +58,7 @@ def overall(results: Path, model: str, scorer: str) -> Overall | None:
         mixed=any(other != settings[0] for other in settings),
         settings=settings[0] if settings else {},
         scorer_version=min(folder.scorers.get(scorer, 1) for folder in folders),
+        counts={dimension: len(rows) for dimension, rows in scores.items()},
     )
 
 

@@ -5,8 +5,8 @@
     python scripts/evaluation/draw_evaluation_results.py --models baseline checkpoint-200
     python scripts/evaluation/draw_evaluation_results.py --base checkpoint-200 --published
 
-For each scorer: totals by dimension, the terms they are stacked from, the improvement over the base (over the same
-examples), a heat map, curves over checkpoint steps, and in appendix/ a radar; the grounded metrics in one figure more.
+For each scorer: totals by dimension, the metrics that they are made of, the improvement over the base (over the same
+examples), a heat map, curves over checkpoint steps, and in appendix/ a radar.
 Reads eva_results/<dimension>/<model>/, writes eva_results/figures/ and removes figures there that these models do not
 allow.
 """
@@ -86,7 +86,7 @@ def draw(
 ) -> list[Path]:
     """Draw what the results allow, and remove what they do not from `folder`: it would show other results. What is
     `published` are official totals."""
-    from leap.plots.style import APPENDIX, remove, save
+    from leap.plots.style import remove, save
 
     written = []
     makers: dict[str, Callable[[], Figure] | None] = {}
@@ -99,9 +99,9 @@ def draw(
             else:
                 remove(folder, name)
             progress.advance()
-    for name in makers:
-        if name.startswith(f"{APPENDIX}/"):
-            remove(folder, Path(name).name)  # where it stood in earlier versions
+    for scorer in means:
+        for name in ("radar", "stacked"):
+            remove(folder, f"{name}_{scorer}")  # which earlier versions wrote
     return written
 
 
@@ -130,7 +130,7 @@ def figures(
             lambda: comparison.totals_by_dimension(models, scorer, published),
             bool(models),
         ),
-        f"stacked_{scorer}": (lambda: comparison.stacked_terms(models, scorer, published), bool(models)),
+        f"metrics_{scorer}": (lambda: comparison.metrics_overall(models, scorer), bool(models)),
         f"heat_map_{scorer}": (lambda: profiles.heat_map(models, scorer, published), bool(models)),
         f"{APPENDIX}/radar_{scorer}": (lambda: profiles.radar(models, scorer, published), most_dimensions > 2),
         f"improvement_{scorer}": (improvement, len(compared) > 1),
@@ -139,8 +139,6 @@ def figures(
             any(len(steps) > 1 for steps in curves_in(models).values()),
         ),
     }
-    if scorer == "grounded":
-        possible["metrics_grounded"] = (lambda: comparison.metrics_overall(models), bool(models))
     return {name: make if allowed else None for name, (make, allowed) in possible.items()}
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from configs.config import WorkspaceConfig, dimensions_named
 from configs.errors import UserError
-from leap.cli import parse_knobs, run
+from leap.cli import as_plain, parse_knobs, run
 from leap.files import read_jsonl
 from leap.planners import open_planner
 from leap.planners.candidates import Candidate, models_to_ask, require_complete
@@ -49,7 +49,9 @@ def main() -> int:
 
     from leap.vlabench.run import evaluate_dimension
     from leap.vlabench.tables import results_table
+    from leap.vlabench.tracking import require_trackers, track
 
+    require_trackers(options.report_to)
     left_out: list[str] = []
     for folder, base_name in models:
         planner = open_planner(options, folder)
@@ -87,7 +89,10 @@ def main() -> int:
                 left_out += missing(target)
     if not ranks.first:
         return 0
-    say("\n" + results_table(options.output_dir, [base_name + suffix for _, base_name in models]))
+    names = [base_name + suffix for _, base_name in models]
+    say("\n" + results_table(options.output_dir, names))
+    if options.report_to:
+        track(options.report_to, options.output_dir, names, as_plain(options), workspace.logs)
     if left_out:
         say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")

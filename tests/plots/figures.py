@@ -14,7 +14,7 @@ def results_of(value: float, dimensions=DIMENSIONS, terms=TERMS["grounded"]) -> 
     metrics = {name: max(value - i, 0.0) for i, name in enumerate(GROUNDED_METRICS)}
     metrics["total_score"] = sum(weight * metrics[name] for name, weight in terms)
     found = {name: Estimate(mean, mean - 1, mean + 2) if mean else Estimate(0, 0, 0) for name, mean in metrics.items()}
-    return Overall(found, found, dict.fromkeys(dimensions, found), 100)
+    return Overall(found, found, dict.fromkeys(dimensions, found), 100, counts=dict.fromkeys(dimensions, 17))
 
 
 def forty() -> dict[str, Overall]:

@@ -1,12 +1,13 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs.config import DIMENSION_TITLES, DIMENSIONS
-from leap.plans.scoring import GROUNDED_METRICS, score_grounded, score_official
-from leap.plots.comparison import MOST_BARS, TERMS, improvement, stacked_terms, totals_by_dimension
+from leap.plans.scoring import GROUNDED_METRICS, METRICS, score_grounded, score_official
+from leap.plots.comparison import MOST_BARS, TERMS, improvement, metrics_overall, totals_by_dimension
 from leap.plots.curves import checkpoint_curves
 from leap.plots.style import FORMATS
 from leap.statistics import Estimate
@@ -19,18 +20,16 @@ DRAW = "evaluation/draw_evaluation_results.py"
 
 
 @pytest.mark.parametrize("scorer", ["official", "grounded"])
-def test_the_terms_are_stacked_to_the_total(scorer):
-    models = {"baseline": results_of(30, terms=TERMS[scorer]), "checkpoint-2": results_of(60, terms=TERMS[scorer])}
-    figure = stacked_terms(models, scorer)
-    for axes in figure.axes:
-        bars = [bar for bars in axes.containers if hasattr(bars, "patches") for bar in bars.patches]
-        assert len(bars) == 2 * len(TERMS[scorer])
-        for y, found in enumerate(models.values()):
-            stack = [bar for bar in bars if round(bar.get_y() + bar.get_height() / 2) == y]
-            total = found.macro["total_score"].mean
-            assert sum(bar.get_width() for bar in stack) == pytest.approx(total)
-            assert max(bar.get_x() + bar.get_width() for bar in stack) == pytest.approx(total)
-    assert legend(figure)[0] == "0.4 x skill match"
+def test_metrics_stand_side_by_side_without_the_total_and_a_note_says_what_it_is_the_sum_of(scorer):
+    found = results_of(30, terms=TERMS[scorer])
+    axes = (figure := metrics_overall({"baseline": found}, scorer)).axes[0]
+    heights = [bar.get_height() for bars in axes.containers if hasattr(bars, "patches") for bar in bars.patches]
+    assert heights == [found.macro[metric].mean for metric in METRICS[scorer] if metric != "total_score"]
+    assert "0.4 x skill match + 0.4 x entity match" in notes(figure)
+    assert ("0.1 x exact sub-tasks" in notes(figure)) is (scorer == "grounded")
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert not any(left.overlaps(right) for left, right in pairwise(boxes))
 
 
 def test_the_terms_are_those_of_the_scorers():
@@ -54,7 +53,7 @@ def test_means_without_an_interval_are_drawn_without_bars():
     metrics = {name: Estimate(30) for name in GROUNDED_METRICS}
     lone = Overall(metrics, metrics, dict.fromkeys(DIMENSIONS, metrics), 6)
     for models in ({"baseline": lone}, dict.fromkeys((f"checkpoint-{i}" for i in range(9)), lone)):
-        for draw in (totals_by_dimension, stacked_terms, checkpoint_curves):
+        for draw in (totals_by_dimension, metrics_overall, checkpoint_curves):
             figure = draw(models, "grounded")
             assert len(figure.axes) > 0
             figure.canvas.draw()
@@ -100,8 +99,8 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     done = run_script(DRAW, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     written = [Path(line) for line in done.stdout.splitlines()]
-    kinds = ("total_by_dimension", "stacked", "heat_map", "radar", "improvement", "curves")
-    names = {f"{kind}_{scorer}" for kind in kinds for scorer in ("official", "grounded")} | {"metrics_grounded"}
+    kinds = ("total_by_dimension", "metrics", "heat_map", "radar", "improvement", "curves")
+    names = {f"{kind}_{scorer}" for kind in kinds for scorer in ("official", "grounded")}
     assert {path.name for path in written} == {f"{n}.{k}" for n in names for k in FORMATS} | {"results_table.md"}
     assert all(path.stat().st_size > 100 for path in written)
     svg = (tmp_path / "figures" / "improvement_grounded.svg").read_text()
@@ -111,7 +110,9 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     assert {path.name for path in written if path.parent.name == "appendix"} == {
         f"radar_{scorer}.{kind}" for scorer in ("official", "grounded") for kind in FORMATS
     }
-    (tmp_path / "figures" / "radar_official.png").write_bytes(b"of an earlier version")
+    earlier = [tmp_path / "figures" / f"{name}_official.png" for name in ("radar", "stacked")]
+    for path in earlier:
+        path.write_bytes(b"of an earlier version")
 
     # One model allows neither curves nor a comparison: their old figures would show other results.
     done = run_script(DRAW, "--results", tmp_path, "--models", "baseline", "--published")
@@ -119,7 +120,7 @@ def test_the_script_draws_what_the_results_allow(tmp_path):
     assert "LEAP checkpoint-5000" in (tmp_path / "figures" / "heat_map_official.svg").read_text()
     assert "(published, not measured here)" in (tmp_path / "figures" / "results_table.md").read_text()
     assert "LEAP checkpoint-5000" not in (tmp_path / "figures" / "heat_map_grounded.svg").read_text()
-    assert not (tmp_path / "figures" / "radar_official.png").exists()
+    assert not any(path.exists() for path in earlier)
     left = {path.stem for path in (tmp_path / "figures").glob("**/*.svg")}
     assert left == {name for name in names if not name.startswith(("improvement", "curves"))}
 

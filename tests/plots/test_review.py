@@ -79,7 +79,7 @@ def marks(axes) -> np.ndarray:
 def test_a_panel_a_judge_a_line_a_model_and_the_whole_scale():
     judged = [*ratings("llm", MODELS), *ratings(REFERENCE_JUDGE, MODELS, seed=1)]
     figure = drawn(MODELS, judged)["models_final_score"]
-    assert panels(figure) == ["llm", "reference"]
+    assert panels(figure) == ["llm\nn = 10 items", "reference\nn = 10 items"]
     assert lines(figure) == MODELS
     low, high = figure.axes[0].get_xlim()
     assert (low, high) == pytest.approx((0.8, 5.2))
@@ -104,7 +104,7 @@ def test_a_model_that_was_not_judged_is_marked_and_never_drawn():
 def test_a_judge_whose_ratings_all_failed_has_no_panel_but_a_note():
     failed = [Judgement("broken", RUBRIC, model, 0, failure="refused") for model in MODELS]
     figure = drawn(MODELS, [*ratings("llm", MODELS), *failed])["models_final_score"]
-    assert panels(figure) == ["llm"]
+    assert panels(figure) == ["llm\nn = 10 items"]
     assert "All ratings failed: broken." in notes(figure)
 
 
@@ -112,6 +112,18 @@ def test_without_a_base_nothing_is_drawn_over_it():
     figures = drawn(MODELS[1:], ratings("llm", MODELS[1:]))
     assert "models_improvement_vs_baseline" not in figures
     assert lines(figures["models_final_score"]) == MODELS[1:]
+
+
+def test_every_mean_says_over_how_many_items_it_is():
+    judged = [*ratings("llm", MODELS[:2]), *ratings("llm", MODELS[2:], items=7), *pairs("llm", MODELS, items=6)]
+    figures = drawn(MODELS, judged)
+    for name in ("models_final_score", "models_final_score_by_step", "models_improvement_vs_baseline"):
+        assert panels(figures[name]) == ["llm\nn = 7 to 10 items"]
+    assert panels(figures["win_rates"]) == ["llm\nn = 6 items"]
+    assert "n = 7 to 10 items." in notes(figures["models_dimension_scores"])
+    scales = drawn(MODELS, [*judged, *ratings("other", MODELS, items=3)])["models_dimension_scores"]
+    labels = [text.get_text() for text in scales.legends[0].get_texts()]
+    assert labels == ["llm, n = 7 to 10 items", "other, n = 3 items"]
 
 
 def test_one_model_of_one_judge_is_enough():
@@ -202,7 +214,9 @@ def test_steps_are_written_below_every_lowest_panel():
     figure = drawn(MODELS, judged)["models_final_score_by_step"]
     figure.draw_without_rendering()
     written = {
-        axes.title.get_text(): any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+        axes.title.get_text().partition("\n")[0]: any(
+            label.get_visible() and label.get_text() for label in axes.get_xticklabels()
+        )
         for axes in figure.axes
     }
     assert written == {"a": False, "b": False, "c": True, "d": True, REFERENCE_JUDGE: True}

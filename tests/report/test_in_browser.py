@@ -255,6 +255,22 @@ def test_a_count_in_the_overview_leads_to_its_examples(at, page):
     at.wait("document.querySelector('.overview')")
 
 
+def test_scores_by_length_have_intervals_which_narrow_to_the_dimension_chosen(at, page):
+    visit(at, page)
+    unfold(at, "wrong")
+    at.wait("document.querySelector('.figures .curve')")
+    of_all, *_ = texts(at, ".figures .plot:has(.curve) .mark title")
+    assert re.fullmatch(r"A baseline, 1 step n=6: 0.0 \(0.0 to \d+.\d\), 4 examples", of_all)
+    marks, spans = (
+        at.run(f"document.querySelectorAll('.figures .plot:has(.curve) .{name}').length") for name in ("mark", "span")
+    )
+    assert marks == spans == 16
+    at.choose("breakdown", "M&T")
+    at.wait("document.querySelector('.figures .curve')")
+    of_one, *_ = texts(at, ".figures .plot:has(.curve) .mark title")
+    assert of_one != of_all
+
+
 def test_the_confusion_opens_on_a_model_with_plans_and_another_can_be_chosen(at, page):
     visit(at, page)
     unfold(at, "wrong")
@@ -269,7 +285,7 @@ def test_filters_narrow_the_list_and_stay_in_the_address(at, page):
     assert at.run(FOUND) == "42 examples"
     at.choose("dimension", "Spatial")
     assert at.run(FOUND) == "6 of 42 examples"
-    assert texts(at, "select[name=task] option") == ["all", "select book spatial", "select fruit spatial"]
+    assert texts(at, "select[name=task] option") == ["all", "Select book spatial", "Select fruit spatial"]
     at.choose("task", "select_fruit_spatial")
     assert at.run(FOUND) == "3 of 42 examples"
     at.choose("model", "baseline")
@@ -277,7 +293,7 @@ def test_filters_narrow_the_list_and_stay_in_the_address(at, page):
     at.choose("outcome", "not_right")
     at.choose("error", "wrong_entity")
     assert at.run(FOUND) == "1 of 42 examples"
-    example(at, "Spatial / select_fruit_spatial / 2")
+    example(at, "Spatial / Select fruit spatial / 2")
     address = at.run("location.href")
     assert "error=wrong_entity" in address
     at.open(address)
@@ -316,13 +332,13 @@ def test_sorting_by_score_puts_examples_without_one_last(at, page):
 
 def test_keys_move_search_and_help(at, page):
     visit(at, page, "#examples")
-    example(at, "M&T / add_condiment / 0")
+    example(at, "Mesh & texture / Add condiment / 0")
     at.press("j")
-    example(at, "M&T / add_condiment / 1")
+    example(at, "Mesh & texture / Add condiment / 1")
     at.press("ArrowDown")
-    example(at, "M&T / add_condiment / 2")
+    example(at, "Mesh & texture / Add condiment / 2")
     at.press("k")
-    example(at, "M&T / add_condiment / 1")
+    example(at, "Mesh & texture / Add condiment / 1")
     assert at.run(HASH) == "#M&T/add_condiment/1"
     assert at.run("document.querySelector('[aria-selected=true]').id") == "row-1"
     at.press("/")
@@ -349,7 +365,7 @@ def test_keys_move_search_and_help(at, page):
 @pytest.mark.parametrize("place", ["M&T/select_fruit/2", "M%26T/select_fruit/2"])
 def test_a_link_opens_its_example(at, page, place):
     visit(at, page, f"#{place}?model=baseline")
-    example(at, "M&T / select_fruit / 2")
+    example(at, "Mesh & texture / Select fruit / 2")
     assert at.run("document.querySelector('select[name=model]').value") == "baseline"
     at.wait("document.querySelector('[aria-selected=true]')")
 
@@ -363,7 +379,7 @@ def test_a_link_to_no_example_says_so(at, page):
 
 def test_differences_are_said_in_words_and_signs(at, page):
     visit(at, page, "#Complex/book_rearrange/2")
-    example(at, "Complex / book_rearrange / 2")
+    example(at, "Complex / Book rearrange / 2")
     rows = at.run(
         "[...document.querySelectorAll('.plans tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
     )
@@ -373,16 +389,16 @@ def test_differences_are_said_in_words_and_signs(at, page):
     assert rows[0][4] == "Not answered"
     assert rows[4][3].startswith("+ extra")
     visit(at, page, "#Complex/book_rearrange/0")
-    example(at, "Complex / book_rearrange / 0")
+    example(at, "Complex / Book rearrange / 0")
     assert "No plan in the answer" in texts(at, ".noplan")[0]
     visit(at, page, "#Complex/book_rearrange/1")
-    example(at, "Complex / book_rearrange / 1")
+    example(at, "Complex / Book rearrange / 1")
     assert texts(at, ".noplan")[0] == "Machine failure, no answerout of memory"
 
 
 def test_hostile_text_is_shown_as_text(at, page):
     visit(at, page, "#" + "/".join(map(quote, map(str, HOSTILE_PLACE))))
-    example(at, " / ".join(map(str, HOSTILE_PLACE)))
+    example(at, "Spatial / Select fruit spatial / 1")
     at.press("r")
     assert texts(at, "blockquote") == [HOSTILE]
     assert texts(at, ".raw pre")[0].startswith(HOSTILE)
@@ -402,7 +418,7 @@ def test_both_pictures_are_shown_and_can_be_enlarged(at, page):
 
 def test_models_can_be_hidden(at, page):
     visit(at, page, "#M&T/select_fruit/0")
-    example(at, "M&T / select_fruit / 0")
+    example(at, "Mesh & texture / Select fruit / 0")
     at.click(".shown [name=B]")
     at.wait("document.querySelectorAll('.plans thead th').length === 4")
     assert texts(at, ".plans thead .name") == ["baseline", "constant"]
@@ -416,7 +432,7 @@ def test_only_rows_in_sight_are_in_the_page(at, page):
     at.run("document.querySelector('.list').scrollTop = 1e6")
     at.wait("[...document.querySelectorAll('.row')].at(-1).getAttribute('aria-posinset') === '42'")
     at.click(".row[aria-posinset='41']")
-    example(at, "Complex / cook_dishes / 1")
+    example(at, "Complex / Cook dishes / 1")
 
 
 def test_a_narrow_window_shows_the_list_or_the_example(at, page):
@@ -425,7 +441,7 @@ def test_a_narrow_window_shows_the_list_or_the_example(at, page):
     shown = "[...document.querySelectorAll('.list-pane, .detail')].filter((n) => n.offsetWidth).map((n) => n.className)"
     assert at.run(shown) == ["list-pane"]
     at.click(".row[aria-posinset='3']")
-    example(at, "M&T / add_condiment / 2")
+    example(at, "Mesh & texture / Add condiment / 2")
     assert at.run(shown) == ["detail"]
     at.press("Escape")
     assert at.run(shown) == ["list-pane"]
@@ -444,6 +460,6 @@ def test_a_report_without_benchmark_still_shows_the_answers(at, evaluated, tmp_p
     visit(at, tmp_path / "bare.html")
     assert "no pictures" in at.run("document.querySelector('.note').textContent")
     visit(at, tmp_path / "bare.html", "#M&T/select_fruit/0")
-    example(at, "M&T / select_fruit / 0")
+    example(at, "Mesh & texture / Select fruit / 0")
     assert texts(at, ".scene") == ["picture missingPicture", "picture missingPicture with numbered tags"]
     assert "entity 99" in at.run("document.querySelector('.plans tbody').textContent")

@@ -75,6 +75,48 @@ def test_a_whole_jpeg_may_have_something_behind_its_end(tmp_path):
     assert image_size(tmp_path / "camera.jpg", "x") == (96, 64)
 
 
+def with_thumbnail() -> Image.Exif:
+    """EXIF that holds a whole small JPEG, with an end of its own, in its maker's note."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = noise("JPEG")
+    return exif
+
+
+WAYS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "optimised": {"optimize": True, "quality": 30, "subsampling": 2},
+    "with restarts": {"restart_marker_rows": 1},
+    "with a thumbnail": {"exif": with_thumbnail()},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_jpeg_whose_second_half_is_zeros_is_truncated(tmp_path, way):
+    content, path = noise("JPEG", **WAYS[way]), tmp_path / "picture.jpg"
+    zeros = content[: len(content) * 2 // 3].ljust(len(content), b"\0")
+    if way == "baseline":
+        Image.open(io.BytesIO(zeros)).load()  # Pillow says nothing
+    assert intact_problem(content) is None
+    assert "truncated" in intact_problem(zeros)
+    path.write_bytes(zeros)
+    with pytest.raises(UserError, match="truncated"):
+        image_size(path, "rows.jsonl:8")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_whole_jpeg_with_a_black_lower_half_is_whole_also_where_zeros_follow(tmp_path, way):
+    picture = Image.new("RGB", (640, 960))
+    picture.paste(Image.open(io.BytesIO(noise("PNG"))).resize((640, 480)))
+    picture.save(path := tmp_path / "night.jpg", **WAYS[way])
+    content = path.read_bytes()
+    if way == "optimised":
+        assert bytes(200) in content, "flat parts of a picture may be zeros"
+    path.write_bytes(content + bytes(1 << 17))  # more than is looked at without decoding
+    assert intact_problem(content) is intact_problem(path.read_bytes()) is None
+    assert image_size(path, "x") == (640, 960)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_camera_s_orientation_is_applied_to_pixels_size_and_what_is_sent(tmp_path, kind):
     upright = Image.new("RGB", (96, 64), "white")

@@ -1,12 +1,12 @@
 """What is wrong before torch loads is one line, and nothing is written."""
 
-import os
+import sys
 
 import pytest
 import transformers
 
-from tests.conftest import Done, assert_one_line_error, run_script, start_script
-from tests.training.trainings import QUICKSTART, TRAIN, train
+from tests.conftest import assert_one_line_error, run_script
+from tests.training.trainings import TRAIN, train
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_training_on_a_folder_says_so(workspace):
 
 
 @pytest.fixture
-def liger(tmp_path):
+def liger(tmp_path, monkeypatch):
     """A liger-kernel 0.8.5 that imports a class which its file of output classes does not have, as the real one does
-    beside transformers 5.23."""
+    beside transformers 5.23. It is what this process imports by that name."""
     package = tmp_path / "packages" / "liger_kernel"
     for folder in (package, package / "transformers", package / "transformers" / "model"):
         folder.mkdir(parents=True)
@@ -51,16 +51,20 @@ def liger(tmp_path):
     metadata = package.with_name("liger_kernel-0.8.5.dist-info") / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: liger-kernel\nVersion: 0.8.5\n")
-    return package
+    monkeypatch.syspath_prepend(package.parent)
+    yield package
+    forget_liger()
 
 
-def train_beside(package, *arguments):
-    """A training that fails at the latest at its rows, in a process that finds the package."""
-    paths = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
-    flags = ("--config", QUICKSTART, "--use_liger_kernel", "--model_max_length", 20, *arguments)
-    process = start_script(TRAIN, *flags, env=os.environ | {"PYTHONPATH": paths})
-    out, err = process.communicate(timeout=100)
-    return Done(process.returncode, out, err)
+def forget_liger():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "liger_kernel"]:
+        del sys.modules[name]
+
+
+def train_with_liger():
+    """A training that fails at the latest at its rows."""
+    forget_liger()
+    return train("--use_liger_kernel", "--model_max_length", 20)
 
 
 def test_a_liger_kernel_that_does_not_go_with_transformers_is_said_before_any_row_is_read(workspace, liger):
@@ -70,8 +74,8 @@ def test_a_liger_kernel_that_does_not_go_with_transformers_is_said_before_any_ro
         "qwen3_vl",
         "leave out --use_liger_kernel",
     )
-    done = train_beside(liger)
+    done = train_with_liger()
     assert_one_line_error(done, *words, "LigerQwen3VLCausalLMOutputWithPast")
     assert "train.jsonl" not in done.stdout
     (liger / "transformers" / "model" / "qwen3_vl.py").unlink()  # it has no kernels for this model
-    assert "model_max_length 20" in train_beside(liger).stderr
+    assert "model_max_length 20" in train_with_liger().stderr

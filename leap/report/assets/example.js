@@ -278,9 +278,8 @@ function allScores(detail, models) {
 }
 
 function exampleView(at, detail, models, actions) {
-  const { examples, tasks, dimensions } = report.index;
-  const [task, dimension] = tasks[examples.task[at]];
-  const name = `${dimensions[dimension]} / ${task} / ${examples.number[at]}`;
+  const { examples } = report.index;
+  const name = placeTitle(at);
   const [plain, tagged] = examples.pictures[at];
   return [
     el("div", { class: "example-head" }, el("h2", null, name), el("div", { class: "actions" }, actions)),

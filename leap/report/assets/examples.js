@@ -174,7 +174,7 @@ function drawControls(filters) {
   const numbered = (list) => list.map(([value, text]) => [value, `${text} (${thousands(counts[value])})`]);
   const ofDimension = tasks
     .filter(([, of]) => !filters.dimension || dimensions[of] === filters.dimension)
-    .map(([name]) => [name, words(name)]);
+    .map(([name]) => [name, taskTitle(name)]);
   const modelChoices = models.map((name, model) => [name, `${letter(model)}  ${name}`]);
   const [a, b] = pairOf(filters).map((model) => models[model]);
   const mean = filters.model ? "score" : "mean score";

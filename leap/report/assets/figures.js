@@ -175,6 +175,9 @@ function columnLabel(column, x, width) {
   );
 }
 
+const span = (model, x, low, high) => svg("line", { class: `span ${hue(model)}`, x1: x, x2: x, y1: low, y2: high });
+const ends = (low, high, digits) => (low === null ? "no interval" : `${fixed(low, digits)} to ${fixed(high, digits)}`);
+
 // A mark with its interval for each model (rows) in each column; null is written as missing, never drawn at 0.
 function intervals(width, label, axis, columns, rows) {
   const { canvas, x, y, step } = frame(width, label, axis, columns);
@@ -200,36 +203,39 @@ function intervals(width, label, axis, columns, rows) {
         return;
       }
       const [mean, low, high] = value;
-      const ends = low === null ? "no interval" : `${fixed(low, digits)} to ${fixed(high, digits)}`;
+      const interval = ends(low, high, digits);
       canvas.append(
-        svg("line", { class: `span ${hue(model)}`, x1: middle, x2: middle, y1: y(low ?? mean), y2: y(high ?? mean) }),
-        mark(model, middle, y(mean), `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} (${ends})`),
+        span(model, middle, y(low ?? mean), y(high ?? mean)),
+        mark(model, middle, y(mean), `${letter(model)} ${name}, ${column}: ${fixed(mean, digits)} (${interval})`),
       );
     });
   });
   return canvas;
 }
 
-// A line of marks for each model over the columns.
+// A line of marks with intervals for each model over the columns, side by side as far as there is room.
 function lines(width, label, axis, columns, rows) {
-  const { canvas, x, y } = frame(width, label, axis, columns);
-  for (const { model, name, values } of rows) {
-    const points = values.map((value, at) => value && [x(at), y(value.mean), value]).filter(Boolean);
+  const { canvas, x: middle, y, step } = frame(width, label, axis, columns);
+  const gap = Math.min(9, (step * 0.6) / rows.length);
+  rows.forEach(({ model, name, values }, row) => {
+    const x = (at) => middle(at) + gap * (row - (rows.length - 1) / 2);
+    const points = values.map((value, at) => value && [x(at), y(value.mean)]).filter(Boolean);
     canvas.append(
       svg("polyline", { class: `curve ${hue(model)}`, points: points.map(([a, b]) => `${a},${b}`).join(" ") }),
     );
-    values.forEach(
-      (value, at) =>
-        value &&
-        canvas.append(
-          mark(
-            model,
-            x(at),
-            y(value.mean),
-            `${letter(model)} ${name}, ${columns[at]}: ${fixed(value.mean)}, ${plural(value.examples, "example")}`,
-          ),
+    values.forEach((value, at) => {
+      if (!value) return;
+      const { mean, low, high, examples } = value;
+      canvas.append(
+        span(model, x(at), y(low ?? mean), y(high ?? mean)),
+        mark(
+          model,
+          x(at),
+          y(mean),
+          `${letter(model)} ${name}, ${columns[at]}: ${fixed(mean)} (${ends(low, high)}), ${plural(examples, "example")}`,
         ),
-    );
-  }
+      );
+    });
+  });
   return canvas;
 }

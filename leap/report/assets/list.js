@@ -8,7 +8,7 @@ const flagBit = (name) => {
   return at < 0 ? 0 : 1 << at;
 };
 
-// Lower-case texts of each example: its instruction and place, and once they were read the answers too.
+// Lower-case texts of each example: its instruction, place and task's name, and once they were read the answers too.
 const searched = { questions: null, answers: null, reading: false };
 
 function texts(filters) {
@@ -16,7 +16,7 @@ function texts(filters) {
   searched.questions =
     searched.questions ||
     examples.instruction.map((text, at) =>
-      `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]}`.toLowerCase(),
+      `${text || ""} ${tasks[examples.task[at]][0]}/${examples.number[at]} ${placeTitle(at)}`.toLowerCase(),
     );
   return (needsAnswers(filters) && searched.answers) || searched.questions;
 }
@@ -208,8 +208,7 @@ class ExampleList {
   }
 
   row(at, place) {
-    const { examples, tasks, dimensions } = report.index;
-    const [task, dimension] = tasks[examples.task[at]];
+    const { examples } = report.index;
     const image = el("img", { class: "thumb", alt: "", decoding: "async" });
     const plain = examples.pictures[at][0];
     showPicture(image, report.index.pictures, plain, () => image.classList.add("lost"));
@@ -231,7 +230,7 @@ class ExampleList {
         "div",
         { class: "about" },
         el("div", { class: "instruction" }, examples.instruction[at] || el("i", null, "no instruction at hand")),
-        el("div", { class: "place" }, `${dimensions[dimension]} / ${task} / ${examples.number[at]}`),
+        el("div", { class: "place" }, placeTitle(at)),
         el(
           "div",
           { class: "badges" },

@@ -50,3 +50,11 @@ function modelToggles(shown, onchange, withNames) {
 }
 
 const dimensionTitle = (dimension) => report.index.titles[dimension] || dimension;
+const taskTitle = (task) => words(task).replace(/^./, (first) => first.toUpperCase());
+
+// Where an example is, as in "Common sense / Select fruit / 0".
+function placeTitle(at) {
+  const { examples, tasks, dimensions } = report.index;
+  const [task, dimension] = tasks[examples.task[at]];
+  return [dimensionTitle(dimensions[dimension]), taskTitle(task), examples.number[at]].join(" / ");
+}

@@ -52,7 +52,7 @@ const inScope = (byDimension) =>
 function lengths(shown) {
   const rows = shown
     .map((model) => {
-      const { name, diagnoses } = report.overview.models[model];
+      const { name, diagnoses, lengths: estimates } = report.overview.models[model];
       const sums = new Map();
       for (const { by_length: byLength } of inScope(diagnoses)) {
         for (const [length, scores] of Object.entries(byLength)) {
@@ -62,7 +62,7 @@ function lengths(shown) {
           sums.set(+length, sum);
         }
       }
-      return { model, name, sums };
+      return { model, name, sums, estimates: estimates[chosen.dimension] || {} };
     })
     .filter(({ sums }) => sums.size);
   if (!rows.length) return el("p", { class: "none" }, "Scores by length of plan are missing: no ground truth at hand.");
@@ -77,28 +77,32 @@ function lengths(shown) {
           caption,
           PERCENT,
           columns.map((n) => `${plural(n, "step")} n=${mostAnswers(n)}`),
-          rows.map(({ model, name, sums }) => ({
+          rows.map(({ model, name, sums, estimates }) => ({
             model,
             name,
             values: columns.map((n) => {
               const sum = sums.get(n);
-              return sum ? { mean: sum[metric] / sum.examples, examples: sum.examples } : null;
+              if (!sum) return null;
+              // A dimension without ground truth at hand has means alone.
+              const [, low, high] = estimates[n]?.examples === sum.examples ? estimates[n][metric] : [null, null, null];
+              return { mean: sum[metric] / sum.examples, low, high, examples: sum.examples };
             }),
           })),
         ),
       rows.map(({ model, name }) => [model, name]),
     );
+  const counted = "n is the most answers of a model";
   return el(
     "div",
     { class: "figures" },
     el("h3", null, "By length of the ground truth"),
     drawn(
       "plan_success",
-      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100; n is the most answers of a model`,
+      `${heading("grounded", "plan_success")} by steps in the ground truth, of 100, with 95 % intervals; ${counted}`,
     ),
     drawn(
       "total_score",
-      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100; n is the most answers of a model`,
+      `${heading("grounded", "total_score")}, by steps in the ground truth, of 100, with 95 % intervals; ${counted}`,
     ),
   );
 }
