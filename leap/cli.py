@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, runnable
 from configs.errors import UserError, did_you_mean
 from configs.flags import ELSEWHERE, OTHER_NAMES, OTHER_VALUES, PLACES, WITHOUT_EFFECT
 from leap.files import is_disk_full
@@ -170,7 +170,7 @@ def _parser(
     cls: type, hints: dict[str, Any], description: str, recipe: Path | None, preset: Path | None
 ) -> argparse.ArgumentParser:
     """A parser with a flag a knob, whose values hold only what the command line says."""
-    lines = description.strip().splitlines()
+    lines = runnable(description).strip().splitlines()
     examples = [line for line in lines if line.startswith("    ")]
     parser = _Parser(
         description="\n".join(line for line in lines if line not in examples).replace("\n\n\n", "\n\n"),
@@ -266,7 +266,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"error: {printable(' '.join(runnable(str(error)).split()))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)

@@ -35,7 +35,8 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     folders = ("download", "training", "ablation", "evaluation", "utils")
-    scripts = [path for folder in folders for path in sorted((REPOSITORY / "scripts" / folder).glob("*.py"))]
+    paths = [path for folder in folders for path in sorted((REPOSITORY / "scripts" / folder).glob("*.py"))]
+    scripts = [path for path in paths if path.name != "configs.py"]
     with ThreadPoolExecutor(2) as pool:
         sections = list(pool.map(section, scripts))
     output = options.output or REPOSITORY / "docs/cli.md"
