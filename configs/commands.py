@@ -41,13 +41,13 @@ SCRIPTS = {
     "queue": "utils/task_runner.py",
 }
 # What stands behind a launcher, or before a script, by the name that runs it, too.
-_BESIDE = {
+BESIDE = {
     "training/run-finetuning.py": "train",
     "ablation/run-lora-finetuning.py": "lora",
     "ablation/run-ablation.py": "sweep",
     "download/download_model.sh": "download model",
 }
-_NAMES = {script: name for name, script in SCRIPTS.items()} | _BESIDE
+_NAMES = {script: name for name, script in SCRIPTS.items()} | BESIDE
 _COMMAND = re.compile(r"(?:python|bash) scripts/([\w/-]+\.(?:py|sh))")
 
 

@@ -91,7 +91,7 @@ class _Words(argparse.Action):
 
     def __init__(self, *arguments: Any, read: Callable[[str], Any], allowed: Sequence[Any] | None, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._read, self._allowed = read, allowed
+        self._read, self.allowed = read, allowed
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         words = [word.strip() for value in values for word in value.split(",") if word.strip()]
@@ -101,8 +101,8 @@ class _Words(argparse.Action):
                 items.append(self._read(word))
             except ValueError:
                 raise argparse.ArgumentError(self, f"invalid {self._read.__name__} value: {word!r}") from None
-            if self._allowed and items[-1] not in self._allowed:
-                choices = ", ".join(map(repr, self._allowed))
+            if self.allowed and items[-1] not in self.allowed:
+                choices = ", ".join(map(repr, self.allowed))
                 raise argparse.ArgumentError(self, f"invalid choice: {word!r} (choose from {choices})")
         setattr(namespace, self.dest, items)
 
@@ -150,7 +150,10 @@ def parse_knobs(
     Raises UserError for an unknown key or flag, a wrong type, or a value out of bounds.
     """
     hints = typing.get_type_hints(cls)
-    flag_values = vars(_parser(cls, hints, description, recipe, preset).parse_args(argv))
+    parser = _parser(cls, hints, description, recipe, preset)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
+    flag_values = vars(parser.parse_args(argv))
 
     root = WorkspaceConfig.from_environment().root
     values = {field.name: _anchored(_default_of(field), hints[field.name], root) for field in dataclasses.fields(cls)}
@@ -164,6 +167,18 @@ def parse_knobs(
     for field in dataclasses.fields(cls):
         _check_bounds(field, values[field.name])
     return cls(**values)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes a command line: flags, each by its first name, and choices. Ends the process."""
+    import argcomplete
+
+    for action in parser._actions:
+        is_switch = isinstance(action, argparse.BooleanOptionalAction)
+        action.option_strings = action.option_strings[: 2 if is_switch else 1]
+        if isinstance(action, _Words) and action.allowed:
+            action.completer = argcomplete.ChoicesCompleter(action.allowed)
+    argcomplete.autocomplete(parser)
 
 
 def _parser(
