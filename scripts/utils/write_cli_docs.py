@@ -31,7 +31,7 @@ Tab completes the commands of `leap`, their flags and choices after one line in 
 |---|---|---|
 | bash | `~/.bashrc` | `eval "$(register-python-argcomplete leap)"` |
 | zsh, after `compinit` | `~/.zshrc` | `eval "$(register-python-argcomplete leap)"` |
-| fish | `~/.config/fish/config.fish` | `register-python-argcomplete --shell fish leap \| source` |
+| fish | `~/.config/fish/config.fish` | `register-python-argcomplete --shell fish leap \\| source` |
 """
 
 
