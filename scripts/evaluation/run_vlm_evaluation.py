@@ -47,7 +47,9 @@ def main() -> int:
     models = models_to_evaluate(options, workspace)
     suffix = name_suffix(options)
 
-    from leap.vlabench.run import evaluate_dimension
+    from leap.planners.asking import require_same_settings
+    from leap.vlabench.folder import JOURNAL_FILE
+    from leap.vlabench.run import evaluate_dimension, settings_of
     from leap.vlabench.tables import results_table
 
     left_out: list[str] = []
@@ -55,9 +57,9 @@ def main() -> int:
         planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
-        for dimension, examples in selected.items():
-            target = options.output_dir / dimension / (base_name + suffix)
-            writer = PromptWriter(
+        targets = {dimension: options.output_dir / dimension / (base_name + suffix) for dimension in selected}
+        writers = {
+            dimension: PromptWriter(
                 workspace,
                 options.prompt,
                 options.language,
@@ -69,9 +71,16 @@ def main() -> int:
                 pictures=options.pictures,
                 examples=everything[dimension],
             )
+            for dimension in selected
+        }
+        for dimension, target in targets.items() if not options.overwrite else ():  # before the first is asked
+            settings = settings_of(planner, writers[dimension], target, options.drawing)
+            require_same_settings(target / JOURNAL_FILE, settings)
+        for dimension, examples in selected.items():
+            target = targets[dimension]
             summary = evaluate_dimension(
                 planner,
-                writer,
+                writers[dimension],
                 examples,
                 everything[dimension],
                 target,
