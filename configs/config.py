@@ -143,6 +143,11 @@ def runnable(text: str) -> str:
     return text if IS_CHECKOUT else without_checkout(text)
 
 
+def place_flag(flag: str, place: Path, usual: Path) -> str:
+    """ " --flag place", to stand behind a command, or nothing for the usual place."""
+    return "" if place == usual else f" {flag} {shlex.quote(str(place))}"
+
+
 def next_line(command: str) -> str:
     """ "next: ..." with a command that works as it stands, in the workspace of this process."""
     workspace, command = os.environ.get("LEAP_WORKSPACE"), runnable(command)

@@ -23,8 +23,8 @@ from leap.models.answer import Answer
 from leap.models.names import order_of
 from leap.planners import MachineFailure, Query, UnusablePrompt
 from leap.planners.asking import OpenQueries
-from leap.planners.settings import other_settings
 from leap.planners.candidates import Candidate
+from leap.planners.settings import other_settings
 from leap.provenance import differences
 
 _HASH_LENGTH = 32  # letters of each half of a key

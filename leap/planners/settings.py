@@ -48,12 +48,18 @@ def continuing_flags(earlier: Mapping[str, Any], changes: Sequence[str]) -> str 
             continue
         if name not in _FLAG_OF or value is None:
             return None
-        flag = _FLAG_OF[name]
-        if isinstance(value, bool):
-            flags[flag] = f"--{flag}" if value else f"--no-{flag}"
-        else:
-            flags[flag] = f"--{flag} {shlex.quote(str(value))}"
+        flags[_FLAG_OF[name]] = _written(_FLAG_OF[name], value)
     return " ".join(flags.values())
+
+
+def flags_of(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The flags that ask under `settings` what a script whose knobs have these `defaults` would ask otherwise."""
+    values = {
+        flag: _value_at(settings, place) for place, flag in _FLAG_OF.items() if _value_at(settings, place) is not None
+    }
+    return " ".join(
+        _written(flag, value) for flag, value in values.items() if flag in defaults and value != defaults[flag]
+    )
 
 
 def other_settings(holder: str, earlier: Mapping[str, Any], changes: Sequence[str], folder_flag: str) -> UserError:
@@ -64,6 +70,12 @@ def other_settings(holder: str, earlier: Mapping[str, Any], changes: Sequence[st
         f"{holder} under other settings ({'; '.join(changes)}). "
         f"{go_on} --overwrite to replace them, --suffix to name these apart, or another {folder_flag}"
     )
+
+
+def _written(flag: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {shlex.quote(str(value))}"
 
 
 def _value_at(settings: Any, place: str) -> Any:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leap.planners.settings import continuing_flags, other_settings
+from leap.planners.settings import continuing_flags, flags_of, other_settings
 from leap.provenance import differences
 from tests.conftest import assert_one_line_error, run_script
 
@@ -38,6 +38,12 @@ def test_flags_go_on_with_earlier_answers_where_they_can(values, flags):
     changes = differences(EARLIER, changed(**values))
     assert continuing_flags(EARLIER, changes) == flags
     assert ("Go on with them by" in str(other_settings("x", EARLIER, changes, "--output_dir"))) == bool(flags)
+
+
+def test_the_flags_of_settings_are_those_that_are_not_usual():
+    defaults = {"max_new_tokens": 96, "stop_at_plan": True, "prompt": "auto", "language": "en"}
+    assert flags_of(EARLIER, defaults) == "--no-stop_at_plan --prompt builtin"
+    assert flags_of({}, defaults) == ""
 
 
 def test_the_flags_of_a_refusal_go_on(workspace):
