@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs.config import WorkspaceConfig, runnable
+from configs.config import REPOSITORY, WorkspaceConfig, runnable
 from configs.errors import UserError, did_you_mean
 from configs.flags import ELSEWHERE, OTHER_NAMES, OTHER_VALUES, PLACES, WITHOUT_EFFECT
 from leap.files import is_disk_full
@@ -381,8 +381,10 @@ def _reader(kind: type, optional: bool) -> Callable[[str], Any]:
 def _read_recipe(path: Path, cls: type, hints: dict[str, Any], root: Path) -> dict[str, Any]:
     import yaml
 
+    if not path.is_file() and (REPOSITORY / path).is_file():
+        path = REPOSITORY / path  # a ready recipe, named from another folder or without a checkout
     if not path.is_file():
-        raise UserError(f"recipe not found: {path}. Ready recipes are in configs/")
+        raise UserError(f"recipe not found: {path}. Ready recipes are in {REPOSITORY / 'configs'}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:

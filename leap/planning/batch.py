@@ -33,7 +33,7 @@ from leap.runs.status import Status
 PLANS_FILE, FAILURES_FILE = "plans.jsonl", "failures.jsonl"
 
 
-class Place(NamedTuple):
+class PlanPlace(NamedTuple):
     """Where a plan stands: the row of its request, and its number among those that are drawn to it, both from 0."""
 
     row: int
@@ -43,14 +43,14 @@ class Place(NamedTuple):
 class PlanBatch(NamedTuple):
     """What a model wrote, and why plans are missing elsewhere; of a row that cannot be asked all of them."""
 
-    plans: dict[Place, PhotoPlan]
-    failures: dict[Place, str]
+    plans: dict[PlanPlace, PhotoPlan]
+    failures: dict[PlanPlace, str]
 
 
 class _Row(NamedTuple):
     """A place of a request that can be asked."""
 
-    place: Place
+    place: PlanPlace
     request: PlanRequest
 
 
@@ -94,20 +94,20 @@ def write_plans(requests: Sequence[PlanRequest], model: Candidate, options: Plan
 
 def _queries(
     requests: Sequence[PlanRequest], writer: RequestWriter, num_samples: int
-) -> tuple[list[Query], dict[str, list[_Row]], dict[Place, str]]:
+) -> tuple[list[Query], dict[str, list[_Row]], dict[PlanPlace, str]]:
     """Each query once, what asks it by its key, and why other rows cannot be asked."""
     queries: dict[str, Query] = {}
     rows_by_key: dict[str, list[_Row]] = {}
-    problems: dict[Place, str] = {}
+    problems: dict[PlanPlace, str] = {}
     for row, request in enumerate(requests):
         try:
             samples = writer.queries(request, num_samples)
         except UserError as error:
-            problems[Place(row)] = str(error)
+            problems[PlanPlace(row)] = str(error)
             continue
         for sample, query in enumerate(samples):
             queries[query.key] = query
-            place = Place(row, sample if num_samples > 1 else None)
+            place = PlanPlace(row, sample if num_samples > 1 else None)
             rows_by_key.setdefault(query.key, []).append(_Row(place, request))
     return list(queries.values()), rows_by_key, problems
 
@@ -120,13 +120,13 @@ def _line(query: Query, row: _Row, model: str, result: Answer | MachineFailure) 
     return {"key": query.key, "row": row.place.row, **plan.record()}
 
 
-def _failure(key: str, place: Place, kind: str, reason: str) -> dict[str, Any]:
+def _failure(key: str, place: PlanPlace, kind: str, reason: str) -> dict[str, Any]:
     sample = {} if place.sample is None else {"sample": place.sample}
     return {"key": key, "row": place.row, **sample, "kind": kind, "reason": reason}
 
 
 def _finished(
-    journals: Journals, rows_by_key: dict[str, list[_Row]], problems: dict[Place, str], model: str
+    journals: Journals, rows_by_key: dict[str, list[_Row]], problems: dict[PlanPlace, str], model: str
 ) -> PlanBatch:
     """Put the journals in the order of the rows, with what they hold of rows that are there now."""
     answers = {line["key"]: line for line in journals.answers.read()}
@@ -149,5 +149,5 @@ def _finished(
     return batch
 
 
-def _in_order(lines: dict[Place, dict]) -> list[dict]:
+def _in_order(lines: dict[PlanPlace, dict]) -> list[dict]:
     return [lines[place] for place in sorted(lines, key=lambda place: (place.row, place.sample or 0))]
