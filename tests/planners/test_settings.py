@@ -1,7 +1,10 @@
 """A refusal of other settings names the flags that go on with what is there."""
 
+import shlex
+
 import pytest
 
+from configs.config import next_line
 from leap.planners.settings import continuing_flags, flags_of, other_settings
 from leap.provenance import differences
 from tests.conftest import assert_one_line_error, run_script
@@ -56,3 +59,19 @@ def test_the_flags_of_a_refusal_go_on(workspace):
     flags = refused.stderr.partition("Go on with them by ")[2].partition(",")[0].split()
     done = run_script(*evaluate, *flags, "--dimension", "Spatial", "--num_episodes", "1")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == next_line("python scripts/evaluation/make_report.py")
+
+
+def test_the_command_after_an_evaluation_compares_with_a_base_that_is_there(workspace, tmp_path):
+    evaluate = ["evaluation/run_vlm_evaluation.py", "--dimension", "Spatial", "--max_new_tokens", "2"]
+    evaluate += ["--output_dir", tmp_path / "re sults", "--prompt", "builtin", "--num_episodes", "1"]
+    place = f"--results '{tmp_path / 're sults'}'"
+    done = run_script(*evaluate, "--planner", "constant")
+    assert done.stdout.splitlines()[-1] == next_line(f"python scripts/evaluation/make_report.py {place}")
+    assert run_script(*evaluate, "--base_model", workspace / "models/tiny-planner").returncode == 0
+    command = run_script(*evaluate, "--planner", "constant").stdout.splitlines()[-1]
+    assert command == next_line(f"python scripts/evaluation/compare_models.py baseline constant {place}")
+    script, *arguments = shlex.split(command.partition("python ")[2])
+    done = run_script(script.removeprefix("scripts/"), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == next_line(f"python scripts/evaluation/make_report.py {place}")
