@@ -26,6 +26,7 @@ def test_without_a_checkout_commands_are_those_of_leap():
     advice = "Score both again: python scripts/evaluation/rescore.py, or bash scripts/training/run-training.sh --rows x"
     assert without_checkout(advice) == "Score both again: leap rescore, or leap train --rows x"
     assert without_checkout("bash scripts/download/download_model.sh a/b") == "leap download model a/b"
+    assert without_checkout('Gradio: pip install -e ".[chat]"') == 'Gradio: pip install "leap-planner[chat]"'
     assert without_checkout("bash scripts/utils/setup-env.sh") == "bash scripts/utils/setup-env.sh"
 
 
