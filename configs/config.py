@@ -1,7 +1,7 @@
 """WorkspaceConfig: the only place that knows where things are, and how the six dimensions are spelt.
 
 The workspace is the repository, or the folder named by the environment variable LEAP_WORKSPACE,
-which then holds the same sub-folders.
+which then holds the same sub-folders. Of an installed package it is the current folder instead.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.commands import without_checkout
 from configs.errors import UserError, did_you_mean
 
+# What holds configs/ and scripts/: the repository, or leap/ itself where it is an installed package.
 REPOSITORY = Path(__file__).resolve().parent.parent
+IS_CHECKOUT = not (REPOSITORY / "__init__.py").is_file()
 
 # Spelt as the data set spells them, in the order in which the tables show them.
 DIMENSIONS = ("M&T", "CommenSence", "Semantic", "Spatial", "PhysicsLaw", "Complex")
@@ -51,9 +54,12 @@ class WorkspaceConfig:
 
     @classmethod
     def from_environment(cls) -> WorkspaceConfig:
-        """The workspace of this process: LEAP_WORKSPACE (relative to the current directory) or the repository."""
+        """The workspace of this process: LEAP_WORKSPACE (relative to the current directory) or the repository; of an
+        installed package the current directory."""
         named = os.environ.get("LEAP_WORKSPACE")
-        return cls(Path(named).expanduser().resolve() if named else REPOSITORY)
+        if named:
+            return cls(Path(named).expanduser().resolve())
+        return cls(REPOSITORY if IS_CHECKOUT else Path.cwd())
 
     @property
     def data(self) -> Path:
@@ -89,8 +95,8 @@ class WorkspaceConfig:
 
     @property
     def vlabench(self) -> Path:
-        """The official benchmark's code, a submodule of the repository; it may be empty."""
-        return REPOSITORY / "VLABench"
+        """The official benchmark's code, a submodule of the repository; it may be empty, or not be there."""
+        return (REPOSITORY if IS_CHECKOUT else self.root) / "VLABench"
 
     def require(self, path: Path, what: str) -> Path:
         """`path` itself, or a UserError that names it and the command that creates it.
@@ -109,7 +115,7 @@ class WorkspaceConfig:
 
     def _advice(self, path: Path, what: str) -> str:
         for place, command in _HOW_TO_GET.items():
-            home = (REPOSITORY if place == "VLABench" else self.root) / place
+            home = self.vlabench if place == "VLABench" else self.root / place
             if path == home or home in path.parents:
                 get = "Get it with: " + command.format(path=shlex.quote(str(path)), root=shlex.quote(str(self.root)))
                 return get if place != "data" else self._rows_there(path) + get
@@ -132,9 +138,19 @@ class WorkspaceConfig:
         return f"In its folder: {listed}. " if names else ""
 
 
+def runnable(text: str) -> str:
+    """`text` with commands that work here: scripts of a checkout, or `leap` where there is none."""
+    return text if IS_CHECKOUT else without_checkout(text)
+
+
+def place_flag(flag: str, place: Path, usual: Path) -> str:
+    """ " --flag place", to stand behind a command, or nothing for the usual place."""
+    return "" if place == usual else f" {flag} {shlex.quote(str(place))}"
+
+
 def next_line(command: str) -> str:
     """ "next: ..." with a command that works as it stands, in the workspace of this process."""
-    workspace = os.environ.get("LEAP_WORKSPACE")
+    workspace, command = os.environ.get("LEAP_WORKSPACE"), runnable(command)
     return f"next: LEAP_WORKSPACE={shlex.quote(workspace)} {command}" if workspace else f"next: {command}"
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs.config import WorkspaceConfig
+from configs.config import REPOSITORY, WorkspaceConfig, runnable
 from configs.errors import UserError, did_you_mean
 from configs.flags import ELSEWHERE, OTHER_NAMES, OTHER_VALUES, PLACES, WITHOUT_EFFECT
 from leap.files import is_disk_full
@@ -94,7 +94,7 @@ class _Words(argparse.Action):
 
     def __init__(self, *arguments: Any, read: Callable[[str], Any], allowed: Sequence[Any] | None, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._read, self._allowed = read, allowed
+        self._read, self.allowed = read, allowed
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         words = [word.strip() for value in values for word in value.split(",") if word.strip()]
@@ -104,8 +104,8 @@ class _Words(argparse.Action):
                 items.append(self._read(word))
             except ValueError:
                 raise argparse.ArgumentError(self, f"invalid {self._read.__name__} value: {word!r}") from None
-            if self._allowed and items[-1] not in self._allowed:
-                choices = ", ".join(map(repr, self._allowed))
+            if self.allowed and items[-1] not in self.allowed:
+                choices = ", ".join(map(repr, self.allowed))
                 raise argparse.ArgumentError(self, f"invalid choice: {word!r} (choose from {choices})")
         setattr(namespace, self.dest, items)
 
@@ -153,7 +153,10 @@ def parse_knobs(
     Raises UserError for an unknown key or flag, a wrong type, or a value out of bounds.
     """
     hints = typing.get_type_hints(cls)
-    flag_values = vars(_parser(cls, hints, description, recipe, preset).parse_args(argv))
+    parser = _parser(cls, hints, description, recipe, preset)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
+    flag_values = vars(parser.parse_args(argv))
 
     root = WorkspaceConfig.from_environment().root
     values = {field.name: _anchored(_default_of(field), hints[field.name], root) for field in dataclasses.fields(cls)}
@@ -169,11 +172,23 @@ def parse_knobs(
     return cls(**values)
 
 
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes a command line: flags, each by its first name, and choices. Ends the process."""
+    import argcomplete
+
+    for action in parser._actions:
+        is_switch = isinstance(action, argparse.BooleanOptionalAction)
+        action.option_strings = action.option_strings[: 2 if is_switch else 1]
+        if isinstance(action, _Words) and action.allowed:
+            action.completer = argcomplete.ChoicesCompleter(action.allowed)
+    argcomplete.autocomplete(parser)
+
+
 def _parser(
     cls: type, hints: dict[str, Any], description: str, recipe: Path | None, preset: Path | None
 ) -> argparse.ArgumentParser:
     """A parser with a flag a knob, whose values hold only what the command line says."""
-    lines = description.strip().splitlines()
+    lines = runnable(description).strip().splitlines()
     examples = [line for line in lines if line.startswith("    ")]
     parser = _Parser(
         description="\n".join(line for line in lines if line not in examples).replace("\n\n\n", "\n\n"),
@@ -272,7 +287,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"error: {printable(' '.join(runnable(str(error)).split()))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)
@@ -372,8 +387,10 @@ def _reader(kind: type, optional: bool) -> Callable[[str], Any]:
 def _read_recipe(path: Path, cls: type, hints: dict[str, Any], root: Path) -> dict[str, Any]:
     import yaml
 
+    if not path.is_file() and (REPOSITORY / path).is_file():
+        path = REPOSITORY / path  # a ready recipe, named from another folder or without a checkout
     if not path.is_file():
-        raise UserError(f"recipe not found: {path}. Ready recipes are in configs/")
+        raise UserError(f"recipe not found: {path}. Ready recipes are in {REPOSITORY / 'configs'}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:

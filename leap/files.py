@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import glob
 import hashlib
 import io
 import json
@@ -26,19 +25,19 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 _YOUNG_S = 60.0  # a file that is being made is locked within so many seconds
 
-_swept: set[Path] = set()  # files whose leftovers this process has looked for
+_swept: set[Path] = set()  # folders whose leftovers this process has looked for
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside `path`, then rename over it: a reader sees the old file or the new one, never a part.
 
-    What killed processes left of their parts is removed when a process writes `path` for the first time.
+    What killed processes left of their parts, of any file, is removed when a process first writes into the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path not in _swept:
-        _swept.add(path)
-        _remove_leftovers(path)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        _remove_leftovers(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     part = Path(name)
     try:
@@ -54,9 +53,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove the parts of `path` that no process writes any more."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the parts in `folder` that no process writes any more."""
+    for part in folder.glob(f".*.{'[a-z0-9_]' * 8}.part"):  # as mkstemp names them
         with contextlib.suppress(OSError), open(part, "rb") as file:
             if time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG_S and locked(file, without_locks=False):
                 part.unlink()

@@ -63,9 +63,10 @@ def differences(earlier: Any, current: Any, name: str = "") -> list[str]:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    process = subprocess.run(
-        ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True, timeout=20
-    )
+    # Not a repository around it: an installed package may lie in the environment of another project.
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(checkout.parent)}
+    command = ["git", "-C", str(checkout), *arguments]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20)
     return process.stdout.strip()
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((REPOSITORY / "configs").glob("**/*.py"))
 LEAP = sorted((REPOSITORY / "leap").glob("**/*.py"))
-SCRIPTS = sorted((REPOSITORY / "scripts").glob("**/*.py"))
+# Without configs.py, which gives the scripts of each folder `configs`.
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("**/*.py") if path.name != "configs.py")
 
 # From top to bottom, as docs/architecture.md draws the house. Wings of one line stand side by side.
 FLOORS = (
@@ -83,6 +84,7 @@ JOURNEYS = {
     "bad_input": "what a user gets wrong, over several scripts",
     "config": "configs/config.py",
     "downloads/scripts": "benchmark and rows from the Hub, by their scripts",
+    "environment": "scripts where the packages are not installed",
     "flags": "every flag of every script",
     "planners/model_families": "the engine over families of models",
     "planners/transformers_serve": "the engine against a server that is not ours",
@@ -94,6 +96,7 @@ JOURNEYS = {
     "training/distributed": "training and evaluation by two processes",
     "training/pipeline": "train, kill, resume, evaluate, draw",
     "tour": "the notebook in docs",
+    "wheel": "the package as it is installed, away from a checkout",
     "words": "the names in the code",
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from configs.errors import UserError
 from leap.cli import as_plain, knob, parse_knobs, run
+from leap.training.recipes import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,14 @@ def test_words_and_repeated_flags_that_are_left_out_have_their_defaults():
     assert parse_knobs(KnobsWithWords, [], "Test.") == KnobsWithWords()
     with pytest.raises(UserError, match="unrecognized arguments: it"):
         parse_knobs(KnobsWithWords, ["do", "it"], "Test.")
+
+
+def test_a_ready_recipe_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    knobs = parse_knobs(TrainingRecipe, ["--config", "configs/training/quickstart.yaml"], "Test.", recipe=Path("x"))
+    assert knobs.model_name_or_path.name == "tiny-planner"
+    with pytest.raises(UserError, match="recipe not found: configs/none.yaml. Ready recipes are in /"):
+        parse_knobs(TrainingRecipe, ["--config", "configs/none.yaml"], "Test.", recipe=Path("x"))
 
 
 def test_a_saved_recipe_can_be_read_back(recipe):

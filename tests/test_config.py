@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.commands import without_checkout
 from configs.config import DIMENSIONS, REPOSITORY, WorkspaceConfig, dimension_named, dimensions_named, next_line
 from configs.errors import UserError
 
@@ -19,6 +20,14 @@ def test_the_next_command_works_as_it_stands_in_a_workspace_of_its_own(monkeypat
     assert next_line("python x.py") == "next: LEAP_WORKSPACE='/big disk' python x.py"
     monkeypatch.delenv("LEAP_WORKSPACE")
     assert next_line("python x.py") == "next: python x.py"
+
+
+def test_without_a_checkout_commands_are_those_of_leap():
+    advice = "Score both again: python scripts/evaluation/rescore.py, or bash scripts/training/run-training.sh --rows x"
+    assert without_checkout(advice) == "Score both again: leap rescore, or leap train --rows x"
+    assert without_checkout("bash scripts/download/download_model.sh a/b") == "leap download model a/b"
+    assert without_checkout('Gradio: pip install -e ".[chat]"') == 'Gradio: pip install "leap-planner[chat]"'
+    assert without_checkout("bash scripts/utils/setup-env.sh") == "bash scripts/utils/setup-env.sh"
 
 
 def test_the_workspace_is_the_repository_unless_the_environment_names_another(monkeypatch, tmp_path):

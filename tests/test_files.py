@@ -109,10 +109,11 @@ def test_a_shared_lock_keeps_out_only_who_wants_the_file_alone(tmp_path):
         assert locked(third)
 
 
-def test_what_a_kill_left_of_a_file_goes_when_the_file_is_written_again(tmp_path):
-    path, others = tmp_path / "a.json", [tmp_path / ".b.json.abcdefgh.part", tmp_path / ".a.json.notes"]
+def test_what_kills_left_of_files_goes_when_a_process_first_writes_into_their_folder(tmp_path):
+    path, others = tmp_path / "a.json", [tmp_path / ".a.json.notes", tmp_path / ".folder.part"]
     left, young, busy = (tmp_path / f".a.json.{name}.part" for name in ("abcdefgh", "ijklmnop", "qrstuvwx"))
-    for part in (left, young, busy, *others):
+    of_another = tmp_path / ".b [1].json.ab_defg1.part"
+    for part in (left, of_another, young, busy, *others):
         part.write_bytes(b"half")
         if part is not young:
             os.utime(part, (1, 1))
@@ -120,6 +121,7 @@ def test_what_a_kill_left_of_a_file_goes_when_the_file_is_written_again(tmp_path
         assert locked(file)
         write_json(path, 1)
     assert not left.exists()
+    assert not of_another.exists()
     assert all(part.exists() for part in (young, busy, *others))
 
 

@@ -11,6 +11,7 @@ import pytest
 from configs.flags import PLACES
 from tests.conftest import REPOSITORY, assert_one_line_error, run_script
 from tests.judge.review_folder import write_review
+from tests.test_architecture import SCRIPTS
 
 _BENCH = "dataset/vlm_evaluation_v1.0"
 
@@ -116,7 +117,7 @@ _VALUES = {"INT": "2", "FLOAT": "0.5", "PATH": "no/where", "STR": "x", "YAML": "
 
 
 def scripts():
-    return sorted(str(path.relative_to(REPOSITORY / "scripts")) for path in (REPOSITORY / "scripts").rglob("*.py"))
+    return [str(path.relative_to(REPOSITORY / "scripts")) for path in SCRIPTS]
 
 
 @cache

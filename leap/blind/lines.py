@@ -22,8 +22,9 @@ from leap.files import sha256_json
 from leap.models.answer import Answer
 from leap.models.names import order_of
 from leap.planners import MachineFailure, Query, UnusablePrompt
-from leap.planners.asking import OpenQueries, other_settings
+from leap.planners.asking import OpenQueries
 from leap.planners.candidates import Candidate
+from leap.planners.settings import other_settings
 from leap.provenance import differences
 
 _HASH_LENGTH = 32  # letters of each half of a key
@@ -200,7 +201,7 @@ def mark_stale(
             changes = differences(_decoding(settings), _decoding(openable)) if openable else []
         changes = [change for change in changes if not change.partition(":")[0].endswith("sha256")]
         if changes and not overwrite:
-            raise other_settings(f"{path} holds outputs of {respondent.name}", changes, "--review_dir")
+            raise other_settings(f"{path} holds outputs of {respondent.name}", settings, changes, "--review_dir")
         respondent.stale = bool(changes)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line, place_flag
 from configs.errors import UserError
 from leap.blind.outputs import OUTPUTS_FILE, Item, items_of, read_outputs
 from leap.cli import as_plain
@@ -212,7 +212,11 @@ def report(
     if not_asked:
         lines.append(f"{not_asked} were not asked for: the budget of {options.budget:g} is reached. Raise it to go on")
     say(encodable("\n".join(lines), sys.stdout.encoding))
-    return 1 if failed or not_asked else 0
+    if failed or not_asked:
+        return 1
+    place = place_flag("--review_dir", review, WorkspaceConfig.from_environment().results / "blind_10")
+    say(next_line(f"python scripts/evaluation/draw_blind10_scores.py{place}"))
+    return 0
 
 
 def read_usages(review: Path, judges: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -113,9 +113,20 @@ def read_manifest(folder: Path) -> Manifest | None:
     content = read_json(path)
     names = {field.name for field in fields(Manifest)}
     try:
-        return Manifest(**{key: value for key, value in content.items() if key in names})
+        manifest = Manifest(**{key: value for key, value in content.items() if key in names})
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a LEAP manifest: {error}") from error
+    if manifest.base_model and not may_be_path(manifest.base_model):
+        raise UserError(f"{path} is not a LEAP manifest: base_model is no path, but {manifest.base_model!r:.80}")
+    return manifest
+
+
+def may_be_path(written: object) -> bool:
+    """Whether a value out of a file is a text that a file system can be asked for: of 4,095 bytes, 255 a name."""
+    if not isinstance(written, str):
+        return False
+    names = [len(part.encode(errors="replace")) for part in Path(written).parts]
+    return max(names, default=0) < 256 and sum(names) + len(names) < 4096
 
 
 def step_of(folder: Path) -> int | None:

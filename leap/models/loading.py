@@ -20,7 +20,7 @@ from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_json, sha256_json
 from leap.models.bounds import adapter_patterns, layers_problem, pattern_problem, template_problem
-from leap.models.checkpoints import Manifest, read_manifest, weight_files, weights_sha256, why_incomplete
+from leap.models.checkpoints import Manifest, may_be_path, read_manifest, weight_files, weights_sha256, why_incomplete
 from leap.text import first_line
 
 # Either holds the settings of a processor's picture part, which an adapter saved by PEFT alone is without.
@@ -244,7 +244,7 @@ def _named_base(adapter: Path, manifest: Manifest | None) -> Path:
     """What the adapter calls its base; Hub names such as Qwen/Qwen3-VL-2B-Instruct are looked up in models/."""
     config = read_json(adapter / "adapter_config.json")
     written = (manifest.base_model if manifest else config.get("base_model_name_or_path")) or "unnamed"
-    if not isinstance(written, str):
+    if not may_be_path(written):
         raise UnusableModel(f"{adapter} names no base model, but {written!r:.80}. Name it with --base_model")
     named = Path(written)
     downloaded = WorkspaceConfig.from_environment().models / named.name

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from leap.files import Journal, numbered_jsonl, read_json, write_json
+from leap.files import Journal, numbered_jsonl, read_json, read_jsonl, write_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Planner, Query, QueryResult
+from leap.planners.settings import other_settings
 from leap.progress import Progress, say
 from leap.provenance import code_revision, differences, hardware, library_versions, utc_now
 from leap.runs.ranks import ALONE, Ranks
@@ -157,14 +158,6 @@ def opened_journal(path: Path) -> Journal:
     return journal
 
 
-def other_settings(holder: str, changes: Sequence[str], folder_flag: str) -> UserError:
-    """The error that `holder` has answers under settings that differ."""
-    return UserError(
-        f"{holder} under other settings ({'; '.join(changes)}). "
-        f"Give --overwrite to replace them, --suffix to name these apart, or another {folder_flag}"
-    )
-
-
 def provenance_of(folder: Path | None, notes: Iterable[str], **more: Any) -> dict[str, Any]:
     """What makes answers besides their settings, as JSON, with the `folder` of the model."""
     return {
@@ -188,11 +181,20 @@ def take_over(*journals: Journal) -> None:
             path.unlink()
 
 
+def require_same_settings(answers_path: Path, settings: dict[str, Any]) -> None:
+    """UserError if the journal holds answers, and settings.json beside it says that they are not under `settings`."""
+    path = answers_path.parent / SETTINGS_FILE
+    earlier = read_json(path) if path.is_file() else settings
+    changes = differences(earlier, settings)
+    if changes and answers_path.is_file() and read_jsonl(answers_path):
+        raise other_settings(f"{answers_path.parent} holds results", earlier, changes, "--output_dir")
+
+
 def _claim(folder: Path, answers: Journal, failures: Journal, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / SETTINGS_FILE
+    if not overwrite:
+        require_same_settings(answers.path, settings)
     changes = differences(read_json(path), settings) if path.is_file() else []
-    if changes and answers.read() and not overwrite:
-        raise other_settings(f"{folder} holds results", changes, "--output_dir")
     if changes:
         answers.rewrite([])
         failures.rewrite([])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.errors import UserError
 from leap.cli import knob
 from leap.models.names import checked_name
-from leap.planners.options import AnsweringOptions
+from leap.planners.options import DrawingOptions
 from leap.vlabench.prompts import LANGUAGES, STYLES
 
 WORDINGS = ("auto", "steps", "skills", "verbatim")
 
 
 @dataclass(frozen=True)
-class PlanningOptions(AnsweringOptions):
+class PlanningOptions(DrawingOptions):
     """Who is asked for plans, and in which words."""
 
     checkpoint: list[Path] = knob(
@@ -32,7 +33,7 @@ class PlanningOptions(AnsweringOptions):
 
 @dataclass(frozen=True)
 class PlanOptions(PlanningOptions):
-    """And what a plan is for, and where it goes."""
+    """And what a plan is for, how many are drawn, and where they go. UserError for several of greedy decoding."""
 
     instruction: str = knob("", "what the robot should do", positional=True)
     image: list[Path] = knob([], "a picture; give the flag once a picture", repeated=True)
@@ -41,6 +42,7 @@ class PlanOptions(PlanningOptions):
         [], "number an object of the picture at a pixel, as X,Y or NUMBER=X,Y; once an object", repeated=True
     )
 
+    num_samples: int = knob(1, "plans drawn to each request, with --temperature", check="> 0")
     format: str = knob("text", "how plans are printed", choices=("text", "json"), free=True)
     drawing: Path | None = knob(None, "draw picture, tags and plan: a PNG file, a folder with --rows", free=True)
 
@@ -54,3 +56,10 @@ class PlanOptions(PlanningOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_name(self.suffix, "--suffix")
+        if self.num_samples > 1 and not self.temperature:
+            raise UserError("--num_samples draws the same plan each time without --temperature; give both")
+
+    @property
+    def name_suffix(self) -> str:
+        """What is added to a model's name in --output_dir, as an evaluation adds it."""
+        return (f"_T{self.temperature:g}" if self.temperature else "") + (f"_{self.suffix}" if self.suffix else "")

@@ -34,13 +34,14 @@ from leap.rows.images import load_image
 @dataclass(frozen=True)
 class PhotoPlan:
     """What a model wrote for a request. `text` is its answer as it came, `stop` why it ended there
-    (leap.models.answer)."""
+    (leap.models.answer), `sample` its number from 0 where several are drawn."""
 
     request: PlanRequest
     model: str
     text: str
     stop: str = "end"
     new_tokens: int | None = None
+    sample: int | None = None
 
     @cached_property
     def skills(self) -> list[Step]:
@@ -83,6 +84,7 @@ class PhotoPlan:
             "skills": [{"name": s.skill, "entity": s.entity, "container": s.container} for s in self.skills],
             "stop": self.stop,
             "new_tokens": self.new_tokens,
+            **({} if self.sample is None else {"sample": self.sample}),
         }
 
     def drawing(self) -> Image.Image:
@@ -134,11 +136,21 @@ class PhotoPlanner:
 
     def answer(self, request: PlanRequest) -> PhotoPlan:
         """The same for a request."""
-        query = self._writer.query(request)
-        [(_, result)] = [pair for pairs in self._planner.answer(self._planner.batches([query])) for pair in pairs]
-        if isinstance(result, MachineFailure):
-            raise result
-        return PhotoPlan(request, self.name, result.text, result.stop, result.new_tokens)
+        return self.answers(request)[0]
+
+    def answers(self, request: PlanRequest, num_samples: int = 1) -> list[PhotoPlan]:
+        """So many plans for a request, drawn at the `temperature` of the knobs. UserError, MachineFailure as above."""
+        queries = self._writer.queries(request, num_samples)
+        batches = self._planner.answer(self._planner.batches(queries))
+        results = {query.key: result for pairs in batches for query, result in pairs}
+        plans = []
+        for sample, query in enumerate(queries):
+            result = results[query.key]
+            if isinstance(result, MachineFailure):
+                raise result
+            number = sample if num_samples > 1 else None
+            plans.append(PhotoPlan(request, self.name, result.text, result.stop, result.new_tokens, number))
+        return plans
 
 
 def plan(

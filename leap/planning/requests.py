@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,20 @@ class RequestWriter:
 
     def __init__(self, options: PlanningOptions, workspace: WorkspaceConfig, folder: Path) -> None:
         self.wording, self.folder = options.wording, folder
+        self._seed = options.seed if options.temperature else None
         self._skills = PromptWriter(workspace, options.prompt, options.language)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the wording, for settings.json."""
-        return {"wording": self.wording, "skills": self._skills.fingerprint()}
+        """What decides the wording, and what is drawn, for settings.json."""
+        drawing = {} if self._seed is None else {"seed": self._seed}
+        return {"wording": self.wording, "skills": self._skills.fingerprint()} | drawing
+
+    def queries(self, request: PlanRequest, num_samples: int) -> list[Query]:
+        """A query for each of the plans that are drawn to a request; only their keys and seeds differ. UserError as
+        `query` has it."""
+        first = self.query(request)
+        keys = [sha256_json([first.key, number]) if number else first.key for number in range(num_samples)]
+        return [replace(first, key=key, seed=int(sha256_json([self._seed, key])[:8], 16) % 2**31) for key in keys]
 
     def query(self, request: PlanRequest) -> Query:
         """The prompt, keyed by its words and its pictures' contents. UserError if a picture is missing or broken, a tag

@@ -12,6 +12,7 @@ import json
 import socket
 from pathlib import Path
 
+from configs.config import runnable
 from configs.errors import UserError
 from leap.models.checkpoints import weight_files
 from leap.models.image_budget import set_pixel_budget
@@ -67,7 +68,7 @@ def how_to_ask(host: str, port: int, name: str) -> str:
     picture = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,'$(base64 -w0 photo.jpg)'"}}
     content = [picture, {"type": "text", "text": f"Task name: {_QUESTION}."}]
     body = json.dumps({"model": name, "messages": [{"role": "user", "content": content}]})
-    return "\n".join(
+    lines = "\n".join(
         [
             f"serving {name} at {address}; Ctrl-C ends it. Ask it, from another terminal:",
             "",
@@ -77,3 +78,4 @@ def how_to_ask(host: str, port: int, name: str) -> str:
             f'    | curl {address}/chat/completions -H "Content-Type: application/json" -d @-',
         ]
     )
+    return runnable(lines)

@@ -7,54 +7,17 @@ is `python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --dimens
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from typing import NoReturn
 
+from configs.commands import BESIDE, SCRIPTS
 from configs.config import REPOSITORY
 from configs.errors import UserError, did_you_mean
 from leap import __version__
 from leap.cli import run
 from leap.progress import say
-
-# What each name runs, below scripts/. Trainings go through their launchers, which take all visible GPUs.
-SCRIPTS = {
-    "train": "training/run-training.sh",
-    "lora": "ablation/run-lora-training.sh",
-    "sweep": "ablation/run-ablation-experiments.sh",
-    "reinforce": "training/run-rl.sh",
-    "evaluate": "evaluation/run_vlm_evaluation.py",
-    "rescore": "evaluation/rescore.py",
-    "plan": "evaluation/plan.py",
-    "serve": "evaluation/serve.py",
-    "chat": "evaluation/chat.py",
-    "blind": "evaluation/run_vlm_output.py",
-    "judge": "evaluation/analyze_output_results.py",
-    "rate": "evaluation/make_rating_sheet.py",
-    "compare": "evaluation/compare_models.py",
-    "report": "evaluation/make_report.py",
-    "draw": "evaluation/draw_evaluation_results.py",
-    "draw-blind": "evaluation/draw_blind10_scores.py",
-    "scores": "evaluation/export_scores.py",
-    "rows check": "training/validate_data.py",
-    "rows clean": "utils/check_and_clean_images.py",
-    "rows describe": "utils/describe_data.py",
-    "rows split": "utils/split_dataset.py",
-    "rows export": "utils/export_rows.py",
-    "rows import": "utils/import_rows.py",
-    "rows prepare": "utils/prepare_love_agibot.py",
-    "rows grounding": "utils/make_grounding_rows.py",
-    "rows distill": "utils/distill_reasoning.py",
-    "download model": "download/download_model.py",
-    "download rows": "download/download_dataset.py",
-    "download benchmark": "download/download_vlabench_with_retry.py",
-    "verify": "utils/verify_dataset.py",
-    "demo": "utils/make_demo.py",
-    "benchmark": "utils/build_hf_dataset.py",
-    "merge": "utils/merge_adapter.py",
-    "push": "utils/push_to_hub.py",
-    "watch": "utils/monitor_evaluation.py",
-    "queue": "utils/task_runner.py",
-}
 
 
 def main() -> None:
@@ -64,23 +27,49 @@ def main() -> None:
 def _replace_by_script() -> int | None:
     """Become the script that the first words name. Prints the names without one, or for --help."""
     words = sys.argv[1:]
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     if not words or words[0] in ("-h", "--help"):
         say(listing())
         return None if words else 2
     if words[0] == "--version":
         say(__version__)
         return None
-    name = next((" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in SCRIPTS), None)
+    name = _named(words)
     if name is None:
         written = " ".join(word for word in words[:2] if not word.startswith("-"))
         raise UserError(f"no such command: leap {written}.{did_you_mean(written, SCRIPTS)} leap --help lists them")
     script = REPOSITORY / "scripts" / SCRIPTS[name]
-    if not script.is_file():
-        raise UserError(
-            f"{script} is not there: leap runs the scripts of a checkout; clone it, and install it with pip -e"
-        )
     program = ["bash"] if script.suffix == ".sh" else [sys.executable]
+    os.environ.setdefault("PYTHON", sys.executable)  # for launchers
     os.execvp(program[0], [*program, str(script), *words[len(name.split()) :]])
+
+
+def _named(words: list[str]) -> str | None:
+    """The command that the first words name."""
+    return next((name for name in (" ".join(words[:2]), *words[:1]) if name in SCRIPTS), None)
+
+
+def _complete() -> NoReturn:
+    """Answer a shell that completes a command line: with commands here, with flags and choices by their script."""
+    import argcomplete
+
+    *words, _ = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")[1:]
+    words = list(filter(None, words))
+    if name := _named(words):
+        # Not a launcher: it would start a process a GPU.
+        scripts = [SCRIPTS[name], *(script for script, launched in BESIDE.items() if launched == name)]
+        script = next(script for script in scripts if script.endswith(".py"))
+        os.environ["_ARGCOMPLETE"] = str(1 + len(name.split()))  # the words of the line that stand for the program
+        os.execv(sys.executable, [sys.executable, str(REPOSITORY / "scripts" / script)])
+    parser = argparse.ArgumentParser(add_help=False)
+    for number in range(len(words)):
+        parser.add_argument(f"word {number}")
+    names = [name.split() for name in SCRIPTS]
+    nexts = [name[len(words)] for name in names if name[: len(words)] == words]
+    parser.add_argument("command", choices=[*nexts, *(() if words else ("--help", "--version"))])
+    argcomplete.autocomplete(parser)
+    raise SystemExit
 
 
 def listing() -> str:

@@ -23,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-from configs.config import REPOSITORY
 from configs.errors import UserError
 from leap.files import locked
 from leap.progress import say
@@ -102,8 +101,9 @@ def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> 
 
 
 def _python_path() -> str:
-    """PYTHONPATH with this checkout first, so that a child runs the code that started it."""
-    return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    """PYTHONPATH with the folder of this `leap` first, so that a child runs the code that started it."""
+    home = Path(__file__).resolve().parents[2]
+    return os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
 
 
 def _watch(child: subprocess.Popen, log: BinaryIO, signals: list[int]) -> None:

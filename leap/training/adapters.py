@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.models.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
 from leap.models.loading import base_of, load_processor, load_weights, processor_folder, quantised, with_adapter
+from leap.publish.model_card import write_model_card
 from leap.training.recipes import LoraRecipe
 
 # Where a vision-language model keeps its two towers, by the names of its modules.
@@ -124,7 +126,8 @@ def _refuse_tied(whole: Any, adapter: Path, base: Path) -> None:
 
 
 def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
-    """Fold the adapter in `adapter` into its base and write a full checkpoint to `folder`, with processor and manifest.
+    """Fold the adapter in `adapter` into its base and write a full checkpoint to `folder`, with processor, manifest and
+    model card.
 
     In float32. Returns the largest difference between the logits of the adapted and the merged model on a random
     prompt; UserError if it is more than rounding (1e-3), if `folder` exists, or if the adapter or its base cannot be
@@ -161,4 +164,6 @@ def merge(adapter: Path, folder: Path, base_model: Path | None = None) -> float:
     if manifest is not None:
         write_manifest(part, replace(manifest, kind="full"))
     part.rename(folder)
+    if manifest is not None:
+        write_model_card(folder, WorkspaceConfig.from_environment())
     return difference

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shlex
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from configs.config import WorkspaceConfig, next_line
+from configs.config import DIMENSIONS, WorkspaceConfig, next_line
 from configs.errors import UserError
 from leap.cli import as_plain
 from leap.files import read_json
 from leap.models.checkpoints import why_incomplete
 from leap.models.loading import tokenizer_problem
+from leap.models.names import BASE_NAME
+from leap.planners.asking import SETTINGS_FILE
 from leap.planners.candidates import chosen_checkpoint
+from leap.planners.settings import flags_of
 from leap.progress import say
 from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, TrainingRecipe, with_tuning
+from leap.vlabench.options import EvaluationOptions
 
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
@@ -29,8 +34,18 @@ def announce_and_train(recipe: TrainingRecipe) -> None:
 
     last = train(recipe, workspace)
     say(f"trained: {last}")
-    run = shlex.quote(str(last.parent))
-    say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))
+    say(next_line(evaluation_command(last.parent, workspace)))
+
+
+def evaluation_command(run: Path, workspace: WorkspaceConfig) -> str:
+    """Evaluate a run's best checkpoint as the base was evaluated, so that the two can be compared."""
+    command = f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {shlex.quote(str(run))} --dimension all"
+    paths = (workspace.results / dimension / BASE_NAME / SETTINGS_FILE for dimension in DIMENSIONS)
+    flags = ""
+    with contextlib.suppress(UserError):  # a file that is broken is no reason to fail after a training
+        settings = next((read_json(path) for path in paths if path.is_file()), {})
+        flags = flags_of(settings, vars(EvaluationOptions()))
+    return f"{command} {flags}".rstrip()
 
 
 def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
@@ -53,8 +68,7 @@ def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
 
     last = train_by_rewards(chosen, workspace)
     say(f"trained: {last}")
-    run = shlex.quote(str(last.parent))
-    say(next_line(f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint {run} --dimension all"))
+    say(next_line(evaluation_command(last.parent, workspace)))
 
 
 def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:

@@ -105,10 +105,7 @@ def evaluate_dimension(
     (None on all processes but the first). UserError if the folder holds answers under other settings, which `overwrite`
     throws away.
     """
-    settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
-    settings |= {"drawing": dict(drawing)} if drawing else {}
-    recorded = folder / SETTINGS_FILE
-    settings = as_recorded(read_json(recorded), settings) if recorded.is_file() else settings
+    settings = settings_of(planner, writer, folder, drawing)
     queries = queries_for(examples, writer, settings, num_samples)
     with claimed_journals(folder, (JOURNAL_FILE, FAILURES_FILE), settings, ranks, overwrite=overwrite) as journals:
         settled_keys = journals.answered_keys | (set() if retry_failed else journals.failed_keys)
@@ -129,6 +126,16 @@ def evaluate_dimension(
             return write_results(folder, firsts, failed, len(all_examples), settings, provenance, further)
     ranks.wait()
     return None
+
+
+def settings_of(
+    planner: Planner, writer: PromptWriter, folder: Path, drawing: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that decides the answers in `folder`, as its settings.json has it."""
+    settings = {"planner": planner.identity(), "prompt": writer.fingerprint()}
+    settings |= {"drawing": dict(drawing)} if drawing else {}
+    recorded = folder / SETTINGS_FILE
+    return as_recorded(read_json(recorded), settings) if recorded.is_file() else settings
 
 
 def _answer(

@@ -13,6 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+import configs  # noqa: F401  says what is missing where the environment is not active
+
+# isort: split
 import numpy as np
 
 from leap.cli import knob, parse_knobs, run

@@ -28,6 +28,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import configs  # noqa: F401  says what is missing where the environment is not active
+
+# isort: split
 from PIL import Image
 
 from configs.config import WorkspaceConfig

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import configs  # noqa: F401  says what is missing where the environment is not active
 from leap.cli import knob, parse_knobs, run
 from leap.files import write_json
 from leap.progress import say

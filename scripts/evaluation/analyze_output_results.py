@@ -16,6 +16,7 @@ along, and judges alone where no judge is named and no key is set. Exit status 1
 
 from __future__ import annotations
 
+import configs  # noqa: F401  says what is missing where the environment is not active
 from leap.cli import parse_knobs, run
 from leap.judge.options import JudgeOptions
 

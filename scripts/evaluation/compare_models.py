@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from configs.config import WorkspaceConfig, next_line, place_flag
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
 from leap.progress import say
@@ -47,6 +48,8 @@ def main() -> None:
     for comparison in compare_all(options.results, base, others, metrics_named(options.metric)):
         say(comparison_tables(comparison, relative=options.relative))
         say(f"\n-> {write_comparison(options.results, comparison)}\n")
+    results = place_flag("--results", options.results, WorkspaceConfig.from_environment().results)
+    say(next_line(f"python scripts/evaluation/make_report.py{results}"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ r"""Ask a planner for a plan for your own picture.
     python scripts/evaluation/plan.py --checkpoint output/checkpoint-200 --image photo.jpg "Put the cup on the shelf"
     python scripts/evaluation/plan.py --image photo.jpg --tag 120,80 --tag 300,200 "Put the cup on the shelf"
     python scripts/evaluation/plan.py --image photo.jpg --format json --drawing plan.png "Put the cup on the shelf"
+    python scripts/evaluation/plan.py --image photo.jpg --temperature 0.7 --num_samples 3 "Put the cup on the shelf"
     python scripts/evaluation/plan.py --rows photos.jsonl --drawing plans/
     python scripts/evaluation/plan.py --planner openai --base_url http://127.0.0.1:8000/v1 --model NAME \
         --image photo.jpg "Put the cup on the shelf"
@@ -69,7 +70,7 @@ def plans_for(request: PlanRequest, models: Sequence[Candidate], options: PlanOp
     for model in models:
         planner = PhotoPlanner(options, model)
         try:
-            plan = planner.answer(request)
+            plans = planner.answers(request, options.num_samples)
         except MachineFailure as failure:
             say(f"error: no plan of {model.name}: {failure!s}", sys.stderr)
             failed = True
@@ -78,12 +79,16 @@ def plans_for(request: PlanRequest, models: Sequence[Candidate], options: PlanOp
             say(f"warning: {note}", sys.stderr)
         if len(models) > 1 and options.format == "text":
             say(f"\n{model.name}")
-        show(plan, options.format)
-        if options.drawing:
-            path = options.drawing
-            path = path.with_stem(f"{path.stem}-{model.name}") if len(models) > 1 else path
-            draw(plan, path)
-            say(f"-> {path}", sys.stderr)
+        for number, plan in enumerate(plans, 1):
+            if len(plans) > 1 and options.format == "text":
+                say(f"\nplan {number} of {len(plans)}")
+            show(plan, options.format)
+            if options.drawing:
+                path, ending = options.drawing, f"-{model.name}" if len(models) > 1 else ""
+                ending += f"-{number}" if len(plans) > 1 else ""
+                path = path.with_stem(f"{path.stem}{ending}")
+                draw(plan, path)
+                say(f"-> {path}", sys.stderr)
         del planner
         free_memory()
     return 1 if failed else 0
@@ -111,16 +116,19 @@ def batches_for(requests: Sequence[PlanRequest], models: Sequence[Candidate], op
     """Have each model plan for all rows; the exit status."""
     failures: list[str] = []
     for model in models:
-        name = model.name + (f"_{options.suffix}" if options.suffix else "")
+        name = model.name + options.name_suffix
         folder = options.output_dir / name
         batch = write_plans(requests, model._replace(name=name), options, folder)
         if options.drawing:
             home = options.drawing / name if len(models) > 1 else options.drawing
-            for row, plan in sorted(batch.plans.items()):
-                draw(plan, home / f"{row:04d}.png")
+            for place, plan in batch.plans.items():
+                number = "" if place.sample is None else f"-{place.sample + 1}"
+                draw(plan, home / f"{place.row:04d}{number}.png")
         cut = sum(plan.stop == "length" for plan in batch.plans.values())
-        say(f"{name}: {len(batch.plans)} of {len(requests)} rows have a plan, {cut} cut  -> {folder / PLANS_FILE}")
-        failures += [f"  {name}, row {row}: {reason}" for row, reason in sorted(batch.failures.items())]
+        rows = len({place.row for place in batch.plans})
+        drawn = f", {len(batch.plans)} plans drawn" if options.num_samples > 1 else ""
+        say(f"{name}: {rows} of {len(requests)} rows have a plan{drawn}, {cut} cut  -> {folder / PLANS_FILE}")
+        failures += [f"  {name}, row {place.row}: {reason}" for place, reason in sorted(batch.failures.items())]
         free_memory()
     if failures:
         say(f"\n{len(failures)} plans are missing (--retry_failed asks again):")

@@ -16,18 +16,22 @@ the machine failed (--retry-failed asks again) or its files are broken; it is th
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.config import WorkspaceConfig, dimensions_named
+from configs.config import WorkspaceConfig, dimensions_named, next_line, place_flag
 from configs.errors import UserError
 from leap.cli import as_plain, parse_knobs, run
 from leap.files import read_jsonl
+from leap.models.names import BASE_NAME
 from leap.planners import open_planner
 from leap.planners.candidates import Candidate, models_to_ask, require_complete
 from leap.progress import print_some, say
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
+from leap.vlabench.folder import JOURNAL_FILE, models_in
 from leap.vlabench.options import CONTROLS, EvaluationOptions, name_suffix
 from leap.vlabench.prompts import PromptWriter
 
@@ -47,7 +51,8 @@ def main() -> int:
     models = models_to_evaluate(options, workspace)
     suffix = name_suffix(options)
 
-    from leap.vlabench.run import evaluate_dimension
+    from leap.planners.asking import require_same_settings
+    from leap.vlabench.run import evaluate_dimension, settings_of
     from leap.vlabench.tables import results_table
     from leap.vlabench.tracking import require_trackers, track
 
@@ -57,9 +62,9 @@ def main() -> int:
         planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
-        for dimension, examples in selected.items():
-            target = options.output_dir / dimension / (base_name + suffix)
-            writer = PromptWriter(
+        targets = {dimension: options.output_dir / dimension / (base_name + suffix) for dimension in selected}
+        writers = {
+            dimension: PromptWriter(
                 workspace,
                 options.prompt,
                 options.language,
@@ -71,9 +76,16 @@ def main() -> int:
                 pictures=options.pictures,
                 examples=everything[dimension],
             )
+            for dimension in selected
+        }
+        for dimension, target in targets.items() if not options.overwrite else ():  # before the first is asked
+            settings = settings_of(planner, writers[dimension], target, options.drawing)
+            require_same_settings(target / JOURNAL_FILE, settings)
+        for dimension, examples in selected.items():
+            target = targets[dimension]
             summary = evaluate_dimension(
                 planner,
-                writer,
+                writers[dimension],
                 examples,
                 everything[dimension],
                 target,
@@ -96,7 +108,19 @@ def main() -> int:
     if left_out:
         say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")
-    return 1 if left_out else 0
+        return 1
+    say("\n" + next_line(next_command(names, options, workspace)))
+    return 0
+
+
+def next_command(names: Sequence[str], options: EvaluationOptions, workspace: WorkspaceConfig) -> str:
+    """A comparison with the base where that has results, else the report."""
+    results = place_flag("--results", options.output_dir, workspace.results)
+    others = [name for name in names if name != BASE_NAME]
+    if others and BASE_NAME in models_in(options.output_dir):
+        return f"python scripts/evaluation/compare_models.py {shlex.join([BASE_NAME, *others])}{results}"
+    data = place_flag("--data_path", options.data_path, workspace.benchmark)
+    return f"python scripts/evaluation/make_report.py{results}{data}"
 
 
 def shot_pools(

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.config import WorkspaceConfig
+from configs.config import WorkspaceConfig, next_line, place_flag
 from leap.blind.options import OutputOptions
 from leap.blind.outputs import OUTPUTS_FILE, Output
 from leap.blind.rows import read_blind_rows
@@ -72,7 +72,11 @@ def report(outputs: Sequence[Output], standing: Sequence[str], folder: Path) -> 
         say(f"\n{sum(map(len, failed.values()))} outputs failed and hold no plan (--retry_failed asks again):")
         lines = [f"  {name}, row {', '.join(rows)}: {reason}" for (name, reason), rows in failed.items()]
         print_some(lines, OUTPUTS_FILE)
-    return 1 if failed or standing else 0
+    if failed or standing:
+        return 1
+    review = place_flag("--review_dir", folder, WorkspaceConfig.from_environment().results / "blind_10")
+    say(next_line(f"python scripts/evaluation/analyze_output_results.py --judge reference{review}"))
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # An activated environment wins, then .venv in the repository; PYTHON=... names another.
 LEAP_REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 has_leap() {  # -I: what lies in the current folder does not count as installed
-    "$1" -I -c "import importlib.util as u, sys; sys.exit(not (u.find_spec('leap') and u.find_spec('configs')))" 2>/dev/null
+    "$1" -I -c "import importlib.util as u, sys; sys.exit(not u.find_spec('leap'))" 2>/dev/null
 }
 for candidate in "${PYTHON:-python}" "$LEAP_REPOSITORY/.venv/bin/python"; do
     if has_leap "$candidate"; then

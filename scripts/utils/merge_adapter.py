@@ -14,10 +14,9 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.models.checkpoints import merged_folder, read_manifest
+from leap.models.checkpoints import merged_folder
 from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
-from leap.publish.model_card import write_model_card
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,12 @@ def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     if options.checkpoint is None:
         raise UserError("name the adapter with --checkpoint, as in output/lora_standard/checkpoint-200")
-    workspace = WorkspaceConfig.from_environment()
-    adapter = chosen_checkpoint(options.checkpoint, workspace)
+    adapter = chosen_checkpoint(options.checkpoint, WorkspaceConfig.from_environment())
     folder = options.output_dir or merged_folder(adapter)
 
     from leap.training.adapters import merge
 
     difference = merge(adapter, folder, options.base_model)
-    if read_manifest(folder):
-        write_model_card(folder, workspace)
     say(f"merged: {folder} (largest difference of logits {difference:.2g})")
 
 

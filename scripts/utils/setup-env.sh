@@ -15,7 +15,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV="$ROOT/.venv"
 STAMP="$VENV/leap-installed"
 
-wanted="$(cat "$ROOT/requirements.lock" "$ROOT/pyproject.toml"; printf '%s' "$ROOT")"
+wanted="$(cat "$ROOT/requirements.lock" "$ROOT/pyproject.toml" "$ROOT/setup.py"; printf '%s' "$ROOT")"
 if [ -f "$STAMP" ] && [ "$wanted" = "$(cat "$STAMP")" ] && [ -x "$VENV/bin/python" ]; then
     exit 0
 fi

@@ -24,6 +24,14 @@ Made by `python scripts/utils/write_cli_docs.py`; do not edit. A flag may be wri
 takes several words, or one with commas. `--base_model` is the base, `--checkpoint` what is evaluated, merged or
 published, `--results` the results folder, `--data_path` a benchmark, `--rows` planning rows, `--output_dir` what is
 written. The other names work too; `configs/flags.py` has them, and what became of flags of the original.
+
+Tab completes the commands of `leap`, their flags and choices after one line in the shell's start-up file:
+
+| shell | file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(register-python-argcomplete leap)"` |
+| zsh, after `compinit` | `~/.zshrc` | `eval "$(register-python-argcomplete leap)"` |
+| fish | `~/.config/fish/config.fish` | `register-python-argcomplete --shell fish leap \\| source` |
 """
 
 
@@ -35,7 +43,8 @@ class Options:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     folders = ("download", "training", "ablation", "evaluation", "utils")
-    scripts = [path for folder in folders for path in sorted((REPOSITORY / "scripts" / folder).glob("*.py"))]
+    paths = [path for folder in folders for path in sorted((REPOSITORY / "scripts" / folder).glob("*.py"))]
+    scripts = [path for path in paths if path.name != "configs.py"]
     with ThreadPoolExecutor(2) as pool:
         sections = list(pool.map(section, scripts))
     output = options.output or REPOSITORY / "docs/cli.md"

@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import shlex
 import shutil
 import weakref
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.config import next_line
 from configs.errors import UserError
 from leap.blind.outputs import CSV_FILE, OUTPUTS_FILE, items_of, read_outputs
 from leap.files import read_json, read_jsonl
@@ -282,3 +284,16 @@ def test_the_newest_checkpoint_is_asked(demo, checkpoints, workspace, folder):
     done = run_script(SCRIPT, *arguments(demo, checkpoints, folder, *few))
     assert done.returncode == 0, done.stderr
     assert list(read_json(folder / SETTINGS_FILE)) == ["baseline_T2", "checkpoint-10_T2"]
+
+
+def test_each_command_printed_runs_as_it_stands(demo, workspace, tmp_path):
+    review = tmp_path / "re view"
+    ask = ["--base_model", workspace / "models/tiny-planner", "--max_checkpoints", 0, "--max_new_tokens", 1]
+    done = run_script(SCRIPT, *ask, "--review_dir", review)
+    for script in ("analyze_output_results.py --judge reference", "draw_blind10_scores.py"):
+        assert done.returncode == 0, done.stderr
+        command = done.stdout.splitlines()[-1]
+        assert command == next_line(f"python scripts/evaluation/{script} --review_dir '{review}'")
+        path, *flags = shlex.split(command.partition("python ")[2])
+        done = run_script(path.removeprefix("scripts/"), *flags)
+    assert (done.returncode, (review / "figures").is_dir()) == (0, True), done.stderr

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs.errors import UserError
+from leap.files import write_json
+from leap.models.checkpoints import MANIFEST
 from leap.models.loading import (
     base_of,
     keeps_order,
@@ -212,3 +214,21 @@ def test_a_model_of_a_billion_layers_is_one_line(demo, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="2,000 layers are the most"):
         load_for_planning(folder, "cpu", "float32")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 2500, "\U0001f916" * 100])
+@pytest.mark.parametrize("script", ["utils/merge_adapter.py", "evaluation/plan.py", "evaluation/run_vlm_evaluation.py"])
+def test_a_base_whose_name_no_file_system_takes_is_one_line(mistral, tmp_path, workspace, script, name):
+    put_adapter(mistral, tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": name}))
+    picture = next((workspace / "data" / "images").glob("*.png"))
+    more = ["--image", picture, "Move it"] if "plan" in script else []
+    with pytest.raises(UserError, match="names no base model"):
+        base_of(tmp_path / "adapter")
+    nothing = dict.fromkeys(("base_weights_sha256", "data_sha256", "chat_template_sha256"), "")
+    nothing |= {"recipe": {}, "pixel_budget": {}, "library_versions": {}}
+    write_json(tmp_path / "adapter" / MANIFEST, {"base_model": name, "kind": "adapter"} | nothing)
+    done = run_script(script, "--checkpoint", tmp_path / "adapter", *more)
+    assert_one_line_error(done, "leap_manifest.json is not a LEAP manifest: base_model is no path, but")
+    assert len(done.stderr) < 600

@@ -110,3 +110,19 @@ def test_a_row_that_changed_is_asked_again_and_the_others_stay(ask, rows, folder
     texts = [line["text"] for line in read_jsonl(folder / "plans.jsonl")]
     assert texts == [SKILLS, "1) Something else.", STEPS, STEPS]
     assert len(server.requests) == 4
+
+
+def test_several_plans_are_drawn_to_a_row_and_more_of_them_keep_those_that_are_there(ask, folder, server, tmp_path):
+    drawn = folder.with_name("served_T0.5")
+    done = ask("--temperature", "0.5", "--num_samples", "2", "--drawing", tmp_path / "drawn")
+    assert "4 of 5 rows have a plan, 8 plans drawn" in done.stdout
+    lines = read_jsonl(drawn / "plans.jsonl")
+    assert [(line["row"], line["sample"]) for line in lines] == [(row, n) for row in (0, 1, 2, 4) for n in (0, 1)]
+    assert [line["row"] for line in read_jsonl(drawn / "failures.jsonl")] == [3]
+    assert len(server.requests) == 6
+    assert (tmp_path / "drawn" / "0004-2.png").is_file()
+    ask("--temperature", "0.5", "--num_samples", "3")
+    assert len(server.requests) == 9
+    kept = [line for line in read_jsonl(drawn / "plans.jsonl") if line["sample"] < 2]
+    assert kept == lines
+    assert_one_line_error(ask("--temperature", "0.5", "--seed", "1"), "other settings", "seed")

@@ -167,3 +167,30 @@ def test_what_a_model_wrote_does_not_steer_the_terminal(space, server, photo):
     assert done.returncode == 0
     assert not set("\x1b\x07") & set(done.stdout)
     assert STEPS not in done.stdout
+
+
+def test_plans_that_are_drawn_differ_and_come_again_by_their_seed(workspace, lively, photo):
+    knobs = {"device": "cpu", "max_new_tokens": 16, "temperature": 2.0}
+    request = PlanRequest("Move the cup", (photo,))
+    three = PhotoPlanner.opened(lively, **knobs).answers(request, 3)
+    assert len({drawn.text for drawn in three}) == 3
+    assert [drawn.record()["sample"] for drawn in three] == [0, 1, 2]
+    again = PhotoPlanner.opened(lively, **knobs).answers(request, 2)
+    assert [drawn.text for drawn in again] == [drawn.text for drawn in three[:2]]
+    other = PhotoPlanner.opened(lively, seed=1, **knobs).answer(request)
+    assert other.text not in {drawn.text for drawn in three}
+
+
+def test_the_script_prints_and_draws_each_plan(space, served, server, photo, tmp_path):
+    drawing = ("--temperature", "0.5", "--top_p", "0.9", "--num_samples", "2", "--drawing", tmp_path / "plan.png")
+    done = ask(server, "--image", photo, *drawing, "Move the cup")
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("plan")] == ["plan 1 of 2", "plan 2 of 2"]
+    assert [(tmp_path / f"plan-{number}.png").is_file() for number in (1, 2)] == [True, True]
+    assert {(body["temperature"], body["top_p"]) for body in server.requests} == {(0.5, 0.9)}
+    assert len({body["seed"] for body in server.requests}) == 2
+
+
+def test_several_plans_of_greedy_decoding_are_refused(space, server, photo):
+    done = ask(server, "--image", photo, "--num_samples", "2", "Move the cup")
+    assert_one_line_error(done, "--num_samples", "without --temperature")

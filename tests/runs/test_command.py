@@ -1,7 +1,12 @@
 """The command `leap` runs the scripts of the repository."""
 
+import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,7 +32,7 @@ def test_every_script_has_a_name():
     scripts = {
         str(path.relative_to(REPOSITORY / "scripts"))
         for path in (REPOSITORY / "scripts").rglob("*")
-        if path.suffix in (".py", ".sh")
+        if path.suffix in (".py", ".sh") and path.name != "configs.py"
     }
     assert {script for script in scripts if not script.startswith(SUPPORT)} == {*SCRIPTS.values()} | BEHIND_LAUNCHERS
 
@@ -63,3 +68,55 @@ def test_a_name_mistyped_gets_the_nearest():
 
 def test_the_version_is_that_of_the_package():
     assert leap("--version").stdout.strip()[0].isdigit()
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """What an interactive bash makes of a line in which Tab is pressed at the end."""
+    argcomplete = pytest.importorskip("argcomplete")
+    command = tmp_path / "bin" / "leap"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c 'from leap.runs.command import main; main()' \"$@\"\n")
+    command.chmod(0o755)
+    (tmp_path / "rc").write_text(argcomplete.shellcode(["leap"]) + "\nPS1='ready '; bind 'set bell-style none'\n")
+
+    def completed(line, wanted):
+        process, terminal = pty.fork()
+        if process == 0:
+            environment = os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "TERM": "dumb"}
+            os.chdir(tmp_path)
+            os.execvpe("bash", ["bash", "--noprofile", "--rcfile", "rc", "-i"], environment)
+        try:
+            read_until(terminal, "ready ")
+            os.write(terminal, f"{line}\t".encode())
+            return read_until(terminal, wanted)
+        finally:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            os.close(terminal)
+
+    return completed
+
+
+def read_until(terminal, wanted, seconds=30):
+    """What the terminal shows until it is `wanted`, or for so long."""
+    shown, limit = "", time.monotonic() + seconds
+    while wanted not in shown and time.monotonic() < limit:
+        if select.select([terminal], [], [], 0.2)[0]:
+            shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("leap ev", "leap evaluate "),
+        ("leap evaluate --dim", "leap evaluate --dimension "),
+        ("leap rows ch", "leap rows check "),
+        ("leap train --learn", "leap train --learning_rate "),
+        ("leap lora --preset agg", "leap lora --preset aggressive "),
+        ("leap download model --loc", "leap download model --local_dir "),
+    ],
+)
+def test_tab_completes_commands_flags_and_choices(typed, line, wanted):
+    assert typed(line, wanted).endswith(wanted)

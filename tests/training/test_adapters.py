@@ -161,6 +161,10 @@ def test_a_merged_checkpoint_is_the_adapted_model(demo, adapter, tmp_path):
     torch.testing.assert_close(adapted, whole, atol=1e-4, rtol=0)
     assert (adapted - plain).abs().max() > 1e-3
     assert read_manifest(merged).kind == "full"
+    by_library = tmp_path / "by library"  # as the server merges
+    merge(adapter, by_library, base)
+    cards = [(folder / "README.md").read_text().replace(folder.name, "") for folder in (merged, by_library)]
+    assert cards[0] == cards[1]
     assert_one_line_error(
         run_script("utils/merge_adapter.py", "--checkpoint", adapter, "--output_dir", merged), "is there already"
     )

@@ -5,6 +5,9 @@ import sys
 import pytest
 import transformers
 
+from configs.config import WorkspaceConfig
+from leap.files import write_json
+from leap.training.start import evaluation_command
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.trainings import TRAIN, train
 
@@ -79,3 +82,17 @@ def test_a_liger_kernel_that_does_not_go_with_transformers_is_said_before_any_ro
     assert "train.jsonl" not in done.stdout
     (liger / "transformers" / "model" / "qwen3_vl.py").unlink()  # it has no kernels for this model
     assert "model_max_length 20" in train_with_liger().stderr
+
+
+def test_the_command_that_evaluates_a_run_asks_as_the_base_was_asked(workspace):
+    place, run = WorkspaceConfig(workspace), workspace / "output" / "my run"
+    plain = f"python scripts/evaluation/run_vlm_evaluation.py --checkpoint '{run}' --dimension all"
+    assert evaluation_command(run, place) == plain
+    settings = {
+        "planner": {"planner": "huggingface", "decoding": {"max_new_tokens": 96}},
+        "prompt": {"style": "builtin"},
+    }
+    write_json(place.results / "Spatial" / "baseline" / "settings.json", settings)
+    assert evaluation_command(run, place) == f"{plain} --max_new_tokens 96 --prompt builtin"
+    (place.results / "Spatial" / "baseline" / "settings.json").write_text("{")
+    assert evaluation_command(run, place) == plain
