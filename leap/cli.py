@@ -227,8 +227,8 @@ def flag_names(cls: type, hints: dict[str, Any]) -> dict[str, list[str]]:
         places = next((names for names in PLACES if is_place and field.name in names), (field.name,))
         flags = [flag.lstrip("-").replace("-", "_") for flag in field.metadata["flags"]]
         # A knob may go by the name of another place: what a run starts from is a base here, a checkpoint there.
-        shown = next((flag for flag in flags if any(flag == other[0] for other in PLACES)), places[0])
-        names = dict.fromkeys([shown, places[0], field.name, *flags, *places, *OTHER_NAMES.get(field.name, ())])
+        first = next((flag for flag in flags if any(flag == other[0] for other in PLACES)), places[0])
+        names = dict.fromkeys([first, places[0], field.name, *flags, *places, *OTHER_NAMES.get(field.name, ())])
         names_of[field.name] = [name for name in names if name not in (every_field - {field.name}) | taken]
         taken |= set(names_of[field.name])
     return names_of

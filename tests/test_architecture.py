@@ -58,6 +58,14 @@ HEAVY = {
     "leap.training.supervision",
     "leap.training.throughput",
     "leap.training.trainer",
+    "leap.training.arguments",
+    "leap.training.checkpointed",
+    "leap.training.held_out_plans",
+    "leap.training.preference",
+    "leap.training.reinforcement",
+    "leap.training.rejection",
+    "leap.training.rollouts",
+    "leap.training.validation",
 }
 HEAVY_PACKAGES = {"torch", "torchvision", "transformers", "datasets", "accelerate", "peft"}
 

@@ -56,7 +56,7 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
 
 
 @dataclass(frozen=True)
-class Completion:
+class Continuation:
     """What a model wrote behind a prompt: its tokens, without padding, the one that ends a turn among them, and why it
     stopped ("plan", "end" or "length", as in Answer)."""
 
@@ -88,7 +88,7 @@ def complete_batch(
     seeds: Sequence[int] = (),
     graphed: bool = False,
     never: Collection[int] = (),
-) -> list[Completion]:
+) -> list[Continuation]:
     """One completion a row of `inputs`, which `encode` made; greedy without `sampling`.
 
     What is drawn for a row follows from its logits and its own one of `seeds`, whatever rows stand beside it.
@@ -206,9 +206,9 @@ def _text(tokens: list[int], tokenizer: Any) -> str:
     return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _completion(tokens: list[int], ends: set[int], finished: int | None) -> Completion:
+def _completion(tokens: list[int], ends: set[int], finished: int | None) -> Continuation:
     """The completion in a row's new tokens, padding behind it; `finished` is its length if it stopped at a plan."""
     if finished is not None:
-        return Completion(tokens[:finished], "plan")
+        return Continuation(tokens[:finished], "plan")
     length = next((i for i, token in enumerate(tokens) if token in ends), None)
-    return Completion(tokens, "length") if length is None else Completion(tokens[: length + 1], "end")
+    return Continuation(tokens, "length") if length is None else Continuation(tokens[: length + 1], "end")

@@ -75,10 +75,10 @@ class CheckpointedTrainer(Trainer):
 
     def agree_to_stop(self) -> None:
         """Let all devices know whether one of them was asked to stop."""
-        asked = torch.tensor(float(self.stop_requested), device=self.args.device)
+        request = torch.tensor(float(self.stop_requested), device=self.args.device)
         if self.args.world_size > 1:
-            asked = self.accelerator.reduce(asked, reduction="sum")
-        self.stop_agreed = bool(asked)
+            request = self.accelerator.reduce(request, reduction="sum")
+        self.stop_agreed = bool(request)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.meter.paused():

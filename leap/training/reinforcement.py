@@ -28,7 +28,7 @@ from trl.models import unwrap_model_for_generation
 
 from configs.config import WorkspaceConfig
 from leap.models.control_tokens import picture_tokens
-from leap.models.generation import Completion, Sampling, complete_batch
+from leap.models.generation import Continuation, Sampling, complete_batch
 from leap.models.prefix_cache import PrefixCache
 from leap.progress import say
 from leap.rows.chat import chat_messages
@@ -179,7 +179,7 @@ def prompt_dataset(
     def prompt(index: int) -> list[dict]:
         pictures = iter(collator.pictures(rows[index]))
         return [
-            {"role": turn["role"], "content": [_shown(item, pictures) for item in turn["content"]]}
+            {"role": turn["role"], "content": [_displayed(item, pictures) for item in turn["content"]]}
             for turn in chat_messages(rows[index])
         ]
 
@@ -188,7 +188,7 @@ def prompt_dataset(
     return dataset
 
 
-def _shown(item: Mapping[str, Any], pictures: Iterator[Any]) -> dict[str, Any]:
+def _displayed(item: Mapping[str, Any], pictures: Iterator[Any]) -> dict[str, Any]:
     if item["type"] == "image":
         return {"type": "image", "image": next(pictures)}
     return {"type": "text", "text": item["text"]}
@@ -217,7 +217,7 @@ def reward_functions(
 def _text(tokens: list[int], tokenizer: Any) -> str:
     """What tokens of a completion say, as the evaluation would read it."""
     stop = "end" if tokens and tokens[-1] == tokenizer.eos_token_id else "length"
-    return Completion(tokens, stop).answer(tokenizer).text
+    return Continuation(tokens, stop).answer(tokenizer).text
 
 
 class RewardTrainer(HeldOutTrainer, GRPOTrainer):
@@ -247,7 +247,7 @@ class RewardTrainer(HeldOutTrainer, GRPOTrainer):
         self._written += len(ids)
         return ids, logprobs
 
-    def _complete(self, prompt_ids: list[list[int]], fields: dict[str, Any]) -> list[Completion]:
+    def _complete(self, prompt_ids: list[list[int]], fields: dict[str, Any]) -> list[Continuation]:
         recipe, processor = self.recipe, self.collator.processor
         longest, pad = max(map(len, prompt_ids)), processor.tokenizer.pad_token_id
         inputs = {

@@ -121,9 +121,9 @@ def _judged(line: dict[str, Any], row: PlanningRow, recipe: ReinforcementRecipe)
 def _prompts(
     recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], workspace: WorkspaceConfig
 ) -> dict[str, BlindRow]:
-    wanted = {row.where for row in rows}
+    places = {row.where for row in rows}
     prompts = read_blind_rows(recipe.train_file, recipe.image_root, workspace.root)
-    by_place = {prompt.row.where: prompt for prompt in prompts if prompt.row.where in wanted}
+    by_place = {prompt.row.where: prompt for prompt in prompts if prompt.row.where in places}
     for prompt in by_place.values():
         if prompt.problem:
             raise UserError(prompt.problem)

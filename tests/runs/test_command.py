@@ -17,6 +17,7 @@ SUPPORT = ("benchmark/", "quickstart.sh", "run-tests.sh", "utils/find-python.sh"
 SUPPORT += ("utils/setup-env.sh", "utils/write_cli_docs.py")
 BEHIND_LAUNCHERS = {
     "training/run-finetuning.py",
+    "training/run-reinforcement.py",
     "ablation/run-lora-finetuning.py",
     "ablation/run-ablation.py",
     "download/download_model.sh",
