@@ -57,6 +57,6 @@ _EXTRA = re.compile(r'pip install -e "\.\[(\w+)\]"')
 
 
 def without_checkout(text: str) -> str:
-    """`text` with `leap COMMAND` for each command that runs a script, and with extras of the package, not of "."."""
+    """`text` with `leap COMMAND` for commands that run a script of a checkout, and extras by the package's name."""
     text = _EXTRA.sub(r'pip install "leap-planner[\1]"', text)
     return _COMMAND.sub(lambda match: f"leap {_NAMES[match[1]]}" if match[1] in _NAMES else match[0], text)
