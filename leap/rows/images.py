@@ -153,11 +153,10 @@ def _ends_in_zeros(jpeg: bytes) -> bool:
     is filled up with ones (ITU T.81, B.1.1.5 and F.1.2.3): no whole picture, however dark, is taken for a cut one.
     """
     position = 2
-    while (
-        jpeg[position : position + 1] == b"\xff" and jpeg[position + 1 : position + 2] != b"\xda"
-    ):  # up to the scan, past thumbnails
-        filled = jpeg[position + 1 : position + 2] == b"\xff"
-        position += 1 if filled else 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    while jpeg[position : position + 1] == b"\xff" and (marker := jpeg[position + 1 : position + 2]) != b"\xda":
+        filler = marker == b"\xff"
+        position += 1 if filler else 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    # From here on there is the scan; before it, thumbnails have ends of their own.
     return jpeg.endswith(b"\0\0") and b"\xff\xd9" not in jpeg[position:]
 
 
