@@ -152,11 +152,12 @@ def _ends_in_zeros(jpeg: bytes) -> bool:
     Inside a scan nothing else looks like that marker, as a 0x00 follows each 0xFF of the data, and a scan's last byte
     is filled up with ones (ITU T.81, B.1.1.5 and F.1.2.3): no whole picture, however dark, is taken for a cut one.
     """
-    at = 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # up to the scan, past thumbnails
-        filled = jpeg[at + 1 : at + 2] == b"\xff"
-        at += 1 if filled else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    return jpeg.endswith(b"\0\0") and b"\xff\xd9" not in jpeg[at:]
+    position = 2
+    while jpeg[position : position + 1] == b"\xff" and (marker := jpeg[position + 1 : position + 2]) != b"\xda":
+        filler = marker == b"\xff"
+        position += 1 if filler else 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    # From here on there is the scan; before it, thumbnails have ends of their own.
+    return jpeg.endswith(b"\0\0") and b"\xff\xd9" not in jpeg[position:]
 
 
 def _orientation(picture: ImageFile.ImageFile, tail: bytes) -> int:
