@@ -25,6 +25,11 @@ ROW_SHARES = {"listing": 0.5, "plan": 0.42, "prose": 0.08}
 TRAINING_OBJECTS = (1, 2, 3, 4)  # easy and hard tables
 BLIND_OBJECTS = 3
 
+# Rows to learn from rewards: what a fine-tuned planner still gets wrong on a full table, and some of all else, so that
+# the rest is not forgotten.
+WEAK_DIMENSION = "Spatial"
+WEAK_SHARE = 0.6
+
 
 def build_folder(folder: Path, build: Callable[[Path], None]) -> None:
     """Build a folder beside its place and rename it there, so that what has the name is whole. UserError if another
@@ -60,6 +65,21 @@ def build_rows(path: Path, split: str, count: int, seed: int) -> None:
             yield rng.choices(kinds, shares)[0], episode
 
     _write_rows(path, split, rows(), count)
+
+
+def build_reward_rows(path: Path, count: int, seed: int) -> None:
+    """Write `count` rows with skill plans over full tables of the training scenes to `path`, most of them of the
+    dimension that supervised training leaves weak."""
+    rng = random.Random(f"reward {seed}")
+    weak = [task for task in TASKS if task.dimension == WEAK_DIMENSION]
+    others = [task for task in TASKS if task.dimension != WEAK_DIMENSION]
+
+    def rows() -> Iterator[tuple[str, TabletopEpisode]]:
+        for _ in range(count):
+            task = rng.choice(weak if rng.random() < WEAK_SHARE else others)
+            yield "plan", episode_of_split(rng, task, "train", MAX_OBJECTS)
+
+    _write_rows(path, "reward", rows(), count)
 
 
 def build_blind_rows(path: Path, seed: int, count: int = 10) -> None:

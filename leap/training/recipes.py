@@ -209,6 +209,7 @@ class ReinforcementRecipe(TrainingRecipe):
     dpo_beta: float = knob(0.1, "with --method dpo: how closely the start is kept to (TRL's beta)", check="> 0")
     epsilon: float = knob(0.2, "clipping of the probability ratio", check="> 0")
     epsilon_high: float | None = knob(None, "upper clipping (default: epsilon)", check="> 0")
+    entropy_coef: float = knob(0.0, "bonus for undecided tokens, against a policy that stops trying", check=">= 0")
     loss_type: str = knob(
         "dapo", "how token losses are averaged", choices=("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo")
     )

@@ -149,6 +149,7 @@ def _grpo_arguments(
         beta=recipe.beta,
         epsilon=recipe.epsilon,
         epsilon_high=recipe.epsilon_high,
+        entropy_coef=recipe.entropy_coef,
         loss_type=recipe.loss_type,
         scale_rewards=recipe.scale_rewards,
         reward_weights=[1.0, *(0.0 for _ in terms)],  # the terms are logged, their mean counts

@@ -1,5 +1,7 @@
 """A file of planning rows good and bad, and a run with its results that nothing interrupted."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -7,7 +9,7 @@ from leap.models.loading import load_processor
 from leap.training.supervision import PlanningCollator
 from tests.conftest import linked_workspace, made_once, run_script
 from tests.training.planning_lines import row
-from tests.training.trainings import EVALUATE, STEPS, TRAIN, evaluation, training
+from tests.training.trainings import EVALUATE, STEPS, TRAIN, evaluation, train, training
 
 
 @pytest.fixture
@@ -51,3 +53,23 @@ def undisturbed(demo, tmp_path_factory):
             assert done.returncode == 0, done.stderr
 
     return made_once(tmp_path_factory, "undisturbed space", train_and_evaluate)
+
+
+@pytest.fixture(scope="session")
+def beginner(demo, tmp_path_factory):
+    """Plan rows, and a planner that has begun to write plans: right ones now and then, so that groups have spread."""
+
+    def make(folder):
+        folder.mkdir()
+        for name in ("train", "val"):
+            lines = (demo / "data" / f"{name}.jsonl").read_text().splitlines(keepends=True)
+            plans = [line for line in lines if json.loads(line)["target"]["steps"].startswith("```json")]
+            (folder / f"{name}.jsonl").write_text("".join(plans))
+        (folder / "images").symlink_to(demo / "data" / "images")
+        steps = ("--max_steps", 60, "--warmup_steps", 5, "--save_steps", 60, "--per_device_train_batch_size", 16)
+        steps += ("--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0, "--val_plans", 0)
+        base = ("--base_model", demo / "models" / "tiny-planner", "--output_dir", folder / "run")
+        done = train(*steps, *base, "--train_file", folder / "train.jsonl", "--val_file", folder / "val.jsonl")
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "beginner", make)

@@ -10,42 +10,12 @@ from leap.files import read_json
 from leap.models.checkpoints import MANIFEST, read_manifest, weights_sha256
 from leap.models.loading import load_processor
 from leap.rows.records import read_rows
+from leap.training.held_out_plans import terms_of
 from leap.training.recipes import ReinforcementRecipe
-from leap.training.reinforcement import reward_functions, terms_of
+from leap.training.reinforcement import reward_functions
 from leap.training.rewards import reward
 from tests.conftest import REPOSITORY, assert_one_line_error, kill_when, made_once, run_script, start_script
-from tests.training.trainings import train
-
-REINFORCE = "training/run-reinforcement.py"
-SIZES = ("--image_tokens_min", 1, "--image_tokens_max", 16, "--model_max_length", 512)
-FOUR_STEPS = (*SIZES, "--max_steps", 4, "--warmup_steps", 0, "--save_steps", 2, "--logging_steps", 1, "--lr", "1e-3")
-FOUR_STEPS += ("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 2, "--num_generations", 4)
-FOUR_STEPS += ("--max_completion_length", 48, "--val_plans", 4, "--val_max_new_tokens", 48, "--shared_instructions")
-
-
-@pytest.fixture(scope="session")
-def beginner(demo, tmp_path_factory):
-    """Plan rows, and a planner that has begun to write plans: right ones now and then, so that groups have spread."""
-
-    def make(folder):
-        folder.mkdir()
-        for name in ("train", "val"):
-            lines = (demo / "data" / f"{name}.jsonl").read_text().splitlines(keepends=True)
-            plans = [line for line in lines if json.loads(line)["target"]["steps"].startswith("```json")]
-            (folder / f"{name}.jsonl").write_text("".join(plans))
-        (folder / "images").symlink_to(demo / "data" / "images")
-        steps = ("--max_steps", 60, "--warmup_steps", 5, "--save_steps", 60, "--per_device_train_batch_size", 16)
-        steps += ("--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0, "--val_plans", 0)
-        base = ("--base_model", demo / "models" / "tiny-planner", "--output_dir", folder / "run")
-        done = train(*steps, *base, "--train_file", folder / "train.jsonl", "--val_file", folder / "val.jsonl")
-        assert done.returncode == 0, done.stderr
-
-    return made_once(tmp_path_factory, "beginner", make)
-
-
-def arguments(beginner, run, *more):
-    rows = ("--rows", beginner / "train.jsonl", "--val_file", beginner / "val.jsonl", "--output_dir", run)
-    return ("--checkpoint", beginner / "run", *rows, *FOUR_STEPS, *more)
+from tests.training.trainings import REINFORCE, reinforcement
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +23,7 @@ def undisturbed_reinforcement(beginner, tmp_path_factory):
     """A run of the whole model that nothing disturbed."""
 
     def make(folder):
-        done = run_script(REINFORCE, *arguments(beginner, folder, "--tuning", "full"))
+        done = run_script(REINFORCE, *reinforcement(beginner, folder, "--tuning", "full"))
         assert done.returncode == 0, done.stderr
         (folder / "stdout.txt").write_text(done.stdout)
 
@@ -104,7 +74,7 @@ def test_the_log_has_reward_and_terms_apart_and_what_went_wrong_with_groups(undi
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(beginner, undisturbed_reinforcement, workspace):
     run = workspace / "output" / "reinforced"
-    command = (REINFORCE, *arguments(beginner, run, "--tuning", "full"))
+    command = (REINFORCE, *reinforcement(beginner, run, "--tuning", "full"))
     kill_when(start_script(*command), (run / "checkpoint-2" / MANIFEST).is_file)
     assert not (run / "checkpoint-4").exists(), "killed too late to show anything"
     done = run_script(*command)
@@ -126,10 +96,10 @@ def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(beginner
 @pytest.mark.slow
 def test_an_adapter_trains_on_from_the_adapter_that_it_starts_from(beginner, workspace):
     first, second = workspace / "output" / "first", workspace / "output" / "second"
-    done = run_script(REINFORCE, *arguments(beginner, first, "--max_steps", 2))
+    done = run_script(REINFORCE, *reinforcement(beginner, first, "--max_steps", 2))
     assert done.returncode == 0, done.stderr
     assert read_manifest(first / "checkpoint-2").kind == "adapter"
-    on = arguments(beginner, second, "--checkpoint", first / "checkpoint-2")
+    on = reinforcement(beginner, second, "--checkpoint", first / "checkpoint-2")
     kill_when(start_script(REINFORCE, *on), (second / "checkpoint-2" / MANIFEST).is_file)
     done = run_script(REINFORCE, *on)
     assert done.returncode == 0, done.stderr
@@ -177,12 +147,12 @@ def test_rows_that_cannot_be_rewarded_are_refused_by_line(beginner, workspace, s
     path = workspace / "bad.jsonl"
     path.write_text(json.dumps(record | {"target": {"steps": steps}}) + "\n")
     run = workspace / "output" / "bad"
-    assert_one_line_error(run_script(REINFORCE, *arguments(beginner, run, "--rows", path)), "bad.jsonl:1", problem)
+    assert_one_line_error(run_script(REINFORCE, *reinforcement(beginner, run, "--rows", path)), "bad.jsonl:1", problem)
     assert not run.exists() or not list(run.iterdir())
 
 
 def test_groups_that_do_not_divide_the_batch_are_refused(beginner, workspace):
-    done = run_script(REINFORCE, *arguments(beginner, workspace / "run", "--num_generations", 5))
+    done = run_script(REINFORCE, *reinforcement(beginner, workspace / "run", "--num_generations", 5))
     assert_one_line_error(done, "16 completions a step", "no whole groups of num_generations 5")
 
 
@@ -197,22 +167,20 @@ def test_a_base_without_a_chat_template_is_refused(beginner, workspace):
             settings.pop("chat_template", None)
             (base / name).write_text(json.dumps(settings))
     (base / MANIFEST).unlink()
-    done = run_script(REINFORCE, *arguments(beginner, workspace / "run", "--checkpoint", base))
-    assert_one_line_error(done, "no chat template")
+    done = run_script(REINFORCE, *reinforcement(beginner, workspace / "run", "--checkpoint", base))
+    assert_one_line_error(done, "no processor with an image processor and a chat template")
 
 
 def test_without_the_package_the_way_to_install_it_is_said(beginner, workspace, monkeypatch):
     hidden = workspace / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'trl': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
+        "import importlib.util\n"
+        "find_spec = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'trl' else find_spec(name, *more)\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{hidden}:{REPOSITORY}")
-    process = start_script(REINFORCE, *arguments(beginner, workspace / "run"))
+    process = start_script(REINFORCE, *reinforcement(beginner, workspace / "run"))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert error.startswith("error: training by rewards needs the package trl: pip install -e '.[rl]'"), error
