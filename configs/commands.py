@@ -9,6 +9,7 @@ SCRIPTS = {
     "train": "training/run-training.sh",
     "lora": "ablation/run-lora-training.sh",
     "sweep": "ablation/run-ablation-experiments.sh",
+    "methods": "ablation/run-methods.py",
     "reinforce": "training/run-rl.sh",
     "evaluate": "evaluation/run_vlm_evaluation.py",
     "rescore": "evaluation/rescore.py",

@@ -26,8 +26,11 @@ def _named_configs() -> ModuleType:
     if folder not in getattr(package, "__path__", []):
         places = pkgutil.extend_path([folder], "configs")  # a `configs` of another project keeps its other modules
         spec = spec_from_file_location("configs", f"{folder}/__init__.py", submodule_search_locations=places)
+        assert spec is not None, "it names a file of Python"
+        assert spec.loader is not None, "it names a file of Python"
         package = sys.modules["configs"] = module_from_spec(spec)
         spec.loader.exec_module(package)
+    assert package is not None, "it has a path"
     sys.modules["leap.configs"] = package
     for name in ("commands", "errors", "flags", "config"):  # one module, one class of errors, by either name
         sys.modules[f"leap.configs.{name}"] = import_module(f"configs.{name}")

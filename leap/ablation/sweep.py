@@ -283,12 +283,10 @@ class Sweep:
     def _trained_and_evaluated(self, planned: SweepRun, lock: int) -> ModelRecord:
         record, log = ModelRecord(planned.preset, planned.seed), self.logs / f"{planned.name}.log"
         try:
-            if last := finished_checkpoint(planned):
+            if last := self.finished(planned):
                 say(f"trained already: {last}")
-            else:
-                failure = _failure("training", planned.command, log, lock)
-                if failure or not finished_checkpoint(planned):
-                    return replace(record, failure=failure or f"training ended before its last step; log: {log}")
+            elif failure := self.train(planned, log, lock):
+                return replace(record, failure=failure)
             checkpoint = checkpoint_to_evaluate(planned, self.which)
             record = replace(
                 record,
@@ -300,11 +298,22 @@ class Sweep:
         except UserError as error:
             return replace(record, failure=str(error))
 
+    def finished(self, planned: SweepRun) -> Path | None:
+        """The last checkpoint of a training that is done, or None. UserError if it was made otherwise."""
+        return finished_checkpoint(planned)
+
+    def train(self, planned: SweepRun, log: Path, lock: int) -> str | None:
+        """How a training failed, or None."""
+        failure = command_failure("training", planned.command, log, lock)
+        if failure or self.finished(planned):
+            return failure
+        return f"training ended before its last step; log: {log}"
+
     def _evaluated(self, record: ModelRecord, folder: Path, log: Path, lock: int) -> ModelRecord:
         if self.evaluations.is_done(folder):
             say(f"evaluated already: {record.model}")
         else:
-            failure = _failure("evaluation", self.evaluations.command(folder), log, lock)
+            failure = command_failure("evaluation", self.evaluations.command(folder), log, lock)
             if failure:
                 return replace(record, failure=failure)
             self.evaluations.note_done(folder)
@@ -312,7 +321,7 @@ class Sweep:
         return replace(record, **measure_scores(self.evaluations.results, record.model))
 
 
-def _failure(what: str, command: list[str], log: Path, lock: int) -> str | None:
+def command_failure(what: str, command: list[str], log: Path, lock: int) -> str | None:
     """Run a command; how it failed, or None."""
     ended = run_logged(command, log, lock)
     if ended.status == 0:

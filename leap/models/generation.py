@@ -107,7 +107,9 @@ def complete_batch(
     length = inputs["input_ids"].shape[1]
     ends = end_tokens(model.generation_config, tokenizer)
     stops = [_PlanFinished(tokenizer, length)] if stop_at_plan else []
-    processors = [SuppressTokensLogitsProcessor(sorted(never), device=model.device)] if never else []
+    processors: list[LogitsProcessor] = (
+        [SuppressTokensLogitsProcessor(sorted(never), device=model.device)] if never else []
+    )
     if sampling:
         processors.append(DrawnTokens(sampling, seeds))
     with graphed_decoding(model, reused["past_key_values"]) if graphed and reused else nullcontext():

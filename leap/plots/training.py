@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,22 @@ def loss_curve(records: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def reward_against_success(paths: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """What held-out plans are worth (of 100) over their reward (of 1), along each run from its first validation, empty,
+    to its last, filled: up and to the right is learning, down and to the right is hacking the reward."""
+    figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+    for (name, path), color in zip(paths.items(), itertools.cycle(COLORS), strict=False):
+        rewards, successes = zip(*path, strict=True)
+        axes.plot(rewards, successes, color=color, linewidth=1, alpha=0.7)
+        axes.plot(rewards[:1], successes[:1], color=color, marker="o", markerfacecolor="white", linestyle="none")
+        axes.plot(rewards[-1:], successes[-1:], color=color, marker="o", linestyle="none", label=name)
+    axes.set_xlabel("reward of held-out plans (of 1)")
+    axes.set_ylabel("held-out plans right (of 100)")
+    clean(axes, "both")
+    axes.legend(frameon=False)
+    return figure
+
+
 def reward_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Reward of completions and of held-out plans, and what held-out plans are worth by themselves, over steps, from
     the lines of a run's train.jsonl: a reward that rises while plans get worse shows at a glance."""
@@ -104,8 +121,13 @@ def reward_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
             if points:
                 best = 100 if key == "eval_plan_step_f1" else 1
                 steps, values = zip(*sorted(points.items()), strict=True)
-                values = [value * best for value in values]
-                axes.plot(steps, values, color=color, label=label, marker="o" if key.startswith("eval_") else None)
+                axes.plot(
+                    steps,
+                    [value * best for value in values],
+                    color=color,
+                    label=label,
+                    marker="o" if key.startswith("eval_") else None,
+                )
         clean(axes, "both")
         if axes.lines:
             axes.legend(frameon=False)

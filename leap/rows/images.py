@@ -136,6 +136,7 @@ def _size(picture: ImageFile.ImageFile, tail: bytes) -> tuple[int, int]:
     ends = picture.format == "JPEG" and tail.rstrip(b"\0\r\n ").endswith(b"\xff\xd9")
     if picture.format not in ("PNG", "WEBP") and not ends:
         if picture.format in ("JPEG", "MPO"):
+            assert picture.fp is not None, "it is not decoded yet"
             picture.fp.seek(0)
             if _ends_in_zeros(picture.fp.read()):
                 raise ValueError("the file is truncated: zeros stand in place of its end")

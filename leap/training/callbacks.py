@@ -184,6 +184,9 @@ class KeepStatus(TrainerCallback):
 class ShowProgress(TrainerCallback):
     """A tqdm bar on a terminal, else one line a log event with the time left."""
 
+    def __init__(self, clock: StopAfter | None = None) -> None:
+        self.clock = clock
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started, self.first_step = time.monotonic(), state.global_step
         terminal = sys.stderr.isatty()
@@ -203,6 +206,8 @@ class ShowProgress(TrainerCallback):
             return
         steps = state.global_step - self.first_step
         left = (time.monotonic() - self.started) / max(steps, 1) * (state.max_steps - state.global_step)
+        if self.clock is not None:  # whichever end comes first
+            left = min(left, max(0.0, self.clock.seconds - self.clock.trainer.meter.seconds))
         text = "  ".join(f"{name} {value}" for name, value in values.items())
         say(f"step {state.global_step}/{state.max_steps}  {text}  {left:.0f} s left")
 

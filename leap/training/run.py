@@ -332,9 +332,9 @@ def _run(trainer: CheckpointedTrainer, resume: Path | None, status: Status | Non
     for default in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(default)
     termination = SaveOnTerminate(trainer)
-    progress = [ShowProgress()] if trainer.is_world_process_zero() else []
-    # The status comes last: it sees what the others have asked for.
     clock = [StopAfter(trainer, trainer.recipe.max_seconds)] if trainer.recipe.max_seconds else []
+    progress = [ShowProgress(*clock)] if trainer.is_world_process_zero() else []
+    # The status comes last: it sees what the others have asked for.
     for callback in (RecipeIntervals(), *clock, termination, *progress, *([KeepStatus(status)] if status else [])):
         trainer.add_callback(callback)
     try:

@@ -269,8 +269,8 @@ class _PictureLookup:
         if not apart or not tested:
             return {}
         others = list(tested.values())
-        sides = [fingerprints_of([self._checks[path] for path in paths]) for paths in (apart, others)]
-        pairs = near_duplicates(*sides, _THRESHOLDS.distance, _THRESHOLDS.colour_distance)
+        trained, tested_looks = (fingerprints_of([self._checks[path] for path in paths]) for paths in (apart, others))
+        pairs = near_duplicates(trained, tested_looks, _THRESHOLDS.distance, _THRESHOLDS.colour_distance)
         candidates = ((apart[pair.trained], others[pair.tested]) for pair in pairs)
         return {_digest(self._checks[a]): example_of[b] for a, b in candidates if _look_alike(a, b)}
 
