@@ -180,7 +180,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
         is_switch = isinstance(action, argparse.BooleanOptionalAction)
         action.option_strings = action.option_strings[: 2 if is_switch else 1]
         if isinstance(action, _Words) and action.allowed:
-            setattr(action, "completer", argcomplete.ChoicesCompleter(list(map(str, action.allowed))))  # noqa: B010
+            setattr(action, "completer", argcomplete.ChoicesCompleter(dict.fromkeys(map(str, action.allowed), "")))  # noqa: B010
     argcomplete.autocomplete(parser)
 
 

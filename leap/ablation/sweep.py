@@ -25,7 +25,7 @@ from leap.models.names import BASE_NAME, result_name
 from leap.progress import Progress, say
 from leap.runs.jobs import only_one, run_logged
 from leap.training.recipes import LoraRecipe, TrainingRecipe
-from leap.training.resume import changes, made_from
+from leap.training.resume import Sources, changes, made_from
 from leap.training.start import require_inputs
 from leap.vlabench.examples import find_examples
 from leap.vlabench.folder import SUMMARY_FILE
@@ -334,13 +334,13 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     return [word for name, value in values.items() if value is not None for word in (f"--{name}", str(value))]
 
 
-def _sources_of(recipe: TrainingRecipe) -> dict[str, str]:
+def _sources_of(recipe: TrainingRecipe) -> Sources:
     """What a recipe trains from, by content; hashed once, though many runs share it."""
     return _sources(recipe.model_name_or_path, recipe.train_file, recipe.val_file)
 
 
 @cache
-def _sources(base: Path, train_file: Path, val_file: Path | None) -> dict[str, str]:
+def _sources(base: Path, train_file: Path, val_file: Path | None) -> Sources:
     return made_from(TrainingRecipe(model_name_or_path=base, train_file=train_file, val_file=val_file))
 
 

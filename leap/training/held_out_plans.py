@@ -61,8 +61,12 @@ def reward_collator(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -> 
     return PlanningCollator(processor, recipe.image_root, workspace.root, video_tokens=recipe.video_tokens_max)
 
 
-def rewardable_rows(path: Path, collator: PlanningCollator, recipe: ReinforcementRecipe, most: int | None) -> FileCheck:
+def rewardable_rows(
+    path: Path | None, collator: PlanningCollator, recipe: ReinforcementRecipe, most: int | None
+) -> FileCheck:
     """The checked rows of a file that have a plan to compare with."""
+
+    assert path is not None, "the recipe wants held-out rows"
 
     def require(row: PlanningRow) -> None:
         truth_of(row.steps)
@@ -158,7 +162,7 @@ class HeldOutTrainer(CheckpointedTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """As the Trainer's, without the copy of an adapter that TRL keeps as reference: it is the start's."""
         super()._save(output_dir, state_dict)
-        shutil.rmtree(Path(output_dir or self.args.output_dir) / "ref", ignore_errors=True)
+        shutil.rmtree((Path(output_dir) if output_dir else self.recipe.output_dir) / "ref", ignore_errors=True)
 
     def create_model_card(self, *arguments: Any, **more: Any) -> None:
         """Nothing: every checkpoint gets LEAP's own."""

@@ -89,6 +89,7 @@ from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
 
 _T = TypeVar("_T")
+_Recipe = TypeVar("_Recipe", bound=TrainingRecipe)
 _MOST_DEFECTS = 20  # lines on the terminal
 _SUMMARY_SCORES = (
     "loss",
@@ -437,7 +438,8 @@ def prepared_to_train(model: Any, recipe: TrainingRecipe) -> Any:
     return model
 
 
-def fit_to_device(recipe: TrainingRecipe) -> TrainingRecipe:
+def fit_to_device(recipe: _Recipe) -> _Recipe:
+    """The recipe without the precision that this machine does not have."""
     if isinstance(recipe, LoraRecipe) and recipe.load_in_4bit and not torch.cuda.is_available():
         raise UserError("load_in_4bit needs a CUDA GPU; leave it out to train in float32 on the CPU")
     if recipe.bf16 and not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):

@@ -43,7 +43,7 @@ def evaluation_command(run: Path, workspace: WorkspaceConfig) -> str:
     paths = (workspace.results / dimension / BASE_NAME / SETTINGS_FILE for dimension in DIMENSIONS)
     flags = ""
     with contextlib.suppress(UserError):  # a file that is broken is no reason to fail after a training
-        settings = next((read_json(path) for path in paths if path.is_file()), {})
+        settings: dict = next((read_json(path) for path in paths if path.is_file()), {})
         flags = flags_of(settings, vars(EvaluationOptions()))
     return f"{command} {flags}".rstrip()
 
