@@ -38,6 +38,7 @@ SCRIPTS = {
     "download benchmark": "download/download_vlabench_with_retry.py",
     "verify": "utils/verify_dataset.py",
     "demo": "utils/make_demo.py",
+    "demo rewards": "utils/make_reward_demo.py",
     "benchmark": "utils/build_hf_dataset.py",
     "merge": "utils/merge_adapter.py",
     "push": "utils/push_to_hub.py",

@@ -123,6 +123,7 @@ def dpo_arguments(recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceC
         return on_one_gpu(
             DPOConfig(
                 **shared_arguments(recipe, steps, workspace, validates=True),
+                eval_on_start=True,
                 per_device_train_batch_size=recipe.per_device_train_batch_size,
                 beta=recipe.dpo_beta,
                 max_length=None,  # the rows were checked

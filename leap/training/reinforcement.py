@@ -25,6 +25,7 @@ from datasets import Dataset
 from transformers import BatchFeature, set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from configs.config import WorkspaceConfig
 from leap.models.control_tokens import picture_tokens
@@ -135,6 +136,7 @@ def _grpo_arguments(
 ) -> GRPOConfig:
     return GRPOConfig(
         **shared_arguments(recipe, steps, workspace, validates=True),
+        eval_on_start=True,
         per_device_train_batch_size=recipe.per_device_train_batch_size,
         # Completions are written at the beginning of each step, by the weights that learn from them.
         steps_per_generation=recipe.gradient_accumulation_steps,
@@ -290,6 +292,14 @@ class RewardTrainer(HeldOutTrainer, GRPOTrainer):
             self._metrics["train"]["completions/clipped_ratio"][-1] = clipped
         return written
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """As TRL's, of those completions alone that the gradient depends on, where that leaves the loss as it is: with
+        dapo every token weighs the same, whatever else is in its batch."""
+        recipe = self.recipe
+        if recipe.loss_type == "dapo" and not recipe.beta and not recipe.entropy_coef:
+            inputs = informative(inputs)
+        return super()._compute_loss(model, inputs)
+
     def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:
         batches = super().get_batch_samples(*arguments, **more)
         self.agree_to_stop()
@@ -303,6 +313,25 @@ class RewardTrainer(HeldOutTrainer, GRPOTrainer):
             logs |= {"tokens_seen": self.state.num_input_tokens_seen}
             self._since, self._writing, self._written = self.meter.seconds, 0.0, 0
         super().log(logs, start_time)
+
+
+def informative(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a batch of TRL's whose advantage is not 0, at least one: a group whose completions all earn the same
+    teaches nothing, and late in a run most do."""
+    rows = inputs["advantages"].nonzero().flatten().tolist() or [0]
+    count = len(inputs["advantages"])
+    if len(rows) == count:
+        return inputs
+    split = split_pixel_values_by_grid(inputs)
+    return unsplit_pixel_values_by_grid({name: _rows_of(value, rows, count) for name, value in split.items()})
+
+
+def _rows_of(value: Any, rows: list[int], count: int) -> Any:
+    """Those rows of what has one for each of `count` completions."""
+    if isinstance(value, list):
+        return [value[row] for row in rows]
+    by_row = torch.is_tensor(value) and value.ndim and len(value) == count
+    return value[rows] if by_row else value
 
 
 def _left_padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> torch.Tensor:
