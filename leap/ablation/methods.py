@@ -70,6 +70,11 @@ def planned_methods(
 class MethodSweep(Sweep):
     """A sweep whose trainings stop by the clock: what one was asked for stands beside what it made."""
 
+    @property
+    def plan(self) -> str:
+        seconds = self.runs[0].recipe.max_seconds or 0.0
+        return f"the start, then {len(self.runs)} trainings of {duration_text(seconds)}"
+
     def finished(self, planned: SweepRun) -> Path | None:
         folder = planned.recipe.output_dir
         path = folder / _ASKED_FILE

@@ -267,11 +267,15 @@ class Sweep:
         """`which` checkpoint of a training is evaluated: "last" or "best"."""
         self.runs, self.evaluations, self.which, self.logs = runs, evaluations, which, logs
 
+    @property
+    def plan(self) -> str:
+        """What will be done, in words."""
+        return f"base model, then {len(self.runs)} trainings of {self.runs[0].recipe.max_steps} steps"
+
     def run(self) -> list[ModelRecord]:
         """The record of the base model, then of every training."""
         with only_one(self.logs / "sweep.lock") as lock:
-            steps = self.runs[0].recipe.max_steps
-            say(f"== base model, then {len(self.runs)} trainings of {steps} steps")
+            say(f"== {self.plan}")
             base = self.evaluations.base
             record = ModelRecord(BASE, checkpoint=str(base), model=self.evaluations.model_name(base))
             records = [self._evaluated(record, base, self.logs / "base.log", lock)]

@@ -1,0 +1,3 @@
+"""Fixtures of comparisons."""
+
+from tests.training.conftest import beginner as beginner
