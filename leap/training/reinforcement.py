@@ -34,6 +34,8 @@ from leap.models.prefix_cache import PrefixCache
 from leap.progress import say
 from leap.rows.chat import chat_messages
 from leap.rows.records import PlanningRow
+from leap.text import size_text
+from leap.training.accounting import rollout_bytes
 from leap.training.arguments import on_one_gpu, shared_arguments
 from leap.training.held_out_plans import (
     HeldOutTrainer,
@@ -91,6 +93,10 @@ def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processe
     )
     geometry = geometry_of(base_folder(recipe))
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
+    if geometry:
+        longest = max(length.visual + length.prompt for length in training.lengths)
+        size = size_text(rollout_bytes(geometry, recipe, longest))
+        say(f"writing completions holds up to {size} of keys, values and reference weights beside the model")
     write_recipe(recipe, processes)
     set_seed(recipe.seed)
     arguments = grpo_arguments(recipe, steps, workspace, logged_terms(recipe, training.rows))

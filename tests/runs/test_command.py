@@ -13,7 +13,14 @@ import pytest
 from leap.runs.command import SCRIPTS
 from tests.conftest import REPOSITORY
 
-SUPPORT = ("benchmark/", "quickstart.sh", "run-tests.sh", "utils/find-python.sh", "utils/launch.sh")
+SUPPORT = (
+    "benchmark/",
+    "quickstart.sh",
+    "reinforce-demo.sh",
+    "run-tests.sh",
+    "utils/find-python.sh",
+    "utils/launch.sh",
+)
 SUPPORT += ("utils/setup-env.sh", "utils/write_cli_docs.py")
 BEHIND_LAUNCHERS = {
     "training/run-finetuning.py",

@@ -12,6 +12,7 @@ from leap.training.accounting.memory import (
     checkpoint_bytes,
     estimate_memory,
     memory_table,
+    rollout_bytes,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "forward_flops",
     "memory_table",
     "peak_flops",
+    "rollout_bytes",
     "sized_config",
     "training_flops",
 ]

@@ -16,7 +16,7 @@ from leap.text import markdown_table
 from leap.training.accounting.flops import BatchShape, adapted, trained_parts
 from leap.training.accounting.geometry import QWEN3_VL, Geometry, Linear
 from leap.training.lengths import RowLength
-from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.recipes import LoraRecipe, ReinforcementRecipe, TrainingRecipe
 
 CUDA_CONTEXT = 600 * 2**20  # the driver's context and cuBLAS workspaces; between 0.4 and 0.8 GiB on current GPUs
 _ADAM_STATES = 2
@@ -93,6 +93,21 @@ def estimate_memory(geometry: Geometry, batch: BatchShape, recipe: TrainingRecip
         # A checkpointed layer drops its copies at the end of the forward pass, others keep them for the backward pass.
         working=max(copies, in_work) if recipe.gradient_checkpointing else copies + in_work,
     )
+
+
+def rollout_bytes(geometry: Geometry, recipe: ReinforcementRecipe, prompt_tokens: int) -> int:
+    """What training by rewards holds beside a step's own memory: keys and values of all completions of a step on this
+    device, prompts of so many tokens, and the copy of the start that the KL divergence of whole models needs.
+
+    The first are there while completions are written, before the activations of the step are: that is the careful side.
+    """
+    widths, text = _widths(recipe), geometry.text
+    completions = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+    token = 2 * text.layers * text.kv * widths.compute
+    cache = completions * (prompt_tokens + recipe.max_completion_length) * token
+    adapter = isinstance(recipe, LoraRecipe)
+    reference = 0 if adapter or not recipe.beta else sum(geometry.parameters.values()) * widths.weight
+    return cache + reference
 
 
 def checkpoint_bytes(geometry: Geometry, recipe: TrainingRecipe) -> CheckpointSize:

@@ -8,10 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from leap.training.accounting import QWEN3_VL, BatchShape, Geometry, checkpoint_bytes, estimate_memory
+from leap.models.loading import load_weights
+from leap.training.accounting import QWEN3_VL, BatchShape, Geometry, checkpoint_bytes, estimate_memory, rollout_bytes
 from leap.training.accounting.memory import trainable_parameters
 from leap.training.adapters import adapter_coverage, attach
-from leap.training.recipes import LoraRecipe, TrainingRecipe
+from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, ReinforcementRecipe, TrainingRecipe
 from leap.training.trainer import supervised_loss
 from tests.conftest import assert_one_line_error, run_script, unaligned
 from tests.training.accounting.models import CONFIGS, LORA, MLP, PLAIN, RECIPES, inputs_for, model_for, on_meta, step
@@ -172,3 +173,19 @@ def test_the_table_for_the_documentation_is_printed():
     assert "Qwen3-VL-2B | full | 2,128 M" in unaligned(lines[0])
     assert_one_line_error(run_script("benchmark/memory_table.py", "--sizes", "3b"), "invalid choice: '3b'", "2b")
     assert_one_line_error(run_script("benchmark/memory_table.py", "--rows", 0), "rows must be > 0", "[0]")
+
+
+def test_completions_hold_the_keys_and_values_that_a_model_keeps(demo):
+    model = load_weights(demo / "models" / "tiny-planner", "float32")
+    tokens, completions = 7, 4
+    ids = torch.ones(completions, tokens, dtype=torch.long)
+    kept = model(input_ids=ids, use_cache=True).past_key_values
+    counted = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept.layers)
+    sizes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "num_generations": 2, "bf16": False}
+    geometry = Geometry.from_config(model.config.to_dict())
+    recipe = ReinforcementRecipe(**sizes, max_completion_length=3, beta=0.0)
+    assert rollout_bytes(geometry, recipe, tokens - 3) == counted
+    reference = rollout_bytes(geometry, replace(recipe, beta=0.1), tokens - 3) - counted
+    assert reference == sum(parameter.nbytes for parameter in model.parameters())
+    adapter = ReinforcementLoraRecipe(**sizes, max_completion_length=3, beta=0.1)
+    assert rollout_bytes(geometry, adapter, tokens - 3) == counted
