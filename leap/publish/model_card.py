@@ -191,6 +191,8 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
         checkpoint=repo_id or ".", base=base, items="\n".join(f"    {item}," for item in items)
     )
     pixels = manifest.pixel_budget
+    if "shortest_edge" not in pixels:
+        return f"````python\n{code}````\n\nThe processor saved here sizes pictures as in training. {note}"
     tokens = [manifest.recipe.get(f"image_tokens_{end}") for end in ("min", "max")]
     return (
         f"````python\n{code}````\n\n"
