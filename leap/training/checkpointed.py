@@ -33,7 +33,7 @@ from leap.models.checkpoints import (
     step_of,
     write_manifest,
 )
-from leap.models.loading import is_out_of_memory, restore_weights
+from leap.models.loading import has_other_names, is_out_of_memory, restore_weights
 from leap.plots.training import loss_curve
 from leap.text import first_line
 from leap.training.adapters import restore_adapter
@@ -201,9 +201,13 @@ class CheckpointedTrainer(Trainer):
         return getattr(wrapper, "optimizer", wrapper)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not self.is_fsdp_enabled:
+        if self.is_fsdp_enabled:
+            return  # sharded: `restore` has put the weights into the whole model before it was cut up
+        folder = Path(resume_from_checkpoint)
+        if not isinstance(self.recipe, LoraRecipe) and has_other_names(self.model, folder):
+            restore_weights(self.model, folder)  # the Trainer would leave out, without a word, what it cannot place
+        else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        # Sharded: `restore` has put the weights into the whole model before it was cut up.
 
     def restore(self, checkpoint: Path) -> None:
         """Put a checkpoint's weights into the model before it is sharded; a model that is not gets them by `train`."""

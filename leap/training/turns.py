@@ -58,7 +58,7 @@ def earlier_answers(processor: Any, row: PlanningRow) -> list[tuple[int, int]]:
             whole = _rendered(processor, chat_messages(row, row.steps))
             begin = _rendered(processor, messages[:i]) + _header(whole, _rendered(processor, messages), row.steps)
         turn = _rendered(processor, messages[: i + 1]).rstrip()
-        if not (prompt.startswith(begin) and prompt.startswith(turn) and turn.endswith(end_of_turn)):
+        if not (begin and prompt.startswith(begin) and prompt.startswith(turn) and turn.endswith(end_of_turn)):
             raise UserError(
                 f"{row.where}: the chat template of this model renders turn {i + 1} otherwise where others follow; "
                 "LEAP cannot tell which tokens to supervise. Leave supervise: all out"
