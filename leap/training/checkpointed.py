@@ -183,9 +183,13 @@ class CheckpointedTrainer(Trainer):
         knobs = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
         base_rates = list(self.lr_scheduler.base_lrs)
         state = torch.load(os.path.join(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True, mmap=True)
-        set_optimizer_state_dict(
-            self.model_wrapped, optimizer, optim_state_dict=state, options=StateDictOptions(full_state_dict=True)
-        )
+        # What no gradient has reached has no state: LLaVA-OneVision's last norm, the tower where no row has a picture.
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        untouched = trained.keys() - state["state"].keys()
+        options = StateDictOptions(full_state_dict=True, strict=untouched in (set(), trained.keys()))
+        set_optimizer_state_dict(self.model_wrapped, optimizer, optim_state_dict=state, options=options)
+        for name in untouched:  # torch has made one up
+            optimizer.state.pop(trained[name], None)
         self.lr_scheduler.load_state_dict(torch.load(os.path.join(checkpoint, _SCHEDULER), weights_only=True))
         for group, recipe_knobs in zip(optimizer.param_groups, knobs, strict=True):
             group.update(recipe_knobs)
