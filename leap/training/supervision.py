@@ -135,8 +135,9 @@ class PlanningCollator:
         of the rows' plans, and `taught`, whether each token of a prompt is of an earlier answer that the loss sees.
         UserError for a processor whose outputs cannot be extended by the answers."""
         texts = [render(self.processor, row) for row in rows]
+        spans = [self._earlier_answers(row) for row in rows]
         prompts = [
-            self._marked(prompt, self._earlier_answers(row), row) for row, (prompt, _) in zip(rows, texts, strict=True)
+            self._marked(prompt, of_row, row) for row, (prompt, _), of_row in zip(rows, texts, spans, strict=True)
         ]
         pictures = [self.pictures(row) for row in rows]
         videos = [video for row in rows for video in self.videos(row)]
@@ -164,19 +165,21 @@ class PlanningCollator:
                 "models of this type can be evaluated, not trained",
                 "malformed",
             )
-        return self._by_row(encoded) | {"answers": [self._tokens(answer) for _, answer in texts]}
+        marked = torch.tensor([bool(of_row) for of_row in spans])
+        return self._by_row(encoded, marked) | {"answers": [self._tokens(answer) for _, answer in texts]}
 
-    def _by_row(self, encoded: Any) -> dict[str, Any]:
-        """What belongs to tokens as a list a row, without padding and marks; `taught` is what stands between marks."""
+    def _by_row(self, encoded: Any, marked: torch.Tensor) -> dict[str, Any]:
+        """What belongs to tokens as a list a row, without padding and the marks of rows that are `marked` (batch,);
+        `taught` is what stands between marks."""
         mask = encoded["attention_mask"].bool()  # (batch, seq)
-        marks = (encoded["input_ids"] == self.processor.tokenizer.pad_token_id) & mask
+        marks = (encoded["input_ids"] == self.processor.tokenizer.pad_token_id) & mask & marked[:, None]
         taught = marks.cumsum(dim=1) % 2 == 1
         tokens = mask & ~marks
         per_token = {name: encoded[name] for name in ("input_ids", *_TOKEN_KINDS) if name in encoded} | {
             "taught": taught
         }
         lists = {
-            name: [values[kept].tolist() for values, kept in zip(tensor, tokens, strict=True)]
+            name: [values[row_tokens].tolist() for values, row_tokens in zip(tensor, tokens, strict=True)]
             for name, tensor in per_token.items()
         }
         return {name: encoded[name] for name in _VISUAL_INPUTS if name in encoded} | lists
@@ -205,7 +208,7 @@ class PlanningCollator:
         prompts, answers = encoded["input_ids"], encoded["answers"]
         ids = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         labels = [
-            [token if seen and row.supervised else IGNORED for token, seen in zip(tokens, taught, strict=False)]
+            [token if learned and row.supervised else IGNORED for token, learned in zip(tokens, taught, strict=True)]
             + (answer if row.supervised else [IGNORED] * len(answer))
             for row, tokens, taught, answer in zip(rows, prompts, encoded["taught"], answers, strict=True)
         ]

@@ -197,6 +197,23 @@ def test_supervising_earlier_answers_changes_no_token_of_these_rows(processor, f
         assert torch.equal(plain[name], marked[name]), name
 
 
+def test_a_padding_token_that_prompts_hold_stays_in_them_and_marks_nothing(demo, folder):
+    """Of many models the token that ends a turn is that of padding, too."""
+    processor = load_processor(demo / "models" / "tiny-planner")
+    rows = [row(name, folder) for name in CONVERSATIONS]
+    expected = PlanningCollator(processor, folder, folder)(rows)
+    processor.tokenizer.pad_token = "<|im_end|>"
+    collator = PlanningCollator(processor, folder, folder)
+    batch = collator(rows)
+    for name in ("attention_mask", "labels"):
+        assert torch.equal(batch[name], expected[name])
+    mask = batch["attention_mask"].bool()
+    assert torch.equal(batch["input_ids"][mask], expected["input_ids"][mask])
+    collator.supervise = "all"
+    with pytest.raises(UserError, match="earlier turns:1: the prompts of this model hold its padding token"):
+        collator([row("earlier turns", folder)])
+
+
 @pytest.mark.parametrize(
     ("key", "words"),
     [
