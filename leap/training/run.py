@@ -156,7 +156,8 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
-    recipe = _decided(recipe, steps, processes.num_processes)
+    family = family_in(recipe.model_name_or_path)
+    recipe = _decided(recipe, steps, processes.num_processes, fast_parts=family is not None and family.fast_parts)
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     write_recipe(recipe, processes)
@@ -273,15 +274,15 @@ def _within_memory(recipe: TrainingRecipe, geometry: Geometry, data: _RunData, r
     return recipe
 
 
-def _decided(recipe: TrainingRecipe, steps: int, devices: int) -> TrainingRecipe:
+def _decided(recipe: TrainingRecipe, steps: int, devices: int, *, fast_parts: bool = True) -> TrainingRecipe:
     """The recipe with what it leaves open and memory does not decide. It follows from the run, not from what is left of
-    it, so that a resumed one computes the same. Layers are compiled where that was measured: whole weights, one GPU."""
+    it, so that a resumed one computes the same. Layers are compiled where that was measured: whole weights, one GPU, a
+    family with `fast_parts`."""
     checkpointing, compiled = recipe.gradient_checkpointing, recipe.torch_compile
     if compiled is None:
         long = steps * recipe.gradient_accumulation_steps > _WORTH_COMPILING
-        family = family_in(recipe.model_name_or_path)
         measured = devices == 1 and not getattr(recipe, "load_in_4bit", False) and not recipe.use_liger_kernel
-        measured = measured and family is not None and family.fast_parts
+        measured = measured and fast_parts
         compiled = long and measured and compiler_problem() is None
     return replace(
         recipe, gradient_checkpointing=True if checkpointing is None else checkpointing, torch_compile=compiled
