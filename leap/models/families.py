@@ -32,6 +32,7 @@ class Family:
     packing: bool = False  # rows of a pack can be kept apart, and their positions computed
     accounting: bool = False  # formulas of FLOPs, memory and disk (leap/training/accounting/geometry.py)
     fast_parts: bool = False  # faster parts that compute the same; layers compiled by default
+    whole_gradient: bool = False  # a row with a picture has a gradient for every parameter
 
     def part_of(self, parameter_name: str) -> str:
         """The part that a parameter, or module, belongs to: one of PARTS."""
@@ -57,6 +58,7 @@ QWEN = Family(
     packing=True,
     accounting=True,
     fast_parts=True,
+    whole_gradient=True,
 )
 # Its linear attention has a state that runs on from row to row of a pack.
 _QWEN3_5 = replace(QWEN, packing=False, accounting=False, fast_parts=False)
@@ -78,14 +80,17 @@ FAMILIES = {
 }
 
 
+UNKNOWN = Family("", "", (), "")
+
+
 def family_of(model: Any) -> Family:
     """The family of a loaded model: its entry, else what the model itself names of its parts."""
     return FAMILIES.get(model.config.model_type) or _derived(model)
 
 
-def family_in(folder: Path) -> Family | None:
-    """The entry of the model_type in the config.json of a folder, None without one."""
-    return FAMILIES.get(read_json(folder / "config.json").get("model_type"))
+def family_in(folder: Path) -> Family:
+    """The entry of the model_type in the config.json of a folder, without one a family that can nothing."""
+    return FAMILIES.get(read_json(folder / "config.json").get("model_type"), UNKNOWN)
 
 
 def _derived(model: Any) -> Family:
@@ -94,7 +99,7 @@ def _derived(model: Any) -> Family:
     encoder = model.get_encoder(modality="image")
     language, vision = (names.get(part, "") for part in (model.get_decoder(), encoder))
     if not language or not vision or language == vision:
-        return Family(language, "", (), "")
+        return replace(UNKNOWN, language=language)
     home = language.rpartition(".")[0]
     around = model.get_submodule(home)
     beside = [*dict(around.named_children()), *dict(around.named_parameters(recurse=False))]
@@ -124,8 +129,7 @@ def capability_table() -> str:
         "fast_parts": "fast parts",
     }
     lines = [f"| `model_type` | {' | '.join(columns.values())} |", f"| --- |{' :-: |' * len(columns)}"]
-    unknown = Family("", "", (), "")
-    for name, family in [*FAMILIES.items(), ("any other", unknown)]:
+    for name, family in [*FAMILIES.items(), ("any other", UNKNOWN)]:
         marks = ("yes" if getattr(family, column) else "no" for column in columns)
-        lines.append(f"| {name if family is unknown else f'`{name}`'} | {' | '.join(marks)} |")
+        lines.append(f"| {name if family is UNKNOWN else f'`{name}`'} | {' | '.join(marks)} |")
     return "\n".join(lines)

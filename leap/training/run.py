@@ -157,11 +157,12 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
     family = family_in(recipe.model_name_or_path)
-    recipe = _decided(recipe, steps, processes.num_processes, fast_parts=family is not None and family.fast_parts)
+    recipe = _decided(recipe, steps, processes.num_processes, fast_parts=family.fast_parts)
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     write_recipe(recipe, processes)
-    has_pictures = any(length.visual for length in data.training.lengths)
+    # DDP must look for parameters without a gradient where there are no pictures, or a tower always has some.
+    has_pictures = any(length.visual for length in data.training.lengths) and family.whole_gradient
     manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     validates = data.validation is not None
