@@ -101,6 +101,7 @@ JOURNEYS = {
     "report/layout": "all pages at all widths, light and dark, and what axe-core finds",
     "repository": "citation, changes, workflow, hooks",
     "seams": "what people add, in a copy of the code",
+    "training/model_families": "the trainer over families of models",
     "training/distributed": "training and evaluation by two processes",
     "training/pipeline": "train, kill, resume, evaluate, draw",
     "tour": "the notebook in docs",

@@ -40,7 +40,7 @@ class Manifest:
     kind: str  # "full" or "adapter"
     recipe: dict[str, Any]
     data_sha256: str
-    pixel_budget: dict[str, int]  # "shortest_edge" and "longest_edge", in pixels
+    pixel_budget: dict[str, Any]  # "shortest_edge" and "longest_edge", in pixels; else as leap.models.image_budget says
     chat_template_sha256: str
     library_versions: dict[str, str]
     devices: int = 1

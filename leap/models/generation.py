@@ -42,17 +42,21 @@ def encode(processor: Any, prompts: Sequence[str], pictures: Sequence[Sequence[I
     input_ids, attention_mask  # (batch, seq), and what else this processor makes
     """
     images = [list(prompt_pictures) for prompt_pictures in pictures] if any(pictures) else None
-    begin = processor.tokenizer.bos_token
-    # A template may write the token that begins a text itself; the tokenizer would put a second one before it.
-    begun = begin is not None and all(prompt.startswith(begin) for prompt in prompts)
     return processor(
         text=list(prompts),
         images=images,
         padding=True,
         padding_side="left",
         return_tensors="pt",
-        add_special_tokens=not begun,
+        add_special_tokens=not begins_itself(processor.tokenizer, prompts),
     )
+
+
+def begins_itself(tokenizer: Any, prompts: Sequence[str]) -> bool:
+    """Whether the chat template has written the token that begins a text; the tokenizer would put a second one before
+    it."""
+    begin = tokenizer.bos_token
+    return begin is not None and all(prompt.startswith(begin) for prompt in prompts)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def set_pixel_budget(processor: Any, image_tokens_min: int, image_tokens_max: in
     if not takes_image_tokens(processor):
         raise UserError(
             f"image_tokens_min and image_tokens_max bound pictures by Qwen-VL's rule; the {type(image).__name__} of "
-            "this model has another. An evaluation without them keeps its own; training is for Qwen-VL"
+            "this model has another. An evaluation without them keeps its own; training by rewards is for Qwen-VL"
         )
     side = image.patch_size * image.merge_size  # pixels a merged token covers
     size = {"shortest_edge": image_tokens_min * side**2, "longest_edge": image_tokens_max * side**2}
@@ -29,6 +29,15 @@ def set_pixel_budget(processor: Any, image_tokens_min: int, image_tokens_max: in
     for name in ("min_pixels", "max_pixels"):
         if getattr(image, name, None) is not None:
             setattr(image, name, size["shortest_edge" if name == "min_pixels" else "longest_edge"])
+
+
+def bound_where_possible(processor: Any, image_tokens_min: int, image_tokens_max: int) -> str | None:
+    """Bound pictures as `set_pixel_budget`, or say that this processor cannot."""
+    if takes_image_tokens(processor):
+        set_pixel_budget(processor, image_tokens_min, image_tokens_max)
+        return None
+    name = type(processor.image_processor).__name__
+    return f"pictures have the size that this model's {name} gives them: image_tokens_min and _max do not count"
 
 
 def pixel_budget(processor: Any) -> dict[str, Any]:

@@ -206,11 +206,27 @@ def _refuse_own_code(folder: Path) -> None:
         )
 
 
+def has_other_names(model: Any, folder: Path) -> bool:
+    """Whether files of weights in `folder` name some otherwise than the model: so transformers saves families whose
+    classes were rearranged since (InternVL, LLaVA, Gemma 3), and from_pretrained alone reads them back."""
+    from safetensors import safe_open
+
+    names = model.state_dict().keys()
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as weights:
+            if not names >= set(weights.keys()):
+                return True
+    return False
+
+
 def restore_weights(model: Any, folder: Path) -> None:
     """Replace the weights of a full model by those saved in `folder`."""
     from safetensors.torch import load_file
 
-    state = {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
+    if has_other_names(model, folder):
+        state = load_weights(folder, str(model.dtype).removeprefix("torch.")).state_dict()
+    else:
+        state = {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = set(model.all_tied_weights_keys)
     wrong = [*unexpected, *(name for name in missing if name not in tied)]

@@ -191,6 +191,8 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
         checkpoint=repo_id or ".", base=base, items="\n".join(f"    {item}," for item in items)
     )
     pixels = manifest.pixel_budget
+    if "shortest_edge" not in pixels:
+        return f"````python\n{code}````\n\nThe processor saved here sizes pictures as in training. {note}"
     tokens = [manifest.recipe.get(f"image_tokens_{end}") for end in ("min", "max")]
     return (
         f"````python\n{code}````\n\n"
@@ -244,7 +246,7 @@ def _training(folder: Path, manifest: Manifest, root: Path, published: bool) -> 
         what = "reward and held-out success" if manifest.parent else "training and validation loss"
         parts.append(f"![{what}]({'' if published else '../'}{curve.name})")
     if points := _curve_points(folder, columns):
-        rows = [[f"{step:,}", *(f"{p[k]:.4g}" if k in p else "-" for k in columns)] for step, p in points]
+        rows = [[f"{step:,}", *(f"{p[k]:.4f}" if k in p else "-" for k in columns)] for step, p in points]
         parts.append(markdown_table([["step", *columns.values()], *rows]))
     if "loss" in manifest.validation:
         loss, step = manifest.validation["loss"], manifest.validation["step"]

@@ -5,8 +5,9 @@
      "target": {"steps": "1) ... 2) ..."}}
 
 Pictures and videos are content items; a row that has them in a column of its own, or as <image> in its words, is an
-error. Optional: id, task_id, episode_id, task_name. System turns, earlier turns, several images and videos
-(leap/rows/videos.py) are allowed.
+error. Optional: id, task_id, episode_id, task_name; supervise ("last": the loss sees the plan, "all": the assistant's
+earlier turns too); weight (of each of the row's tokens in the loss, 1 by default). System turns, earlier turns, several
+images and videos (leap/rows/videos.py) are allowed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from configs.errors import UserError
 from leap.files import numbered_jsonl
 
 ROLES = ("system", "user", "assistant")
+SUPERVISED_TURNS = ("last", "all")
+_MOST_WEIGHT = 1_000_000  # sums of losses stay far from the largest float32
 
 # What other formats write beside the conversation and this one has in it, by the kind of content item.
 _COLUMNS = {"image": ("image", "images"), "video": ("video", "videos")}
@@ -38,7 +41,8 @@ class PlanningRow:
 
     `messages` have content lists only (text was wrapped); `where` is "file:line"; `folder` is the JSONL's. A row that
     is not `supervised` fills a batch up and teaches nothing. `image_tokens` bounds the visual tokens of each of its
-    images where they must be shrunk for the row to fit.
+    images where they must be shrunk for the row to fit. `supervise` is one of SUPERVISED_TURNS, None where the row
+    leaves that to the run.
     """
 
     messages: list[dict]
@@ -51,6 +55,8 @@ class PlanningRow:
     task_name: str | None = None
     supervised: bool = True
     image_tokens: int | None = None
+    supervise: str | None = None
+    weight: float = 1.0
 
 
 def read_rows(path: Path) -> list[PlanningRow]:
@@ -96,7 +102,19 @@ def row_from_record(record: dict, where: str, folder: Path) -> PlanningRow:
     optional: dict[str, Any] = {
         key: str(record[key]) for key in ("id", "task_id", "episode_id", "task_name") if record.get(key) is not None
     }
-    return PlanningRow(turns, steps.strip(), where, folder, **optional)
+    if (supervise := record.get("supervise")) not in (None, *SUPERVISED_TURNS):
+        raise UserError(f"{where}: 'supervise' must be {' or '.join(SUPERVISED_TURNS)}, found {supervise!r:.40}")
+    return PlanningRow(
+        turns, steps.strip(), where, folder, **optional, supervise=supervise, weight=_weight(record, where)
+    )
+
+
+def _weight(record: dict, where: str) -> float:
+    """What each of the row's tokens counts in the loss."""
+    weight = record.get("weight", 1.0)
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight <= _MOST_WEIGHT:
+        raise UserError(f"{where}: 'weight' must be a number from 0 to {_MOST_WEIGHT:,}, found {weight!r:.40}")
+    return float(weight)
 
 
 def _turn(message: object, where: str) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,10 @@ from typing import Any
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.models.checkpoints import kind_of, read_manifest, why_incomplete, write_manifest
+from leap.models.families import QWEN, Family, family_of
 from leap.models.loading import base_of, load_processor, load_weights, processor_folder, quantised, with_adapter
 from leap.publish.model_card import write_model_card
 from leap.training.recipes import LoraRecipe
-
-# Where a vision-language model keeps its two towers, by the names of its modules.
-_LANGUAGE = r"(?:.*\.)?language_model\..*"
-_VISION = r"(?:.*\.)?visual\.blocks\..*"
-_VISION_LINEARS = ("qkv", "proj", "linear_fc1", "linear_fc2", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -35,39 +32,44 @@ class AdapterCoverage:
         return f"LoRA on {counts}: {self.trainable:,} of {self.total:,} parameters train ({share})"
 
 
-def target_pattern(recipe: LoraRecipe) -> str:
+def target_pattern(recipe: LoraRecipe, family: Family = QWEN) -> str:
     """The regular expression that the full name of a target module matches.
 
     Anchored at the language model: a bare name such as gate_proj also occurs in some vision towers.
     """
-    names = "|".join(map(re.escape, recipe.lora_target_modules))
-    pattern = rf"{_LANGUAGE}\.(?:{names})"
+    pattern = _modules_in(family.language, recipe.lora_target_modules)
     if recipe.lora_vision:
-        pattern = rf"(?:{pattern}|{_VISION}\.(?:{'|'.join(_VISION_LINEARS)}))"
+        pattern = rf"(?:{pattern}|{_modules_in(family.blocks, family.vision_linears)})"
     return pattern
 
 
+def _modules_in(home: str, names: Sequence[str]) -> str:
+    return rf"(?:.*\.)?{re.escape(home)}\..*\.(?:{'|'.join(map(re.escape, names))})"
+
+
 def attach(model: Any, recipe: LoraRecipe) -> Any:
-    """`model` with a fresh adapter, everything else frozen. UserError if a target name matches no linear module."""
+    """`model` with a fresh adapter, everything else frozen. UserError if a target name matches no linear module, or
+    the vision tower, where it is to get one too, cannot be told from the rest."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    pattern = re.compile(target_pattern(recipe))
+    family = family_of(model)
     linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    matched = {name.rpartition(".")[2] for name in linears if pattern.fullmatch(name)}
-    missing = [name for name in recipe.lora_target_modules if name not in matched]
+    language = re.compile(rf"(?:.*\.)?{re.escape(family.language)}\..*")
+    candidates = {name.rpartition(".")[2] for name in linears if family.language and language.fullmatch(name)}
+    missing = [name for name in recipe.lora_target_modules if name not in candidates]
     if missing:
-        language = re.compile(_LANGUAGE)
-        candidates = sorted({name.rpartition(".")[2] for name in linears if language.fullmatch(name)})
         raise UserError(
-            f"no module {missing[0]!r} in the language model of {type(model).__name__}; "
-            f"lora_target_modules may name: {', '.join(candidates) or 'nothing, it has no language_model'}"
+            f"no module {missing[0]!r} in the language model of {type(model).__name__}; lora_target_modules may name: "
+            f"{', '.join(sorted(candidates)) or 'nothing, it has none that could be told'}"
         )
+    if recipe.lora_vision and not family.blocks:
+        raise UserError(f"lora_vision: the vision tower of {type(model).__name__} cannot be told; leave it out")
     config = LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=pattern.pattern,
+        target_modules=target_pattern(recipe, family),
         use_dora=recipe.use_dora,
         use_rslora=recipe.use_rslora,
         init_lora_weights="pissa" if recipe.pissa else True,

@@ -33,7 +33,7 @@ from leap.models.checkpoints import (
     step_of,
     write_manifest,
 )
-from leap.models.loading import is_out_of_memory, restore_weights
+from leap.models.loading import has_other_names, is_out_of_memory, restore_weights
 from leap.plots.training import loss_curve
 from leap.text import first_line
 from leap.training.adapters import restore_adapter
@@ -183,9 +183,13 @@ class CheckpointedTrainer(Trainer):
         knobs = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
         base_rates = list(self.lr_scheduler.base_lrs)
         state = torch.load(os.path.join(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True, mmap=True)
-        set_optimizer_state_dict(
-            self.model_wrapped, optimizer, optim_state_dict=state, options=StateDictOptions(full_state_dict=True)
-        )
+        # What no gradient has reached has no state: LLaVA-OneVision's last norm, the tower where no row has a picture.
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        untouched = trained.keys() - state["state"].keys()
+        options = StateDictOptions(full_state_dict=True, strict=untouched in (set(), trained.keys()))
+        set_optimizer_state_dict(self.model_wrapped, optimizer, optim_state_dict=state, options=options)
+        for name in untouched:  # torch has made one up
+            optimizer.state.pop(trained[name], None)
         self.lr_scheduler.load_state_dict(torch.load(os.path.join(checkpoint, _SCHEDULER), weights_only=True))
         for group, recipe_knobs in zip(optimizer.param_groups, knobs, strict=True):
             group.update(recipe_knobs)
@@ -201,9 +205,13 @@ class CheckpointedTrainer(Trainer):
         return getattr(wrapper, "optimizer", wrapper)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not self.is_fsdp_enabled:
+        if self.is_fsdp_enabled:
+            return  # sharded: `restore` has put the weights into the whole model before it was cut up
+        folder = Path(resume_from_checkpoint)
+        if not isinstance(self.recipe, LoraRecipe) and has_other_names(self.model, folder):
+            restore_weights(self.model, folder)  # the Trainer would leave out, without a word, what it cannot place
+        else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        # Sharded: `restore` has put the weights into the whole model before it was cut up.
 
     def restore(self, checkpoint: Path) -> None:
         """Put a checkpoint's weights into the model before it is sharded; a model that is not gets them by `train`."""

@@ -6,17 +6,19 @@ rule. A row's entry counts as long as its pictures have the sizes and times of c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from configs.errors import UserError
 from leap.files import read_jsonl, sha256_file, sha256_json, write_jsonl
 from leap.progress import say
 from leap.provenance import library_versions
 
-_FORMAT = 2  # raised where a length, or what else is found out about a row, is found otherwise
+_FORMAT = 3  # raised where a length, or what else is found out about a row, is found otherwise
 _MOST_FILES = 4  # a data set, each of other settings
 
 
@@ -46,6 +48,24 @@ class CachedLength:
     digest: str
 
 
+def measured_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> int:
+    """Tokens that pictures of these sizes (width, height in pixels) take together in one prompt of any model, with
+    those that its processor puts around them: blank pictures are encoded."""
+    from leap.models.generation import encode
+
+    message = {"role": "user", "content": [{"type": "image"} for _ in sizes]}
+    prompt = processor.apply_chat_template([message], tokenize=False)
+    ids = encode(processor, [prompt], [[Image.new("RGB", size) for size in sizes]])["input_ids"]  # (1, seq)
+    return ids.shape[1] - text_tokens(processor.tokenizer, prompt, len(sizes))
+
+
+def text_tokens(tokenizer: Any, prompt: str, pictures: int) -> int:
+    """Tokens of a prompt without those of its pictures, each of which still stands in it as one."""
+    from leap.models.generation import begins_itself
+
+    return len(tokenizer(prompt, add_special_tokens=not begins_itself(tokenizer, [prompt])).input_ids) - pictures
+
+
 def cache_path(data: Path, collator: Any) -> Path:
     """Where the lengths of `data` as `collator` computes them are kept."""
     processor = collator.processor
@@ -55,7 +75,8 @@ def cache_path(data: Path, collator: Any) -> Path:
         sha256_json(processor.tokenizer.backend_tokenizer.to_str()),
         sha256_json(processor.chat_template),
         processor.image_processor.to_json_string(),
-        [str(collator.image_root), str(collator.workspace), collator.video_tokens],
+        getattr(processor, "image_seq_len", None) or getattr(processor, "image_seq_length", None),  # tokens of a tile
+        [str(collator.image_root), str(collator.workspace), collator.video_tokens, collator.supervise],
         library_versions().get("transformers"),
     ]
     return data.with_name(f".{data.stem}.{sha256_json(decides)[:16]}.lengths.jsonl")

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from configs.errors import UserError
 from leap.models.attention import ISOLATED_SDPA, kernel_for_packs, longest_for_kernel
+from leap.models.families import FAMILIES, families_with
 from leap.models.launch_ahead import tower_inputs
 
 
@@ -25,15 +26,15 @@ class Packer:
         """`base_model` is a folder with a config.json; no weights are read. UserError if this architecture cannot
         be packed."""
         config = AutoConfig.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            skeleton = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
-        inner: Any = getattr(skeleton, "model", None)
-        if not hasattr(inner, "get_rope_index"):
+        family = FAMILIES.get(config.model_type)
+        if family is None or not family.packing:
             raise UserError(
-                f"packing needs a Qwen-VL model, whose positions can be computed row by row; {base_model} is "
+                f"packing works with {families_with('packing')}, whose rows can be kept apart; {base_model} is "
                 f"{config.model_type}. Leave --packing out"
             )
-        self._config, self._rope_index = config, inner.get_rope_index
+        with torch.device("meta"):
+            skeleton: Any = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        self._config, self._rope_index = config, skeleton.model.get_rope_index
         # Isolated SDPA goes by the rows' lengths; the other kernels find the borders in a row of text positions.
         self._isolated = kernel_for_packs(attn_implementation) == ISOLATED_SDPA
 

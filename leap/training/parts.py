@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from configs.errors import UserError
+from leap.models.families import PARTS, QWEN, Family, family_of
 from leap.training.recipes import TrainingRecipe
 
-PARTS = ("vision", "merger", "llm")
 
-# deepstack_merger_list belongs to the merger: it maps vision features of early layers into the language model.
-_MERGER = re.compile(r"(?:^|\.)visual\.(?:merger|deepstack_merger_list)\.")
-_VISION = re.compile(r"(?:^|\.)visual\.")
-
-
-def part_of(parameter_name: str) -> str:
-    """The part that a parameter of a Qwen-VL model belongs to; embeddings and head are the language model's."""
-    if _MERGER.search(parameter_name):
-        return "merger"
-    return "vision" if _VISION.search(parameter_name) else "llm"
+def part_of(parameter_name: str, family: Family = QWEN) -> str:
+    """The part that a parameter of a model belongs to; embeddings and head are the language model's."""
+    return family.part_of(parameter_name)
 
 
 def freeze(model: Any, parts: list[str]) -> str:
@@ -27,9 +19,9 @@ def freeze(model: Any, parts: list[str]) -> str:
 
     UserError if nothing is left to train or the model has no such part.
     """
-    sizes = dict.fromkeys(PARTS, 0)
+    sizes, family = dict.fromkeys(PARTS, 0), family_of(model)
     for name, parameter in model.named_parameters():
-        part = part_of(name)
+        part = part_of(name, family)
         sizes[part] += parameter.numel()
         if part in parts:
             parameter.requires_grad_(False)
@@ -51,9 +43,10 @@ def learning_rate_of(part: str, recipe: TrainingRecipe) -> float:
 def parameter_groups(model: Any, recipe: TrainingRecipe, decay: set[str]) -> list[dict[str, Any]]:
     """AdamW groups of the trainable parameters: one a part and kind, with weight decay for the names in `decay`."""
     groups: dict[tuple[str, bool], list[Any]] = {}
+    family = family_of(model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((part_of(name), name in decay), []).append(parameter)
+            groups.setdefault((part_of(name, family), name in decay), []).append(parameter)
     return [
         {
             "params": parameters,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from leap.cli import knob
+from leap.rows.records import SUPERVISED_TURNS
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class TrainingRecipe:
         "reject",
         "a row over model_max_length is rejected, or its images shrunk until it fits",
         choices=("reject", "shrink"),
+    )
+
+    supervise: str = knob(
+        "last",
+        "what the loss sees of a row that does not say: its plan, or all turns of the assistant",
+        choices=SUPERVISED_TURNS,
     )
 
     bf16: bool = knob(True, "bfloat16 autocast over float32 master weights (CUDA only; a CPU trains in float32)")

@@ -26,7 +26,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import as_plain
-from leap.files import Journal, only_writer, sha256_json, write_json, write_text
+from leap.files import Journal, only_writer, read_json, sha256_json, write_json, write_text
 from leap.models.attention import kernel_for_packs
 from leap.models.checkpoints import (
     Manifest,
@@ -36,8 +36,10 @@ from leap.models.checkpoints import (
     read_manifest,
     step_of,
 )
-from leap.models.image_budget import pixel_budget, set_pixel_budget
-from leap.models.loading import load_processor, load_weights
+from leap.models.families import family_in
+from leap.models.generation import end_tokens
+from leap.models.image_budget import bound_where_possible, pixel_budget
+from leap.models.loading import generation_settings, load_processor, load_weights
 from leap.plots.style import save
 from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
@@ -87,6 +89,7 @@ from leap.training.resources import (
 from leap.training.resume import Sources, checkpoint_to_resume, made_from, precision_of_run
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
+from leap.training.turns import refuse_endless
 
 _T = TypeVar("_T")
 _Recipe = TypeVar("_Recipe", bound=TrainingRecipe)
@@ -154,11 +157,13 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
-    recipe = _decided(recipe, steps, processes.num_processes)
+    family = family_in(recipe.model_name_or_path)
+    recipe = _decided(recipe, steps, processes.num_processes, fast_parts=family.fast_parts)
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     write_recipe(recipe, processes)
-    has_pictures = any(length.visual for length in data.training.lengths)
+    # DDP must look for parameters without a gradient where there are no pictures, or a tower always has some.
+    has_pictures = any(length.visual for length in data.training.lengths) and family.whole_gradient
     manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     validates = data.validation is not None
@@ -229,13 +234,20 @@ def from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
 def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> _RunData:
     """Check the rows of both files, and plan their batches."""
     processor = load_processor(recipe.model_name_or_path)
-    set_pixel_budget(processor, recipe.image_tokens_min, recipe.image_tokens_max)
+    if unbound := bound_where_possible(processor, recipe.image_tokens_min, recipe.image_tokens_max):
+        if recipe.overlong == "shrink":
+            raise UserError(f"overlong shrink: {unbound}. Leave it out: a row that is too long is then rejected")
+        say(unbound)
     packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
-    collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
+    collator = PlanningCollator(
+        processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max, recipe.supervise
+    )
     with processes.main_process_first():  # the others read the lengths that the first one cached
         training, validation = usable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples), None
         if recipe.val_file:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
+    stops = end_tokens(generation_settings(recipe.model_name_or_path), processor.tokenizer)
+    refuse_endless(processor, training.rows[0], stops)
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
         visual = [length.visual for length in check.lengths]
@@ -264,13 +276,15 @@ def _within_memory(recipe: TrainingRecipe, geometry: Geometry, data: _RunData, r
     return recipe
 
 
-def _decided(recipe: TrainingRecipe, steps: int, devices: int) -> TrainingRecipe:
+def _decided(recipe: TrainingRecipe, steps: int, devices: int, *, fast_parts: bool = True) -> TrainingRecipe:
     """The recipe with what it leaves open and memory does not decide. It follows from the run, not from what is left of
-    it, so that a resumed one computes the same. Layers are compiled where that was measured: whole weights, one GPU."""
+    it, so that a resumed one computes the same. Layers are compiled where that was measured: whole weights, one GPU, a
+    family with `fast_parts`."""
     checkpointing, compiled = recipe.gradient_checkpointing, recipe.torch_compile
     if compiled is None:
         long = steps * recipe.gradient_accumulation_steps > _WORTH_COMPILING
         measured = devices == 1 and not getattr(recipe, "load_in_4bit", False) and not recipe.use_liger_kernel
+        measured = measured and fast_parts
         compiled = long and measured and compiler_problem() is None
     return replace(
         recipe, gradient_checkpointing=True if checkpointing is None else checkpointing, torch_compile=compiled
@@ -282,7 +296,8 @@ def disk_and_meter(
 ) -> tuple[DiskNeed | None, Meter]:
     """Say what the run will take and how its speed is measured. UserError if the disk has too little for it."""
     if geometry is None:
-        say("MFU is off: unknown model")
+        model_type = read_json(recipe.model_name_or_path / "config.json").get("model_type")
+        say(f"no estimate of memory and disk, and no MFU: there are no formulas for {model_type}")
         return None, Meter()
     disk = DiskNeed(geometry, recipe)
     say(disk.text(steps))
@@ -471,6 +486,8 @@ def usable_rows(
     )
     say(report.text())
     defects = [rejected.defect for rejected in report.rejected]
+    if report.rows and not any(row.weight for row in report.rows):
+        raise UserError(f"{path}: every row has the weight 0, so the loss sees nothing")
     if defects and recipe.skip_bad_rows and report.rows:
         aside = recipe.output_dir / f"rejected_{path.stem}.jsonl"
         write_rejected(report, aside)

@@ -214,10 +214,10 @@ class Bench:
 
     def _forward(self, batch: dict[str, Any], divisor: int) -> torch.Tensor:
         inputs = to_device(for_loss(batch), self.device)
-        targets = inputs.pop("labels")
+        targets, weights = inputs.pop("labels"), inputs.pop("weights", None)
         half = self.recipe.bf16 and self.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext():
-            return supervised_loss(self.model(**inputs), targets, divisor)
+            return supervised_loss(self.model(**inputs), targets, divisor, weights)
 
 
 class PeakMemory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -71,18 +72,28 @@ def supervised_positions(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return positions, labels[:, positions + 1]
 
 
-def supervised_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+def supervised_loss(
+    outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Cross-entropy summed over the supervised tokens, divided by `num_items_in_batch` (default: their number).
 
-    outputs.logits  # (batch, positions, vocab); targets  # (batch, positions), as from `supervised_positions`.
+    outputs.logits  # (batch, positions, vocab); targets  # (batch, positions), as from `supervised_positions`; weights
+    # like targets, what each token counts in the sum, and in its place in the default divisor.
     """
     supervised = targets != IGNORED
     if len(targets) == 1:  # every position is then supervised, and which are need not be looked up on the host
         logits, tokens = outputs.logits[0], targets[0]
+        counts = None if weights is None else weights[0]
     else:
         logits, tokens = outputs.logits[supervised], targets[supervised]
-    loss = functional.cross_entropy(logits.float(), tokens, ignore_index=IGNORED, reduction="sum")
-    return loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch)
+        counts = None if weights is None else weights[supervised]
+    if counts is None:
+        loss = functional.cross_entropy(logits.float(), tokens, ignore_index=IGNORED, reduction="sum")
+        divisor = supervised.sum()
+    else:
+        losses = functional.cross_entropy(logits.float(), tokens, ignore_index=IGNORED, reduction="none")
+        loss, divisor = (losses * counts).sum(), counts.sum()
+    return loss / (divisor if num_items_in_batch is None else num_items_in_batch)
 
 
 def supervised_tokens(batch: dict[str, Any]) -> int:
@@ -90,11 +101,21 @@ def supervised_tokens(batch: dict[str, Any]) -> int:
     return int((batch["labels"][:, 1:] != IGNORED).sum())
 
 
+def loss_weight(batch: dict[str, Any]) -> float:
+    """The sum of what the supervised tokens of a collated batch count: their number where no row says otherwise."""
+    if "weights" not in batch:
+        return supervised_tokens(batch)
+    return float(batch["weights"][:, 1:][batch["labels"][:, 1:] != IGNORED].double().sum())
+
+
 def for_loss(inputs: dict[str, Any]) -> dict[str, Any]:
     """A collated batch for a forward pass whose logits are those of the supervised positions, without key/value cache;
-    `labels` are the targets there. On the CPU, where looking positions up makes nothing wait."""
+    `labels` are the targets there, `weights` what they count. On the CPU, where looking positions up makes nothing
+    wait."""
     positions, targets = supervised_positions(inputs["labels"])
     model_inputs = {name: value for name, value in inputs.items() if name != "row_lengths"}
+    if "weights" in inputs:
+        model_inputs["weights"] = inputs["weights"][:, positions + 1]
     return model_inputs | {"labels": targets, "logits_to_keep": positions, "use_cache": False}
 
 
@@ -130,19 +151,25 @@ class PlanningTrainer(CheckpointedTrainer):
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The micro-batches of a step on this device, and the supervised tokens of the step on all of them."""
+        """The micro-batches of a step on this device, and what the supervised tokens of the step count on all of
+        them."""
         with self.meter.waiting():
             batches = list(map(_raised, itertools.islice(epoch_iterator, num_batches)))
-        supervised = sum(map(supervised_tokens, batches))
+        weight = sum(map(loss_weight, batches))
         # One collective call a step for all that devices must agree on; float64 counts tokens exactly up to 2**53.
-        local = torch.tensor([supervised, *self.meter.work_of(batches), self.stop_requested], dtype=torch.float64)
+        local = torch.tensor([weight, *self.meter.work_of(batches), self.stop_requested], dtype=torch.float64)
         if self.args.world_size > 1:
             local = self.accelerator.reduce(local.to(device), reduction="sum")
-        supervised, *work, stop = local.tolist()
+        weight, *work, stop = local.tolist()
         self.meter.count(work)
         self.state.num_input_tokens_seen = int(self.state.num_input_tokens_seen) + int(work[0])
         self.stop_agreed = bool(stop)
-        return batches, torch.full((), supervised, device=device)
+        return batches, torch.full((), weight or 1.0, device=device)  # the loss of a step of weights 0 is 0
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        weights = inputs.pop("weights", None)
+        self.compute_loss_func = functools.partial(supervised_loss, weights=weights)
+        return super().compute_loss(model, inputs, *arguments, **options)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return to_device(for_loss(inputs), self.args.device)
@@ -156,7 +183,7 @@ class PlanningTrainer(CheckpointedTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss over the supervised tokens of all validation rows, whatever the batches, and scores of the plans
+        """Mean loss over the supervised tokens of all validation rows by their weights, and scores of the plans
         generated for a sample of them; no logits are kept."""
         # Layers compiled for training run as they are: their graphs know neither evaluation nor a growing cache.
         with self.meter.paused(), torch.compiler.set_stance("force_eager"):
@@ -167,16 +194,19 @@ class PlanningTrainer(CheckpointedTrainer):
 
     def _validate(self, prefix: str) -> dict[str, float]:
         self.model.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
+        sums = torch.zeros(3, dtype=torch.float64, device=self.args.device)  # loss, what tokens count, tokens
         for batch in map(_raised, self.get_eval_dataloader()):
             batch = self._prepare_inputs(batch)
-            targets = batch.pop("labels")
+            targets, weights = batch.pop("labels"), batch.pop("weights", None)
             with self.compute_loss_context_manager():
-                loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1)
-            sums += torch.stack([loss.double(), (targets != IGNORED).sum().double()])
+                loss = supervised_loss(self.model_wrapped(**batch), targets, num_items_in_batch=1, weights=weights)
+            supervised = targets != IGNORED
+            tokens = supervised.sum().double()
+            weight = tokens if weights is None else weights[supervised].double().sum()
+            sums += torch.stack([loss.double(), weight, tokens])
             self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        scores = {"loss": loss / tokens, "tokens": int(tokens)}
+        loss, weight, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        scores = {"loss": loss / weight, "tokens": int(tokens)}
         scores |= plan_scores(self, self.data_collator, self.eval_dataset.rows)
         self.model.train()
         return {f"{prefix}_{name}": score for name, score in scores.items()}

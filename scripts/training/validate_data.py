@@ -31,7 +31,7 @@ def main() -> int:
     workspace.require(options.model_name_or_path, "base model")
     workspace.require_file(options.train_file, "training file")
 
-    from leap.models.image_budget import set_pixel_budget
+    from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
     from leap.training.batching import describe_plan, plan_batches, total_steps
     from leap.training.preflight import check_file, write_rejected
@@ -39,8 +39,15 @@ def main() -> int:
     from leap.training.supervision import PlanningCollator, render
 
     processor = load_processor(options.model_name_or_path)
-    set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
-    collator = PlanningCollator(processor, options.image_root, workspace.root, video_tokens=options.video_tokens_max)
+    if unbound := bound_where_possible(processor, options.image_tokens_min, options.image_tokens_max):
+        say(unbound)
+    collator = PlanningCollator(
+        processor,
+        options.image_root,
+        workspace.root,
+        video_tokens=options.video_tokens_max,
+        supervise=options.supervise,
+    )
     report = check_file(
         options.train_file,
         collator,

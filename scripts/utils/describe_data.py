@@ -80,13 +80,13 @@ def described(options: Options, workspace: WorkspaceConfig) -> tuple[str, list[P
 def count_tokens(description: dict, files: list[Path], options: Options, workspace: WorkspaceConfig) -> None:
     """Add the tokens of each file's rows, by the lengths that training's own check computes and keeps."""
     from leap.data.description import add_token_lengths
-    from leap.models.image_budget import set_pixel_budget
+    from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
     from leap.training.preflight import check_file
     from leap.training.supervision import PlanningCollator
 
     processor = load_processor(options.base_model)
-    set_pixel_budget(processor, options.image_tokens_min, options.image_tokens_max)
+    bound_where_possible(processor, options.image_tokens_min, options.image_tokens_max)
     collator = PlanningCollator(processor, options.image_root, workspace.root)
     for name, file in zip(description["files"], files, strict=True):
         lengths = check_file(file, collator, max_length=2**31, workers=options.workers).lengths

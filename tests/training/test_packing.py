@@ -83,7 +83,7 @@ def test_a_row_of_a_pack_does_not_see_its_neighbours(demo, rows):
 
 def test_packing_a_model_that_cannot_is_refused_before_its_weights_are_read(demo, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "smolvlm"}))
-    with pytest.raises(UserError, match="packing needs a Qwen-VL model.* is smolvlm"):
+    with pytest.raises(UserError, match="packing works with qwen2_vl.* is smolvlm"):
         Packer(tmp_path, "sdpa")
 
 

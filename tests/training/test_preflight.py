@@ -7,7 +7,7 @@ from PIL import Image
 from tokenizers import Regex, pre_tokenizers
 
 from leap.files import read_jsonl
-from leap.training import supervision
+from leap.training import turns
 from leap.training.lengths import cache_path
 from leap.training.preflight import check_file
 from tests.conftest import assert_one_line_error, run_script
@@ -126,7 +126,7 @@ def test_training_refuses_an_empty_file(workspace):
 
 
 def test_what_the_model_or_a_library_refuses_is_a_defect_of_its_own_row(workspace, collator, monkeypatch):
-    monkeypatch.setattr(supervision, "TEMPLATE_S", 0.3)
+    monkeypatch.setattr(turns, "TEMPLATE_S", 0.3)
     words = collator.processor.tokenizer.backend_tokenizer
     explodes = pre_tokenizers.Split(Regex("(a+)+b"), "isolated")
     words.pre_tokenizer = pre_tokenizers.Sequence([explodes, words.pre_tokenizer])

@@ -100,6 +100,7 @@ def test_layers_are_compiled_where_it_pays_and_was_measured(monkeypatch):
     assert decide(long, 100, 1).torch_compile
     assert not decide(long, 50, 1).torch_compile, "compiling would take longer than it saves"
     assert not decide(long, 100, 2).torch_compile
+    assert not decide(long, 100, 1, fast_parts=False).torch_compile
     assert not decide(LoraRecipe(load_in_4bit=True), 1000, 1).torch_compile
     assert decide(TrainingRecipe(torch_compile=True), 1, 8).torch_compile, "the recipe says so"
     monkeypatch.setattr(run, "compiler_problem", lambda: "there is no C compiler")

@@ -156,3 +156,77 @@ def test_images_of_an_overlong_row_shrink_until_it_fits_and_no_further(collator,
     assert (batch["mm_token_type_ids"] == 1).sum() == shorter.visual
     assert collator.shrink_to_fit(item, length, length.prompt + length.supervised + 1) is None
     assert collator.shrink_to_fit(row("text only", folder), length, 1) is None
+
+
+def taught(batch, processor, i=0):
+    """The words of each stretch of supervised tokens."""
+    ids, seen = batch["input_ids"][i].tolist(), (batch["labels"][i] != IGNORED).tolist()
+    stretches = [[]]
+    for token, learned in zip(ids, seen, strict=True):
+        if learned:
+            stretches[-1].append(token)
+        elif stretches[-1]:
+            stretches.append([])
+    return [processor.tokenizer.decode(stretch) for stretch in stretches if stretch]
+
+
+def test_earlier_answers_are_supervised_where_row_or_run_says_so(processor, folder):
+    messages = CONVERSATIONS["earlier turns"]
+    record = {"messages": messages, "target": {"steps": STEPS}}
+    last, both = [STEPS + "<|im_end|>"], ["A cup.<|im_end|>", STEPS + "<|im_end|>"]
+    for run, key, expected in (
+        ("last", {}, last),
+        ("all", {}, both),
+        ("last", {"supervise": "all"}, both),
+        ("all", {"supervise": "last"}, last),
+    ):
+        collator = PlanningCollator(processor, folder, folder, supervise=run)
+        item = row_from_record(record | key, "rows:1", folder)
+        batch = collator([row("text only", folder), item])
+        assert taught(batch, processor, 1) == expected
+        length = collator.length(item)
+        assert length.total == batch["attention_mask"][1].sum()
+        assert length.supervised == (batch["labels"][1] != IGNORED).sum()
+        assert length.visual == (batch["mm_token_type_ids"][1] == 1).sum()
+
+
+def test_supervising_earlier_answers_changes_no_token_of_these_rows(processor, folder):
+    item = row("earlier turns", folder)
+    plain, marked = (PlanningCollator(processor, folder, folder, supervise=how)([item]) for how in ("last", "all"))
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids", "pixel_values", "image_grid_thw"):
+        assert torch.equal(plain[name], marked[name]), name
+
+
+def test_a_padding_token_that_prompts_hold_stays_in_them_and_marks_nothing(demo, folder):
+    """Of many models the token that ends a turn is that of padding, too."""
+    processor = load_processor(demo / "models" / "tiny-planner")
+    rows = [row(name, folder) for name in CONVERSATIONS]
+    expected = PlanningCollator(processor, folder, folder)(rows)
+    processor.tokenizer.pad_token = "<|im_end|>"
+    collator = PlanningCollator(processor, folder, folder)
+    batch = collator(rows)
+    for name in ("attention_mask", "labels"):
+        assert torch.equal(batch[name], expected[name])
+    mask = batch["attention_mask"].bool()
+    assert torch.equal(batch["input_ids"][mask], expected["input_ids"][mask])
+    collator.supervise = "all"
+    with pytest.raises(UserError, match="earlier turns:1: the prompts of this model hold its padding token"):
+        collator([row("earlier turns", folder)])
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ({"supervise": "first"}, "'supervise' must be last or all, found 'first'"),
+        ({"weight": -1}, "'weight' must be a number from 0 to 1,000,000, found -1"),
+        ({"weight": "2"}, "'weight' must be a number .* found '2'"),
+        ({"weight": True}, "'weight' must be a number .* found True"),
+        ({"weight": float("nan")}, "'weight' must be a number .* found nan"),
+        ({"weight": float("inf")}, "'weight' must be a number .* found inf"),
+    ],
+)
+def test_a_row_that_says_what_counts_in_another_way_is_named(key, words, folder):
+    with pytest.raises(UserError, match=rf"^rows.jsonl:3: {words}"):
+        row_from_record(
+            {"messages": CONVERSATIONS["text only"], "target": {"steps": STEPS}} | key, "rows.jsonl:3", folder
+        )
