@@ -90,6 +90,7 @@ RUNS = {
     ],
     "utils/write_cli_docs.py": ["--output {root}/cli.md"],
     "utils/make_demo.py": ["--rows 8 --val_rows 4 --examples_per_task 1 --seed 1"],
+    "utils/make_reward_demo.py": ["--rows 8 --val_rows 4 --examples_per_task 1 --seed 1"],
 }
 # Command lines that end with a word about an input.
 REFUSED = {
@@ -103,12 +104,14 @@ REFUSED = {
 STARTED = {
     "ablation/run-ablation.py": "",
     "ablation/run-lora-finetuning.py": "",
+    "ablation/run-methods.py": "",
     "evaluation/run_vlm_evaluation.py": "",
     "evaluation/run_vlm_output.py": "",
     "evaluation/chat.py": "",
     "evaluation/plan.py": "",
     "evaluation/serve.py": "",
     "training/run-finetuning.py": "",
+    "training/run-reinforcement.py": "",
     "training/validate_data.py": "",
     "utils/distill_reasoning.py": "",
     "utils/prepare_love_agibot.py": "--source nowhere",
