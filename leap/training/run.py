@@ -157,7 +157,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     write_recipe(recipe, processes)
-    has_pictures = any(length.visual for length in data.training.lengths)
+    has_pictures = bool(data.training.lengths.visual.any())
     manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     validates = data.validation is not None
@@ -237,14 +237,13 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
-        visual = [length.visual for length in check.lengths]
-        return RankBatches(plan, visual, processes.process_index, processes.num_processes)
+        return RankBatches(plan, check.lengths.visual, processes.process_index, processes.num_processes)
 
     plan = plan_batches(recipe, training.lengths, processes.num_processes)
     validation_batches = None
     if validation:
-        totals = [length.total for length in validation.lengths]
-        validation_batches = of_this_device(InOrder(totals, recipe.per_device_eval_batch_size), validation)
+        in_order = InOrder(validation.lengths.total, recipe.per_device_eval_batch_size)
+        validation_batches = of_this_device(in_order, validation)
     return _RunData(collator, training, validation, plan, of_this_device(plan, training), validation_batches)
 
 

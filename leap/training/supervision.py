@@ -106,11 +106,18 @@ class PlanningCollator:
             kinds, answer = encoded["mm_token_type_ids"][0], encoded["answers"][0]
             visual = sum(kind > 0 for kind in kinds)
             return RowLength(visual, len(kinds) - visual, len(answer))
-        visual = sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row))
-        prompt, answer = render(self.processor, row)
-        placeholders = len(image_items(row))  # each image token stands once in the text
-        tokenize = self.processor.tokenizer
-        return RowLength(visual, len(tokenize(prompt).input_ids) - placeholders, len(tokenize(answer).input_ids))
+        return self.lengths([row])[0]
+
+    def lengths(self, rows: Sequence[PlanningRow]) -> list[RowLength]:
+        """Lengths of rows without videos, whose texts are tokenised together. An error may be any row's."""
+        visual = [
+            sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row)) for row in rows
+        ]
+        texts = [text for row in rows for text in render(self.processor, row)]
+        counts = [len(ids) for ids in self.processor.tokenizer(texts, return_attention_mask=False).input_ids]
+        # Each image token stands once in the text.
+        prompts = [count - len(image_items(row)) for count, row in zip(counts[::2], rows, strict=True)]
+        return list(map(RowLength, visual, prompts, counts[1::2]))
 
     def shrink_to_fit(self, row: PlanningRow, length: RowLength, max_length: int) -> PlanningRow | None:
         """The row with its images bound to the most visual tokens with which it is not over `max_length`; None if it

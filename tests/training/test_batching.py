@@ -1,6 +1,10 @@
 """Which rows meet: every row once an epoch on one device or several, steps that stay themselves, packs that fit."""
 
+import bisect
+import random
+
 import pytest
+import torch
 
 from leap.training.batching import InOrder, PackBatches, RankBatches, RowBatches, fill_packs
 
@@ -56,6 +60,53 @@ class TestPacks:
     def test_a_row_over_the_budget_is_refused(self):
         with pytest.raises(ValueError, match="23 tokens does not fit a pack of 20"):
             fill_packs(LENGTHS, 20, 1)
+
+
+class TestRunsOfEarlierVersions:
+    """Runs that began before lengths were columns go on with the same batches: their rule, in plain Python."""
+
+    LENGTHS = tuple(random.Random(5).choices(range(1, 60), k=3000))
+
+    def order(self, count, seed, epoch):
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
+
+    def longest_first(self, rows):
+        return sorted(rows, key=lambda row: -self.LENGTHS[row])
+
+    def packs(self, budget, seed):
+        order = list(range(len(self.LENGTHS)))
+        random.Random(seed).shuffle(order)
+        packs = []
+        for start in range(0, len(order), 1024):
+            room, first = [], len(packs)
+            for row in self.longest_first(order[start : start + 1024]):
+                tightest = bisect.bisect_left(room, (self.LENGTHS[row], -1))
+                if tightest == len(room):
+                    packs.append([])
+                    left, pack = budget, len(packs) - first - 1
+                else:
+                    left, pack = room.pop(tightest)
+                packs[first + pack].append(row)
+                bisect.insort(room, (left - self.LENGTHS[row], pack))
+        return packs
+
+    @pytest.mark.parametrize(("seed", "epoch", "size", "a_step"), [(1, 0, 2, 4), (42, 3, 6, 7), (0, 1, 1, 1)])
+    def test_batches_of_rows(self, seed, epoch, size, a_step):
+        order, rows = self.order(len(self.LENGTHS), seed, epoch), size * a_step
+        steps = [self.longest_first(order[start : start + rows]) for start in range(0, len(order), rows)]
+        batches = [step[start : start + size] for step in steps for start in range(0, len(step), size)]
+        assert list(RowBatches(self.LENGTHS, size, a_step, seed).batches(epoch)) == batches
+
+    @pytest.mark.parametrize(("seed", "budget"), [(1, 60), (42, 400)])
+    def test_packs(self, seed, budget):
+        packs = self.packs(budget, seed)
+        assert list(fill_packs(self.LENGTHS, budget, seed)) == packs
+        in_order = [packs[pack] for pack in self.order(len(packs), seed, 2)]
+        assert list(PackBatches(self.LENGTHS, budget, seed).batches(2)) == in_order
+
+    def test_batches_of_validation(self):
+        order = self.longest_first(range(len(self.LENGTHS)))
+        assert [row for batch in InOrder(self.LENGTHS, 7).batches(0) for row in batch] == order
 
 
 @pytest.mark.parametrize("plan", [RowBatches(LENGTHS, 3, 8, 1), PackBatches(LENGTHS, 40, 1), InOrder(LENGTHS, 3)])
