@@ -153,8 +153,8 @@ def with_rows(table: pa.Table, indices: np.ndarray, rows: pa.Table) -> Iterator[
         order = np.arange(len(batch))
         order[indices[first:last] - start] = len(batch) + np.arange(last - first)
         start += len(batch)
-        both = pa.Table.from_batches([batch, *rows.slice(first, last - first).to_batches()])
-        yield _joined(both.take(pa.array(order)).to_batches())
+        joined = pa.Table.from_batches([batch, *rows.slice(first, last - first).to_batches()])
+        yield _joined(joined.take(pa.array(order)).to_batches())
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:

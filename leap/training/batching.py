@@ -140,7 +140,7 @@ class RankBatches(Sampler[list[int]]):
 
 def plan_batches(recipe: TrainingRecipe, lengths: Sequence[RowLength], devices: int) -> RowBatches | PackBatches:
     """The batches of an epoch as a recipe wants them, over all devices."""
-    totals = RowLengths.of(lengths).total
+    totals = RowLengths.from_rows(lengths).total
     if recipe.packing:
         return PackBatches(totals, recipe.packing_tokens, recipe.seed)
     batches_per_step = recipe.gradient_accumulation_steps * devices
@@ -164,7 +164,7 @@ def describe_plan(
     line = f"{an_epoch:,} steps an epoch of {rows:.4g} rows on {devices} device{'s' if devices > 1 else ''}"
     line += f", {total_steps(recipe, a_device):,} steps in all"
     if isinstance(plan, PackBatches):
-        full = RowLengths.of(lengths).total.sum() / (len(plan) * recipe.packing_tokens)
+        full = RowLengths.from_rows(lengths).total.sum() / (len(plan) * recipe.packing_tokens)
         line += f"; {len(plan):,} packs of up to {recipe.packing_tokens:,} tokens, {full:.1%} full"
     return line
 

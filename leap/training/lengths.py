@@ -39,7 +39,7 @@ class RowLengths(Sequence[RowLength]):
         self.total = self.visual + self.prompt + self.supervised
 
     @classmethod
-    def of(cls, lengths: Sequence[RowLength]) -> RowLengths:
+    def from_rows(cls, lengths: Sequence[RowLength]) -> RowLengths:
         """The same lengths as columns, which they may be already."""
         if isinstance(lengths, RowLengths):
             return lengths
@@ -58,7 +58,7 @@ class RowLengths(Sequence[RowLength]):
         parts = self.visual[index], self.prompt[index], self.supervised[index]
         return RowLengths(*parts) if isinstance(index, slice) else RowLength(*map(int, parts))
 
-    def at(self, rows: np.ndarray) -> RowLengths:
+    def select(self, rows: np.ndarray) -> RowLengths:
         """The lengths of some rows, named by their indices."""
         return RowLengths(self.visual[rows], self.prompt[rows], self.supervised[rows])
 

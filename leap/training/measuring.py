@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -134,51 +135,57 @@ def _of_chunk(chunk: list) -> Any:
 
 def _measure(job: CheckJob, lines: list[_Line]) -> pa.RecordBatch:
     """What a table holds of some lines."""
-    records, rows = [], []
+    records: list[dict[str, Any]] = []
+    parsed_lines = []
     for number, line in lines:
-        record: dict[str, Any] = {"number": number, "text": line}
-        row = _attempt(functools.partial(_parsed, job, record), f"{job.path}:{number}", record)
-        records.append(record)
-        rows.append(row)
-    pending = [index for index, row in enumerate(rows) if row is not None]
-    lengths = _lengths(job, [rows[i] for i in pending], [records[i] for i in pending])
-    for index, length in zip(pending, lengths, strict=True):
-        if length is not None:
-            records[index] |= {part: getattr(length, part) for part in PARTS[:3]}
+        records.append({"number": number, "text": line})
+        parsed = _attempt(functools.partial(_parsed, job, records[-1]), f"{job.path}:{number}", records[-1])
+        if parsed:
+            parsed_lines.append((parsed, records[-1]))
+    for (_, record), length in zip(parsed_lines, _lengths(job, parsed_lines), strict=True):
+        if length:
+            record |= {part: getattr(length, part) for part in PARTS[:3]}
     return pa.RecordBatch.from_pylist([_NO_MEDIA | record for record in records], SCHEMA)
 
 
-def _parsed(job: CheckJob, record: dict[str, Any]) -> PlanningRow:
+@dataclass(frozen=True)
+class _Parsed:
+    """A row and the files that it shows, images first."""
+
+    row: PlanningRow
+    files: list[Path]
+
+
+def _parsed(job: CheckJob, record: dict[str, Any]) -> _Parsed:
     """The row in a line, and in `record` what is found out about it beside its lengths. UserError for a defect."""
     where, collator = f"{job.path}:{record['number']}", job.collator
     written = json_object(record["text"], where)
     row = row_from_record(written, where, job.path.parent)
-    _refuse_half_characters(row)
+    digest = _digest(row)
     _refuse_control_tokens(row, collator.control_tokens)
     files = collator.media_paths(row)
     record |= {
         "form": "LEAP",
         "task": task_name_of(row) or "(unnamed)",
-        "digest": _digest(row),
+        "digest": digest,
         "remarks": "\n".join(_remarks(row, written)),
         "media": image_items(row) + [file for item in video_items(row) for file in video_files(item)],
         "stamp": sum(map(media_stamp, map(str, files))) % 2**64,
     }
-    return row
+    return _Parsed(row, files)
 
 
-def _lengths(job: CheckJob, rows: list[PlanningRow], records: list[dict[str, Any]]) -> list[RowLength | None]:
-    """The lengths of rows, all tokenised together if that goes; None, and why in its record, for one that has none."""
+def _lengths(job: CheckJob, lines: list[tuple[_Parsed, dict[str, Any]]]) -> list[RowLength | None]:
+    """The lengths of rows, all measured together if that goes; None, and why in its record, for one that has none."""
     collator = job.collator
-    if not any(map(video_items, rows)):
+    if lines and not any(video_items(parsed.row) for parsed, _ in lines):
         try:
-            return list(collator.lengths(rows))
+            return list(collator.lengths([parsed.row for parsed, _ in lines], [parsed.files for parsed, _ in lines]))
         except BaseException as error:  # one of them cannot be measured
             if not (isinstance(error, Exception) or is_panic(error)):
                 raise
     return [
-        _attempt(functools.partial(collator.length, row), row.where, record)
-        for row, record in zip(rows, records, strict=True)
+        _attempt(functools.partial(collator.length, parsed.row), parsed.row.where, record) for parsed, record in lines
     ]
 
 
@@ -195,9 +202,9 @@ def _attempt(make: Callable[[], _T], where: str, record: dict[str, Any]) -> _T |
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         kind = MALFORMED
         defect = f"{where}: the row cannot be prepared ({source}: {reason}). Mend or remove it"
-    known = {name: record[name] for name in ("number", "text")}
+    line = {name: record[name] for name in ("number", "text")}
     record.clear()
-    record |= known | {"defect": defect, "kind": kind}
+    record |= line | {"defect": defect, "kind": kind}
     return None
 
 
@@ -209,27 +216,24 @@ def _refuse_control_tokens(row: PlanningRow, control_tokens: ControlTokens) -> N
             raise UserError(f"{row.where}: {source} {problem}. Mend or remove the row")
 
 
-def _refuse_half_characters(row: PlanningRow) -> None:
-    """UserError for a text that no tokenizer takes: JSON can escape one half of a surrogate pair."""
+def _digest(row: PlanningRow) -> int:
+    """64 bits of a hash of conversation and plan, to tell duplicates. UserError for text that no tokenizer takes: JSON
+    can escape one half of a surrogate pair."""
     try:
-        _as_text([row.messages, row.steps]).encode()
+        content = _as_text([row.messages, row.steps]).encode()
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         raise UserError(f"{row.where}: malformed text, half a character ({half!a}). Mend or remove the row") from error
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
-_as_text = json.JSONEncoder(ensure_ascii=False).encode
+_as_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 def count_rows(path: Path) -> int:
     """Lines of a file that are not empty."""
     with open(path, "rb") as lines:
         return sum(1 for line in lines if line.strip())
-
-
-def _digest(row: PlanningRow) -> int:
-    """A hash of conversation and plan, to tell duplicates."""
-    return int(sha256_json([row.messages, row.steps])[:16], 16)
 
 
 def _remarks(row: PlanningRow, record: dict) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def check_file(
 
     image_tokens: dict[int, int] = {}
     overlong = np.flatnonzero(trainable & (lengths.total > max_length))
-    for index, fit in _fits(job, file, overlong, lengths.at(overlong), max_length, shrink=shrink):
+    for index, fit in _fits(job, file, overlong, lengths.select(overlong), max_length, shrink=shrink):
         if fit.length:
             image_tokens[index] = fit.image_tokens
             lengths.put(index, fit.length)
@@ -129,7 +129,7 @@ def check_file(
     return FileCheck(
         path,
         PlanningRows(file, path, good, image_tokens),
-        lengths.at(good),
+        lengths.select(good),
         [_rejected(table, index, *defects[index]) for index in sorted(defects)],
         _remark_counts(table, trainable),
         _counts(table, "task", trainable),

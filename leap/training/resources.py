@@ -53,7 +53,7 @@ def largest_step(
 ) -> LargestStep:
     """The largest of the `batches`, whose rows are indices into `lengths`."""
 
-    totals = RowLengths.of(lengths).total
+    totals = RowLengths.from_rows(lengths).total
 
     def padded(batch: Sequence[int]) -> int:
         return len(batch) * totals[batch].max()

@@ -38,17 +38,30 @@ def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the
     answer, or if its end of turn is not the token at which generation stops.
     """
+    return render_all(processor, [row])[0]
+
+
+def render_all(processor: Any, rows: Sequence[PlanningRow]) -> list[tuple[str, str]]:
+    """`render` of each row; an error may be any row's."""
+    conversations = [chat_messages(row) for row in rows]
+    answered_ones = [chat_messages(row, row.steps) for row in rows]
     with within(TEMPLATE_S, "the chat template"):
-        prompt = processor.apply_chat_template(chat_messages(row), tokenize=False, add_generation_prompt=True)
-        whole = processor.apply_chat_template(chat_messages(row, row.steps), tokenize=False)
-    end = processor.tokenizer.eos_token
+        prompts = processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True)
+        wholes = processor.apply_chat_template(answered_ones, tokenize=False)
+    return [
+        (prompt, _answer(row, prompt, whole, processor.tokenizer.eos_token))
+        for row, prompt, whole in zip(rows, prompts, wholes, strict=True)
+    ]
+
+
+def _answer(row: PlanningRow, prompt: str, whole: str, end: str) -> str:
     answer = whole.removeprefix(prompt).rstrip()
     if not whole.startswith(prompt) or not answer.startswith(row.steps) or not answer.endswith(end):
         raise UserError(
             f"{row.where}: the chat template of this model does not render prompt + answer + {end!r}; "
             "LEAP cannot tell which tokens to supervise"
         )
-    return prompt, answer
+    return answer
 
 
 class PlanningCollator:
@@ -106,23 +119,25 @@ class PlanningCollator:
             kinds, answer = encoded["mm_token_type_ids"][0], encoded["answers"][0]
             visual = sum(kind > 0 for kind in kinds)
             return RowLength(visual, len(kinds) - visual, len(answer))
-        return self.lengths([row])[0]
+        return self.lengths([row], [self.image_paths(row)])[0]
 
-    def lengths(self, rows: Sequence[PlanningRow]) -> list[RowLength]:
-        """Lengths of rows without videos, whose texts are tokenised together. An error may be any row's."""
+    def lengths(self, rows: Sequence[PlanningRow], images: Sequence[Sequence[Path]]) -> list[RowLength]:
+        """Lengths of rows without videos, whose texts are rendered and tokenised together, and whose image files are
+        given. An error may be any row's."""
         visual = [
-            sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row)) for row in rows
+            sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row, paths))
+            for row, paths in zip(rows, images, strict=True)
         ]
-        texts = [text for row in rows for text in render(self.processor, row)]
+        texts = [text for pair in render_all(self.processor, rows) for text in pair]
         counts = [len(ids) for ids in self.processor.tokenizer(texts, return_attention_mask=False).input_ids]
         # Each image token stands once in the text.
-        prompts = [count - len(image_items(row)) for count, row in zip(counts[::2], rows, strict=True)]
+        prompts = [count - len(paths) for count, paths in zip(counts[::2], images, strict=True)]
         return list(map(RowLength, visual, prompts, counts[1::2]))
 
     def shrink_to_fit(self, row: PlanningRow, length: RowLength, max_length: int) -> PlanningRow | None:
         """The row with its images bound to the most visual tokens with which it is not over `max_length`; None if it
         does not fit with the processor's fewest, or shows a video."""
-        sizes = [] if video_items(row) else self._sizes(row)
+        sizes = [] if video_items(row) else self._sizes(row, self.image_paths(row))
         room = max_length - length.prompt - length.supervised
 
         def fits(most: int) -> bool:
@@ -187,9 +202,9 @@ class PlanningCollator:
     def _video_path(self, written: str, row: PlanningRow) -> Path:
         return resolve_image(written, row, self.image_root, self.workspace, "video")
 
-    def _sizes(self, row: PlanningRow) -> list[tuple[int, int]]:
+    def _sizes(self, row: PlanningRow, images: Sequence[Path]) -> list[tuple[int, int]]:
         sizes = []
-        for path in self.image_paths(row):
+        for path in images:
             size = image_size(path, row.where)
             try:
                 visual_tokens(self.processor, *size)

@@ -12,9 +12,9 @@ def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_chan
     computed = []
     lengths = PlanningCollator.lengths
 
-    def counted(self, rows):
+    def counted(self, rows, images):
         computed.extend(row.where for row in rows)
-        return lengths(self, rows)
+        return lengths(self, rows, images)
 
     monkeypatch.setattr(PlanningCollator, "lengths", counted)
 

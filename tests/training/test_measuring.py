@@ -38,10 +38,10 @@ def test_lines_are_measured_as_rows_are_one_by_one(mixed, collator):
 def test_a_row_that_cannot_be_measured_leaves_the_others_of_its_chunk_alone(workspace, collator, monkeypatch):
     length = PlanningCollator.lengths
 
-    def fails(self, rows):
+    def fails(self, rows, images):
         if any("odd" in each.messages[0]["content"][0]["text"] for each in rows):
             raise ValueError("odd")
-        return length(self, rows)
+        return length(self, rows, images)
 
     monkeypatch.setattr(PlanningCollator, "lengths", fails)
     (workspace / "rows.jsonl").write_text("\n".join([row("a"), row("odd"), row("c")]))
