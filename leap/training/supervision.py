@@ -38,30 +38,17 @@ def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the
     answer, or if its end of turn is not the token at which generation stops.
     """
-    return render_all(processor, [row])[0]
-
-
-def render_all(processor: Any, rows: Sequence[PlanningRow]) -> list[tuple[str, str]]:
-    """`render` of each row; an error may be any row's."""
-    conversations = [chat_messages(row) for row in rows]
-    answered_ones = [chat_messages(row, row.steps) for row in rows]
     with within(TEMPLATE_S, "the chat template"):
-        prompts = processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True)
-        wholes = processor.apply_chat_template(answered_ones, tokenize=False)
-    return [
-        (prompt, _answer(row, prompt, whole, processor.tokenizer.eos_token))
-        for row, prompt, whole in zip(rows, prompts, wholes, strict=True)
-    ]
-
-
-def _answer(row: PlanningRow, prompt: str, whole: str, end: str) -> str:
+        prompt = processor.apply_chat_template(chat_messages(row), tokenize=False, add_generation_prompt=True)
+        whole = processor.apply_chat_template(chat_messages(row, row.steps), tokenize=False)
+    end = processor.tokenizer.eos_token
     answer = whole.removeprefix(prompt).rstrip()
     if not whole.startswith(prompt) or not answer.startswith(row.steps) or not answer.endswith(end):
         raise UserError(
             f"{row.where}: the chat template of this model does not render prompt + answer + {end!r}; "
             "LEAP cannot tell which tokens to supervise"
         )
-    return answer
+    return prompt, answer
 
 
 class PlanningCollator:
@@ -122,13 +109,13 @@ class PlanningCollator:
         return self.lengths([row], [self.image_paths(row)])[0]
 
     def lengths(self, rows: Sequence[PlanningRow], images: Sequence[Sequence[Path]]) -> list[RowLength]:
-        """Lengths of rows without videos, whose texts are rendered and tokenised together, and whose image files are
-        given. An error may be any row's."""
+        """Lengths of rows without videos, whose texts are tokenised together, and whose image files are given. An error
+        may be any row's."""
         visual = [
             sum(visual_tokens(self.processor, *size, row.image_tokens) for size in self._sizes(row, paths))
             for row, paths in zip(rows, images, strict=True)
         ]
-        texts = [text for pair in render_all(self.processor, rows) for text in pair]
+        texts = [text for row in rows for text in render(self.processor, row)]
         counts = [len(ids) for ids in self.processor.tokenizer(texts, return_attention_mask=False).input_ids]
         # Each image token stands once in the text.
         prompts = [count - len(paths) for count, paths in zip(counts[::2], images, strict=True)]
