@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from leap.rows.sources import Mixture
 from leap.training.lengths import RowLength, RowLengths
 from leap.training.recipes import TrainingRecipe
 
@@ -33,6 +34,10 @@ class Batches(Sequence[list[int]]):
         starts = np.arange(0, len(rows), size)
         return cls(rows, starts, np.minimum(starts + size, len(rows)))
 
+    def renamed(self, rows: np.ndarray) -> Batches:
+        """The same batches with the row `rows[i]` in place of i."""
+        return Batches(rows[self._rows], self._starts, self._ends)
+
     def __len__(self) -> int:
         return len(self._starts)
 
@@ -50,6 +55,33 @@ class Batches(Sequence[list[int]]):
         return isinstance(other, Batches) and list(self) == list(other)
 
 
+class Shares:
+    """Which rows of several sources an epoch sees: as many of each as its weight says, those that others passed over
+    first. Of a source of weight 2.5 each row comes twice, and half of them once more."""
+
+    def __init__(self, counts: Sequence[int], weights: Sequence[float], seed: int) -> None:
+        """`counts` are the rows of each source, which stand one behind the other."""
+        self._counts, self._weights = counts, weights
+        self._orders = [_permutation(count, seed + source, -1) for source, count in enumerate(counts)]
+
+    def __len__(self) -> int:
+        return sum(map(self._drawn, self._counts, self._weights))
+
+    def rows(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch, source by source."""
+        shares, first = [], 0
+        for count, weight, order in zip(self._counts, self._weights, self._orders, strict=True):
+            whole, rest = divmod(self._drawn(count, weight), count)
+            # A window that goes round in one order: none twice in an epoch, all equally often over epochs.
+            window = order[(epoch * rest + np.arange(rest)) % count]
+            shares.append(first + np.concatenate([np.tile(np.arange(count), whole), window]))
+            first += count
+        return np.concatenate(shares)
+
+    def _drawn(self, count: int, weight: float) -> int:
+        return max(1, round(count * weight))
+
+
 class RowBatches:
     """Batches of a fixed number of rows: a seeded permutation an epoch, in which the rows of one optimiser step are
     sorted by length, longest first (a step's memory peaks in its first forward pass).
@@ -58,16 +90,27 @@ class RowBatches:
     over its supervised tokens) stay what they are in any other order of the same rows.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, batches_per_step: int, seed: int) -> None:
-        """`lengths` in tokens, one a row; `batches_per_step` over all accumulation steps and devices."""
-        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        batches_per_step: int,
+        seed: int,
+        shares: Shares | None = None,
+    ) -> None:
+        """`lengths` in tokens, one a row; `batches_per_step` over all accumulation steps and devices; `shares` where
+        not every row comes once an epoch."""
+        self.lengths, self.batch_size, self.seed, self._shares = np.asarray(lengths), batch_size, seed, shares
         self.rows_per_step = batch_size * batches_per_step
+        self.row_count = len(self.lengths if shares is None else shares)  # an epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.batch_size)
+        return math.ceil(self.row_count / self.batch_size)
 
     def batches(self, epoch: int) -> Batches:
-        order = _permutation(len(self.lengths), self.seed, epoch)
+        order = _permutation(self.row_count, self.seed, epoch)
+        if self._shares:
+            order = self._shares.rows(epoch)[order]
         step = np.arange(len(order)) // self.rows_per_step
         order = order[np.lexsort((-self.lengths[order], step))]
         # A step's rows are a whole number of batches, so that only the last batch may be a small one.
@@ -75,10 +118,16 @@ class RowBatches:
 
 
 class PackBatches:
-    """Batches of one pack each: rows that fill a budget of tokens. Packs are made once, their order is an epoch's."""
+    """Batches of one pack each: rows that fill a budget of tokens. Packs are made once, their order is an epoch's; of
+    sources in `shares` every epoch sees the rows of the first."""
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, budget: int, seed: int) -> None:
-        self.packs, self.seed = fill_packs(lengths, budget, seed), seed
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray, budget: int, seed: int, shares: Shares | None = None
+    ) -> None:
+        rows = np.arange(len(lengths)) if shares is None else shares.rows(0)
+        drawn = np.asarray(lengths)[rows]
+        self.packs, self.seed = fill_packs(drawn, budget, seed).renamed(rows), seed
+        self.row_count, self.token_count = len(rows), int(drawn.sum())  # an epoch
 
     def __len__(self) -> int:
         return len(self.packs)
@@ -138,13 +187,18 @@ class RankBatches(Sampler[list[int]]):
             yield [*batch, self._filler] if blind else batch
 
 
-def plan_batches(recipe: TrainingRecipe, lengths: Sequence[RowLength], devices: int) -> RowBatches | PackBatches:
-    """The batches of an epoch as a recipe wants them, over all devices."""
-    totals = RowLengths.from_rows(lengths).total
+def plan_batches(
+    recipe: TrainingRecipe, lengths: Sequence[RowLength], devices: int, counts: Sequence[int] = ()
+) -> RowBatches | PackBatches:
+    """The batches of an epoch as a recipe wants them, over all devices; `counts` are the rows of each of its sources
+    where it mixes several."""
+    totals, shares = RowLengths.from_rows(lengths).total, None
+    if isinstance(recipe.train_file, Mixture):
+        shares = Shares(counts, [source.weight for source in recipe.train_file.sources], recipe.seed)
     if recipe.packing:
-        return PackBatches(totals, recipe.packing_tokens, recipe.seed)
+        return PackBatches(totals, recipe.packing_tokens, recipe.seed, shares)
     batches_per_step = recipe.gradient_accumulation_steps * devices
-    return RowBatches(totals, recipe.per_device_train_batch_size, batches_per_step, recipe.seed)
+    return RowBatches(totals, recipe.per_device_train_batch_size, batches_per_step, recipe.seed, shares)
 
 
 def total_steps(recipe: TrainingRecipe, batches: int) -> int:
@@ -154,17 +208,15 @@ def total_steps(recipe: TrainingRecipe, batches: int) -> int:
     return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
 
 
-def describe_plan(
-    recipe: TrainingRecipe, plan: RowBatches | PackBatches, lengths: Sequence[RowLength], devices: int
-) -> str:
+def describe_plan(recipe: TrainingRecipe, plan: RowBatches | PackBatches, devices: int) -> str:
     """A line on steps and epochs, and on how full packs are."""
     a_device = math.ceil(len(plan) / devices)
     an_epoch = math.ceil(a_device / recipe.gradient_accumulation_steps)
-    rows = len(lengths) / len(plan) * recipe.gradient_accumulation_steps * devices
+    rows = plan.row_count / len(plan) * recipe.gradient_accumulation_steps * devices
     line = f"{an_epoch:,} steps an epoch of {rows:.4g} rows on {devices} device{'s' if devices > 1 else ''}"
     line += f", {total_steps(recipe, a_device):,} steps in all"
     if isinstance(plan, PackBatches):
-        full = RowLengths.from_rows(lengths).total.sum() / (len(plan) * recipe.packing_tokens)
+        full = plan.token_count / (len(plan) * recipe.packing_tokens)
         line += f"; {len(plan):,} packs of up to {recipe.packing_tokens:,} tokens, {full:.1%} full"
     return line
 

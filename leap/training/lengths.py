@@ -45,6 +45,11 @@ class RowLengths(Sequence[RowLength]):
             return lengths
         return cls(*(np.array([getattr(length, part) for length in lengths], np.int64) for part in PARTS[:3]))
 
+    @classmethod
+    def joined(cls, parts: Sequence[RowLengths]) -> RowLengths:
+        """The lengths of several files, one behind the other."""
+        return cls(*(np.concatenate([getattr(lengths, part) for lengths in parts]) for part in PARTS[:3]))
+
     def __len__(self) -> int:
         return len(self.total)
 

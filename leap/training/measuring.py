@@ -28,14 +28,15 @@ from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.arrow import SCHEMA, find_table, numbers, open_table, table_name, with_rows, write_table
 from leap.rows.chat import image_file, image_items, media_stamp, task_name_of
-from leap.rows.records import PlanningRow, row_from_record, unread_keys
+from leap.rows.records import PlanningRow, unread_keys
+from leap.rows.sources import count_lines, form_of, numbered_lines, planning_record
 from leap.rows.videos import video_files, video_items
 from leap.training.lengths import PARTS, RowLength, settings_sha256
 from leap.training.supervision import PlanningCollator
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_Line = tuple[int, bytes]  # its number from 1, its text
+_Line = tuple[int, bytes, str | None]  # its number from 1, its text, and its format if the text is not in it any more
 
 _CHUNK = 200  # lines a worker takes at once: enough that sending them costs little, few enough to keep all busy
 _MOST_HELD = 100_000  # rows in memory at once
@@ -60,9 +61,9 @@ def checked_table(job: CheckJob, most: int | None) -> Path:
     every_row, first_rows = (table_name(job.path, content, sha256_json([settings, rows])) for rows in (None, most))
     file = find_table(job.path, every_row) or find_table(job.path, first_rows)
     table = open_table(file) if file else None
-    outdated = _outdated(table[:most], job) if table else None
-    if file is None or len(outdated) > _MOST_HELD:
-        count = min(count_rows(job.path), most or sys.maxsize)
+    outdated = np.array([], np.int64) if table is None else _outdated(table[:most], job)
+    if table is None or file is None or len(outdated) > _MOST_HELD:
+        count = min(count_lines(job.path), most or sys.maxsize)
         return write_table(job.path, first_rows, lambda: _measured(job, _lines_of(job.path, most), count))
     rows = table.take(pa.array(outdated))
     measured = pa.Table.from_batches(_measured(job, _lines_in(rows), len(rows)), SCHEMA)
@@ -93,14 +94,12 @@ def _stamp_now(written: str, folder: Path, image_root: Path | None, workspace: P
 
 
 def _lines_of(path: Path, most: int | None) -> Iterator[_Line]:
-    """The lines of a file that are not empty, or the first `most` of them."""
-    with open(path, "rb") as lines:
-        yield from itertools.islice(((number, line) for number, line in enumerate(lines, 1) if line.strip()), most)
+    return ((number, line, None) for number, line in numbered_lines(path, most))
 
 
 def _lines_in(table: pa.Table) -> Iterator[_Line]:
-    for batch in table.select(["number", "text"]).to_batches():
-        yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+    for batch in table.select(["number", "text", "form"]).to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _measured(job: CheckJob, lines: Iterable[_Line], count: int) -> Iterator[pa.RecordBatch]:
@@ -137,8 +136,8 @@ def _measure(job: CheckJob, lines: list[_Line]) -> pa.RecordBatch:
     """What a table holds of some lines."""
     records: list[dict[str, Any]] = []
     parsed_lines = []
-    for number, line in lines:
-        records.append({"number": number, "text": line})
+    for number, line, form in lines:
+        records.append({"number": number, "text": line, "form": form})
         parsed = _attempt(functools.partial(_parsed, job, records[-1]), f"{job.path}:{number}", records[-1])
         if parsed:
             parsed_lines.append((parsed, records[-1]))
@@ -160,15 +159,17 @@ def _parsed(job: CheckJob, record: dict[str, Any]) -> _Parsed:
     """The row in a line, and in `record` what is found out about it beside its lengths. UserError for a defect."""
     where, collator = f"{job.path}:{record['number']}", job.collator
     written = json_object(record["text"], where)
-    row = row_from_record(written, where, job.path.parent)
+    form = record["form"] or form_of(written)
+    planning, row = planning_record(written, where, job.path.parent)
     digest = _digest(row)
     _refuse_control_tokens(row, collator.control_tokens)
     files = collator.media_paths(row)
     record |= {
-        "form": "LEAP",
+        "text": record["text"] if planning is written else json.dumps(planning).encode(),
+        "form": form,
         "task": task_name_of(row) or "(unnamed)",
         "digest": digest,
-        "remarks": "\n".join(_remarks(row, written)),
+        "remarks": "\n".join(_remarks(row, planning)),
         "media": image_items(row) + [file for item in video_items(row) for file in video_files(item)],
         "stamp": sum(map(media_stamp, map(str, files))) % 2**64,
     }
@@ -202,7 +203,7 @@ def _attempt(make: Callable[[], _T], where: str, record: dict[str, Any]) -> _T |
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         kind = MALFORMED
         defect = f"{where}: the row cannot be prepared ({source}: {reason}). Mend or remove it"
-    line = {name: record[name] for name in ("number", "text")}
+    line = {name: record[name] for name in ("number", "text", "form")}
     record.clear()
     record |= line | {"defect": defect, "kind": kind}
     return None
@@ -228,12 +229,6 @@ def _digest(row: PlanningRow) -> int:
 
 
 _as_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
-
-
-def count_rows(path: Path) -> int:
-    """Lines of a file that are not empty."""
-    with open(path, "rb") as lines:
-        return sum(1 for line in lines if line.strip())
 
 
 def _remarks(row: PlanningRow, record: dict) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 
 from configs.errors import UserError
 from leap.files import write_jsonl
+from leap.progress import say
 from leap.rows.arrow import PlanningRows, numbers, open_table
 from leap.rows.records import PlanningRow, no_rows
+from leap.rows.sources import PLANNING_ROWS, JoinedRows
 from leap.training.lengths import PARTS, RowLength, RowLengths
 from leap.training.measuring import MALFORMED, CheckJob, checked_table, in_workers
 from leap.training.supervision import PlanningCollator
@@ -60,6 +62,8 @@ class FileCheck:
     remarks: Counter = field(default_factory=Counter)
     tasks: Counter = field(default_factory=Counter)
     shrunk: int = 0  # rows whose images are made smaller to fit
+    form: str = PLANNING_ROWS  # what the rows are written as
+    digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # (rows,) of conversation and plan
 
     def text(self) -> str:
         """The report as a page of plain text: counts, and the distribution of lengths in tokens."""
@@ -67,6 +71,8 @@ class FileCheck:
             f"{self.path}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
             f"{len(self.rejected)} rejected"
         ]
+        if self.form != PLANNING_ROWS:
+            lines.append(f"  read as {self.form}")
         kinds = Counter(rejected.kind for rejected in self.rejected)
         lines += [f"  {kinds[kind]} rejected: {kind}" for kind in _KINDS if kinds[kind]]
         lines += [f"  {count} rows: {remark}" for remark, count in sorted(self.remarks.items())]
@@ -105,6 +111,7 @@ def check_file(
     table = open_table(file)[:most]
     if not len(table):
         raise no_rows(path)
+    form = _only_form(table, path)
     lengths = RowLengths(*(numbers(table, part) for part in PARTS[:3]))
     trainable = table.column("defect").is_null().to_numpy()
     defects = {index: _verdict(table, index) for index in np.flatnonzero(~trainable).tolist()}
@@ -126,15 +133,51 @@ def check_file(
                 trainable[index] = False
 
     good = np.flatnonzero(trainable)
+    digests = numbers(table, "digest")
     return FileCheck(
         path,
         PlanningRows(file, path, good, image_tokens),
         lengths.select(good),
         [_rejected(table, index, *defects[index]) for index in sorted(defects)],
-        _remark_counts(table, trainable),
+        _remark_counts(table, trainable, digests[good]),
         _counts(table, "task", trainable),
         len(image_tokens.keys() - defects.keys()),
+        form,
+        digests[good],
     )
+
+
+def joined(checks: Sequence[FileCheck]) -> FileCheck:
+    """What several files hold that can train, one behind the other, and what they hold that cannot."""
+    if len(checks) == 1:
+        return checks[0]
+    return replace(
+        checks[0],
+        rows=JoinedRows([check.rows for check in checks]),
+        lengths=RowLengths.joined([check.lengths for check in checks]),
+        digests=np.concatenate([check.digests for check in checks]),
+        rejected=[rejected for check in checks for rejected in check.rejected],
+    )
+
+
+def say_repeated(checks: Sequence[FileCheck]) -> None:
+    """Say how many rows of several files stand in more than one of them."""
+    unique = sum(len(np.unique(check.digests)) for check in checks)
+    if repeated := unique - len(np.unique(np.concatenate([check.digests for check in checks]))):
+        say(f"warning: {repeated} rows stand in more than one of the files, and train once for each")
+
+
+def _only_form(table: pa.Table, path: Path) -> str:
+    """What the rows of a file that can be read are written as. UserError where they are not written alike."""
+    forms = table.column("form")
+    counts = pc.value_counts(forms.drop_null()).field("values").to_pylist()
+    if len(counts) > 1:
+        row = pc.index(forms, counts[1]).as_py()
+        raise UserError(
+            f"{path}:{table.column('number')[row]}: one of {counts[1]}, where {counts[0]} come first; a file holds one "
+            "format. Part it in two, and name both with --train_file"
+        )
+    return counts[0] if counts else PLANNING_ROWS
 
 
 def _verdict(table: pa.Table, index: int) -> tuple[str, str]:
@@ -152,12 +195,11 @@ def _counts(table: pa.Table, name: str, chosen: np.ndarray) -> Counter:
     return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
 
 
-def _remark_counts(table: pa.Table, trainable: np.ndarray) -> Counter:
+def _remark_counts(table: pa.Table, trainable: np.ndarray, digests: np.ndarray) -> Counter:
     """How many of the rows that can train have each remark."""
     remarks: Counter = Counter()
     for text, count in _counts(table, "remarks", trainable).items():
         remarks.update(dict.fromkeys(text.splitlines(), count))
-    digests = numbers(table, "digest")[trainable]
     if duplicates := len(digests) - len(np.unique(digests)):
         remarks["duplicate of an earlier row"] = duplicates
     return remarks

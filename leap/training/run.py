@@ -43,6 +43,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.rows.records import PlanningRow
+from leap.rows.sources import sources_in
 from leap.runs.status import Status
 from leap.text import size_text
 from leap.training.accounting import Geometry
@@ -72,7 +73,7 @@ from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
 from leap.training.parts import freeze
-from leap.training.preflight import FileCheck, check_file, write_rejected
+from leap.training.preflight import FileCheck, check_file, joined, say_repeated, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import (
     DiskNeed,
@@ -149,7 +150,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)
-    say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
+    say(describe_plan(recipe, data.plan, processes.num_processes))
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
@@ -232,14 +233,19 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
     packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
     collator = PlanningCollator(processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max)
     with processes.main_process_first():  # the others read the lengths that the first one cached
-        training, validation = usable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples), None
+        parts = [
+            usable_rows(source.path, collator, recipe, recipe.max_train_samples)
+            for source in sources_in(recipe.train_file)
+        ]
+        training, validation = joined(parts), None
+        say_repeated(parts)
         if recipe.val_file:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
         return RankBatches(plan, check.lengths.visual, processes.process_index, processes.num_processes)
 
-    plan = plan_batches(recipe, training.lengths, processes.num_processes)
+    plan = plan_batches(recipe, training.lengths, processes.num_processes, [len(part.rows) for part in parts])
     validation_batches = None
     if validation:
         in_order = InOrder(validation.lengths.total, recipe.per_device_eval_batch_size)

@@ -3,10 +3,11 @@
 import bisect
 import random
 
+import numpy as np
 import pytest
 import torch
 
-from leap.training.batching import InOrder, PackBatches, RankBatches, RowBatches, fill_packs
+from leap.training.batching import InOrder, PackBatches, RankBatches, RowBatches, Shares, fill_packs
 
 LENGTHS = tuple((7 * i) % 23 + 1 for i in range(50))
 VISUAL = tuple(4 if i % 3 else 0 for i in range(50))  # every third row shows no picture
@@ -60,6 +61,40 @@ class TestPacks:
     def test_a_row_over_the_budget_is_refused(self):
         with pytest.raises(ValueError, match="23 tokens does not fit a pack of 20"):
             fill_packs(LENGTHS, 20, 1)
+
+
+class TestShares:
+    """Two sources of 20 and 30 rows, at 0.3 and 1.5 times an epoch."""
+
+    SHARES = Shares([20, 30], [0.3, 1.5], 7)
+
+    def test_an_epoch_has_each_source_in_its_share_and_no_row_more_often_than_its_weight_says(self):
+        for epoch in range(5):
+            times = np.bincount(self.SHARES.rows(epoch), minlength=50)
+            assert (times[:20].sum(), times[20:].sum(), len(self.SHARES)) == (6, 45, 51)
+            assert set(times[:20]) == {0, 1}
+            assert set(times[20:]) == {1, 2}
+
+    def test_all_rows_of_a_source_come_equally_often_over_epochs(self):
+        times = sum(np.bincount(self.SHARES.rows(epoch), minlength=50) for epoch in range(10))
+        assert set(times[:20]) == {3}
+        assert set(times[20:]) == {15}
+
+    def test_batches_mix_the_sources_and_depend_on_seed_and_epoch_alone(self):
+        def plan(epoch, seed=1):
+            return RowBatches(LENGTHS, 3, 4, seed, self.SHARES).batches(epoch)
+
+        assert plan(2) == plan(2) != plan(3)
+        assert plan(2) != plan(2, seed=2)
+        assert rows_of(plan(2)) == sorted(self.SHARES.rows(2).tolist())
+        assert len(RowBatches(LENGTHS, 3, 4, 1, self.SHARES)) == len(plan(0)) == 17
+        first_source = [sum(row < 20 for batch in plan(0)[step : step + 4] for row in batch) for step in (0, 4, 8)]
+        assert max(first_source) < 6, "a source is not read in one go"
+
+    def test_packs_hold_the_same_rows_in_every_epoch(self):
+        plan = PackBatches(LENGTHS, 40, 1, self.SHARES)
+        assert rows_of(plan.batches(0)) == rows_of(plan.batches(1)) == sorted(self.SHARES.rows(0).tolist())
+        assert all(sum(LENGTHS[row] for row in pack) <= 40 for pack in plan.batches(0))
 
 
 class TestRunsOfEarlierVersions:
