@@ -145,6 +145,17 @@ def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.concat_batches(batches) if len(batches) > 1 else batches[0]
 
 
+def rows_at(table: pa.Table, indices: np.ndarray) -> pa.Table:
+    """The rows at `indices`, which ascend, batch by batch: pyarrow would copy all rows to take some."""
+    start, taken = 0, []
+    for batch in table.to_batches():
+        first, last = np.searchsorted(indices, (start, start + len(batch)))
+        if first < last:
+            taken.append(batch.take(pa.array(indices[first:last] - start)))
+        start += len(batch)
+    return pa.Table.from_batches(taken, SCHEMA)
+
+
 def with_rows(table: pa.Table, indices: np.ndarray, rows: pa.Table) -> Iterator[pa.RecordBatch]:
     """The batches of a table with the rows at `indices`, which ascend, replaced by `rows`."""
     start = 0

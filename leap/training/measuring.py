@@ -26,7 +26,7 @@ from leap.models.control_tokens import ControlTokens
 from leap.models.loading import is_out_of_memory, is_panic
 from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
-from leap.rows.arrow import SCHEMA, find_table, numbers, open_table, table_name, with_rows, write_table
+from leap.rows.arrow import SCHEMA, find_table, numbers, open_table, rows_at, table_name, with_rows, write_table
 from leap.rows.chat import image_file, image_items, media_stamp, task_name_of
 from leap.rows.records import PlanningRow, unread_keys
 from leap.rows.sources import count_lines, form_of, numbered_lines, planning_record
@@ -65,7 +65,7 @@ def checked_table(job: CheckJob, most: int | None) -> Path:
     if table is None or file is None or len(outdated) > _MOST_HELD:
         count = min(count_lines(job.path), most or sys.maxsize)
         return write_table(job.path, first_rows, lambda: _measured(job, _lines_of(job.path, most), count))
-    rows = table.take(pa.array(outdated))
+    rows = rows_at(table, outdated)
     measured = pa.Table.from_batches(_measured(job, _lines_in(rows), len(rows)), SCHEMA)
     if measured.equals(rows):
         return file

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from leap.rows import arrow
-from leap.rows.arrow import SCHEMA, PlanningRows, find_table, open_table, table_name, with_rows, write_table
+from leap.rows.arrow import SCHEMA, PlanningRows, find_table, open_table, rows_at, table_name, with_rows, write_table
 from tests.training.planning_lines import row
 
 CONTENT, SETTINGS = "c" * 64, "5" * 64
@@ -58,6 +58,8 @@ def test_rows_are_replaced_in_large_tables_too(data, monkeypatch):
     assert [len(part) for part in table.to_batches()] == [4, 4, 2]
     fresh = pa.Table.from_batches([batch("new 0"), batch("new 5"), batch("new 9")])
     write_table(data, name, lambda: with_rows(table, np.array([0, 5, 9]), fresh))
+    taken = rows_at(open_table(file), np.array([0, 3, 4, 9])).column("text").to_pylist()
+    assert taken == [b"new 0", b"old 3", b"old 4", b"new 9"]
     texts = [text.decode() for text in open_table(file).column("text").to_pylist()]
     assert texts == ["new 0", *[f"old {i}" for i in range(1, 5)], "new 5", *[f"old {i}" for i in range(6, 9)], "new 9"]
 
