@@ -43,6 +43,15 @@ def test_a_row_is_built_when_it_is_taken_out_and_knows_its_line(data):
         PlanningRows(file, data, np.array([2]))[0]
 
 
+def test_rows_stay_where_the_data_and_their_table_vanish(data):
+    data.write_text(row("a"))
+    file = written(data, row("a"))
+    rows = PlanningRows(file, data, np.array([0]))
+    data.unlink()
+    file.unlink()
+    assert rows[0].steps == "1) Go. 2) Stop."
+
+
 def test_a_process_that_gets_the_rows_gets_the_name_of_their_file_alone(data):
     file = written(data, *[row("word " * 1000)] * 500)
     rows = PlanningRows(file, data, np.arange(500))
