@@ -111,7 +111,8 @@ def _remove_others(place: Path, data: Path, name: str) -> None:
     tables = re.compile(rf"\.{re.escape(data.name)}\.([0-9a-f]{{16}})\.[0-9a-f]{{16}}\.arrow")
     older_form = re.compile(rf"\.{re.escape(data.stem)}\.[0-9a-f]{{16}}\.lengths\.jsonl")
     content = name.split(".")[-3]
-    current, outdated = [], []
+    current: list[Path] = []
+    outdated: list[Path] = []
     for file in place.iterdir():
         if match := tables.fullmatch(file.name):
             (current if match[1] == content else outdated).append(file)
