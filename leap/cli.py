@@ -42,6 +42,7 @@ def knob(
     words: bool = False,
     repeated: bool = False,
     positional: bool = False,
+    several: tuple[Callable[[list[str]], Any], Callable[[Any], Any]] | None = None,
 ) -> Any:
     """A dataclass field that can be set by flag or recipe.
 
@@ -50,10 +51,11 @@ def knob(
     something runs, not what it computes, and may change between kill and resume; `words` of a list may hold commas,
     which else part them. A list as default needs no factory. A `repeated` list takes one value a flag, given as often
     as there are values; a `positional` knob is a word of the command line without a flag, which may stand anywhere
-    beside flags that take one value.
+    beside flags that take one value. `several` of a path lets it be several words, which the first function makes a
+    value of, and the second words again.
     """
     metadata = {"help": help, "flags": flags, "choices": choices, "check": check, "free": free, "words": words}
-    metadata |= {"repeated": repeated, "positional": positional}
+    metadata |= {"repeated": repeated, "positional": positional, "several": several}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -159,6 +161,7 @@ def parse_knobs(
     flag_values = vars(parser.parse_args(argv))
 
     root = WorkspaceConfig.from_environment().root
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     values = {field.name: _anchored(_default_of(field), hints[field.name], root) for field in dataclasses.fields(cls)}
     files = [preset.with_stem(flag_values.pop("preset"))] if preset is not None else []
     if config := flag_values.pop("config", None):
@@ -166,7 +169,7 @@ def parse_knobs(
     for file in files:
         values |= _read_recipe(file, cls, hints, root)
     for name, value in flag_values.items():
-        values[name] = _anchored(value, hints[name], Path.cwd())
+        values[name] = _read_words(fields[name], value, Path.cwd()) or _anchored(value, hints[name], Path.cwd())
     for field in dataclasses.fields(cls):
         _check_bounds(field, values[field.name])
     return cls(**values)
@@ -316,7 +319,12 @@ def _of_the_disk(error: Exception) -> str | None:
 
 def as_plain(knobs: Any) -> dict[str, Any]:
     """The knobs as JSON and YAML can hold them: paths, also those in lists, become text."""
-    return {name: _plain_value(value) for name, value in dataclasses.asdict(knobs).items()}
+    return {field.name: _plain_knob(field, getattr(knobs, field.name)) for field in dataclasses.fields(knobs)}
+
+
+def _plain_knob(field: dataclasses.Field, value: Any) -> Any:
+    several = field.metadata.get("several")
+    return several[1](value) if several else _plain_value(value)
 
 
 def _plain_value(value: Any) -> Any:
@@ -369,7 +377,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field, hint
         }
         if field.metadata["repeated"]:
             options["action"] = "append"
-        elif is_list:
+        elif is_list or field.metadata["several"]:
             options["nargs"] = "+"
     parser.add_argument(*_spellings(names), **options)
 
@@ -411,6 +419,8 @@ def _from_yaml(path: Path, field: dataclasses.Field, hint: Any, value: Any, root
     kind, optional, is_list = _unwrapped(hint)
     if value is None and optional:
         return None
+    if field.metadata["several"] and isinstance(value, list):
+        return _read_words(field, [_yaml_item(path, field, kind, item) for item in value], root)
     if is_list and not isinstance(value, list):
         raise UserError(f"{path}: {field.name} must be a list, found {value!r}")
     items = [_yaml_item(path, field, kind, item) for item in (value if is_list else [value])]
@@ -429,6 +439,13 @@ def _yaml_item(path: Path, field: dataclasses.Field, kind: type, item: Any) -> A
     if field.metadata["choices"] and item not in field.metadata["choices"]:
         raise UserError(f"{path}: {field.name} is {item!r}; choose from {', '.join(field.metadata['choices'])}")
     return kind(item)
+
+
+def _read_words(field: dataclasses.Field, words: Any, base: Path) -> Any:
+    """What a knob that may be several words makes of them; None for another knob."""
+    if not field.metadata["several"]:
+        return None
+    return field.metadata["several"][0]([str(_anchored(word, Path, base)) for word in words])
 
 
 def _anchored(value: Any, hint: Any, base: Path) -> Any:

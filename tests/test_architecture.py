@@ -51,6 +51,7 @@ HEAVY = {
     "leap.training.batching",
     "leap.training.callbacks",
     "leap.training.compiling",
+    "leap.training.measuring",
     "leap.training.packing",
     "leap.training.preflight",
     "leap.training.resources",

@@ -204,14 +204,21 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
 
 def _first_prompt(manifest: Manifest) -> list[dict] | None:
     """The user turn of the first training row, if the data are still those of the run and it is a single turn."""
-    files = [Path(name) for name in (manifest.recipe.get("train_file"), manifest.recipe.get("val_file")) if name]
-    if not files or not all(path.is_file() for path in files):
+    train_file, val_file = manifest.recipe.get("train_file"), manifest.recipe.get("val_file")
+    if not isinstance(train_file, str) or not train_file.endswith(".jsonl"):
+        return None
+    files = [Path(name) for name in (train_file, val_file) if name]
+    if not all(path.is_file() for path in files):
         return None
     if data_sha256(files) != manifest.data_sha256:
         return None
     turns = next(iter_rows(files[0])).messages
     single = len(turns) == 1 and all(item["type"] in ("image", "text") for item in turns[0]["content"])
     return turns[0]["content"] if single else None
+
+
+def _file_names(names: str | list[str]) -> str:
+    return ", ".join(f"`{Path(name).name}`" for name in ([names] if isinstance(names, str) else names))
 
 
 def _origins(manifest: Manifest, base: str) -> str:
@@ -224,7 +231,7 @@ def _origins(manifest: Manifest, base: str) -> str:
         f"- base model: {_linked(base)}, weights SHA-256 `{manifest.base_weights_sha256}` (over the names and contents "
         "of its safetensors files)",
         *([start] if start else []),
-        *(f"- {what}: `{Path(name).name}`" for what, name in names.items() if name),
+        *(f"- {what}: {_file_names(name)}" for what, name in names.items() if name),
         f"- data SHA-256: `{manifest.data_sha256}` (over the contents of these files)",
     ]
     return "\n".join(lines)

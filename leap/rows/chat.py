@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from configs.errors import UserError
@@ -46,14 +49,39 @@ def image_candidates(written: str, folder: Path, image_root: Path | None, worksp
     Published rows write `data/images/x.png`, `images/x.png` or `demo-data/images/x.png`. Tried with and without that
     leading folder: `image_root` alone if it is given, else the JSONL's folder, its parent, the workspace, its `data`.
     """
-    path = Path(written.removeprefix("file://"))
-    if path.is_absolute():
-        return [path]
-    forms = [path]
-    if path.parts and path.parts[0] in _ROOT_FOLDERS:
-        forms.append(Path(*path.parts[1:]))
+    return list(map(Path, _candidate_names(written, folder, image_root, workspace)))
+
+
+def image_file(written: str, folder: Path, image_root: Path | None, workspace: Path) -> str | None:
+    """The first of `image_candidates` that is a file."""
+    # As text, not as paths, which would take most of the time over a million pictures.
+    # os.path.isfile is False, not an error, for a text too long for a path.
+    return next(filter(os.path.isfile, _candidate_names(written, folder, image_root, workspace)), None)
+
+
+def _candidate_names(written: str, folder: Path, image_root: Path | None, workspace: Path) -> Iterator[str]:
+    name = written.removeprefix("file://")
+    if name.startswith("/"):
+        yield name
+        return
+    first, _, rest = name.removeprefix("./").partition("/")
+    forms = [name, rest] if first in _ROOT_FOLDERS else [name]
+    for place in _places(folder, image_root, workspace):
+        for form in forms:
+            yield f"{place}/{form}"
+
+
+@functools.lru_cache(maxsize=64)
+def _places(folder: Path, image_root: Path | None, workspace: Path) -> list[str]:
     places = [image_root] if image_root else [folder, folder.parent, workspace, workspace / "data"]
-    return [place / form for place in places for form in forms]
+    return list(map(str, places))
+
+
+def media_stamp(file: str) -> int:
+    """64 bits of a hash of a picture's or video's path, size and time of change. OSError if it is not there."""
+    stat = os.stat(file)
+    content = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
 def first_file(candidates: list[Path]) -> Path | None:
@@ -67,9 +95,9 @@ def resolve_image(
 ) -> Path:
     """The file that an image path of `row` means: the first of `image_candidates` there is, else UserError. Also for
     another kind of file, named by `what`."""
+    if path := image_file(written, row.folder, image_root, workspace):
+        return Path(path)
     candidates = image_candidates(written, row.folder, image_root, workspace)
-    if path := first_file(candidates):
-        return path
     advice = f"Unpack the {what}s beside the JSONL file, or name their folder with --image_root"
     if archives := sorted(row.folder.glob("images*.tar.gz")):
         folder = shlex.quote(str(row.folder))

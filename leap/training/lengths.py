@@ -1,25 +1,19 @@
-"""Lengths of rows in tokens, and those that an earlier pre-flight computed, in a hidden file beside the data.
-
-The file's name holds a hash of everything that decides a length: the data's content, tokenizer, chat template, resize
-rule. A row's entry counts as long as its pictures have the sizes and times of change that they had.
-"""
+"""Lengths of rows in tokens: of one row, of a file's rows as columns, and what decides them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
+import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
-from leap.files import read_jsonl, sha256_file, sha256_json, write_jsonl
-from leap.progress import say
+from leap.files import sha256_json
 from leap.provenance import library_versions
 
-_FORMAT = 3  # raised where a length, or what else is found out about a row, is found otherwise
-_MOST_FILES = 4  # a data set, each of other settings
+_FORMAT = 4  # raised where a length, or what else is found out about a row, is found otherwise
+PARTS = ("visual", "prompt", "supervised", "total")
 
 
 @dataclass(frozen=True)
@@ -35,17 +29,54 @@ class RowLength:
         return self.visual + self.prompt + self.supervised
 
 
-@dataclass(frozen=True)
-class CachedLength:
-    """What the pre-flight found out about line `number`, and the `stamp` of the pictures that it looked at."""
+class RowLengths(Sequence[RowLength]):
+    """The lengths of many rows: a column a part, and a RowLength where one is taken out.
 
-    number: int
-    stamp: str
-    visual: int
-    prompt: int
-    supervised: int
-    remarks: tuple[str, ...]
-    digest: str
+    visual, prompt, supervised, total  # (rows,) int64
+    """
+
+    def __init__(self, visual: np.ndarray, prompt: np.ndarray, supervised: np.ndarray) -> None:
+        self.visual, self.prompt, self.supervised = (part.astype(np.int64) for part in (visual, prompt, supervised))
+        self.total = self.visual + self.prompt + self.supervised
+
+    @classmethod
+    def from_rows(cls, lengths: Sequence[RowLength]) -> RowLengths:
+        """The same lengths as columns, which they may be already."""
+        if isinstance(lengths, RowLengths):
+            return lengths
+        return cls(*(np.array([getattr(length, part) for length in lengths], np.int64) for part in PARTS[:3]))
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowLengths]) -> RowLengths:
+        """The lengths of several files, one behind the other."""
+        return cls(*(np.concatenate([getattr(lengths, part) for lengths in parts]) for part in PARTS[:3]))
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    @overload
+    def __getitem__(self, index: int) -> RowLength: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RowLengths: ...
+
+    def __getitem__(self, index: int | slice) -> RowLength | RowLengths:
+        parts = self.visual[index], self.prompt[index], self.supervised[index]
+        return RowLengths(*parts) if isinstance(index, slice) else RowLength(*map(int, parts))
+
+    def select(self, rows: np.ndarray) -> RowLengths:
+        """The lengths of some rows, named by their indices."""
+        return RowLengths(self.visual[rows], self.prompt[rows], self.supervised[rows])
+
+    def put(self, index: int, length: RowLength) -> None:
+        """Change the length of a row."""
+        for part in PARTS:
+            getattr(self, part)[index] = getattr(length, part)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowLengths) and all(
+            np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS
+        )
 
 
 def measured_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> int:
@@ -56,22 +87,24 @@ def measured_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> int:
     message = {"role": "user", "content": [{"type": "image"} for _ in sizes]}
     prompt = processor.apply_chat_template([message], tokenize=False)
     ids = encode(processor, [prompt], [[Image.new("RGB", size) for size in sizes]])["input_ids"]  # (1, seq)
-    return ids.shape[1] - text_tokens(processor.tokenizer, prompt, len(sizes))
+    return ids.shape[1] - text_tokens(processor.tokenizer, [prompt], [len(sizes)])[0]
 
 
-def text_tokens(tokenizer: Any, prompt: str, pictures: int) -> int:
-    """Tokens of a prompt without those of its pictures, each of which still stands in it as one."""
+def text_tokens(tokenizer: Any, prompts: Sequence[str], pictures: Sequence[int]) -> list[int]:
+    """Tokens of prompts without those of their pictures, each of which still stands in them as one."""
     from leap.models.generation import begins_itself
 
-    return len(tokenizer(prompt, add_special_tokens=not begins_itself(tokenizer, [prompt])).input_ids) - pictures
+    begun = begins_itself(tokenizer, prompts)  # a chat template does or does not, whatever the row
+    ids = tokenizer(list(prompts), add_special_tokens=not begun, return_attention_mask=False).input_ids
+    return [len(row) - count for row, count in zip(ids, pictures, strict=True)]
 
 
-def cache_path(data: Path, collator: Any) -> Path:
-    """Where the lengths of `data` as `collator` computes them are kept."""
+def settings_sha256(collator: Any) -> str:
+    """A hash of all that decides the length of a row besides its file and its pictures, as `collator` computes it:
+    tokenizer, chat template, resize rule, where pictures are looked for."""
     processor = collator.processor
     decides = [
         _FORMAT,
-        sha256_file(data),
         sha256_json(processor.tokenizer.backend_tokenizer.to_str()),
         sha256_json(processor.chat_template),
         processor.image_processor.to_json_string(),
@@ -79,27 +112,4 @@ def cache_path(data: Path, collator: Any) -> Path:
         [str(collator.image_root), str(collator.workspace), collator.video_tokens, collator.supervise],
         library_versions().get("transformers"),
     ]
-    return data.with_name(f".{data.stem}.{sha256_json(decides)[:16]}.lengths.jsonl")
-
-
-def read_lengths(path: Path) -> dict[int, CachedLength]:
-    """The entries by line number; none if there is no such file or it is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        lengths = [CachedLength(**record | {"remarks": tuple(record["remarks"])}) for record in read_jsonl(path)]
-    except (UserError, TypeError, KeyError):
-        return {}
-    return {length.number: length for length in lengths}
-
-
-def write_lengths(path: Path, lengths: Mapping[int, CachedLength]) -> None:
-    """Replace the file; where the folder cannot be written, say so and go on without."""
-    try:
-        write_jsonl(path, map(asdict, lengths.values()))
-        stem = path.name.split(".")[1]
-        newest_first = sorted(path.parent.glob(f".{stem}.*.lengths.jsonl"), key=lambda file: -file.stat().st_mtime)
-        for file in newest_first[_MOST_FILES:]:
-            file.unlink()
-    except OSError as error:
-        say(f"lengths are not kept for the next run: {path.parent}: {error.strerror}")
+    return sha256_json(decides)

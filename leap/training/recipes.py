@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.errors import UserError
 from leap.cli import knob
 from leap.rows.records import SUPERVISED_TURNS
+from leap.rows.sources import Mixture, data_named, words_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,13 @@ class TrainingRecipe:
     """
 
     model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model", free=True)
-    train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)", free=True)
-    val_file: Path | None = knob(None, "planning rows for the validation loss (JSONL)", free=True)
+    train_file: Path | Mixture = knob(
+        Path("data/train_151230.jsonl"),
+        "rows to train on (JSONL, .jsonl.gz or Parquet); several files are mixed, each with a weight: a.jsonl:0.7",
+        free=True,
+        several=(data_named, words_of),
+    )
+    val_file: Path | None = knob(None, "rows for the validation loss, in one file of these", free=True)
     image_root: Path | None = knob(
         None, "folder that image paths are relative to, if not beside the JSONL file", free=True
     )
@@ -184,6 +190,7 @@ class ReinforcementRecipe(TrainingRecipe):
         "checkpoint to start from, full or adapter, or the folder of a run (its best or last)",
         flags=("--checkpoint",),
     )
+    train_file: Path = knob(Path("data/train_151230.jsonl"), "planning rows to train on (JSONL)", free=True)
     val_file: Path | None = knob(Path("data/val.jsonl"), "held-out rows whose plans are scored (JSONL)", free=True)
     output_dir: Path = knob(Path("output/grpo"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
     tuning: str = knob("lora", "what trains: an adapter or the whole model", choices=("lora", "full"))

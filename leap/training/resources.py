@@ -25,7 +25,7 @@ from leap.training.accounting import (
     peak_flops,
     training_flops,
 )
-from leap.training.lengths import RowLength
+from leap.training.lengths import RowLength, RowLengths
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 _FRAGMENTED = 1.08  # what the allocator holds over what is used; one H100 peaked at 44 GB where 41 were estimated
@@ -53,11 +53,13 @@ def largest_step(
 ) -> LargestStep:
     """The largest of the `batches`, whose rows are indices into `lengths`."""
 
+    totals = RowLengths.from_rows(lengths).total
+
     def padded(batch: Sequence[int]) -> int:
-        return len(batch) * max(lengths[row].total for row in batch)
+        return len(batch) * totals[batch].max()
 
     if recipe.packing:
-        batch = max(batches, key=lambda rows: sum(lengths[row].total for row in rows))
+        batch = max(batches, key=lambda rows: totals[rows].sum())
         rows = [lengths[row] for row in batch]
         whole = BatchShape.from_lengths(rows, geometry)
         shape = BatchShape([sum(whole.text_lengths)], whole.image_patches, sum(row.supervised for row in rows))

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.errors import UserError
 from leap.cli import as_plain
+from leap.files import sha256_json
 from leap.models.checkpoints import (
     Manifest,
     find_checkpoints,
@@ -19,6 +20,7 @@ from leap.models.checkpoints import (
 )
 from leap.progress import say
 from leap.provenance import data_sha256
+from leap.rows.sources import Mixture, sources_in
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
 # Knobs that decide which parameters train, what form they have or how an optimiser holds them, and what each of them
@@ -51,8 +53,12 @@ class Sources:
 def made_from(recipe: TrainingRecipe) -> Sources:
     """The sources of a run that starts from its base model."""
     base = recipe.model_name_or_path
-    files = [path for path in (recipe.train_file, recipe.val_file) if path]
-    return Sources(str(base), weights_sha256(base), data_sha256(files))
+    data = recipe.train_file
+    files = [source.path for source in sources_in(data)] + ([recipe.val_file] if recipe.val_file else [])
+    content = data_sha256(files)
+    if isinstance(data, Mixture):
+        content = sha256_json([content, [source.weight for source in data.sources]])
+    return Sources(str(base), weights_sha256(base), content)
 
 
 def precision_of_run(recipe: TrainingRecipe) -> TrainingRecipe:
@@ -136,7 +142,7 @@ def changes(manifest: Manifest, recipe: TrainingRecipe, sources: Sources, beside
     if manifest.parent_weights_sha256 != sources.parent_weights_sha256:
         differences.append("the weights of the checkpoint to start from")
     if manifest.data_sha256 != sources.data_sha256:
-        differences.append("the content of the training or validation file")
+        differences.append("the content of the training or validation file, or the weights of several")
     return differences
 
 

@@ -45,6 +45,7 @@ from leap.progress import say
 from leap.provenance import code_revision, hardware, library_versions
 from leap.publish.model_card import write_model_card
 from leap.rows.records import PlanningRow
+from leap.rows.sources import sources_in
 from leap.runs.status import Status
 from leap.text import size_text
 from leap.training.accounting import Geometry
@@ -74,7 +75,7 @@ from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
 from leap.training.parts import freeze
-from leap.training.preflight import FileCheck, check_file, write_rejected
+from leap.training.preflight import FileCheck, check_file, joined, say_repeated, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import (
     DiskNeed,
@@ -153,7 +154,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)
-    say(describe_plan(recipe, data.plan, data.training.lengths, processes.num_processes))
+    say(describe_plan(recipe, data.plan, processes.num_processes))
     geometry = geometry_of(recipe.model_name_or_path)
     if geometry:
         recipe = _within_memory(recipe, geometry, data, resume)
@@ -163,7 +164,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
 
     write_recipe(recipe, processes)
     # DDP must look for parameters without a gradient where there are no pictures, or a tower always has some.
-    has_pictures = any(length.visual for length in data.training.lengths) and family.whole_gradient
+    has_pictures = bool(data.training.lengths.visual.any()) and family.whole_gradient
     manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     validates = data.validation is not None
@@ -243,21 +244,25 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
         processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max, recipe.supervise
     )
     with processes.main_process_first():  # the others read the lengths that the first one cached
-        training, validation = usable_rows(recipe.train_file, collator, recipe, recipe.max_train_samples), None
+        parts = [
+            usable_rows(source.path, collator, recipe, recipe.max_train_samples)
+            for source in sources_in(recipe.train_file)
+        ]
+        training, validation = joined(parts), None
+        say_repeated(parts)
         if recipe.val_file:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
     stops = end_tokens(generation_settings(recipe.model_name_or_path), processor.tokenizer)
     refuse_endless(processor, training.rows[0], stops)
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
-        visual = [length.visual for length in check.lengths]
-        return RankBatches(plan, visual, processes.process_index, processes.num_processes)
+        return RankBatches(plan, check.lengths.visual, processes.process_index, processes.num_processes)
 
-    plan = plan_batches(recipe, training.lengths, processes.num_processes)
+    plan = plan_batches(recipe, training.lengths, processes.num_processes, [len(part.rows) for part in parts])
     validation_batches = None
     if validation:
-        totals = [length.total for length in validation.lengths]
-        validation_batches = of_this_device(InOrder(totals, recipe.per_device_eval_batch_size), validation)
+        in_order = InOrder(validation.lengths.total, recipe.per_device_eval_batch_size)
+        validation_batches = of_this_device(in_order, validation)
     return _RunData(collator, training, validation, plan, of_this_device(plan, training), validation_batches)
 
 

@@ -20,6 +20,7 @@ from leap.planners.asking import SETTINGS_FILE
 from leap.planners.candidates import chosen_checkpoint
 from leap.planners.settings import flags_of
 from leap.progress import say
+from leap.rows.sources import sources_in
 from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, TrainingRecipe, with_tuning
 from leap.vlabench.options import EvaluationOptions
 
@@ -84,7 +85,8 @@ def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
     problem = why_incomplete(recipe.model_name_or_path) or tokenizer_problem(recipe.model_name_or_path)
     if problem:
         raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
-    workspace.require_file(recipe.train_file, "training file")
+    for source in sources_in(recipe.train_file):
+        workspace.require_file(source.path, "training file")
     if recipe.val_file:
         workspace.require_file(recipe.val_file, "validation file")
 

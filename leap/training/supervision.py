@@ -106,17 +106,33 @@ class PlanningCollator:
             kinds, taught, answer = (encoded[name][0] for name in ("mm_token_type_ids", "taught", "answers"))
             visual, earlier = sum(kind > 0 for kind in kinds), sum(taught)
             return RowLength(visual, len(kinds) - visual - earlier, earlier + len(answer))
-        visual = self._visual_tokens(self._sizes(row), row.image_tokens)
-        prompt, answer = render(self.processor, row)
-        tokenize, spans = self.processor.tokenizer, self._earlier_answers(row)
-        text = text_tokens(tokenize, prompt, len(image_items(row)))
-        earlier = sum(len(self._tokens(prompt[begin:end])) for begin, end in spans)
-        return RowLength(visual, text - earlier, earlier + len(self._tokens(answer)))
+        return self.lengths([row], [self.image_paths(row)])[0]
+
+    def lengths(self, rows: Sequence[PlanningRow], images: Sequence[Sequence[Path]]) -> list[RowLength]:
+        """Lengths of rows without videos, whose texts are tokenised together, and whose image files are given. An error
+        may be any row's."""
+        visual = [
+            self._visual_tokens(self._sizes(row, paths), row.image_tokens)
+            for row, paths in zip(rows, images, strict=True)
+        ]
+        rendered = [render(self.processor, row) for row in rows]
+        tokenizer = self.processor.tokenizer
+        prompts = text_tokens(tokenizer, [prompt for prompt, _ in rendered], list(map(len, images)))
+        answers = tokenizer([answer for _, answer in rendered], add_special_tokens=False).input_ids
+        earlier = [
+            sum(len(self._tokens(prompt[begin:end])) for begin, end in self._earlier_answers(row))
+            for row, (prompt, _) in zip(rows, rendered, strict=True)
+        ]
+        return [
+            RowLength(pictures, text - taught, taught + len(answer))
+            for pictures, text, taught, answer in zip(visual, prompts, earlier, answers, strict=True)
+        ]
 
     def shrink_to_fit(self, row: PlanningRow, length: RowLength, max_length: int) -> PlanningRow | None:
         """The row with its images bound to the most visual tokens with which it is not over `max_length`; None if it
         does not fit with the processor's fewest, shows a video, or the processor cannot bind images so."""
-        sizes = [] if video_items(row) or not self._budgeted else self._sizes(row)
+        images = [] if video_items(row) or not self._budgeted else self.image_paths(row)
+        sizes = self._sizes(row, images)
         room = max_length - length.prompt - length.supervised
 
         def fits(most: int) -> bool:
@@ -236,9 +252,9 @@ class PlanningCollator:
     def _video_path(self, written: str, row: PlanningRow) -> Path:
         return resolve_image(written, row, self.image_root, self.workspace, "video")
 
-    def _sizes(self, row: PlanningRow) -> list[tuple[int, int]]:
+    def _sizes(self, row: PlanningRow, images: Sequence[Path]) -> list[tuple[int, int]]:
         sizes = []
-        for path in self.image_paths(row):
+        for path in images:
             size = image_size(path, row.where)
             try:
                 if self._budgeted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ class PlanningDataset(Dataset):
     The row ~index is the row `index` without supervision: a filler.
     """
 
-    def __init__(self, rows: list[PlanningRow]) -> None:
+    def __init__(self, rows: Sequence[PlanningRow]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ def scores_of(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
 
 def sample_to_answer(rows: Sequence[PlanningRow], most: int) -> list[PlanningRow]:
     """The validation rows whose plans are written: the same ones for every seed, so that runs can be compared."""
-    return random.Random(0).sample(list(rows), min(most, len(rows)))
+    return [rows[index] for index in random.Random(0).sample(range(len(rows)), min(most, len(rows)))]
 
 
 def written_plans(

@@ -16,6 +16,7 @@ from pathlib import Path
 from configs.config import REPOSITORY, WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
 from leap.progress import say
+from leap.rows.sources import sources_in
 from leap.training.recipes import TrainingRecipe
 
 
@@ -29,12 +30,13 @@ def main() -> int:
     options = parse_knobs(Options, None, __doc__, recipe=REPOSITORY / "configs/training/full.yaml")
     workspace = WorkspaceConfig.from_environment()
     workspace.require(options.model_name_or_path, "base model")
-    workspace.require_file(options.train_file, "training file")
+    for source in sources_in(options.train_file):
+        workspace.require_file(source.path, "training file")
 
     from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
     from leap.training.batching import describe_plan, plan_batches, total_steps
-    from leap.training.preflight import check_file, write_rejected
+    from leap.training.preflight import check_file, joined, say_repeated, write_rejected
     from leap.training.resources import DiskNeed, describe_memory, geometry_of, gpu_bytes, largest_step
     from leap.training.supervision import PlanningCollator, render
 
@@ -48,18 +50,17 @@ def main() -> int:
         video_tokens=options.video_tokens_max,
         supervise=options.supervise,
     )
-    report = check_file(
-        options.train_file,
-        collator,
-        options.model_max_length,
-        options.workers,
-        options.overlong == "shrink",
-        options.max_train_samples,
-    )
-    say(report.text())
-    if report.rows:
-        plan = plan_batches(options, report.lengths, devices=1)
-        say(f"  {describe_plan(options, plan, report.lengths, devices=1)}")
+    shrink = options.overlong == "shrink"
+    reports = [
+        check_file(source.path, collator, options.model_max_length, options.workers, shrink, options.max_train_samples)
+        for source in sources_in(options.train_file)
+    ]
+    say("\n".join(report.text() for report in reports))
+    say_repeated(reports)
+    report = joined(reports)
+    if all(report.rows for report in reports):
+        plan = plan_batches(options, report.lengths, 1, [len(report.rows) for report in reports])
+        say(f"  {describe_plan(options, plan, devices=1)}")
         if geometry := geometry_of(options.model_name_or_path):
             largest = largest_step(geometry, options, plan.batches(0), report.lengths)
             say(f"  {describe_memory(geometry, options, largest, gpu_bytes())}")

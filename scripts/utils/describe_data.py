@@ -82,6 +82,7 @@ def count_tokens(description: dict, files: list[Path], options: Options, workspa
     from leap.data.description import add_token_lengths
     from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
+    from leap.training.lengths import PARTS
     from leap.training.preflight import check_file
     from leap.training.supervision import PlanningCollator
 
@@ -91,8 +92,7 @@ def count_tokens(description: dict, files: list[Path], options: Options, workspa
     for name, file in zip(description["files"], files, strict=True):
         lengths = check_file(file, collator, max_length=2**31, workers=options.workers).lengths
         if lengths:
-            parts = ("visual", "prompt", "supervised", "total")
-            add_token_lengths(description, name, {part: [getattr(row, part) for row in lengths] for part in parts})
+            add_token_lengths(description, name, {part: getattr(lengths, part).tolist() for part in PARTS})
 
 
 if __name__ == "__main__":

@@ -10,8 +10,13 @@ from leap.training.supervision import PlanningCollator
 
 def test_lengths_are_kept_beside_the_data_until_something_that_decides_them_changes(mixed, collator, demo, monkeypatch):
     computed = []
-    length = PlanningCollator.length
-    monkeypatch.setattr(PlanningCollator, "length", lambda self, row: computed.append(row.where) or length(self, row))
+    lengths = PlanningCollator.lengths
+
+    def counted(self, rows, images):
+        computed.extend(row.where for row in rows)
+        return lengths(self, rows, images)
+
+    monkeypatch.setattr(PlanningCollator, "lengths", counted)
 
     def checked(used=collator):
         computed.clear()

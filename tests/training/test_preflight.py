@@ -8,7 +8,6 @@ from tokenizers import Regex, pre_tokenizers
 
 from leap.files import read_jsonl
 from leap.training import turns
-from leap.training.lengths import cache_path
 from leap.training.preflight import check_file
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.planning_lines import GOOD, row
@@ -17,7 +16,7 @@ from tests.training.trainings import train
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_defect_is_found_and_the_rest_is_kept(mixed, collator, workers, monkeypatch):
-    monkeypatch.setattr("leap.training.preflight._CHUNK", 3)
+    monkeypatch.setattr("leap.training.measuring._CHUNK", 3)
     report = check_file(mixed, collator, 256, workers)
     assert len(report.rows) == len(report.lengths) == 8
     assert [checked.number for checked in report.rejected] == [10, 11, 12, 13, 14, 15]
@@ -57,13 +56,19 @@ def test_the_script_reports_and_exits_with_1_where_a_row_cannot_train(workspace,
     assert ": 7 rows" in done.stdout, done.stderr
 
 
-def test_the_first_rows_alone_are_checked_where_that_is_asked_and_the_lengths_of_others_stay_cached(mixed, collator):
-    check_file(mixed, collator, 256, workers=1)
-    cache = cache_path(mixed, collator)
-    before = cache.read_bytes()
+def test_the_first_rows_alone_are_checked_where_that_is_asked_and_the_table_of_all_stays(mixed, collator):
+    def tables():
+        return {file.name: file.read_bytes() for file in mixed.parent.glob(".*.arrow")}
+
+    for first_rows_have_a_table_of_their_own in (1, 1):
+        report = check_file(mixed, collator, 256, workers=1, most=3)
+        assert (len(report.rows), report.rejected) == (3, [])
+        assert len(tables()) == first_rows_have_a_table_of_their_own
+    assert len(check_file(mixed, collator, 256, workers=1).rows) == 8
+    of_both = tables()
     report = check_file(mixed, collator, 256, workers=1, most=3)
     assert (len(report.rows), report.rejected) == (3, [])
-    assert cache.read_bytes() == before
+    assert tables() == of_both
 
 
 def test_the_report_counts_defects_by_kind_and_shows_what_lengths_are_made_of(mixed, collator):

@@ -1,12 +1,14 @@
 """One run, from its checks to what it leaves: rows left out, the best checkpoint, what it took."""
 
+import gzip
 import json
 import shlex
+import shutil
 
 import pytest
 from PIL import Image
 
-from leap.files import read_json, read_jsonl
+from leap.files import read_json, read_jsonl, sha256_file
 from leap.models.checkpoints import best_checkpoint, read_manifest
 from leap.training import run
 from leap.training.recipes import LoraRecipe, TrainingRecipe
@@ -66,6 +68,35 @@ def test_training_stops_at_defects_or_goes_on_without_those_rows(workspace, mixe
     assert done.returncode == 0, done.stderr
     assert "skipping 6 rows" in done.stdout
     assert len(read_jsonl(workspace / "output" / "rejected_rows.jsonl")) == 6
+
+
+@pytest.mark.slow
+def test_a_mixture_goes_on_after_a_stop_as_if_there_had_been_none_and_other_weights_are_refused(demo, workspace):
+    lines = (demo / "data" / "train.jsonl").read_bytes().splitlines(keepends=True)
+    (workspace / "data" / "few.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:12])))
+    (workspace / "data" / "more.jsonl").write_bytes(b"".join(lines[20:50]))
+
+    def run(name, *arguments, weight="0.5"):
+        files = [workspace / "data" / "few.jsonl.gz", f"{workspace / 'data' / 'more.jsonl'}:{weight}"]
+        return train_six_steps(workspace / "output" / name, "--train_file", *files, *arguments)
+
+    whole = run("whole", "--save_total_limit", 3, "--keep_optimizer_of_last", 3)
+    assert whole.returncode == 0, whole.stderr
+    assert "4 steps an epoch of 6.75 rows" in whole.stdout, "12 rows and half of 30"
+    stopped = workspace / "output" / "stopped"
+    shutil.copytree(workspace / "output" / "whole" / "checkpoint-2", stopped / "checkpoint-2")
+    assert_one_line_error(run("stopped", weight="0.6"), "the weights of several")
+    second = run("stopped")
+    assert f"resuming from {stopped / 'checkpoint-2'}" in second.stdout, second.stderr
+    digests = {
+        name: sha256_file(workspace / "output" / name / "checkpoint-6" / "model.safetensors")
+        for name in ("whole", "stopped")
+    }
+    assert digests["whole"] == digests["stopped"]
+    assert read_manifest(workspace / "output/whole/checkpoint-6").recipe["train_file"] == [
+        f"{workspace / 'data' / 'few.jsonl.gz'}:1", f"{workspace / 'data' / 'more.jsonl'}:0.5"
+    ]  # fmt: skip
+    assert "`few.jsonl.gz:1`, `more.jsonl:0.5`" in (workspace / "output/whole/checkpoint-6/README.md").read_text()
 
 
 def test_a_file_without_a_valid_row_cannot_be_trained_on(workspace):
