@@ -25,7 +25,7 @@ from leap.rows.records import PlanningRow, row_from_record
 KINDS = ("image", "video")  # what a turn may show
 _TAG = re.compile(r"<(image|video)>")
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-_KEPT_KEYS = ("id", "task_id", "episode_id", "task_name")
+_KEPT_KEYS = ("id", "task_id", "episode_id", "task_name", "supervise", "weight")
 
 PathOf = Callable[[str], str]
 

@@ -31,8 +31,9 @@ from leap.training.turns import earlier_answers, render
 
 IGNORED = -100  # the label that the loss skips
 # What processors make of pictures and videos, for all rows together; and of which kind each token is.
-_VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-_VISUAL_INPUTS += ("pixel_attention_mask", "image_sizes", "batch_num_images", "image_position_ids")
+_VISUAL_INPUTS: tuple[str, ...] = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
+_VISUAL_INPUTS += ("second_per_grid_ts", "pixel_attention_mask", "image_sizes", "batch_num_images")
+_VISUAL_INPUTS += ("image_position_ids",)
 _TOKEN_KINDS = ("mm_token_type_ids", "token_type_ids")
 _TEXT_INPUTS = ("input_ids", "attention_mask")
 
@@ -233,7 +234,7 @@ class PlanningCollator:
             for name in _TOKEN_KINDS
             if name in encoded
         }
-        others = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
+        others: dict[str, Any] = {"row_lengths": [len(i) for row, i in zip(rows, ids, strict=True) if row.supervised]}
         others |= {name: encoded[name] for name in _VISUAL_INPUTS if name in encoded}
         weights = [[row.weight] * len(tokens) for row, tokens in zip(rows, ids, strict=True)]
         weighted = any(row.weight != 1 for row in rows)

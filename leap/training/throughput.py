@@ -24,7 +24,7 @@ from leap.models.loading import is_out_of_memory
 from leap.progress import say
 from leap.rows.records import PlanningRow
 from leap.training.accounting import BatchShape, Geometry, PartFlops, training_flops
-from leap.training.batching import PackBatches, RowBatches
+from leap.training.batching import Batches, PackBatches, RowBatches
 from leap.training.recipes import TrainingRecipe
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import for_loss, supervised_loss, supervised_tokens
@@ -95,7 +95,7 @@ class BatchingMode:
 
 def plan_modes(
     lengths: Sequence[int], budget: int, batch_size: int | None, rows_per_step: int, seed: int
-) -> tuple[dict[str, list[list[int]]], int]:
+) -> tuple[dict[str, Batches], int]:
     """The rows of every batch by mode, and the batches of an optimiser step.
 
     Packs hold up to `budget` tokens. Padded batches have `batch_size` rows, by default as many as a pack holds on
@@ -113,7 +113,7 @@ def plan_modes(
     return {name: plan.batches(epoch=0) for name, plan in plans.items()}, per_step
 
 
-def collate(name: str, plan: list[list[int]], rows: Sequence[PlanningRow], collator: PlanningCollator) -> BatchingMode:
+def collate(name: str, plan: Batches, rows: Sequence[PlanningRow], collator: PlanningCollator) -> BatchingMode:
     started = time.perf_counter()
     batches = [collator([rows[i] for i in batch]) for batch in plan]
     seconds = time.perf_counter() - started
