@@ -31,8 +31,8 @@ def test_a_fall_within_the_noise_of_few_rows_is_not():
 
 
 def test_a_reward_that_does_not_rise_is_not_even_where_plans_fall():
-    assert hacking(log([0.5, 0.6] * 10, [60, 20])) is None
-    assert reward_trend(log([0.5, 0.6] * 10, [60, 20])).errors == 0
+    assert hacking(log([0.5, 0.6] * 12, [60, 20])) is None
+    assert reward_trend(log([0.5, 0.6] * 12, [60, 20])).errors == 0
 
 
 def test_numbered_steps_are_watched_by_their_f1():
