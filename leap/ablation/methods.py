@@ -109,7 +109,7 @@ class MethodResult:
     seconds: float | None = None
     trend: Trend | None = None  # of the reward
     hacking: str | None = None
-    path: tuple[tuple[float, float], ...] = ()  # (held-out reward, held-out plan success of 100) along the run
+    path: tuple[tuple[float, float], ...] = ()  # (reward in training, held-out plan success of 100) along the run
 
 
 def results_of(records: Sequence[ModelRecord], results: Path, workspace: WorkspaceConfig) -> list[MethodResult]:
@@ -152,10 +152,15 @@ def _log_of(record: ModelRecord, workspace: WorkspaceConfig) -> list[dict]:
 
 
 def _path_of(log: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
-    validations = {line["step"]: line for line in log if "eval_reward" in line}
-    keys = ("eval_reward", "eval_grounded_plan_success")
-    points = [tuple(float(line[key]) for key in keys) for line in validations.values() if keys[1] in line]
-    return tuple((reward, success) for reward, success in points)
+    """At each validation the reward of the completions up to it (at the start, of the first ones) and plan success."""
+    rewards = {line["step"]: float(line["reward"]) for line in log if line.get("reward") is not None}
+    key = "eval_grounded_plan_success"
+    successes = {line["step"]: float(line[key]) for line in log if key in line}
+    if not rewards:
+        return ()
+    first = rewards[min(rewards)]
+    reached = {step: [rewards[logged] for logged in sorted(rewards) if logged <= step] for step in successes}
+    return tuple((reached[step][-1] if reached[step] else first, successes[step]) for step in sorted(successes))
 
 
 def methods_table(rows: Sequence[MethodResult], max_seconds: float) -> str:

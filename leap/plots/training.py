@@ -90,15 +90,15 @@ def loss_curve(records: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def reward_against_success(paths: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """What held-out plans are worth (of 100) over their reward (of 1), along each run from its first validation, empty,
-    to its last, filled: up and to the right is learning, down and to the right is hacking the reward."""
+    """What held-out plans are worth (of 100) over the reward in training (of 1), along each run from its first
+    validation, empty, to its last, filled: up and to the right is learning, down and to the right is hacking."""
     figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
     for (name, path), color in zip(paths.items(), itertools.cycle(COLORS), strict=False):
         rewards, successes = zip(*path, strict=True)
         axes.plot(rewards, successes, color=color, linewidth=1, alpha=0.7)
         axes.plot(rewards[:1], successes[:1], color=color, marker="o", markerfacecolor="white", linestyle="none")
         axes.plot(rewards[-1:], successes[-1:], color=color, marker="o", linestyle="none", label=name)
-    axes.set_xlabel("reward of held-out plans (of 1)")
+    axes.set_xlabel("reward of completions in training (of 1)")
     axes.set_ylabel("held-out plans right (of 100)")
     clean(axes, "both")
     axes.legend(frameon=False)

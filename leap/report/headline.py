@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from configs.config import DIMENSIONS
+from leap.files import read_json
 from leap.models.names import base_suffix, curve_and_step
 from leap.plans.measures import MEASURES
 from leap.statistics import Estimate
 from leap.vlabench.compare import improvements
+from leap.vlabench.folder import summaries_of
 from leap.vlabench.options import BLANK, CONTROLS
 from leap.vlabench.tables import Overall
 
@@ -34,10 +36,24 @@ def headline_of(results: Path, overalls: Mapping[str, Mapping[str, Overall | Non
     base = _counterpart(model, comparable)
     blank = model + BLANK if model + BLANK in comparable else None
     return {
-        "sentence": _sentence(results, model, base, blank, scores) + ("" if over == len(DIMENSIONS) else _partly(over)),
+        "sentence": _hacked(results, overalls)
+        + _sentence(results, model, base, blank, scores)
+        + ("" if over == len(DIMENSIONS) else _partly(over)),
         "models": [name for name in (model, base, blank) if name],
         "numbers": _numbers(results, model, base, overalls[model]),
     }
+
+
+def _hacked(results: Path, models: Iterable[str]) -> str:
+    """What the runs of these models say of a reward that rose while held-out plans got worse; it comes first."""
+    warnings = []
+    for name in models:
+        checkpoints = {summary.provenance.get("checkpoint") for summary in summaries_of(results, name).values()}
+        for checkpoint in filter(None, checkpoints):
+            path = Path(checkpoint).parent / "run.json"
+            problem = read_json(path).get("reward_hacking") if path.is_file() else None
+            warnings += [f"{name}: {problem}. "] if problem else []
+    return "".join(warnings)
 
 
 def _rank(name: str, means: Overall) -> tuple[bool, bool, int, float]:

@@ -4,7 +4,7 @@ import pytest
 
 from configs.config import DIMENSIONS
 from configs.errors import UserError
-from leap.ablation.methods import MethodResult, methods_table, planned_methods
+from leap.ablation.methods import MethodResult, _path_of, methods_table, planned_methods
 from leap.files import read_json
 from leap.statistics import Estimate
 from leap.training.hacking import Trend
@@ -59,6 +59,12 @@ def test_a_run_that_hacked_its_reward_is_called_so_on_the_first_line():
     hacked = result("grpo", 42, 30.0, hacking="REWARD HACKING: the reward rose")
     first = methods_table([START, result("sft", 42, 45.0), hacked], 60).splitlines()[0]
     assert first == "GRPO, seed 42: REWARD HACKING: the reward rose"
+
+
+def test_a_runs_path_is_its_reward_in_training_and_its_held_out_success():
+    log = [{"step": 0, "eval_grounded_plan_success": 40.0}, {"step": 1, "reward": 0.5}, {"step": 2, "reward": 0.7}]
+    log += [{"step": 2, "eval_grounded_plan_success": 30.0}, {"step": 3, "reward": 0.9}]
+    assert _path_of(log) == ((0.5, 40.0), (0.7, 30.0))
 
 
 def test_several_seeds_have_a_mean_with_an_interval():

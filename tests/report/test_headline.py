@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from leap.files import read_json, write_json
 from leap.report.headline import headline_of
 from leap.vlabench.tables import overalls_of
 from tests.report.conftest import MODELS, Evaluated, baseline, right, with_other_ids, write_model
@@ -43,6 +44,20 @@ def test_a_model_looks_if_it_is_better_with_pictures_than_without(tmp_path, eval
     headline = headline_over(tmp_path, ["checkpoint-1", "checkpoint-1_blank"])
     assert headline["sentence"].endswith(verdict)
     assert headline["models"] == ["checkpoint-1", "checkpoint-1_blank"]
+
+
+def test_a_run_that_hacked_its_reward_is_called_so_first(tmp_path, evaluated):
+    place = Evaluated(evaluated.benchmark, tmp_path / "results")
+    write_model(place, "checkpoint-1", right)
+    run = tmp_path / "run"
+    for path in (tmp_path / "results").glob("*/checkpoint-1/summary.json"):
+        summary = read_json(path)
+        summary["provenance"]["checkpoint"] = str(run / "checkpoint-1")
+        write_json(path, summary)
+    assert headline_over(place.results, ["checkpoint-1"])["sentence"].startswith("checkpoint-1 reaches")
+    write_json(run / "run.json", {"reward_hacking": "REWARD HACKING: the reward rose"})
+    sentence = headline_over(place.results, ["checkpoint-1"])["sentence"]
+    assert sentence.startswith("checkpoint-1: REWARD HACKING: the reward rose. checkpoint-1 reaches")
 
 
 def test_a_control_leads_only_where_nothing_else_is(evaluated):
