@@ -6,14 +6,13 @@ from wrong completions, and nothing is written by the model as it gets better.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.files import read_jsonl, write_jsonl
+from leap.files import numbered_jsonl, write_jsonl
 from leap.progress import say
 from leap.rows.records import PlanningRow
 from leap.training.held_out_plans import refuse_adapter, reward_collator, training_rows
@@ -33,11 +32,11 @@ def fine_tune_on_best(recipe: ReinforcementRecipe, workspace: WorkspaceConfig) -
     rows = training_rows(recipe, reward_collator(recipe, workspace), workspace).rows
     rollouts, seconds = group_rollouts(recipe, rows, workspace)
     path = recipe.output_dir / BEST_FILE
-    write_jsonl(path, best_rows(recipe, rows, rollouts))
-    count = len(read_jsonl(path))
+    best = list(best_rows(recipe, rows, rollouts))
+    write_jsonl(path, best)
     tokens = sum(each.tokens for group in rollouts.values() for each in group)
-    say(f"{count} of {len(rows)} rows have a right completion; {tokens:,} tokens were written. Training on {path}")
-    if not count:
+    say(f"{len(best)} of {len(rows)} rows have a right completion; {tokens:,} tokens were written. Training on {path}")
+    if not best:
         raise UserError(
             "no completion is right, so there is nothing to train on; raise --num_generations or --temperature, or "
             "fine-tune on the rows' own plans first"
@@ -60,11 +59,11 @@ def best_rows(
     recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], rollouts: Mapping[str, Sequence[Rollout]]
 ) -> Iterator[dict]:
     """The rows of which a completion is right, each with the one that earns most as its plan, the first of equals."""
-    lines = recipe.train_file.read_text(encoding="utf-8").splitlines()
+    records = dict(numbered_jsonl(recipe.train_file))
     for row in rows:
         right = [rollout for rollout in rollouts[row.where] if rollout.right]
         if right:
-            record = json.loads(lines[int(row.where.rpartition(":")[2]) - 1])
+            record = records[int(row.where.rpartition(":")[2])]
             yield record | {"target": {"steps": max(right, key=lambda rollout: rollout.reward).text.strip()}}
 
 

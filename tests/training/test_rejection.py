@@ -35,6 +35,17 @@ def test_the_best_right_completion_of_a_row_becomes_its_plan(beginner):
     assert record == original | {"target": {"steps": "better"}}
 
 
+def test_a_row_is_found_by_its_line_whatever_breaks_its_text_holds(beginner, tmp_path):
+    records = [json.loads(line) for line in (beginner / "train.jsonl").read_text().splitlines()[:2]]
+    records[0]["task_name"] = "before\u2028after\u0085it"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    rows = read_rows(path)
+    rollouts = {row.where: [Rollout(f"plan {row.id}", 1.0, True, 5)] for row in rows}
+    best = best_rows(recipe_of(beginner, train_file=path), rows, rollouts)
+    assert [(record["id"], record["target"]["steps"]) for record in best] == [(r.id, f"plan {r.id}") for r in rows]
+
+
 def test_a_run_trains_on_right_completions_only_and_goes_on_where_it_was(beginner, workspace):
     run = workspace / "output" / "rft"
     command = reinforcement(beginner, run, "--method", "rft", *BRIEF, "--max_train_samples", 24, "--max_steps", 2)
