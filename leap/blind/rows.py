@@ -51,10 +51,11 @@ class BlindRow:
 def read_blind_rows(path: Path, image_root: Path | None, workspace: Path) -> list[BlindRow]:
     """All rows of a planning JSONL. UserError for a line that is no row; a picture that is missing or broken is the
     `problem` of its own row."""
-    return [_blind_row(number, row, image_root, workspace) for number, row in enumerate(read_rows(path))]
+    return [blind_row(number, row, image_root, workspace) for number, row in enumerate(read_rows(path))]
 
 
-def _blind_row(sample: int, row: PlanningRow, image_root: Path | None, workspace: Path) -> BlindRow:
+def blind_row(sample: int, row: PlanningRow, image_root: Path | None, workspace: Path) -> BlindRow:
+    """One row as a prompt, with what makes it the same as another."""
     folder = image_root or row.folder
     contents: list[list[str]] = []
     try:

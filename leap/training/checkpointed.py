@@ -75,10 +75,10 @@ class CheckpointedTrainer(Trainer):
 
     def agree_to_stop(self) -> None:
         """Let all devices know whether one of them was asked to stop."""
-        request = torch.tensor(float(self.stop_requested), device=self.args.device)
+        self.stop_agreed = self.stop_requested
         if self.args.world_size > 1:
-            request = self.accelerator.reduce(request, reduction="sum")
-        self.stop_agreed = bool(request)
+            request = torch.tensor(float(self.stop_requested), device=self.args.device)
+            self.stop_agreed = bool(self.accelerator.reduce(request, reduction="sum"))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.meter.paused():

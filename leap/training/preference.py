@@ -77,8 +77,6 @@ def pairs_of(rows: Sequence[PlanningRow], rollouts: Mapping[str, Sequence[Rollou
 
 
 def _prefer(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
-    if processes.num_processes > 1:
-        raise UserError("--method dpo writes its completions in one process; run it with NPROC=1")
     sources = made_from_start(recipe)
     resume = checkpoint_to_resume(recipe, sources, processes.num_processes)
     collator = reward_collator(recipe, workspace)

@@ -94,16 +94,17 @@ def _reinforce(recipe: ReinforcementRecipe, workspace: WorkspaceConfig, processe
     geometry = geometry_of(base_folder(recipe))
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
     if geometry:
-        longest = max(length.visual + length.prompt for length in training.lengths)
+        longest = int((training.lengths.visual + training.lengths.prompt).max())
         size = size_text(rollout_bytes(geometry, recipe, longest))
         say(f"writing completions holds up to {size} of keys, values and reference weights beside the model")
     write_recipe(recipe, processes)
     set_seed(recipe.seed)
-    arguments = grpo_arguments(recipe, steps, workspace, logged_terms(recipe, training.rows))
+    functions = reward_functions(recipe, training.rows, collator.processor)
+    arguments = grpo_arguments(recipe, steps, workspace, len(functions) - 1)
     trainer = RewardTrainer(
         model=starting_model(recipe),
         args=arguments,
-        reward_funcs=reward_functions(recipe, training.rows, collator.processor),
+        reward_funcs=functions,
         train_dataset=prompt_dataset(recipe, training.rows, collator, steps * prompts // recipe.num_iterations),
         processing_class=collator.processor,
         collator=collator,
@@ -128,18 +129,14 @@ def total_steps(recipe: ReinforcementRecipe, rows: int, prompts: int) -> int:
     return max(1, round(recipe.num_train_epochs * rows / prompts)) * recipe.num_iterations
 
 
-def grpo_arguments(
-    recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: Sequence[str]
-) -> GRPOConfig:
+def grpo_arguments(recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: int) -> GRPOConfig:
     with warnings.catch_warnings():
         # The knob that turns checkpointing off has a new name, which the oldest supported version lacks.
         warnings.simplefilter("ignore", FutureWarning)
         return on_one_gpu(_grpo_arguments(recipe, steps, workspace, terms))
 
 
-def _grpo_arguments(
-    recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: Sequence[str]
-) -> GRPOConfig:
+def _grpo_arguments(recipe: ReinforcementRecipe, steps: int, workspace: WorkspaceConfig, terms: int) -> GRPOConfig:
     return GRPOConfig(
         **shared_arguments(recipe, steps, workspace, validates=True),
         eval_on_start=True,
@@ -160,7 +157,7 @@ def _grpo_arguments(
         entropy_coef=recipe.entropy_coef,
         loss_type=recipe.loss_type,
         scale_rewards=recipe.scale_rewards,
-        reward_weights=[1.0, *(0.0 for _ in terms)],  # the terms are logged, their mean counts
+        reward_weights=[1.0, *[0.0] * terms],  # the terms are logged, their mean counts
         use_vllm=recipe.use_vllm,
         vllm_mode="colocate",
         gradient_checkpointing=False,  # `prepared_to_train` has turned it on where the recipe says so

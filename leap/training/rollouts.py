@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.blind.rows import BlindRow, read_blind_rows
+from leap.blind.rows import BlindRow, blind_row
 from leap.files import only_writer, read_json, sha256_json, write_json
 from leap.models.answer import Answer
 from leap.planners import MachineFailure, Query, open_planner
@@ -25,7 +25,7 @@ from leap.planners.asking import AnswerLog, OpenQueries, answer_in_turn, claimed
 from leap.planners.options import DrawingOptions
 from leap.progress import Progress, say
 from leap.rows.records import PlanningRow
-from leap.runs.ranks import ALONE
+from leap.runs.ranks import ALONE, Ranks
 from leap.training.held_out_plans import base_folder, terms_of
 from leap.training.recipes import ReinforcementRecipe
 from leap.training.rewards import reward
@@ -53,6 +53,8 @@ def group_rollouts(
 
     Where the recipe has `max_seconds`, no more are written after half of them: the other half is for training.
     """
+    if Ranks.from_environment().world > 1:
+        raise UserError(f"--method {recipe.method} writes its completions in one process; run it with NPROC=1")
     folder = recipe.output_dir / "rollouts"
     prompts = _prompts(recipe, rows, workspace)
     planner = open_planner(_options(recipe), recipe.model_name_or_path)
@@ -121,13 +123,12 @@ def _judged(line: dict[str, Any], row: PlanningRow, recipe: ReinforcementRecipe)
 def _prompts(
     recipe: ReinforcementRecipe, rows: Sequence[PlanningRow], workspace: WorkspaceConfig
 ) -> dict[str, BlindRow]:
-    places = {row.where for row in rows}
-    prompts = read_blind_rows(recipe.train_file, recipe.image_root, workspace.root)
-    by_place = {prompt.row.where: prompt for prompt in prompts if prompt.row.where in places}
-    for prompt in by_place.values():
+    """The prompt of each row, by where the row stands."""
+    prompts = [blind_row(number, row, recipe.image_root, workspace.root) for number, row in enumerate(rows)]
+    for prompt in prompts:
         if prompt.problem:
             raise UserError(prompt.problem)
-    return by_place
+    return {prompt.row.where: prompt for prompt in prompts}
 
 
 def _options(recipe: ReinforcementRecipe) -> DrawingOptions:
