@@ -117,7 +117,7 @@ def results_of(records: Sequence[ModelRecord], results: Path, workspace: Workspa
     scored = [(record, record.model) for record in records if not record.failure and record.model]
     names = [model for _, model in scored]
     if not names or scored[0][0].seed is not None:
-        raise UserError("the start was not evaluated, and without it nothing can be compared")
+        raise UserError(f"the start was not evaluated, and without it nothing can be compared: {records[0].failure}")
     metric = f"grounded.{_SUCCESS}"
     comparisons = compare_all(results, names[0], names[1:], [metric]) if len(names) > 1 else []
     differences = {comparison.b: comparison.metrics[metric].micro for comparison in comparisons}

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from configs.config import REPOSITORY, WorkspaceConfig, dimensions_named
+from configs.config import DIMENSIONS, REPOSITORY, WorkspaceConfig, dimensions_named
 from configs.errors import UserError
 from leap.ablation.table import BASE, ModelRecord, measure_run, measure_scores
 from leap.cli import as_plain, parse_knobs
@@ -331,6 +331,23 @@ def command_failure(what: str, command: list[str], log: Path, lock: int) -> str 
     if ended.status == 0:
         return None
     return "\n    ".join([f"{what} ended with exit status {ended.status}; log: {log}; last lines:", *ended.last_lines])
+
+
+def check_name(name: str) -> None:
+    """UserError unless a comparison of this name gets a folder of its own in output/, logs/ and eva_results/."""
+    if Path(name).name != name or name in ("", "..", "figures", *DIMENSIONS):
+        raise UserError(f"--name {name!r} must be the name of a folder of its own, as in ablation2")
+
+
+def say_failures(records: Sequence[ModelRecord]) -> int:
+    """Name what failed on stderr; the exit status."""
+    failed = [record for record in records if record.failure]
+    for record in failed:
+        name = record.preset if record.seed is None else f"{record.preset}_seed{record.seed}"
+        say(f"\n{name} failed: {record.failure}", file=sys.stderr)
+    if failed:
+        say("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from configs.config import REPOSITORY, WorkspaceConfig
+from configs.errors import UserError
 from leap.archives import work_folder
 from leap.demo.tabletop import Scene, draw, split_of
 from leap.demo.tasks import MAX_OBJECTS, TASKS, TabletopEpisode, TabletopTask, random_episode
@@ -28,6 +30,14 @@ BLIND_OBJECTS = 3
 # Where the quickstart's planner guesses: right plans are luck there. Their groups of completions have the most spread,
 # so that with them what is learned is mostly noise (docs/reinforcement.md has the numbers).
 AT_CHANCE = ("Spatial",)
+
+
+def demo_workspace() -> WorkspaceConfig:
+    """The workspace that a demo is written into. UserError for the repository itself."""
+    workspace = WorkspaceConfig.from_environment()
+    if workspace.root == REPOSITORY:
+        raise UserError("the demo wants a workspace of its own; set LEAP_WORKSPACE=output/quickstart")
+    return workspace
 
 
 def build_folder(folder: Path, build: Callable[[Path], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import shlex
 from dataclasses import replace
@@ -24,15 +25,34 @@ from leap.rows.sources import sources_in
 from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, TrainingRecipe, with_tuning
 from leap.vlabench.options import EvaluationOptions
 
+# By method, what trains: (module, function). They load torch, so that they are imported once all else is well.
+_TRAININGS = {
+    "grpo": ("leap.training.reinforcement", "reinforce"),
+    "rft": ("leap.training.rejection", "fine_tune_on_best"),
+    "sft": ("leap.training.rejection", "fine_tune_on_truth"),
+    "dpo": ("leap.training.preference", "prefer"),
+}
+
 
 def announce_and_train(recipe: TrainingRecipe) -> None:
     """Check, print the resolved knobs, train, and say what to run next: the body of the training scripts."""
+    _announce_and_run(recipe, WorkspaceConfig.from_environment(), ("leap.training.run", "train"))
+
+
+def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
+    """The same for training by rewards, which starts from a checkpoint."""
     workspace = WorkspaceConfig.from_environment()
+    require_package("trl", "training by rewards", "pip install -e '.[rl]'")
+    start = chosen_checkpoint(recipe.model_name_or_path, workspace)
+    chosen = with_tuning(replace(recipe, model_name_or_path=start))
+    _announce_and_run(chosen, workspace, _TRAININGS[chosen.method])
+
+
+def _announce_and_run(recipe: TrainingRecipe, workspace: WorkspaceConfig, training: tuple[str, str]) -> None:
     check_inputs(recipe, workspace)
     say("\n".join(f"  {name}: {value}" for name, value in as_plain(recipe).items()))
-
-    from leap.training.run import train  # torch and transformers load here, after whatever can be told without them
-
+    module, function = training
+    train = getattr(importlib.import_module(module), function)
     last = train(recipe, workspace)
     say(f"trained: {last}")
     say(next_line(evaluation_command(last.parent, workspace)))
@@ -47,29 +67,6 @@ def evaluation_command(run: Path, workspace: WorkspaceConfig) -> str:
         settings: dict = next((read_json(path) for path in paths if path.is_file()), {})
         flags = flags_of(settings, vars(EvaluationOptions()))
     return f"{command} {flags}".rstrip()
-
-
-def announce_and_reinforce(recipe: ReinforcementLoraRecipe) -> None:
-    """The same for training by rewards, which starts from a checkpoint."""
-    workspace = WorkspaceConfig.from_environment()
-    require_package("trl", "training by rewards", "pip install -e '.[rl]'")
-    start = chosen_checkpoint(recipe.model_name_or_path, workspace)
-    chosen = with_tuning(replace(recipe, model_name_or_path=start))
-    check_inputs(chosen, workspace)
-    say("\n".join(f"  {name}: {value}" for name, value in as_plain(chosen).items()))
-
-    if chosen.method == "rft":
-        from leap.training.rejection import fine_tune_on_best as train_by_rewards
-    elif chosen.method == "sft":
-        from leap.training.rejection import fine_tune_on_truth as train_by_rewards
-    elif chosen.method == "dpo":
-        from leap.training.preference import prefer as train_by_rewards
-    else:
-        from leap.training.reinforcement import reinforce as train_by_rewards
-
-    last = train_by_rewards(chosen, workspace)
-    say(f"trained: {last}")
-    say(next_line(evaluation_command(last.parent, workspace)))
 
 
 def check_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:

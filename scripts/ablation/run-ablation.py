@@ -22,18 +22,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import DIMENSIONS, WorkspaceConfig
-from configs.errors import UserError
+from configs.config import WorkspaceConfig
 from leap.ablation.sweep import (
     Evaluations,
     Sweep,
     check_inputs,
+    check_name,
     flags,
     planned_runs,
     preset_names,
+    say_failures,
     split_arguments,
 )
-from leap.ablation.table import ModelRecord, budget_of, budget_warnings, write_table
+from leap.ablation.table import budget_of, budget_warnings, write_table
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.progress import say
 
@@ -71,8 +72,7 @@ class Options:
     num_episodes: int | None = knob(None, "evaluation: at most so many examples a task", check="> 0")
 
     def __post_init__(self) -> None:
-        if Path(self.name).name != self.name or self.name in ("", "..", "figures", *DIMENSIONS):
-            raise UserError(f"--name {self.name!r} must be the name of a folder of its own, as in ablation2")
+        check_name(self.name)
 
 
 def main() -> int:
@@ -95,7 +95,7 @@ def main() -> int:
     say(f"\n{table}")
     for path in paths:
         say(path)
-    return print_failures(records)
+    return say_failures(records)
 
 
 def from_environment(argv: list[str]) -> list[str]:
@@ -104,17 +104,6 @@ def from_environment(argv: list[str]) -> list[str]:
     words = {name: os.environ.get(name.upper(), "").replace(",", " ").split() for name in _ENVIRONMENT}
     defaults = {name: values for name, values in words.items() if values and f"__{name}" not in named}
     return [word for name, values in defaults.items() for word in (f"--{name}", *values)]
-
-
-def print_failures(records: list[ModelRecord]) -> int:
-    """Name what failed on stderr; the exit status."""
-    failed = [record for record in records if record.failure]
-    for record in failed:
-        name = record.preset if record.seed is None else f"{record.preset}_seed{record.seed}"
-        say(f"\n{name} failed: {record.failure}", file=sys.stderr)
-    if failed:
-        say("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

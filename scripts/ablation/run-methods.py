@@ -17,10 +17,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import DIMENSIONS, WorkspaceConfig
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.ablation.methods import METHODS, MethodSweep, planned_methods, results_of, write_methods
-from leap.ablation.sweep import Evaluations, flags, split_arguments
+from leap.ablation.sweep import Evaluations, check_name, flags, say_failures, split_arguments
 from leap.cli import knob, parse_knobs, run
 from leap.models.checkpoints import kind_of
 from leap.planners.candidates import chosen_checkpoint
@@ -40,8 +40,7 @@ class Options:
     data_path: Path | None = knob(None, "folder of the benchmark")
 
     def __post_init__(self) -> None:
-        if Path(self.name).name != self.name or self.name in ("", "..", "figures", *DIMENSIONS):
-            raise UserError(f"--name {self.name!r} must be the name of a folder of its own, as in methods2")
+        check_name(self.name)
 
 
 def main() -> int:
@@ -67,10 +66,7 @@ def main() -> int:
     say(f"\n{table}")
     for path in paths:
         say(path)
-    failed = [record for record in records if record.failure]
-    for record in failed:
-        say(f"\n{record.preset}_seed{record.seed} failed: {record.failure}", file=sys.stderr)
-    return 1 if failed else 0
+    return say_failures(records)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import REPOSITORY, WorkspaceConfig
-from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.demo.build import build_benchmark, build_blind_rows, build_folder, build_rows, training_texts
+from leap.demo.build import build_benchmark, build_blind_rows, build_folder, build_rows, demo_workspace, training_texts
 from leap.progress import say
 
 
@@ -30,9 +28,7 @@ class Options:
 
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
-    workspace = WorkspaceConfig.from_environment()
-    if workspace.root == REPOSITORY:
-        raise UserError("the demo wants a workspace of its own; set LEAP_WORKSPACE=output/quickstart")
+    workspace = demo_workspace()
 
     def rows(folder: Path) -> None:
         build_rows(folder / "train.jsonl", "train", options.rows, options.seed)

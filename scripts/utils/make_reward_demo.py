@@ -12,10 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.config import REPOSITORY, WorkspaceConfig
-from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
-from leap.demo.build import build_benchmark, build_folder, build_reward_rows
+from leap.demo.build import build_benchmark, build_folder, build_reward_rows, demo_workspace
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,7 @@ class Options:
 
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
-    workspace = WorkspaceConfig.from_environment()
-    if workspace.root == REPOSITORY:
-        raise UserError("the demo wants a workspace of its own; set LEAP_WORKSPACE=output/quickstart")
+    workspace = demo_workspace()
 
     def rows(folder: Path) -> None:
         build_reward_rows(folder / "train.jsonl", "train", options.rows, options.seed)
