@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import configs  # noqa: F401  says what is missing where the environment is not active
 from leap.cli import knob, parse_knobs, run
 from leap.demo.build import build_benchmark, build_blind_rows, build_folder, build_rows, demo_workspace, training_texts
 from leap.progress import say
