@@ -322,6 +322,24 @@ def as_plain(knobs: Any) -> dict[str, Any]:
     return {field.name: _plain_knob(field, getattr(knobs, field.name)) for field in dataclasses.fields(knobs)}
 
 
+def as_words(knobs: Any) -> list[str]:
+    """The command line that sets these knobs, wherever it is given: those alone that are not at their defaults."""
+    hints = typing.get_type_hints(type(knobs))
+    root, names_of = WorkspaceConfig.from_environment().root, flag_names(type(knobs), hints)
+    words: list[str] = []
+    for field in dataclasses.fields(knobs):
+        value, flag = _plain_knob(field, getattr(knobs, field.name)), names_of[field.name][0]
+        if getattr(knobs, field.name) == _anchored(_default_of(field), hints[field.name], root):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no_{flag}")
+        elif isinstance(value, list):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            words.append(f"--{flag}={'none' if value is None else value}")
+    return words
+
+
 def _plain_knob(field: dataclasses.Field, value: Any) -> Any:
     several = field.metadata.get("several")
     return several[1](value) if several else _plain_value(value)

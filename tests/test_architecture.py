@@ -321,4 +321,4 @@ def test_only_these_modules_print_without_leap_progress_say():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
-    assert printing == {"leap/cli.py", "leap/progress.py", "leap/runs/jobs.py"}
+    assert printing == {"leap/cli.py", "leap/progress.py", "leap/runs/child.py"}

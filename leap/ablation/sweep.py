@@ -9,8 +9,8 @@ by eva_results/<sweep>/done.json, which holds for each model what was asked and 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from leap.files import read_json, sha256_file, sha256_json, write_json
 from leap.models.checkpoints import best_checkpoint, kind_of, last_complete_checkpoint, read_manifest, weights_sha256
 from leap.models.names import BASE_NAME, result_name
 from leap.progress import Progress, say
-from leap.runs.jobs import only_one, run_logged
+from leap.runs.child import only_one, run_logged
+from leap.runs.command_queue import SECONDS_TO_SAVE
+from leap.runs.jobs import JobKnobs, run_jobs
+from leap.runs.workers import Failure
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resume import Sources, changes, made_from
 from leap.training.start import require_inputs
@@ -61,6 +64,7 @@ _EXECUTION_ONLY = (
     "output_dir",
     "retry_failed",
     "overwrite",
+    *(field.name for field in fields(JobKnobs)),
 )
 
 
@@ -259,44 +263,83 @@ class Evaluations:
         }
 
 
+@dataclass(frozen=True)
+class SweepJob:
+    """A model of a sweep: the base, or what a training makes."""
+
+    planned: SweepRun | None
+
+    @property
+    def name(self) -> str:
+        return self.planned.name if self.planned else "base"
+
+
 class Sweep:
-    """Trains, evaluates and measures one model after another, and nothing twice. What fails is part of its record; the
-    others go on."""
+    """Trains, evaluates and measures models, and nothing twice: one after another with all GPUs of this machine, or as
+    jobs. What fails is part of its record; the others go on."""
 
     def __init__(self, runs: Sequence[SweepRun], evaluations: Evaluations, which: str, logs: Path) -> None:
         """`which` checkpoint of a training is evaluated: "last" or "best"."""
         self.runs, self.evaluations, self.which, self.logs = runs, evaluations, which, logs
+        self._show = True
 
     @property
     def plan(self) -> str:
         """What will be done, in words."""
         return f"base model, then {len(self.runs)} trainings of {self.runs[0].recipe.max_steps} steps"
 
-    def run(self) -> list[ModelRecord]:
+    def run(self, knobs: JobKnobs) -> list[ModelRecord]:
         """The record of the base model, then of every training."""
+        jobs = [SweepJob(None), *map(SweepJob, self.runs)]
+        records = {}
         with only_one(self.logs / "sweep.lock") as lock:
             say(f"== {self.plan}")
-            base = self.evaluations.base
-            record = ModelRecord(BASE, checkpoint=str(base), model=self.evaluations.model_name(base))
-            records = [self._evaluated(record, base, self.logs / "base.log", lock)]
-            for number, planned in enumerate(self.runs, 1):
-                say(f"== {number}/{len(self.runs)} {planned.name}")
-                records.append(self._trained_and_evaluated(planned, lock))
-        return records
+            for job, record in self._as_jobs(jobs, knobs) if knobs.as_jobs else self._in_turn(jobs, lock):
+                if not record.failure:
+                    self.evaluations.note_done(Path(str(record.checkpoint)))
+                records[job.name] = record
+        return [records[job.name] for job in jobs]
 
-    def _trained_and_evaluated(self, planned: SweepRun, lock: int) -> ModelRecord:
-        record, log = ModelRecord(planned.preset, planned.seed), self.logs / f"{planned.name}.log"
+    def _in_turn(self, jobs: Sequence[SweepJob], lock: int) -> Iterator[tuple[SweepJob, ModelRecord]]:
+        for number, job in enumerate(jobs):
+            if number:
+                say(f"== {number}/{len(self.runs)} {job.name}")
+            yield job, self._record(job, lock)
+
+    def _as_jobs(self, jobs: Sequence[SweepJob], knobs: JobKnobs) -> Iterator[tuple[SweepJob, ModelRecord]]:
+        self._show = False
+        for job, result in run_jobs(self.record, jobs, knobs, self.logs / "jobs", SECONDS_TO_SAVE):
+            if isinstance(result, Failure):
+                result = replace(self._begun(job), failure=result.reason)
+            say(f"== {job.name}: {'failed' if result.failure else 'done'}")
+            yield job, result
+
+    def record(self, job: SweepJob) -> ModelRecord:
+        """Have a model trained where it is to be, and evaluated, unless it is; by one process at a time."""
+        with only_one(self.logs / f"{job.name}.lock") as lock:
+            return self._record(job, lock)
+
+    def _begun(self, job: SweepJob) -> ModelRecord:
+        if job.planned:
+            return ModelRecord(job.planned.preset, job.planned.seed)
+        base = self.evaluations.base
+        return ModelRecord(BASE, checkpoint=str(base), model=self.evaluations.model_name(base))
+
+    def _record(self, job: SweepJob, lock: int) -> ModelRecord:
+        record, log = self._begun(job), self.logs / f"{job.name}.log"
+        if job.planned is None:
+            return self._evaluated(record, self.evaluations.base, log, lock)
         try:
-            if last := self.finished(planned):
+            if last := self.finished(job.planned):
                 say(f"trained already: {last}")
-            elif failure := self.train(planned, log, lock):
+            elif failure := self.train(job.planned, log, lock):
                 return replace(record, failure=failure)
-            checkpoint = checkpoint_to_evaluate(planned, self.which)
+            checkpoint = checkpoint_to_evaluate(job.planned, self.which)
             record = replace(
                 record,
                 checkpoint=str(checkpoint),
                 model=self.evaluations.model_name(checkpoint),
-                **measure_run(planned.recipe.output_dir, checkpoint),
+                **measure_run(job.planned.recipe.output_dir, checkpoint),
             )
             return self._evaluated(record, checkpoint, log, lock)
         except UserError as error:
@@ -308,7 +351,7 @@ class Sweep:
 
     def train(self, planned: SweepRun, log: Path, lock: int) -> str | None:
         """How a training failed, or None."""
-        failure = command_failure("training", planned.command, log, lock)
+        failure = self._command_failure("training", planned.command, log, lock)
         if failure or self.finished(planned):
             return failure
         return f"training ended before its last step; log: {log}"
@@ -316,21 +359,15 @@ class Sweep:
     def _evaluated(self, record: ModelRecord, folder: Path, log: Path, lock: int) -> ModelRecord:
         if self.evaluations.is_done(folder):
             say(f"evaluated already: {record.model}")
-        else:
-            failure = command_failure("evaluation", self.evaluations.command(folder), log, lock)
-            if failure:
-                return replace(record, failure=failure)
-            self.evaluations.note_done(folder)
+        elif failure := self._command_failure("evaluation", self.evaluations.command(folder), log, lock):
+            return replace(record, failure=failure)
         assert record.model is not None
         return replace(record, **measure_scores(self.evaluations.results, record.model))
 
-
-def command_failure(what: str, command: list[str], log: Path, lock: int) -> str | None:
-    """Run a command; how it failed, or None."""
-    ended = run_logged(command, log, lock)
-    if ended.status == 0:
-        return None
-    return "\n    ".join([f"{what} ended with exit status {ended.status}; log: {log}; last lines:", *ended.last_lines])
+    def _command_failure(self, what: str, command: list[str], log: Path, lock: int) -> str | None:
+        """Run a command; how it failed, or None."""
+        ended = run_logged(command, log, lock, show=self._show)
+        return None if ended.status == 0 else f"{what} ended with {ended.text(log)}"
 
 
 def check_name(name: str) -> None:

@@ -32,7 +32,8 @@ from leap.downloads.access import DownloadFailed, NoSpace
 from leap.downloads.fetch import STAGING, RemoteFile, Repository, content_problem, local_path, remove_staging
 from leap.files import free_bytes, is_disk_full, locked
 from leap.progress import Progress, say
-from leap.runs.workers import WORKERS, Failure, run_tasks
+from leap.runs.jobs import JobKnobs, list_folder, run_jobs
+from leap.runs.workers import WORKERS, Failure
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class ArchiveJob:
     sha256: str | None = None
     git_sha1: str | None = None
     keep: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"task_{self.task_id}"
 
 
 @dataclass(frozen=True)
@@ -201,16 +206,17 @@ def still_to_do(jobs: Sequence[ArchiveJob], verify: bool = False) -> list[Archiv
 
 
 def prepare_all(
-    jobs: Sequence[ArchiveJob], data: Path, workers: int | None = None, cluster: str | None = None
+    jobs: Sequence[ArchiveJob], data: Path, logs: Path, workers: int | None = None, cluster: str | None = None
 ) -> list[TaskOutcome]:
-    """Do the jobs by `leap.runs.workers.run_tasks` and say how each ended. OSError if the disk is full: then all
-    workers have stopped, and what they had begun or fetched is removed."""
+    """Do the jobs, whose states go to `logs`, and say how each ended. OSError if the disk is full: then all workers
+    have stopped, and what they had begun or fetched is removed."""
     data.mkdir(parents=True, exist_ok=True)
+    knobs = JobKnobs(ray=cluster, jobs=workers, gpus_per_job=0)
     outcomes = []
     full = None
     try:
         with (
-            contextlib.closing(run_tasks(prepare_task, jobs, workers, cluster)) as results,
+            contextlib.closing(run_jobs(prepare_task, jobs, knobs, list_folder(logs, "archives", jobs))) as results,
             Progress("archives", len(jobs), "archive") as progress,
         ):
             for job, result in results:

@@ -25,8 +25,11 @@ class Preparation:
     tasks: list[str] = knob([], "task ids, as 327 352 (default: all)")
     max_tasks: int | None = knob(None, "tasks at most, the lowest ids first", check="> 0")
     workers: int | None = knob(None, f"archives at once (default: {WORKERS}; on a cluster one a core)", check="> 0")
-    cluster: str | None = knob(
-        None, "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share"
+    ray: str | None = knob(
+        None,
+        "Ray cluster that does the work: its address, or auto; the workspace must be on a disk all machines share",
+        flags=("--cluster",),
+        free=True,
     )
     keep_archives: bool = knob(False, "keep what was fetched, in data/agibot/archives")
     verify: bool = knob(False, "compare the frames that are there with their hashes, and do anew what is damaged")

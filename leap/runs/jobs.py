@@ -1,147 +1,138 @@
-"""Commands run one after another as child processes: output shown and logged, signals passed on, no orphans.
+"""Lists of jobs: trainings, evaluations, archives, results to score; on this machine, one a GPU, or on a Ray cluster.
 
-A child writes straight into its log, which is shown as it grows, so that it can still write when nobody reads. It
-stands outside the terminal's process group: Ctrl-C reaches it once, from here, and as SIGTERM, on which a training
-saves a checkpoint. It is told to stop when this process is killed (Linux), and as long as it lives it holds the lock
-that keeps a second caller from starting the same work.
+The state of a list is in <folder>/status.json and that of each of its jobs in <folder>/<job>/status.json, as the
+monitor reads them. A job whose worker dies runs again, elsewhere if its machine is gone. It must go on from what its
+first try has written, and write what one machine would have written.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import ctypes
 import os
-import shlex
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any, Generic, Protocol, TypeVar
 
 from configs.errors import UserError
-from leap.files import locked
-from leap.progress import say
-from leap.provenance import utc_now
+from leap.cli import knob
+from leap.files import sha256_json
+from leap.runs.child import only_one
+from leap.runs.monitor import read_gpus
+from leap.runs.status import Status
+from leap.runs.workers import SECONDS_TO_STOP, Failure, Needs, run_tasks
 
-_LOOK_EVERY_S = 0.1
-_WAIT_FOR_ORPHAN_S = 60.0
-_TAIL_BYTES = 16384
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
-_LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+LOCK_FILE = "jobs.lock"
+
+
+class Job(Protocol):
+    """`name` is that of the job's folder, in the folder of its list."""
+
+    @property
+    def name(self) -> str: ...
+
+
+J = TypeVar("J", bound=Job)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class CommandResult:
-    """How a command ended: its exit status (128 + signal if one killed it) and the last lines it wrote."""
+class JobKnobs:
+    """Where jobs run. None of these changes what comes out."""
 
-    status: int
-    last_lines: list[str]
+    ray: str | None = knob(
+        None,
+        "run the jobs on a Ray cluster: its address, or auto; the workspace must be on a disk that all machines share",
+        flags=("--cluster",),
+        free=True,
+    )
+    jobs: int | None = knob(
+        None, "jobs at once (default: as many as GPUs or, on a cluster, machines suffice for)", check="> 0", free=True
+    )
+    gpus_per_job: float | None = knob(
+        None, "GPUs a job takes; at 0.5 two share one (default: 1 where there are any)", check=">= 0", free=True
+    )
+    cpus_per_job: int = knob(1, "CPUs that a job takes on a cluster", check="> 0", free=True)
+    memory_per_job: float = knob(0.0, "GB that a job takes on a cluster", check=">= 0", free=True)
+
+    @property
+    def as_jobs(self) -> bool:
+        """Whether work is spread over jobs at all."""
+        return self.ray is not None or self.jobs is not None or self.gpus_per_job is not None
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(self.gpus_per_job, self.cpus_per_job, self.memory_per_job)
 
 
-@contextlib.contextmanager
-def only_one(path: Path) -> Iterator[int]:
-    """Hold the lock file `path`; yields its descriptor, which a child keeps locked as long as it lives.
+def run_jobs(
+    function: Callable[[J], R],
+    jobs: Sequence[J],
+    knobs: JobKnobs,
+    folder: Path,
+    seconds_to_stop: float = SECONDS_TO_STOP,
+) -> Generator[tuple[J, R | Failure], None, None]:
+    """(job, result) of all jobs, in the order in which they are done; one list at a time in a `folder`.
 
-    UserError if another process holds it, and goes on holding it for a minute: an orphan may be saving.
+    `function` must be a module's own, and jobs and results must pickle. Where the iterator is closed early, jobs get
+    `seconds_to_stop` to save what they have. UserError if another process runs a list there, or the cluster is of no
+    use.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        limit, announced = time.monotonic() + _WAIT_FOR_ORPHAN_S, False
-        while not locked(file):
-            if time.monotonic() > limit:
-                raise UserError(f"{path} is held by another process that does the same work; wait for it or stop it")
-            if not announced:
-                say("waiting for a process of an earlier call to end")
-            announced = True
-            time.sleep(_LOOK_EVERY_S)
-        yield file.fileno()
+    tracked = _Tracked(function, folder, Path.cwd())
+    gpus = [] if knobs.ray or knobs.gpus_per_job == 0 else visible_gpus()
+    with (
+        only_one(folder / LOCK_FILE),
+        Status(folder / "status.json", "jobs", {"run": folder.name}, len(jobs), "job") as status,
+        status.beating(),
+        contextlib.closing(
+            run_tasks(
+                tracked,
+                jobs,
+                knobs.jobs,
+                knobs.ray,
+                needs=knobs.needs,
+                gpus=gpus,
+                seconds_to_stop=seconds_to_stop,
+            )
+        ) as results,
+    ):
+        failed = 0
+        for done, (job, result) in enumerate(results, 1):
+            failed += isinstance(result, Failure)
+            status.update(done, failures=failed)
+            yield job, result
 
 
-def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12) -> CommandResult:
-    """Run `command` to its end and append its output to `log`, which is shown as it grows.
-
-    Ctrl-C and SIGTERM go to the child as SIGTERM, and this waits for it before it raises KeyboardInterrupt, or
-    SystemExit with 143; the second one kills it. `tail` lines are kept. PYTHON names this interpreter to the child.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as written, open(log, "rb") as read, _noted_signals() as signals:
-        written.write(f"[{utc_now()}] {shlex.join(command)}\n".encode())
-        written.flush()
-        start = read.seek(0, os.SEEK_END)
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": _python_path()},
-            pass_fds=[lock],
-            start_new_session=True,
-            preexec_fn=_end_with_parent if _LIBC else None,
-        )
-        try:
-            _watch(child, read, signals)
-        except BaseException:  # nobody is left to show it to
-            child.terminate()
-            child.wait()
-            raise
-        if signal.SIGINT in signals:
-            raise KeyboardInterrupt
-        if signals:
-            say("stopped by SIGTERM; the same command continues where it was")
-            raise SystemExit(128 + signal.SIGTERM)
-        read.seek(max(start, read.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = read.read().decode(errors="replace").splitlines()
-    status = child.returncode if child.returncode >= 0 else 128 - child.returncode
-    return CommandResult(status, lines[-tail:])
+def list_folder(logs: Path, kind: str, jobs: Sequence[Job]) -> Path:
+    """The folder of a list in `logs`: that of the same jobs again, another one of others."""
+    return logs / f"{kind}-{sha256_json(list(map(repr, jobs)))[:8]}"
 
 
-def _python_path() -> str:
-    """PYTHONPATH with the folder of this `leap` first, so that a child runs the code that started it."""
-    home = Path(__file__).resolve().parents[2]
-    return os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip()]
+    return [str(gpu.index) for gpu in read_gpus() or []]
 
 
-def _watch(child: subprocess.Popen, log: BinaryIO, signals: list[int]) -> None:
-    """Show what the child writes until it ends, and pass on what this process is told."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    passed_on = 0
-    ended = False
-    while not ended:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_LOOK_EVERY_S)
-        ended = child.returncode is not None
-        print(decoder.decode(log.read(), final=ended), end="", flush=True)
-        told_by_now = len(signals)  # read once: the next signal may come at any line
-        if told_by_now > passed_on and not ended:
-            if passed_on:
-                os.killpg(child.pid, signal.SIGKILL)
-            else:
-                # To the leader only: a data-loading process that dies of it would take the training down unsaved.
-                child.terminate()
-                say("\nstopping; a training saves a checkpoint first. Once more kills it")
-            passed_on = told_by_now
+@dataclass(frozen=True)
+class _Tracked(Generic[J, R]):
+    """A function of a job that keeps the job's status while it runs, from the folder that the list was started in."""
 
+    function: Callable[[J], R]
+    folder: Path
+    start: Path
 
-def _end_with_parent() -> None:
-    _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are put into the list, in order, and do nothing else."""
-    signals: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-
-    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    def __call__(self, job: J) -> R:
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder} is not there on {socket.gethostname()}; all machines must see it")
+        about: dict[str, Any] = {"run": f"{self.folder.name}/{job.name}"}
+        if gpus := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            about["gpus"] = gpus
+        path = self.folder / job.name / "status.json"
+        with contextlib.chdir(self.start), Status(path, "job", about, 1, "job") as status, status.beating():
+            result = self.function(job)
+            status.update(1)
+        return result

@@ -8,13 +8,16 @@ Open it once the run holds the lock of its journal, so that a second process can
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
 import socket
+import threading
 import time
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +33,7 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 DIED, SILENT = "died", "silent"
 
 _WRITE_EVERY_S = 1.0
+_BEAT_EVERY_S = 60.0
 _SILENT_AFTER_S = 600.0  # longer than a slow batch or the saving of a checkpoint takes
 _LONGEST_REASON = 300
 
@@ -38,7 +42,7 @@ _LONGEST_REASON = 300
 class RunStatus:
     """A status.json. `rate` and `left_s` follow from it."""
 
-    kind: str  # "training", "evaluation" or "outputs"
+    kind: str  # "training", "evaluation", "outputs", "jobs" (a list of them) or "job"
     about: dict  # what runs, as JSON: model and dimension, or run
     state: str  # "running", "finished", "failed" or "interrupted"; `judged` also says "died" and "silent"
     reason: str | None  # one line why it failed or was interrupted
@@ -96,6 +100,7 @@ class Status:
     ) -> None:
         self.path = path
         self._opened, self._written, self._warned = time.monotonic(), -math.inf, False
+        self._lock = threading.RLock()  # `beating` updates too
         self._record = RunStatus(
             kind=kind,
             about=about,
@@ -124,16 +129,34 @@ class Status:
     ) -> None:
         """Note how far the run is; what is not given stays, and nothing at all says that it lives. The file follows
         within a second or at the next update, a new phase at once."""
-        previous = self._record
-        self._record = dataclasses.replace(
-            previous,
-            done=previous.done if done is None else done,
-            failures=previous.failures if failures is None else failures,
-            phase=previous.phase if phase is None else phase,
-            counts=previous.counts | {name: _in_json(value) for name, value in counts.items()},
-        )
-        if self._record.phase != previous.phase or time.monotonic() - self._written >= _WRITE_EVERY_S:
-            self._write()
+        with self._lock:
+            previous = self._record
+            self._record = dataclasses.replace(
+                previous,
+                done=previous.done if done is None else done,
+                failures=previous.failures if failures is None else failures,
+                phase=previous.phase if phase is None else phase,
+                counts=previous.counts | {name: _in_json(value) for name, value in counts.items()},
+            )
+            if self._record.phase != previous.phase or time.monotonic() - self._written >= _WRITE_EVERY_S:
+                self._write()
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Say every minute that the process lives, while it waits for something that does not tell how far it is."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(_BEAT_EVERY_S):
+                self.update()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def __enter__(self) -> Status:
         self._write()
@@ -142,7 +165,7 @@ class Status:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         state = FINISHED
         if error is not None:
-            state = INTERRUPTED if isinstance(error, (KeyboardInterrupt, SystemExit)) else FAILED
+            state = INTERRUPTED if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)) else FAILED
         reason = None if error is None else _reason(error)
         self._record = dataclasses.replace(self._record, state=state, reason=reason, phase=None)
         self._write()
@@ -253,6 +276,8 @@ def _reason(error: BaseException) -> str:
     """One line on what ended a run."""
     if isinstance(error, KeyboardInterrupt):
         return "Ctrl-C"
+    if isinstance(error, GeneratorExit):
+        return "closed before its end"
     if isinstance(error, SystemExit):
         return f"exit status {error.code}"
     text = " ".join(str(error).split())

@@ -1,22 +1,20 @@
 """Many independent items over worker processes, or over machines with Ray; results as they come.
 
-A worker that dies (killed, out of memory) takes nothing along: its item is tried again by another. The function must be
-a module's own, its items and results must pickle. Ray is an extra, `pip install -e ".[cluster]"`.
+A worker that dies (killed, out of memory, its machine gone) takes nothing along: its item is tried again by another.
+The function must be a module's own, its items and results must pickle.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -28,9 +26,7 @@ TaskResult = TypeVar("TaskResult")
 
 WORKERS = 4  # without a number
 MOST_TRIES = 4  # of an item whose workers die
-_SECONDS_TO_STOP = 10.0
-# What decides which host is asked, and what it is told, on all machines. No token: Ray shows these to everybody.
-_SHARED = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
+SECONDS_TO_STOP = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,31 +37,62 @@ class Failure:
     details: str = ""
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What an item takes of a machine while a worker has it. `gpus` may be a part of one, which others share then; None
+    is one where there are any."""
+
+    gpus: float | None = 0
+    cpus: float = 1
+    memory_gb: float = 0.0
+
+
 def run_tasks(
     function: Callable[[TaskInput], TaskResult],
     items: Sequence[TaskInput],
     workers: int | None = None,
     cluster: str | None = None,
+    *,
+    needs: Needs = Needs(),
+    gpus: Sequence[str] = (),
+    seconds_to_stop: float = SECONDS_TO_STOP,
 ) -> Generator[tuple[TaskInput, TaskResult | Failure], None, None]:
     """(item, result) of all items, in the order in which they are done; at most `workers` run at once.
 
     `cluster` is the address of a Ray cluster, "auto" for the one this machine belongs to, "local" to start one here;
-    without it `workers` processes of this machine work. Without `workers` there are 4, on a cluster one a processor.
-    Closing the iterator stops the workers: they get a moment to remove what they had begun.
+    without it `workers` processes of this machine work, each of which sees its own of the `gpus` alone where the items
+    need any. Without `workers` there are as many as the GPUs suffice for, else 4; on a cluster, as there is room for.
+    Closing the iterator stops the workers: they get `seconds_to_stop` to finish or remove what they had begun.
+    UserError if there are fewer GPUs than an item needs.
     """
-    if not items or cluster is None:
-        return _run_here(function, items, min(workers or WORKERS, len(items)))
-    return _run_on_ray(function, items, workers, cluster)
+    if cluster is not None and items:
+        from leap.runs.ray_cluster import run_on_ray
+
+        return run_on_ray(function, items, workers, cluster, needs, seconds_to_stop)
+    needed = needs.gpus if needs.gpus is not None else min(len(gpus), 1)
+    places = _shares(gpus, needed)[:workers] if needed else [None] * (workers or WORKERS)
+    return _run_here(function, items, places[: len(items)], seconds_to_stop)
+
+
+def _shares(gpus: Sequence[str], needed: float) -> list[str]:
+    """What each of the workers sees of the GPUs, as CUDA_VISIBLE_DEVICES has it."""
+    if needed < 1:
+        return [gpu for _ in range(int(1 / needed)) for gpu in gpus]
+    count = int(needed)
+    if len(gpus) < count:
+        raise UserError(f"a job needs {count} GPUs, and there are {len(gpus)} on this machine")
+    return [",".join(gpus[first : first + count]) for first in range(0, len(gpus) - count + 1, count)]
 
 
 class _Worker:
-    """A process that works on one item at a time."""
+    """A process that works on one item at a time; `gpus` are all that it sees, None is no restriction."""
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable, gpus: str | None) -> None:
         # A fresh interpreter: a fork of a process with threads may hang, and would hold all of its memory.
         context = multiprocessing.get_context("spawn")
+        self.gpus = gpus
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(function, theirs), daemon=True)
+        self.process = context.Process(target=_work, args=(function, theirs, gpus), daemon=True)
         self.process.start()
         theirs.close()
         self.index: int | None = None
@@ -84,10 +111,12 @@ class _Worker:
             return None
 
 
-def _run_here(function: Callable, items: Sequence, count: int) -> Generator[tuple[Any, Any], None, None]:
+def _run_here(
+    function: Callable, items: Sequence, places: Sequence[str | None], seconds_to_stop: float
+) -> Generator[tuple[Any, Any], None, None]:
     waiting = deque(range(len(items)))
     tries = dict.fromkeys(waiting, 0)
-    workers = [_Worker(function) for _ in range(count)]
+    workers = [_Worker(function, place) for place in places]
     try:
         while True:
             for worker in workers:
@@ -104,7 +133,7 @@ def _run_here(function: Callable, items: Sequence, count: int) -> Generator[tupl
                 answer = worker.answer()
                 worker.index = None
                 if answer is None:
-                    workers[workers.index(worker)] = _Worker(function)
+                    workers[workers.index(worker)] = _Worker(function, worker.gpus)
                     tries[index] += 1
                     if tries[index] < MOST_TRIES:
                         waiting.appendleft(index)
@@ -112,30 +141,32 @@ def _run_here(function: Callable, items: Sequence, count: int) -> Generator[tupl
                     answer = Failure(f"{MOST_TRIES} workers died on it (exit code {worker.process.exitcode})")
                 yield items[index], answer
     finally:
-        _stop(workers)
+        _stop(workers, seconds_to_stop)
 
 
-def _stop(workers: Iterable[_Worker]) -> None:
+def _stop(workers: Iterable[_Worker], seconds: float) -> None:
     for worker in workers:
         worker.connection.close()
         worker.process.terminate()
     for worker in workers:
-        worker.process.join(_SECONDS_TO_STOP)
+        worker.process.join(seconds)
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
 
 
-def _work(function: Callable, connection: Connection) -> None:
+def _work(function: Callable, connection: Connection, gpus: str | None) -> None:
     """The life of a worker. Ctrl-C is the parent's to handle; SIGTERM ends it in order, the parent's death at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGALRM, _exit)
     sys.unraisablehook = _exit_again
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            connection.send(_answer(function, connection.recv()))
+            connection.send(answer(function, connection.recv()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent has gone or closes down: nothing is left to be cut short
 
 
@@ -159,72 +190,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(function: Callable, item: Any) -> Any:
+def answer(function: Callable, item: Any) -> Any:
+    """What the function returns, or a Failure for what it raises."""
     try:
         return function(item)
+    except UserError as error:
+        return Failure(str(error))
     except Exception as error:  # whatever it is, the other items go on and the caller reports it
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-
-def _refuse_deaf(address: str) -> None:
-    """UserError if nobody listens at host:port; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except (OSError, OverflowError) as error:
-            raise UserError(f"no Ray cluster at {address} ({error}). Start one with: ray start --head") from error
-
-
-@contextlib.contextmanager
-def _joined(cluster: str, workers: int | None) -> Iterator[Any]:
-    """The module `ray`, connected to a cluster; UserError if that cannot be."""
-    if importlib.util.find_spec("ray") is None:
-        raise UserError('--cluster needs Ray: pip install -e ".[cluster]", on every machine of the cluster')
-    import ray
-
-    _refuse_deaf(cluster)
-    environment = {name: os.environ[name] for name in _SHARED if name in os.environ}
-    local = {"num_cpus": workers, "include_dashboard": False} if cluster == "local" else {}
-    try:
-        ray.init(address=cluster, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot join the Ray cluster {cluster!r}: {str(error).splitlines()[0]}. Start one with: ray start --head"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _run_on_ray(
-    function: Callable, items: Sequence, workers: int | None, cluster: str
-) -> Generator[tuple[Any, Any], None, None]:
-    waiting = deque(range(len(items)))
-    running: dict[Any, int] = {}
-    with _joined(cluster, workers) as ray:
-        # `retry_exceptions` stays off: what the function raises is an answer; what Ray retries is a worker's death.
-        task = ray.remote(num_cpus=1, max_retries=MOST_TRIES - 1)(_answer)
-        at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    index = waiting.popleft()
-                    running[task.remote(function, items[index])] = index
-                ready, _ = ray.wait(list(running), num_returns=1)
-                for reference in ready:
-                    index = running.pop(reference)
-                    yield items[index], _ray_answer(ray, reference)
-        finally:
-            for reference in running:
-                ray.cancel(reference)
-            if running:
-                ray.wait(list(running), num_returns=len(running), timeout=_SECONDS_TO_STOP)
-
-
-def _ray_answer(ray: Any, reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayError as error:
-        return Failure(f"{MOST_TRIES} workers died on it ({type(error).__name__})", str(error))

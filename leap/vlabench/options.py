@@ -11,6 +11,7 @@ from leap.cli import knob
 from leap.models.names import checked_name
 from leap.planners import PLANNERS
 from leap.planners.options import DrawingOptions
+from leap.runs.jobs import JobKnobs
 from leap.vlabench.prompts import LANGUAGES, SHOT_FORMATS, STYLES
 
 # The controls that never look, which only this benchmark has: they need the ground truth.
@@ -20,7 +21,7 @@ EVALUATION_PLANNERS = ChainMap(CONTROLS, PLANNERS)
 
 
 @dataclass(frozen=True)
-class EvaluationOptions(DrawingOptions):
+class EvaluationOptions(JobKnobs, DrawingOptions):
     """UserError for both controls of the pictures at once, or several answers of greedy decoding."""
 
     planner: str = knob("huggingface", "who answers", choices=tuple(EVALUATION_PLANNERS))

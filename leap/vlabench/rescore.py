@@ -13,8 +13,9 @@ running out of memory included), is no answer of the model.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from leap.models.names import checked_name
 from leap.planners.asking import SETTINGS_FILE
 from leap.plans.reading import FormatError, check_nesting
 from leap.provenance import code_revision, utc_now
-from leap.vlabench.examples import Example
+from leap.runs.jobs import JobKnobs, list_folder, run_jobs
+from leap.runs.workers import Failure
+from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.folder import (
     JOURNAL_FILE,
     RUN_INFO,
@@ -78,6 +81,39 @@ def journals_in(results: Path, dimensions: Sequence[str], models: Sequence[str] 
             "python scripts/evaluation/run_vlm_evaluation.py"
         )
     return [folder for folder in folders if not models or folder.name in models]
+
+
+@dataclass(frozen=True)
+class RescoreJob:
+    """A results folder to score again against the examples of its dimension in a benchmark folder."""
+
+    folder: Path
+    data_path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+def rescored_journals(
+    jobs: Sequence[RescoreJob], knobs: JobKnobs, logs: Path
+) -> Iterator[tuple[RescoreJob, RescoredFolder | Failure]]:
+    """What came of each, as they end; without knobs that ask for jobs one after another in this process, which a
+    UserError ends."""
+    if not knobs.as_jobs:
+        yield from ((job, rescore_job(job)) for job in jobs)
+        return
+    without_gpu = replace(knobs, gpus_per_job=0)
+    yield from run_jobs(rescore_job, jobs, without_gpu, list_folder(logs, "rescore", jobs))
+
+
+def rescore_job(job: RescoreJob) -> RescoredFolder:
+    return rescore_journal(job.folder, _examples_of(job.data_path, job.folder.parent.name))
+
+
+@cache
+def _examples_of(data_path: Path, dimension: str) -> Sequence[Example]:
+    return find_examples(data_path, [dimension])[dimension]
 
 
 def rescore_journal(folder: Path, examples: Sequence[Example]) -> RescoredFolder:

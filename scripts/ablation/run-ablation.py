@@ -4,6 +4,8 @@
     python scripts/ablation/run-ablation.py
     python scripts/ablation/run-ablation.py --presets light standard full fullft --max_steps 2000 --seeds 42 43 44
     python scripts/ablation/run-ablation.py --config configs/training/quickstart.yaml --max_new_tokens 96
+    python scripts/ablation/run-ablation.py --jobs 4         # four models at once, each on a GPU of its own
+    python scripts/ablation/run-ablation.py --ray auto
     python scripts/ablation/run-ablation.py --train_args --lr_scheduler_type cosine --eval_args --few-shot-num 1
 
 `fullft` is full fine-tuning, the others are the presets of configs/lora/. What follows --train_args goes to every
@@ -37,6 +39,7 @@ from leap.ablation.sweep import (
 from leap.ablation.table import budget_of, budget_warnings, write_table
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.progress import say
+from leap.runs.jobs import JobKnobs
 
 _ENVIRONMENT = ("presets", "max_steps", "seeds")
 _TRAINING_KNOBS = ("model_name_or_path", "train_file", "val_file", "image_root")
@@ -44,7 +47,7 @@ _EVALUATION_KNOBS = ("data_path", "prompt", "batch_size", "max_new_tokens", "num
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JobKnobs):
     presets: list[str] = knob(["light", "standard", "full"], "what to compare", choices=preset_names())
     seeds: list[int] = knob([42], "each preset is trained once with each seed")
     max_steps: int | None = knob(
@@ -90,7 +93,7 @@ def main() -> int:
     for warning in budget_warnings(budgets, {planned.name: planned.seed for planned in runs}):
         say(f"warning: {warning}")
 
-    records = Sweep(runs, evaluations, options.evaluate, workspace.logs / options.name).run()
+    records = Sweep(runs, evaluations, options.evaluate, workspace.logs / options.name).run(options)
     table, paths = write_table(records, options.evaluate, evaluations.folder)
     say(f"\n{table}")
     for path in paths:

@@ -25,11 +25,12 @@ from leap.cli import knob, parse_knobs, run
 from leap.models.checkpoints import kind_of
 from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
+from leap.runs.jobs import JobKnobs
 from leap.training.start import require_inputs, require_package
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JobKnobs):
     checkpoint: Path = knob(Path("output"), "full model to start from, or the folder of a run (its best or last)")
     train_file: Path = knob(Path("data/train.jsonl"), "planning rows to learn from (JSONL)")
     val_file: Path = knob(Path("data/val.jsonl"), "held-out planning rows (JSONL)")
@@ -59,7 +60,7 @@ def main() -> int:
     evaluation = [*flags({"data_path": options.data_path}), *evaluation_argv]
     evaluations = Evaluations(evaluation, runs, workspace, options.name)
 
-    records = MethodSweep(runs, evaluations, "last", workspace.logs / options.name).run()
+    records = MethodSweep(runs, evaluations, "last", workspace.logs / options.name).run(options)
     table, paths = write_methods(
         results_of(records, evaluations.results, workspace), options.max_seconds, evaluations.folder
     )

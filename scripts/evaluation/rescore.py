@@ -3,6 +3,7 @@
 
     python scripts/evaluation/rescore.py                                      # every journal in eva_results/
     python scripts/evaluation/rescore.py --models checkpoint-200 --dimension Spatial
+    python scripts/evaluation/rescore.py --jobs 8                             # at once; --ray auto: on a cluster
     python scripts/evaluation/rescore.py --outputs old/*/checkpoint-5000/output.json --model_name leap-5000
 
 The ground truth is that of the benchmark folder as it is now. Of an output.json, each task goes to the dimension whose
@@ -11,20 +12,22 @@ folder in the benchmark holds it: eva_results/<dimension>/<model>/. The file's f
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named
+from configs.config import WorkspaceConfig, dimensions_named
 from leap.cli import knob, parse_knobs, run
 from leap.progress import say
+from leap.runs.jobs import JobKnobs
 
 if TYPE_CHECKING:
     from leap.vlabench.rescore import RescoredFolder
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JobKnobs):
     models: list[str] = knob([], "names of the models to score again; none means all that have a journal")
     dimension: list[str] = knob(["all"], "dimensions to score, or all")
     results: Path = knob(Path("eva_results"), "folder of the results")
@@ -35,13 +38,15 @@ class Options:
     with_cot: bool = knob(False, "the answers of --outputs hold a chain of thought (default: what their folders say)")
 
 
-def main() -> None:
+def main() -> int:
     options = parse_knobs(Options, None, __doc__)
-    WorkspaceConfig.from_environment().require(options.data_path, "benchmark")
+    workspace = WorkspaceConfig.from_environment()
+    workspace.require(options.data_path, "benchmark")
     dimensions = dimensions_named(options.dimension)
 
+    from leap.runs.workers import Failure
     from leap.vlabench.examples import find_examples
-    from leap.vlabench.rescore import journals_in, rescore_journal, rescore_outputs
+    from leap.vlabench.rescore import RescoreJob, journals_in, rescore_outputs, rescored_journals
 
     if options.outputs:
         present = [dimension for dimension in dimensions if (options.data_path / dimension).is_dir()]
@@ -49,12 +54,18 @@ def main() -> None:
         folder = options.output_dir or options.results
         for rescored in rescore_outputs(options.outputs, benchmark, folder, options.model_name, options.with_cot):
             report(rescored)
-        return
+        return 0
     folders = journals_in(options.results, dimensions, options.models)
-    journaled = {folder.parent.name for folder in folders}
-    benchmark = find_examples(options.data_path, [name for name in DIMENSIONS if name in journaled])
-    for folder in folders:
-        report(rescore_journal(folder, benchmark.get(folder.parent.name, [])))
+    jobs = [RescoreJob(folder, options.data_path) for folder in folders]
+    failed = []
+    for job, result in rescored_journals(jobs, options, workspace.logs):
+        if isinstance(result, Failure):
+            failed.append(f"{job.folder}: {result.reason}")
+        else:
+            report(result)
+    for line in failed:
+        say(line, file=sys.stderr)
+    return 1 if failed else 0
 
 
 def report(rescored: RescoredFolder) -> None:

@@ -4,6 +4,7 @@
     python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --dimension all
     python scripts/evaluation/run_vlm_evaluation.py --dimension "M&T" Spatial          # the base model
     python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --dimension all  # the base and all of output/
+    python scripts/evaluation/run_vlm_evaluation.py --all-checkpoints --jobs 8       # one a GPU; --ray auto: a cluster
     python scripts/evaluation/run_vlm_evaluation.py --planner constant                 # a control that never looks
     python scripts/evaluation/run_vlm_evaluation.py --planner everything               # one that names all there is
     python scripts/evaluation/run_vlm_evaluation.py --checkpoint output --temperature 0.7 --top_p 0.9 --num_samples 5
@@ -17,7 +18,8 @@ the machine failed (--retry-failed asks again) or its files are broken; it is th
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,22 +49,60 @@ def main() -> int:
     workspace.require(options.data_path, "benchmark")
     everything = find_examples(options.data_path, dimensions)
     selected = find_examples(options.data_path, dimensions, options.tasks, options.max_tasks, options.num_episodes)
-    shots_from = shot_pools(options, everything, workspace)
     models = models_to_evaluate(options, workspace)
-    suffix = name_suffix(options)
+    if options.as_jobs and ranks.world > 1:
+        raise UserError("--jobs and --ray start processes of their own; leave torchrun out")
 
-    from leap.planners.asking import require_same_settings
-    from leap.vlabench.run import evaluate_dimension, settings_of
     from leap.vlabench.tables import results_table
     from leap.vlabench.tracking import require_trackers, track
 
     require_trackers(options.report_to)
-    left_out: list[str] = []
+    failed: list[str] = []
+    if options.as_jobs:
+        failed = evaluate_at_once(options, models, list(selected), workspace)
+    else:
+        evaluate_in_turn(options, models, selected, everything, workspace, ranks)
+    if not ranks.first:
+        return 0
+    names = [base_name + name_suffix(options) for _, base_name in models]
+    say("\n" + results_table(options.output_dir, names))
+    if options.report_to:
+        track(options.report_to, options.output_dir, names, as_plain(options), workspace.logs)
+    targets = [options.output_dir / dimension / name for name in names for dimension in selected]
+    left_out = [line for target in targets for line in missing(target)]
+    if left_out:
+        say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
+        print_some(left_out, "failures.jsonl of each result folder")
+    for failure in failed:
+        say(f"\n{failure}", file=sys.stderr)
+    if failed:
+        say("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
+    if left_out or failed:
+        return 1
+    say("\n" + next_line(next_command(names, options, workspace)))
+    return 0
+
+
+def evaluate_in_turn(
+    options: EvaluationOptions,
+    models: Sequence[Candidate],
+    selected: Mapping[str, Sequence[Example]],
+    everything: Mapping[str, list[Example]],
+    workspace: WorkspaceConfig,
+    ranks: Ranks,
+) -> None:
+    """Each model answers the selected examples of each dimension, in this process and its likes under torchrun."""
+    from leap.planners.asking import require_same_settings
+    from leap.vlabench.run import evaluate_dimension, settings_of
+
+    shots_from = shot_pools(options, everything, workspace)
     for folder, base_name in models:
         planner = open_planner(options, folder)
         for note in planner.notes:
             say(f"warning: {note}")
-        targets = {dimension: options.output_dir / dimension / (base_name + suffix) for dimension in selected}
+        targets = {
+            dimension: options.output_dir / dimension / (base_name + name_suffix(options)) for dimension in selected
+        }
         writers = {
             dimension: PromptWriter(
                 workspace,
@@ -98,19 +138,26 @@ def main() -> int:
             )
             if summary:
                 report(summary, target)
-                left_out += missing(target)
-    if not ranks.first:
-        return 0
-    names = [base_name + suffix for _, base_name in models]
-    say("\n" + results_table(options.output_dir, names))
-    if options.report_to:
-        track(options.report_to, options.output_dir, names, as_plain(options), workspace.logs)
-    if left_out:
-        say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
-        print_some(left_out, "failures.jsonl of each result folder")
-        return 1
-    say("\n" + next_line(next_command(names, options, workspace)))
-    return 0
+
+
+def evaluate_at_once(
+    options: EvaluationOptions, models: Sequence[Candidate], dimensions: Sequence[str], workspace: WorkspaceConfig
+) -> list[str]:
+    """The same by jobs, a model and a dimension each; a line for each that failed."""
+    from leap.vlabench.folder import ResultFolder
+    from leap.vlabench.jobs import evaluate_as_jobs, evaluation_jobs
+
+    jobs = evaluation_jobs(options, models, dimensions, workspace.logs)
+    say(f"{len(jobs)} evaluations as jobs; how far they are: python scripts/utils/monitor_evaluation.py")
+    failed = []
+    for job, failure in evaluate_as_jobs(jobs, options, workspace.logs):
+        name, _, dimension = job.name.rpartition("/")
+        target = options.output_dir / dimension / (name + name_suffix(options))
+        if failure:
+            failed.append(f"{job.name} failed: {failure}")
+        elif summary := ResultFolder(target).summary:
+            report(summary, target)
+    return failed
 
 
 def next_command(names: Sequence[str], options: EvaluationOptions, workspace: WorkspaceConfig) -> str:
@@ -124,8 +171,8 @@ def next_command(names: Sequence[str], options: EvaluationOptions, workspace: Wo
 
 
 def shot_pools(
-    options: EvaluationOptions, everything: dict[str, list[Example]], workspace: WorkspaceConfig
-) -> dict[str, list[Example]]:
+    options: EvaluationOptions, everything: Mapping[str, list[Example]], workspace: WorkspaceConfig
+) -> Mapping[str, list[Example]]:
     """Where the shots of each dimension come from."""
     if options.shots_from is None or not options.few_shot_num:
         return everything

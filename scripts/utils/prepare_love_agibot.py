@@ -40,12 +40,13 @@ from leap.runs.workers import WORKERS
 
 def main() -> int:
     options = parse_knobs(PreparationKnobs, None, __doc__)
-    data = WorkspaceConfig.from_environment().data
+    workspace = WorkspaceConfig.from_environment()
+    data = workspace.data
     if options.split and not options.annotations:
         raise UserError("--split needs rows: name their --annotations, or split a file with split_dataset.py")
     if options.split:
         check_split(options, *split_place(options, data))
-    status = prepare_frames(options, data) if options.source or not options.annotations else 0
+    status = prepare_frames(options, workspace) if options.source or not options.annotations else 0
     if options.annotations:
         make_rows(options, data)
     if options.annotations or status == 0:
@@ -55,8 +56,9 @@ def main() -> int:
     return status
 
 
-def prepare_frames(options: PreparationKnobs, data: Path) -> int:
+def prepare_frames(options: PreparationKnobs, workspace: WorkspaceConfig) -> int:
     """Take the first frames of the chosen tasks; 1 if one failed."""
+    data = workspace.data
     jobs = jobs_to_consider(options, data)
     remove_leftovers(data, jobs)
     left = still_to_do(jobs, options.verify)
@@ -64,9 +66,9 @@ def prepare_frames(options: PreparationKnobs, data: Path) -> int:
     if not left:
         return 0
     need = disk_need(left, options.workers or WORKERS)
-    if free_bytes(data) < need and options.cluster is None:
+    if free_bytes(data) < need and options.ray is None:
         say(f"the disk of {data} may fill: {need:,} bytes may be needed at once, {free_bytes(data):,} are free")
-    outcomes = prepare_all(left, data, options.workers, options.cluster)
+    outcomes = prepare_all(left, data, workspace.logs, options.workers, options.ray)
     say(outcomes_text(outcomes))
     failed = [outcome for outcome in outcomes if outcome.problem]
     for outcome in failed:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +179,28 @@ def test_what_is_done_is_not_done_again(real, monkeypatch):
     assert f"trained already: {root / 'output/ablation/fullft_seed42' / f'checkpoint-{STEPS}'}" in done.stdout
     assert f"evaluated already: fullft_seed42-checkpoint-{STEPS}" in done.stdout
     assert {path: path.read_bytes() for path in logs} == logs
+
+
+@pytest.mark.slow
+def test_as_jobs_it_trains_and_scores_the_very_same(real, demo, tmp_path, monkeypatch):
+    root = linked_workspace(demo, tmp_path / "work space")
+    monkeypatch.setenv("LEAP_WORKSPACE", str(root))
+    done = run_script(SWEEP, *(word for word in REAL if word != "light"), "--jobs", 2)
+    assert done.returncode == 0, done.stderr
+    trained = Path("output/ablation/fullft_seed42", f"checkpoint-{STEPS}", "model.safetensors")
+    assert (root / trained).read_bytes() == (real[0] / trained).read_bytes()
+    scores, scores_in_turn = (
+        [
+            run["scores"]
+            for run in read_json(folder / "eva_results/ablation/ablation_table.json")["runs"]
+            if run["scores"]
+        ]
+        for folder in (root, real[0])
+    )
+    assert scores == scores_in_turn
+    assert len(scores) == 2
+    done = run_script(SWEEP, *(word for word in REAL if word != "light"), "--jobs", 2)
+    assert f"evaluated already: fullft_seed42-checkpoint-{STEPS}" in done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the workers of tests/test_cluster.py do; a module of its own, as every worker imports it."""
+"""What the workers of the tests beside this file do; a module of its own, as every worker imports it."""
 
 import multiprocessing.util
 import os
@@ -48,6 +48,11 @@ def note_and_sleep_or_answer(folder):
 
 def variable(name):
     return os.environ.get(name)
+
+
+def variable_and_wait(name_and_number):
+    time.sleep(0.5)
+    return variable(name_and_number[0])
 
 
 class Stubborn:

@@ -1,7 +1,6 @@
 """Many items over workers: all are done once, a worker that dies costs nothing but time."""
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from leap.runs.workers import MOST_TRIES, Failure, run_tasks
+from leap.runs.workers import MOST_TRIES, Failure, Needs, run_tasks
 from tests.conftest import REPOSITORY
 from tests.runs.cluster_work import (
     die_always,
@@ -22,9 +21,10 @@ from tests.runs.cluster_work import (
     note_and_sleep_or_answer,
     tidy_up_at_the_end,
     variable,
+    variable_and_wait,
 )
 
-WITH_RAY = importlib.util.find_spec("ray") is not None
+ONE = Needs(gpus=1)
 
 
 def test_every_item_is_done_once():
@@ -112,30 +112,12 @@ def test_workers_go_when_their_parent_is_killed(tmp_path):
     raise AssertionError("a worker outlived its parent")
 
 
-@pytest.mark.skipif(WITH_RAY, reason="Ray is installed")
-def test_a_cluster_without_ray_is_an_error_with_the_command():
-    with pytest.raises(UserError, match=r'pip install -e "\.\[cluster\]"'):
-        list(run_tasks(double, [1], cluster="auto"))
-
-
-@pytest.mark.skipif(not WITH_RAY, reason="needs Ray")
-def test_workers_on_a_cluster_are_told_which_host_to_ask_and_no_token(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    told = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    assert dict(run_tasks(variable, list(told), workers=1, cluster="local")) == told
-
-
-@pytest.mark.skipif(not WITH_RAY, reason="needs Ray")
-def test_ray_does_every_item_and_tries_those_of_a_killed_worker_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    items = [str(tmp_path / str(number)) for number in range(3)]
-    found = dict(run_tasks(die_once, items, workers=2, cluster="local"))
-    assert set(found) == set(items)
-    assert all(isinstance(pid, int) for pid in found.values())
-    assert sorted(run_tasks(double, range(5), workers=2, cluster="local")) == [(n, 2 * n) for n in range(5)]
-    failure = dict(run_tasks(fail_on_three, [3], workers=2, cluster="local"))[3]
-    assert failure.reason == "ValueError: three"
-    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        list(run_tasks(double, [1], cluster="127.0.0.1:1"))
+def test_each_worker_sees_its_own_gpus_alone():
+    seen_by = dict(run_tasks(variable_and_wait, [("CUDA_VISIBLE_DEVICES", n) for n in range(2)], needs=ONE, gpus="01"))
+    assert sorted(seen_by.values()) == ["0", "1"]
+    shared = run_tasks(variable, ["CUDA_VISIBLE_DEVICES"], needs=Needs(gpus=0.5), gpus=["5"])
+    assert dict(shared) == {"CUDA_VISIBLE_DEVICES": "5"}
+    pairs = run_tasks(variable, ["CUDA_VISIBLE_DEVICES"], needs=Needs(gpus=2), gpus=["0", "1", "2"])
+    assert dict(pairs) == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    with pytest.raises(UserError, match="a job needs 2 GPUs, and there are 1 on this machine"):
+        run_tasks(variable, ["CUDA_VISIBLE_DEVICES"], needs=Needs(gpus=2), gpus=["0"])
