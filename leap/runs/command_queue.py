@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from leap.files import write_text
+from leap.progress import say
 from leap.runs.child import CommandResult, only_one, run_logged
 
 DEVICE = "__DEVICE__"  # in a command for the shell: the device that it was given, as --device takes it
@@ -24,6 +28,15 @@ class CommandJob:
     def of_shell(cls, name: str, line: str, log: Path) -> CommandJob:
         """A line for the shell."""
         return cls(name, ("/bin/sh", "-c", line), log)
+
+
+def list_commands(commands: Iterable[Sequence[str]], path: Path) -> None:
+    """Write commands to a file, a line each as a shell takes it, for whatever runs them."""
+    root = os.environ.get("LEAP_WORKSPACE")
+    place = f"LEAP_WORKSPACE={shlex.quote(os.path.abspath(root))} " if root else ""
+    lines = [f"{place}{shlex.join(command)}\n" for command in commands]
+    write_text(path, "".join(lines))
+    say(f"{len(lines)} commands, a line each: {path}")
 
 
 def run_command(job: CommandJob) -> CommandResult:

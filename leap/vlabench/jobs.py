@@ -16,7 +16,7 @@ from leap.runs.workers import Failure
 from leap.vlabench.options import EvaluationOptions
 
 # What of a command's options says which models it asks, and where; a job asks one.
-_OF_THE_LIST = ("all_checkpoints", "max_checkpoints", "skip_baseline", "report_to")
+_OF_THE_LIST = ("all_checkpoints", "max_checkpoints", "skip_baseline", "report_to", "list_jobs")
 
 
 def evaluation_jobs(

@@ -59,6 +59,9 @@ class EvaluationOptions(JobKnobs, DrawingOptions):
     output_dir: Path = knob(Path("eva_results"), "folder of the results", flags=("--results",))
     report_to: list[str] = knob([], "where the table and these settings go besides", choices=("tensorboard", "wandb"))
     suffix: str = knob("", "appended to the model's name in results")
+    list_jobs: Path | None = knob(
+        None, "write the commands of all jobs, a model and a dimension each, to this file, a line each, and run none"
+    )
     retry_failed: bool = knob(False, "ask again where the machine failed before")
     overwrite: bool = knob(False, "replace earlier results of these models that were made under other settings")
 

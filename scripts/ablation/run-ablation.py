@@ -39,6 +39,7 @@ from leap.ablation.sweep import (
 from leap.ablation.table import budget_of, budget_warnings, write_table
 from leap.cli import as_plain, knob, parse_knobs, run
 from leap.progress import say
+from leap.runs.command_queue import list_commands
 from leap.runs.jobs import JobKnobs
 
 _ENVIRONMENT = ("presets", "max_steps", "seeds")
@@ -74,6 +75,10 @@ class Options(JobKnobs):
     max_new_tokens: int | None = knob(None, "evaluation: longest answer in tokens", check="> 0")
     num_episodes: int | None = knob(None, "evaluation: at most so many examples a task", check="> 0")
 
+    list_jobs: Path | None = knob(
+        None, "write the commands of all trainings to this file, a line each, and run none; then run the sweep"
+    )
+
     def __post_init__(self) -> None:
         check_name(self.name)
 
@@ -89,6 +94,9 @@ def main() -> int:
     check_inputs(runs, workspace, best=options.evaluate == "best")
     evaluation = flags({name: values[name] for name in _EVALUATION_KNOBS})
     evaluations = Evaluations([*evaluation, *evaluation_argv], runs, workspace, options.name)
+    if options.list_jobs:
+        list_commands([planned.command for planned in runs], options.list_jobs)
+        return 0
     budgets = {planned.name: budget_of(as_plain(planned.recipe)) for planned in runs}
     for warning in budget_warnings(budgets, {planned.name: planned.seed for planned in runs}):
         say(f"warning: {warning}")

@@ -31,6 +31,7 @@ from leap.models.names import BASE_NAME
 from leap.planners import open_planner
 from leap.planners.candidates import Candidate, models_to_ask, require_complete
 from leap.progress import print_some, say
+from leap.runs.command_queue import list_commands
 from leap.runs.ranks import Ranks
 from leap.vlabench.examples import Example, find_examples
 from leap.vlabench.folder import JOURNAL_FILE, models_in
@@ -52,6 +53,13 @@ def main() -> int:
     models = models_to_evaluate(options, workspace)
     if options.as_jobs and ranks.world > 1:
         raise UserError("--jobs and --ray start processes of their own; leave torchrun out")
+
+    if options.list_jobs:
+        from leap.vlabench.jobs import evaluation_jobs
+
+        jobs = evaluation_jobs(options, models, list(selected), workspace.logs)
+        list_commands([job.command for job in jobs], options.list_jobs)
+        return 0
 
     from leap.vlabench.tables import results_table
     from leap.vlabench.tracking import require_trackers, track

@@ -185,7 +185,8 @@ def test_what_is_done_is_not_done_again(real, monkeypatch):
 def test_as_jobs_it_trains_and_scores_the_very_same(real, demo, tmp_path, monkeypatch):
     root = linked_workspace(demo, tmp_path / "work space")
     monkeypatch.setenv("LEAP_WORKSPACE", str(root))
-    done = run_script(SWEEP, *(word for word in REAL if word != "light"), "--jobs", 2)
+    argv = ["--jobs", 2, *(word for word in REAL if word != "light")]
+    done = run_script(SWEEP, *argv)
     assert done.returncode == 0, done.stderr
     trained = Path("output/ablation/fullft_seed42", f"checkpoint-{STEPS}", "model.safetensors")
     assert (root / trained).read_bytes() == (real[0] / trained).read_bytes()
@@ -199,8 +200,9 @@ def test_as_jobs_it_trains_and_scores_the_very_same(real, demo, tmp_path, monkey
     )
     assert scores == scores_in_turn
     assert len(scores) == 2
-    done = run_script(SWEEP, *(word for word in REAL if word != "light"), "--jobs", 2)
-    assert f"evaluated already: fullft_seed42-checkpoint-{STEPS}" in done.stdout + done.stderr
+    logs = {path: path.read_bytes() for path in (root / "logs" / "ablation").glob("*.log")}
+    assert run_script(SWEEP, *argv).returncode == 0
+    assert {path: path.read_bytes() for path in logs} == logs
 
 
 @pytest.mark.slow

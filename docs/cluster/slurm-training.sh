@@ -7,7 +7,7 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
-# Full fine-tuning on two nodes of four GPUs: `sbatch docs/slurm-example.sh` from the repository's root. Two minutes
+# Full fine-tuning on two nodes of four GPUs: `sbatch docs/cluster/slurm-training.sh` from the repository's root. Two minutes
 # before the time limit SLURM sends SIGTERM; a checkpoint is saved, and the next job continues from it.
 set -euo pipefail
 source .venv/bin/activate
