@@ -33,7 +33,7 @@ class CommandJob:
 def list_commands(commands: Iterable[Sequence[str]], path: Path) -> None:
     """Write commands to a file, a line each as a shell takes it, for whatever runs them."""
     root = os.environ.get("LEAP_WORKSPACE")
-    place = f"LEAP_WORKSPACE={shlex.quote(os.path.abspath(root))} " if root else ""
+    place = f"env LEAP_WORKSPACE={shlex.quote(os.path.abspath(root))} " if root else ""
     lines = [f"{place}{shlex.join(command)}\n" for command in commands]
     write_text(path, "".join(lines))
     say(f"{len(lines)} commands, a line each: {path}")
