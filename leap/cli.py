@@ -332,7 +332,7 @@ def as_words(knobs: Any) -> list[str]:
         if getattr(knobs, field.name) == _anchored(_default_of(field), hints[field.name], root):
             continue
         if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no_{flag}")
+            words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
             words += [f"--{flag}", *map(str, value)]
         else:

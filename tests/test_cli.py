@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from leap.cli import as_plain, knob, parse_knobs, run
+from leap.cli import as_plain, as_words, knob, parse_knobs, run
 from leap.training.recipes import TrainingRecipe
 
 
@@ -202,6 +202,14 @@ def test_a_saved_recipe_can_be_read_back(recipe):
     knobs = parse("--folder", "/some/where", "--names", "x", "--files", "/a.jsonl", "/b.jsonl")
     recipe.write_text(yaml.safe_dump(as_plain(knobs)))
     assert parse(recipe=recipe) == knobs
+
+
+def test_knobs_as_words_are_a_command_line_of_what_is_not_at_its_default(tmp_path, monkeypatch):
+    assert as_words(parse()) == []
+    knobs = parse("--folder", "some where", "--names", "x", "--files", "/a.jsonl", "/b.jsonl")
+    words = as_words(knobs)
+    monkeypatch.chdir(tmp_path)
+    assert parse(*words) == knobs
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR])

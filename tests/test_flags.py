@@ -52,7 +52,8 @@ RUNS = {
         "--tries 1 --first_pause_s 0.1 --longest_wait_s 0.1 --no-mirror --no-fix",
     ],
     "evaluation/rescore.py": [
-        "--models constant --dimension Spatial --results {results} --data_path {benchmark}",
+        "--models constant --dimension Spatial --results {results} --data_path {benchmark} "
+        "--jobs 1 --gpus_per_job 0 --cpus_per_job 1 --memory_per_job 0",
         "--outputs {results}/Spatial/constant/output.json --output_dir {root}/rescored --model_name other --with_cot "
         "--dimension Spatial --data_path {benchmark}",
     ],
@@ -86,7 +87,8 @@ RUNS = {
         "--dataset {data}/val.jsonl --repo_id me/rows --private --license mit --no-push",
     ],
     "utils/task_runner.py": [
-        "--commands true --logs {root}/true.log --gpus 0 --tasks_per_gpu 1 --concurrency 1",
+        "--commands true --logs {root}/true.log --gpus 0 --tasks_per_gpu 1 --concurrency 1 --jobs 1 --gpus_per_job 0 "
+        "--cpus_per_job 1 --memory_per_job 0",
     ],
     "utils/write_cli_docs.py": ["--output {root}/cli.md"],
     "utils/make_demo.py": ["--rows 8 --val_rows 4 --examples_per_task 1 --seed 1"],
@@ -95,6 +97,8 @@ RUNS = {
 # Command lines that end with a word about an input.
 REFUSED = {
     "evaluation/analyze_output_results.py": ["--review_dir {review} --human {root}/no.csv --human_key {root}/no.json"],
+    "evaluation/rescore.py": ["--results {results} --data_path {benchmark} --ray 127.0.0.1:1"],
+    "utils/task_runner.py": ["--commands true --ray 127.0.0.1:1"],
     "utils/merge_adapter.py": ["--checkpoint {root}/none --base_model {models}/tiny --output_dir {root}/m"],
     "utils/push_to_hub.py": [
         "--checkpoint {models}/tiny-planner --repo_id a/b --with_run_state --base_id a/b --trained_on c/d --card x.md",

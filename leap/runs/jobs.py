@@ -20,6 +20,7 @@ from leap.cli import knob
 from leap.files import sha256_json
 from leap.runs.child import only_one
 from leap.runs.monitor import read_gpus
+from leap.runs.ray_cluster import run_on_ray
 from leap.runs.status import Status
 from leap.runs.workers import SECONDS_TO_STOP, Failure, Needs, run_tasks
 
@@ -80,28 +81,26 @@ def run_jobs(
     use.
     """
     tracked = _Tracked(function, folder, Path.cwd())
-    gpus = [] if knobs.ray or knobs.gpus_per_job == 0 else visible_gpus()
     with (
         only_one(folder / LOCK_FILE),
         Status(folder / "status.json", "jobs", {"run": folder.name}, len(jobs), "job") as status,
         status.beating(),
-        contextlib.closing(
-            run_tasks(
-                tracked,
-                jobs,
-                knobs.jobs,
-                knobs.ray,
-                needs=knobs.needs,
-                gpus=gpus,
-                seconds_to_stop=seconds_to_stop,
-            )
-        ) as results,
+        contextlib.closing(_results(tracked, jobs, knobs, seconds_to_stop)) as results,
     ):
         failed = 0
         for done, (job, result) in enumerate(results, 1):
             failed += isinstance(result, Failure)
             status.update(done, failures=failed)
             yield job, result
+
+
+def _results(
+    tracked: Callable[[J], R], jobs: Sequence[J], knobs: JobKnobs, seconds_to_stop: float
+) -> Generator[tuple[J, R | Failure], None, None]:
+    if knobs.ray:
+        return run_on_ray(tracked, jobs, knobs.ray, knobs.jobs, needs=knobs.needs, seconds_to_stop=seconds_to_stop)
+    gpus = [] if knobs.gpus_per_job == 0 else visible_gpus()
+    return run_tasks(tracked, jobs, knobs.jobs, needs=knobs.needs, gpus=gpus, seconds_to_stop=seconds_to_stop)
 
 
 def list_folder(logs: Path, kind: str, jobs: Sequence[Job]) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from configs.errors import UserError
-from leap.runs.workers import MOST_TRIES, Failure, Needs, answer
+from leap.runs.workers import MOST_TRIES, SECONDS_TO_STOP, Failure, Needs, TaskInput, TaskResult, answer
 
 # What decides which files are meant, which host is asked and what it is told, on all machines. No token, no key: Ray
 # shows these to everybody.
@@ -24,18 +24,24 @@ _LOOK_EVERY_S = 5.0
 
 
 def run_on_ray(
-    function: Callable,
-    items: Sequence,
-    workers: int | None,
+    function: Callable[[TaskInput], TaskResult],
+    items: Sequence[TaskInput],
     cluster: str,
-    needs: Needs,
-    seconds_to_stop: float,
-) -> Generator[tuple[Any, Any], None, None]:
-    """`leap.runs.workers.run_tasks` on a cluster. UserError if it is not there, or has no machine with what an item
-    needs."""
+    workers: int | None = None,
+    *,
+    needs: Needs = Needs(),  # noqa: B008
+    seconds_to_stop: float = SECONDS_TO_STOP,
+) -> Generator[tuple[TaskInput, TaskResult | Failure], None, None]:
+    """`leap.runs.workers.run_tasks` on the cluster at an address, "auto" for the one that this machine belongs to.
+
+    Without `workers` as many run at once as the machines have room for. UserError if the cluster is not there, or has
+    no machine with what an item needs.
+    """
     waiting = deque(range(len(items)))
     running: dict[Any, int] = {}
-    with _joined(cluster, workers) as ray:
+    if not items:
+        return
+    with _joined(cluster) as ray:
         if needs.gpus is None:
             needs = replace(needs, gpus=min(ray.cluster_resources().get("GPU", 0), 1))
         _refuse_impossible(ray, needs)
@@ -65,7 +71,7 @@ def run_on_ray(
 
 
 @contextlib.contextmanager
-def _joined(cluster: str, workers: int | None) -> Iterator[Any]:
+def _joined(cluster: str) -> Iterator[Any]:
     """The module `ray`, connected to a cluster; UserError if that cannot be."""
     if importlib.util.find_spec("ray") is None:
         raise UserError('--ray needs Ray: pip install -e ".[cluster]", on every machine of the cluster')
@@ -73,9 +79,8 @@ def _joined(cluster: str, workers: int | None) -> Iterator[Any]:
 
     _refuse_deaf(cluster)
     environment = {name: os.environ[name] for name in _SHARED if name in os.environ}
-    local = {"num_cpus": workers, "include_dashboard": False} if cluster == "local" else {}
     try:
-        ray.init(address=cluster, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
+        ray.init(address=cluster, runtime_env={"env_vars": environment}, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"cannot join the Ray cluster {cluster!r}: {str(error).splitlines()[0]}. Start one with: ray start --head"
@@ -98,12 +103,12 @@ def _refuse_deaf(address: str) -> None:
 
 def _refuse_impossible(ray: Any, needs: Needs) -> None:
     """UserError if no machine has what an item needs; Ray itself would wait for one for ever."""
-    wanted = {"GPU": needs.gpus or 0, "CPU": needs.cpus, "memory": needs.memory_gb * 1e9}
+    needed = {"GPU": needs.gpus or 0, "CPU": needs.cpus, "memory": needs.memory_gb * 1e9}
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(machine.get(name, 0) >= amount for name, amount in wanted.items()) for machine in machines):
-        most = {name: max((machine.get(name, 0) for machine in machines), default=0) for name in wanted}
+    if not any(all(machine.get(name, 0) >= amount for name, amount in needed.items()) for machine in machines):
+        most = {name: max((machine.get(name, 0) for machine in machines), default=0) for name in needed}
         raise UserError(
-            f"no machine of the cluster has what a job needs: {wanted['GPU']:g} GPUs, {needs.cpus:g} CPUs, "
+            f"no machine of the cluster has what a job needs: {needed['GPU']:g} GPUs, {needs.cpus:g} CPUs, "
             f"{needs.memory_gb:g} GB; the most there are: {most['GPU']:g}, {most['CPU']:g}, {most['memory'] / 1e9:.0f} "
             "GB. Lower --gpus_per_job, --cpus_per_job or --memory_per_job"
         )

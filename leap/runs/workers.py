@@ -1,7 +1,7 @@
-"""Many independent items over worker processes, or over machines with Ray; results as they come.
+"""Many independent items over worker processes of this machine; results as they come.
 
-A worker that dies (killed, out of memory, its machine gone) takes nothing along: its item is tried again by another.
-The function must be a module's own, its items and results must pickle.
+A worker that dies (killed, out of memory) takes nothing along: its item is tried again by another. The function must be
+a module's own, its items and results must pickle. `leap.runs.ray_cluster` does the same over machines.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def run_tasks(
     function: Callable[[TaskInput], TaskResult],
     items: Sequence[TaskInput],
     workers: int | None = None,
-    cluster: str | None = None,
     *,
     needs: Needs = Needs(),
     gpus: Sequence[str] = (),
@@ -59,16 +58,10 @@ def run_tasks(
 ) -> Generator[tuple[TaskInput, TaskResult | Failure], None, None]:
     """(item, result) of all items, in the order in which they are done; at most `workers` run at once.
 
-    `cluster` is the address of a Ray cluster, "auto" for the one this machine belongs to, "local" to start one here;
-    without it `workers` processes of this machine work, each of which sees its own of the `gpus` alone where the items
-    need any. Without `workers` there are as many as the GPUs suffice for, else 4; on a cluster, as there is room for.
-    Closing the iterator stops the workers: they get `seconds_to_stop` to finish or remove what they had begun.
-    UserError if there are fewer GPUs than an item needs.
+    Without `workers` there are as many as the GPUs suffice for, else 4. Each sees its own of the `gpus` alone, where
+    the items need any. Closing the iterator stops the workers: they get `seconds_to_stop` to finish or remove what they
+    had begun. UserError if there are fewer GPUs than an item needs.
     """
-    if cluster is not None and items:
-        from leap.runs.ray_cluster import run_on_ray
-
-        return run_on_ray(function, items, workers, cluster, needs, seconds_to_stop)
     needed = needs.gpus if needs.gpus is not None else min(len(gpus), 1)
     places = _shares(gpus, needed)[:workers] if needed else [None] * (workers or WORKERS)
     return _run_here(function, items, places[: len(items)], seconds_to_stop)

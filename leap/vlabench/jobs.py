@@ -29,10 +29,10 @@ def evaluation_jobs(
     jobs = []
     for folder, name in models:
         for dimension in dimensions:
-            one = replace(alone, checkpoint=[folder] if folder else [], dimension=[dimension])
+            job_options = replace(alone, checkpoint=[folder] if folder else [], dimension=[dimension])
             script = str(REPOSITORY / "scripts/evaluation/run_vlm_evaluation.py")
             log = logs / "evaluation" / name / f"{dimension}.log"
-            jobs.append(CommandJob(f"{name}/{dimension}", (sys.executable, script, *as_words(one)), log))
+            jobs.append(CommandJob(f"{name}/{dimension}", (sys.executable, script, *as_words(job_options)), log))
     return jobs
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from configs.errors import UserError
 from leap.files import read_json
-from leap.runs.workers import Needs, run_tasks
+from leap.runs.ray_cluster import run_on_ray
+from leap.runs.workers import Needs
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 from tests.runs.cluster_work import die_once, double, fail_on_three, variable
+from tests.vlabench.test_jobs import assert_same_results
 
 WITH_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not WITH_RAY, reason="needs Ray")
@@ -36,7 +38,7 @@ def three_machines():
 @pytest.mark.skipif(WITH_RAY, reason="Ray is installed")
 def test_a_cluster_without_ray_is_an_error_with_the_command():
     with pytest.raises(UserError, match=r'pip install -e "\.\[cluster\]"'):
-        list(run_tasks(double, [1], cluster="auto"))
+        list(run_on_ray(double, [1], "auto"))
 
 
 @needs_ray
@@ -50,24 +52,24 @@ def test_workers_are_told_which_host_to_ask_and_no_token(monkeypatch, three_mach
     told = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     for name, value in (told | {"HF_TOKEN": "secret"}).items():
         monkeypatch.setenv(name, value)
-    found = dict(run_tasks(variable, [*told, "HF_TOKEN"], cluster=three_machines.address))
+    found = dict(run_on_ray(variable, [*told, "HF_TOKEN"], three_machines.address))
     assert found == told | {"HF_TOKEN": None}
 
 
 @needs_ray
 def test_every_item_is_done_and_that_of_a_killed_worker_again(tmp_path, three_machines):
     items = [str(tmp_path / str(number)) for number in range(3)]
-    found = dict(run_tasks(die_once, items, cluster=three_machines.address))
+    found = dict(run_on_ray(die_once, items, three_machines.address))
     assert set(found) == set(items)
     assert all(isinstance(pid, int) for pid in found.values())
-    failure = dict(run_tasks(fail_on_three, [3], cluster=three_machines.address))[3]
+    failure = dict(run_on_ray(fail_on_three, [3], three_machines.address))[3]
     assert failure.reason == "ValueError: three"
 
 
 @needs_ray
 def test_what_no_machine_has_is_an_error(three_machines):
     with pytest.raises(UserError, match="no machine of the cluster has what a job needs: 1 GPUs, 1 CPUs"):
-        list(run_tasks(double, [1], cluster=three_machines.address, needs=Needs(gpus=1)))
+        list(run_on_ray(double, [1], three_machines.address, needs=Needs(gpus=1)))
 
 
 @needs_ray
@@ -80,19 +82,7 @@ def test_an_evaluation_on_a_cluster_writes_what_one_machine_writes(tmp_path, dem
     spread_flags = ["--results", spread, "--ray", three_machines.address]
     done = run_script("evaluation/run_vlm_evaluation.py", *flags, *spread_flags)
     assert done.returncode == 0, done.stderr
-    files = sorted(
-        path.relative_to(alone) for path in alone.rglob("*") if path.is_file() and path.name != "status.json"
-    )
-    assert len(files) > 6
-    for file in files:
-        if file.name == "summary.json":
-            assert without_time(read_json(spread / file)) == without_time(read_json(alone / file))
-        else:
-            assert (spread / file).read_bytes() == (alone / file).read_bytes(), file
-
-
-def without_time(summary):
-    return summary | {"provenance": summary["provenance"] | {"time": None}}
+    assert_same_results(alone, spread)
 
 
 @needs_ray
