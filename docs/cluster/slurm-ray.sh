@@ -14,6 +14,7 @@
 # The same command goes on where an earlier allocation ended.
 set -euo pipefail
 source .venv/bin/activate
+export RAY_USAGE_STATS_ENABLED=0
 port=$((20000 + SLURM_JOB_ID % 20000))
 head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 resources=(--num-cpus "${SLURM_CPUS_PER_TASK:-1}")

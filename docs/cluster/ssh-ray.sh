@@ -18,6 +18,7 @@ if [ "$#" -lt 2 ] || [ "${#machines[@]}" -eq 0 ]; then
 fi
 shift
 source .venv/bin/activate
+export RAY_USAGE_STATS_ENABLED=0
 head="${HEAD:-$(hostname -I | cut -d' ' -f1)}"
 address="$head:${PORT:-6379}"
 ray="$(printf %q "$PWD/.venv/bin/ray")"
