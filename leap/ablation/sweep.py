@@ -308,7 +308,7 @@ class Sweep:
 
     def _as_jobs(self, jobs: Sequence[SweepJob], knobs: JobKnobs) -> Iterator[tuple[SweepJob, ModelRecord]]:
         self._show = False
-        for job, result in run_jobs(self.record, jobs, knobs, self.logs / "jobs", SECONDS_TO_SAVE):
+        for job, result in run_jobs(self.record, jobs, knobs, self.logs / f"{self.logs.name}-jobs", SECONDS_TO_SAVE):
             if isinstance(result, Failure):
                 result = replace(self._begun(job), failure=result.reason)
             say(f"== {job.name}: {'failed' if result.failure else 'done'}")
