@@ -37,7 +37,7 @@ def test_failures_end_in_a_list_and_a_status_while_the_others_are_done(root, sou
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tmp_path):
     assert run_script(SCRIPT, "--source", source, "--workers", 2).returncode == 0
-    wanted = files_of(root)
+    wanted = files_of(root / "data")
     started = time.monotonic()
     process = start_script(SCRIPT, "--source", source, env=os.environ | {"LEAP_WORKSPACE": str(tmp_path / "timed")})
     process.communicate(timeout=60)
@@ -50,12 +50,12 @@ def test_kills_at_random_moments_lose_nothing_and_leave_no_part(root, source, tm
         time.sleep(whole * moments.uniform(0.3, 1.0))
         process.kill()
         process.communicate(timeout=60)
-        for name, content in files_of(killed).items() if killed.exists() else ():
+        for name, content in files_of(killed / "data").items() if killed.exists() else ():
             assert ".part/" in name or name.endswith((".part", ".own.json")) or wanted[name] == content
     process = start_script(SCRIPT, "--source", source, "--workers", 2, env=environment)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
-    assert files_of(killed) == wanted
+    assert files_of(killed / "data") == wanted
 
 
 def test_what_kills_left_of_frames_and_manifests_is_removed_at_the_next_start(root, source):
