@@ -4,7 +4,8 @@
     data/b.jsonl.gz:0.3     three tenths of the rows an epoch, other ones in each until all were seen
     data/c.parquet:2        every row twice an epoch
 
-A file holds planning rows, or conversations as leap/rows/exchange.py reads them, of one format throughout.
+A file holds planning rows, conversations as leap/rows/exchange.py reads them, or rows whose plan is a benchmark's truth
+(leap/rows/truths.py), of one format throughout.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import Any
 from configs.errors import UserError
 from leap.rows.exchange import imported
 from leap.rows.records import PlanningRow, row_from_record
+from leap.rows.truths import is_truth, with_plan
 
 PLANNING_ROWS = "LEAP rows"
+SKILL_SEQUENCES = "VLABench skill sequences"
 
 _COLUMNS = ("image", "images", "video", "videos")
 
@@ -146,6 +149,8 @@ def _without_nulls(value: Any) -> Any:
 
 def form_of(record: dict[str, Any]) -> str:
     """What a JSON object is written as."""
+    if is_truth(record):
+        return SKILL_SEQUENCES
     if "conversations" in record:
         return "ShareGPT conversations"
     if "target" not in record and "completion" in record:
@@ -157,7 +162,10 @@ def form_of(record: dict[str, Any]) -> str:
 
 def planning_record(record: dict[str, Any], where: str, folder: Path) -> tuple[dict[str, Any], PlanningRow]:
     """A JSON object of any of the formats as one of a planning row, and the row. UserError that begins with `where`."""
-    if form_of(record) != PLANNING_ROWS:
+    form = form_of(record)
+    if form == SKILL_SEQUENCES:
+        record = with_plan(record, where)
+    if form != PLANNING_ROWS:
         record = imported(record, where, folder)
     try:
         return record, row_from_record(record, where, folder)
