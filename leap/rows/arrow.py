@@ -8,6 +8,7 @@ the content's hash and one of what else decides what is in it. It has a row for 
     form        what the line was written as (leap/rows/sources.py)
     task        name of its task
     digest      hash of conversation and plan, to tell duplicates
+    id          hash of its id, nothing where it has none
     remarks     what looks odd, a line each
     media       pictures and videos as the row names them
     stamp       hash of those files' paths, sizes and times of change (leap.rows.chat.media_stamp)
@@ -41,6 +42,7 @@ SCHEMA = pa.schema(
         ("form", pa.string()),
         ("task", pa.string()),
         ("digest", pa.uint64()),
+        ("id", pa.uint64()),
         ("remarks", pa.string()),
         ("media", pa.list_(pa.string())),
         ("stamp", pa.uint64()),

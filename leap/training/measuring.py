@@ -169,6 +169,7 @@ def _parsed(job: CheckJob, record: dict[str, Any]) -> _Parsed:
         "form": form,
         "task": task_name_of(row) or "(unnamed)",
         "digest": digest,
+        "id": None if row.id is None else _hash(row.id.encode("utf-8", "surrogatepass")),
         "remarks": "\n".join(_remarks(row, planning)),
         "media": image_items(row) + [file for item in video_items(row) for file in video_files(item)],
         "stamp": sum(map(media_stamp, map(str, files))) % 2**64,
@@ -225,6 +226,11 @@ def _digest(row: PlanningRow) -> int:
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         raise UserError(f"{row.where}: malformed text, half a character ({half!a}). Mend or remove the row") from error
+    return _hash(content)
+
+
+def _hash(content: bytes) -> int:
+    """64 bits."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 

@@ -19,14 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.errors import UserError
+from leap.data.image_checks import checks_journal
 from leap.files import write_jsonl
 from leap.progress import say
 from leap.rows.arrow import PlanningRows, numbers, open_table
 from leap.rows.records import PlanningRow, no_rows
-from leap.rows.sources import PLANNING_ROWS, JoinedRows
+from leap.rows.sources import PLANNING_ROWS, SKILL_SEQUENCES, JoinedRows
+from leap.text import plural
 from leap.training.lengths import PARTS, RowLength, RowLengths
 from leap.training.measuring import MALFORMED, CheckJob, checked_table, in_workers
 from leap.training.supervision import PlanningCollator
+from leap.vlabench.held_out import DisplayedRow, refuse_leaks
 
 _OVERLONG = "longer than model_max_length"
 # The kinds of defects in the order of the report.
@@ -64,6 +67,7 @@ class FileCheck:
     shrunk: int = 0  # rows whose images are made smaller to fit
     form: str = PLANNING_ROWS  # what the rows are written as
     digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # (rows,) of conversation and plan
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # (rows,) hashes, 0 where there is none
 
     def text(self) -> str:
         """The report as a page of plain text: counts, and the distribution of lengths in tokens."""
@@ -144,6 +148,7 @@ def check_file(
         len(image_tokens.keys() - defects.keys()),
         form,
         digests[good],
+        numbers(table, "id")[good],
     )
 
 
@@ -156,15 +161,46 @@ def joined(checks: Sequence[FileCheck]) -> FileCheck:
         rows=JoinedRows([check.rows for check in checks]),
         lengths=RowLengths.joined([check.lengths for check in checks]),
         digests=np.concatenate([check.digests for check in checks]),
+        ids=np.concatenate([check.ids for check in checks]),
         rejected=[rejected for check in checks for rejected in check.rejected],
     )
 
 
-def say_repeated(checks: Sequence[FileCheck]) -> None:
-    """Say how many rows of several files stand in more than one of them."""
-    unique = sum(len(np.unique(check.digests)) for check in checks)
-    if repeated := unique - len(np.unique(np.concatenate([check.digests for check in checks]))):
-        say(f"warning: {repeated} rows stand in more than one of the files, and train once for each")
+def refuse_same_ids(checks: Sequence[FileCheck]) -> None:
+    """UserError if two files hold rows of the same id; rows without one are not concerned. Says how many rows stand in
+    more than one file all the same."""
+    # At a million rows: arrays of hashes, no object a row.
+    unique = np.concatenate([np.unique(check.ids[check.ids > 0]) for check in checks])
+    values, counts = np.unique(unique, return_counts=True)
+    repeated = values[counts > 1]
+    if len(repeated):
+        matches = ((check, np.flatnonzero(np.isin(check.ids, repeated))) for check in checks)
+        holder, indices = next((check, indices) for check, indices in matches if len(indices))
+        row_id = holder.ids[indices[0]]
+        first, second, *_ = (
+            check.rows[int((check.ids == row_id).argmax())] for check in checks if row_id in check.ids
+        )
+        raise UserError(
+            f"{first.where} and {second.where} have the same id {first.id!r:.60}; {plural(len(repeated), 'id')} in all "
+            "stand in more than one of the files. Give the rows of one file other ids, or leave them out of it; a file "
+            "that is to count more takes a weight"
+        )
+    digests = [np.unique(check.digests) for check in checks]
+    if count := sum(map(len, digests)) - len(np.unique(np.concatenate(digests))):
+        say(f"warning: {count} rows stand in more than one of the files, and train once for each")
+
+
+def refuse_tested(checks: Sequence[FileCheck], collator: PlanningCollator, benchmark: Path, logs: Path) -> None:
+    """UserError if a row of a benchmark's form shows a picture of the `benchmark` that is tested on. Looks at pictures
+    are kept beside the rows, or in `logs`."""
+    for check in checks:
+        if check.form == SKILL_SEQUENCES:
+            rows = [
+                DisplayedRow(row.where, row.task_name or "", (), None, collator.image_paths(row)) for row in check.rows
+            ]
+            looks = checks_journal(check.path.parent if check.path.parent.is_dir() else logs)
+            advice = "Train on examples that are not tested on: take these rows out"
+            say(refuse_leaks("row", rows, benchmark, looks, advice, shared_instructions=True))
 
 
 def _only_form(table: pa.Table, path: Path) -> str:

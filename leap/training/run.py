@@ -75,7 +75,7 @@ from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
 from leap.training.parts import freeze
-from leap.training.preflight import FileCheck, check_file, joined, say_repeated, write_rejected
+from leap.training.preflight import FileCheck, check_file, joined, refuse_same_ids, refuse_tested, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import (
     DiskNeed,
@@ -249,7 +249,9 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
             for source in sources_in(recipe.train_file)
         ]
         training, validation = joined(parts), None
-        say_repeated(parts)
+        refuse_same_ids(parts)
+        if processes.is_main_process:
+            refuse_tested(parts, collator, workspace.benchmark, workspace.logs)
         if recipe.val_file:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
     stops = end_tokens(generation_settings(recipe.model_name_or_path), processor.tokenizer)
