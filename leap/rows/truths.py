@@ -73,4 +73,7 @@ def _content(prompt: str, record: dict[str, Any], where: str) -> tuple[Any, set[
     columns = {item["image"] for item in items if isinstance(item.get("image"), str)}
     if missing := sorted(column for column in columns if not isinstance(record.get(column), str)):
         raise UserError(f"{where}: the prompt shows the column {missing[0]!r:.40}, which holds no picture")
-    return [item | {"image": record[item["image"]]} if item.get("image") in columns else item for item in items], columns
+    content = (
+        item | {"image": record[item["image"]]} if isinstance(item.get("image"), str) else item for item in items
+    )
+    return list(content), columns

@@ -23,6 +23,7 @@ from leap.data.image_checks import checks_journal
 from leap.files import write_jsonl
 from leap.progress import say
 from leap.rows.arrow import PlanningRows, numbers, open_table
+from leap.rows.places import name_of
 from leap.rows.records import PlanningRow, no_rows
 from leap.rows.sources import PLANNING_ROWS, SKILL_SEQUENCES, JoinedRows
 from leap.text import plural
@@ -72,7 +73,7 @@ class FileCheck:
     def text(self) -> str:
         """The report as a page of plain text: counts, and the distribution of lengths in tokens."""
         lines = [
-            f"{self.path}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
+            f"{name_of(self.path)}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
             f"{len(self.rejected)} rejected"
         ]
         if self.form != PLANNING_ROWS:
@@ -177,9 +178,7 @@ def refuse_same_ids(checks: Sequence[FileCheck]) -> None:
         matches = ((check, np.flatnonzero(np.isin(check.ids, repeated))) for check in checks)
         holder, indices = next((check, indices) for check, indices in matches if len(indices))
         row_id = holder.ids[indices[0]]
-        first, second, *_ = (
-            check.rows[int((check.ids == row_id).argmax())] for check in checks if row_id in check.ids
-        )
+        first, second, *_ = (check.rows[int((check.ids == row_id).argmax())] for check in checks if row_id in check.ids)
         raise UserError(
             f"{first.where} and {second.where} have the same id {first.id!r:.60}; {plural(len(repeated), 'id')} in all "
             "stand in more than one of the files. Give the rows of one file other ids, or leave them out of it; a file "
@@ -210,8 +209,8 @@ def _only_form(table: pa.Table, path: Path) -> str:
     if len(counts) > 1:
         row = pc.index(forms, counts[1]).as_py()
         raise UserError(
-            f"{path}:{table.column('number')[row]}: one of {counts[1]}, where {counts[0]} come first; a file holds one "
-            "format. Part it in two, and name both with --train_file"
+            f"{name_of(path)}:{table.column('number')[row]}: one of {counts[1]}, where {counts[0]} come first; a file "
+            "holds one format. Part it in two, and name both with --train_file"
         )
     return counts[0] if counts else PLANNING_ROWS
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from configs.config import REPOSITORY, WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
 from leap.progress import say
-from leap.rows.sources import sources_in
+from leap.rows.sources import require_source, sources_in
 from leap.training.recipes import TrainingRecipe
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     workspace = WorkspaceConfig.from_environment()
     workspace.require(options.model_name_or_path, "base model")
     for source in sources_in(options.train_file):
-        workspace.require_file(source.path, "training file")
+        require_source(workspace, source.path, "training file")
 
     from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
