@@ -67,6 +67,7 @@ HEAVY = {
     "leap.training.rejection",
     "leap.training.rollouts",
     "leap.training.validation",
+    "leap.training.watching",
 }
 HEAVY_PACKAGES = {"torch", "torchvision", "transformers", "datasets", "accelerate", "peft"}
 

@@ -91,6 +91,7 @@ from leap.training.resume import Sources, checkpoint_to_resume, made_from, preci
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
 from leap.training.turns import refuse_endless
+from leap.training.watching import WatchSources
 
 _T = TypeVar("_T")
 _Recipe = TypeVar("_Recipe", bound=TrainingRecipe)
@@ -145,6 +146,7 @@ def run_folder(recipe: TrainingRecipe) -> Iterator[PartialState]:
 
 def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
     """The run, in an output folder that is ours."""
+    watch = WatchSources(recipe) if processes.is_main_process else None
     sources = from_first_process(lambda: made_from(recipe), processes)
     resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 
@@ -184,6 +186,9 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         disk=disk,
         manifest=manifest,
     )
+    if watch:
+        watch.begin(sources.data_sha256)
+        trainer.add_callback(watch)
     return run_trainer(trainer, resume, workspace)
 
 
