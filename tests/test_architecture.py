@@ -56,6 +56,7 @@ HEAVY = {
     "leap.training.preflight",
     "leap.training.resources",
     "leap.training.run",
+    "leap.training.streaming",
     "leap.training.supervision",
     "leap.training.throughput",
     "leap.training.trainer",

@@ -25,6 +25,7 @@ _BATCH = 100  # rows in memory, with their pictures
 _MEDIA_KEYS = ("image", "images", "video", "videos")  # where bytes alone are a picture or a video
 _EXAMPLES = ("example*/output/operation_sequence.json",)
 _EXAMPLES += tuple(f"{'*/' * depth}{_EXAMPLES[0]}" for depth in (1, 2))
+_ADVICE_OF_HUB = "Check the name, the connection and your access"
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 
 
@@ -63,39 +64,65 @@ def content_sha256(data: Path) -> str:
     return sha256_json([sha256_file(file) for file in files_of(data)])
 
 
+def version_sha256(data: Path) -> str:
+    """Hash of what tells versions of a source apart without reading it: sizes of files, a commit of the Hub. UserError
+    if it is not there."""
+    if not is_of_hub(data):
+        return sha256_json([[file.name, file.stat().st_size] for file in files_of(data)])
+    from huggingface_hub import HfApi
+
+    try:
+        return sha256_json(HfApi().dataset_info("/".join(split_of(data)[0].parts[1:3])).sha)
+    except unreadable() as error:
+        raise UserError(f"{name_of(data)}: the Hub does not show it ({first_line(error)}). {_ADVICE_OF_HUB}") from error
+
+
 def files_of(data: Path) -> list[Path]:
     """The files that hold the rows of a source."""
     return [Path(file["filename"]) for file in _opened(data).cache_files] if is_data_set(data) else [data]
 
 
-def data_set_lines(data: Path) -> Iterator[bytes]:
+def data_set_lines(data: Path, media: MediaFolder) -> Iterator[bytes]:
     """The rows as JSON, pictures as the paths of files. UserError where one cannot be read or said in JSON."""
-    import pyarrow as pa
-
-    media, number = MediaFolder(data), 0
+    number = 0
     try:
         for table in _opened(data).with_format("arrow").iter(_BATCH):
             for record in table.to_pylist():
                 number += 1
                 yield json_line(record, media, f"{name_of(data)}:{number}")
-    except (OSError, pa.ArrowException) as error:
+    except unreadable() as error:
         reason = first_line(error)
         raise UserError(f"{name_of(data)}:{number + 1}: cannot be read ({reason}). Fetch or save it anew") from error
 
 
-def _opened(data: Path) -> Any:
-    """The datasets.Dataset of a source. UserError where there is none."""
+def iterable_data_set(data: Path) -> Any:
+    """The datasets.IterableDataset of a source, of the Hub without a copy on this disk; pictures stay encoded."""
+    data_set = _opened(data, streamed=True)
+    if not is_of_hub(data):
+        data_set = data_set.to_iterable_dataset()
+    return data_set.decode(False) if data_set.features else data_set
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What is raised where a data set cannot be read."""
     import pyarrow as pa
-    from datasets import DatasetDict, load_from_disk
     from datasets.exceptions import DatasetsError
+
+    return OSError, ValueError, KeyError, DatasetsError, pa.ArrowException
+
+
+def _opened(data: Path, *, streamed: bool = False) -> Any:
+    """The datasets.Dataset of a source; of the Hub an IterableDataset where it is `streamed`. UserError where there is
+    none."""
+    from datasets import load_from_disk
 
     folder, split = split_of(data)
     try:
-        data_set = _of_hub(folder) if is_of_hub(data) else load_from_disk(folder)
-    except (OSError, ValueError, KeyError, DatasetsError, pa.ArrowException) as error:
-        advice = "Check the name, the connection and your access" if is_of_hub(data) else "Save or fetch it anew"
+        data_set = _of_hub(folder, streamed=streamed) if is_of_hub(data) else load_from_disk(folder)
+    except unreadable() as error:
+        advice = _ADVICE_OF_HUB if is_of_hub(data) else "Save or fetch it anew"
         raise UserError(f"{name_of(data)}: no data set can be read there ({first_line(error)}). {advice}") from error
-    if not isinstance(data_set, DatasetDict):
+    if not isinstance(data_set, dict):
         if split is not None:
             raise UserError(f"{name_of(data)}: there are no splits; name {name_of(folder)}")
         return data_set
@@ -110,14 +137,15 @@ def _opened(data: Path) -> Any:
 
 
 @functools.cache  # one version a run, asked for once
-def _of_hub(repository: Path) -> Any:
+def _of_hub(repository: Path, *, streamed: bool) -> Any:
     from datasets import load_dataset
 
-    return load_dataset("/".join(repository.parts[1:3]), *repository.parts[3:4])
+    return load_dataset("/".join(repository.parts[1:3]), *repository.parts[3:4], streaming=streamed)
 
 
 class MediaFolder:
-    """Where the pictures and videos that stand in rows themselves become files."""
+    """Where pictures and videos that stand in rows themselves become files: hidden beside the data, or in the folder
+    that `folder` is set to."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -146,7 +174,7 @@ class MediaFolder:
         suffix = Path(name or "").suffix.lower()
         path = self.folder / digest[:2] / (digest[2:34] + (suffix if _SUFFIX.fullmatch(suffix) else ""))
         if not path.is_file() or path.stat().st_size != len(content):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{os.getpid()}")
             part.write_bytes(content)  # not synced, as a million would take hours: a size that is wrong is written anew
             part.replace(path)

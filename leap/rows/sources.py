@@ -106,13 +106,17 @@ def count_lines(path: Path) -> int:
     return sum(1 for _ in numbered_lines(path))
 
 
-def numbered_lines(path: Path, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(
+    path: Path, most: int | None = None, media: MediaFolder | None = None
+) -> Iterator[tuple[int, bytes]]:
     """(number from 1, JSON) of the lines of a file that are not empty or the rows of a table or data set; or of the
-    first `most`. UserError where the source cannot be read any further."""
+    first `most`. Pictures in the rows become files of `media`. UserError where the source cannot be read any further.
+    """
+    media = media or MediaFolder(path)
     if is_data_set(path):
-        lines = data_set_lines(path)
+        lines = data_set_lines(path, media)
     else:
-        lines = _parquet_lines(path) if path.suffix == ".parquet" else _lines(path)
+        lines = _parquet_lines(path, media) if path.suffix == ".parquet" else _lines(path)
     return itertools.islice(((number, line) for number, line in enumerate(lines, 1) if line.strip()), most)
 
 
@@ -138,10 +142,10 @@ def _parquet(path: Path) -> Any:
         raise UserError(f"{path}: no Parquet file that can be read ({error}). Fetch or write it anew") from error
 
 
-def _parquet_lines(path: Path) -> Iterator[bytes]:
+def _parquet_lines(path: Path, media: MediaFolder) -> Iterator[bytes]:
     import pyarrow as pa
 
-    table, number, media = _parquet(path), 0, MediaFolder(path)
+    table, number = _parquet(path), 0
     for group in range(table.num_row_groups):
         try:
             for batch in table.iter_batches(_BATCH, [group]):

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,7 +115,7 @@ def _lines_in(table: pa.Table) -> Iterator[_Line]:
 def _measured(job: CheckJob, lines: Iterable[_Line], count: int) -> Iterator[pa.RecordBatch]:
     """What a table holds of `count` lines."""
     with Progress(f"checking {job.path.name}", count, "row") if count else contextlib.nullcontext() as progress:
-        for batch in in_workers(_measure, job, lines, count):
+        for batch in in_workers(measure, job, lines, count):
             if progress:
                 progress.advance(len(batch))
             yield batch
@@ -142,7 +142,7 @@ def _of_chunk(chunk: list) -> Any:
     return _call(chunk)
 
 
-def _measure(job: CheckJob, lines: list[_Line]) -> pa.RecordBatch:
+def measure(job: CheckJob, lines: Sequence[_Line]) -> pa.RecordBatch:
     """What a table holds of some lines."""
     records: list[dict[str, Any]] = []
     parsed_lines = []

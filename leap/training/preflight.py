@@ -268,22 +268,23 @@ def _fits(
 ) -> Iterator[tuple[int, _Fit]]:
     """How each of the overlong rows of a table fits, by its index."""
     rows = zip(PlanningRows(file, job.path, overlong), lengths, strict=True)
-    fit = functools.partial(_fit, max_length, shrink)
+    fit = functools.partial(fits, max_length, shrink)
     chunks = in_workers(fit, job, rows, len(overlong) if shrink else 0)
     return zip(map(int, overlong), itertools.chain.from_iterable(chunks), strict=True)
 
 
-def _fit(max_length: int, shrink: bool, job: CheckJob, rows: list[tuple[PlanningRow, RowLength]]) -> list[_Fit]:
-    fits = []
+def fits(max_length: int, shrink: bool, job: CheckJob, rows: list[tuple[PlanningRow, RowLength]]) -> list[_Fit]:
+    """How each of some rows that are too long fits; with `shrink` its images may get smaller."""
+    verdicts = []
     for row, length in rows:
         fitting = job.collator.shrink_to_fit(row, length, max_length) if shrink else None
         if fitting and fitting.image_tokens:
-            fits.append(_Fit(job.collator.length(fitting), fitting.image_tokens))
+            verdicts.append(_Fit(job.collator.length(fitting), fitting.image_tokens))
             continue
         advice = "even with the smallest images; raise it" if shrink else "raise it, lower image_tokens_max"
         defect = f"{length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; {advice}"
-        fits.append(_Fit(defect=f"{row.where}: {defect} or remove the row"))
-    return fits
+        verdicts.append(_Fit(defect=f"{row.where}: {defect} or remove the row"))
+    return verdicts
 
 
 def _histogram(lengths: RowLengths, bars: int = 10, width: int = 40) -> list[str]:

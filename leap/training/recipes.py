@@ -33,6 +33,15 @@ class TrainingRecipe:
     max_train_samples: int | None = knob(None, "train on the first so many rows only, to try things out", check="> 0")
     max_eval_samples: int | None = knob(None, "validate on the first so many rows only", check="> 0")
 
+    streaming: bool = knob(
+        False,
+        "read rows as they come, of sets larger than the disk or than a check of all has time for; wants max_steps",
+    )
+    shuffle_buffer: int = knob(1000, "rows that --streaming shuffles together", check="> 0")
+    most_bad_rows: int = knob(
+        100, "rows that cannot train and are left out by --streaming before the run ends", check=">= 0", free=True
+    )
+
     num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
     max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))
     max_seconds: float | None = knob(
@@ -141,11 +150,25 @@ class TrainingRecipe:
             raise UserError(
                 f"image_tokens_min {self.image_tokens_min} is above image_tokens_max {self.image_tokens_max}"
             )
+        if self.streaming and (problem := self._streaming_problem()):
+            raise UserError(problem)
         if self.packing and self.packing_tokens < self.model_max_length:
             raise UserError(
                 f"packing_tokens {self.packing_tokens} is below model_max_length {self.model_max_length}: a row of "
                 "that length would fit no pack. Raise the one or lower the other"
             )
+
+    def _streaming_problem(self) -> str | None:
+        """What of the recipe rows that are read as they come cannot do."""
+        if self.max_steps <= 0:
+            return "streaming knows no epochs, as the rows are not counted: say how long to train with --max_steps"
+        if self.packing:
+            return "streaming cannot pack rows, which is planned by the lengths of all: leave --packing out"
+        if isinstance(self.train_file, Mixture) and any(source.weight != 1 for source in self.train_file.sources):
+            return "streaming takes the sources in turn, a row of each, and keeps no weights: leave them out"
+        if self.max_train_samples is not None:
+            return "streaming reads as many rows as --max_steps asks for: leave --max_train_samples out"
+        return None
 
 
 @dataclass(frozen=True)
@@ -277,6 +300,8 @@ class ReinforcementRecipe(TrainingRecipe):
             raise UserError("a reward that rises says little by itself: name held-out rows with --val_file")
         if self.packing:
             raise UserError("packing is for supervised training; completions are padded to the longest of a batch")
+        if self.streaming:
+            raise UserError("streaming is for supervised training; rewards are learned from rows that are all known")
         completions = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if completions % self.num_generations:
             raise UserError(

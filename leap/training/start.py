@@ -84,7 +84,8 @@ def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
         raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
     rows = [(source.path, "training file") for source in sources_in(recipe.train_file)]
     for path, what in [*rows, *([(recipe.val_file, "validation file")] if recipe.val_file else [])]:
-        if isinstance(recipe, ReinforcementRecipe):  # learns from planning rows in one file
+        # Rewards are learned from planning rows in one file; rows that are streamed are validated on a file.
+        if isinstance(recipe, ReinforcementRecipe) or (recipe.streaming and path == recipe.val_file):
             workspace.require_file(path, what)
         else:
             require_source(workspace, path, what)

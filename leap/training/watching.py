@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from configs.errors import UserError
 from leap.rows.data_sets import files_of
-from leap.rows.places import name_of
+from leap.rows.places import is_of_hub, name_of
 from leap.training.recipes import TrainingRecipe
 from leap.training.resume import data_content, row_sources
 
@@ -24,7 +24,8 @@ class WatchSources(TrainerCallback):
 
     def __init__(self, recipe: TrainingRecipe) -> None:
         self._recipe, self._content = recipe, ""
-        self._files = [(source, file) for source in row_sources(recipe) for file in files_of(source)]
+        on_disk = [source for source in row_sources(recipe) if not is_of_hub(source)]
+        self._files = [(source, file) for source in on_disk for file in files_of(source)]
         self._stamps = list(map(self._stamp, self._files))
 
     def begin(self, content: str) -> None:
