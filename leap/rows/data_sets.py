@@ -23,8 +23,7 @@ from leap.text import first_line
 
 _BATCH = 100  # rows in memory, with their pictures
 _MEDIA_KEYS = ("image", "images", "video", "videos")  # where bytes alone are a picture or a video
-_EXAMPLES = ("example*/output/operation_sequence.json",)
-_EXAMPLES += tuple(f"{'*/' * depth}{_EXAMPLES[0]}" for depth in (1, 2))
+_EXAMPLES = [f"{'*/' * depth}example*/output/operation_sequence.json" for depth in range(3)]
 _ADVICE_OF_HUB = "Check the name, the connection and your access"
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 

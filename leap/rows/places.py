@@ -28,7 +28,8 @@ def name_of(data: Path) -> str:
 def split_of(data: Path) -> tuple[Path, str | None]:
     """A source without its split, and the split if it names one. A file or folder of the whole name has none."""
     folder, mark, split = str(data).rpartition("#")
-    return (Path(folder), split) if mark and folder and not data.exists() else (data, None)
+    is_split = mark and folder and "/" not in split and not data.exists()
+    return (Path(folder), split) if is_split else (data, None)
 
 
 def places_beside(data: Path) -> list[Path]:

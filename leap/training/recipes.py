@@ -21,7 +21,8 @@ class TrainingRecipe:
     model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model", free=True)
     train_file: Path | Mixture = knob(
         Path("data/train_151230.jsonl"),
-        "rows to train on (JSONL, .jsonl.gz or Parquet); several files are mixed, each with a weight: a.jsonl:0.7",
+        "rows to train on (JSONL, .jsonl.gz, Parquet, a folder of save_to_disk, hf://owner/name#split); several are "
+        "mixed, each with a weight: a.jsonl:0.7",
         free=True,
         several=(data_named, words_of),
     )

@@ -12,9 +12,11 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from configs.errors import UserError
+from leap.cli import parse_knobs
 from leap.rows.data_sets import MediaFolder, content_sha256, count_rows, files_of, json_line, require_data_set
 from leap.rows.sources import Source, data_named, source_of, words_of
 from leap.training.preflight import check_file
+from leap.training.recipes import TrainingRecipe
 from tests.conftest import assert_one_line_error, run_script
 from tests.downloading import fetch
 
@@ -103,6 +105,19 @@ def test_names_of_the_hub_pass_through_recipes(workspace):
     assert words_of(data_named(["hf://me/set"])) == "hf://me/set"
     with pytest.raises(UserError, match="hf://me/set is named twice; name it once, with a weight: hf://me/set:2"):
         data_named(["hf://me/set", "hf://me/set:2"])
+
+
+def test_names_of_the_hub_are_not_taken_for_paths_by_flags_and_recipes(workspace):
+    recipe = workspace / "mix.yaml"
+    for written, words in (
+        ("hf://me/set#train", "hf://me/set#train"),
+        ("[hf://me/set#train:0.5, a.jsonl]", ["hf://me/set#train:0.5", f"{workspace / 'a.jsonl'}:1"]),
+    ):
+        recipe.write_text(f"train_file: {written}")
+        assert words_of(parse_knobs(TrainingRecipe, [], "", recipe).train_file) == words
+    arguments = ["--rows", "hf://me/set#train:0.5", "hf://me/set#test"]
+    data = parse_knobs(TrainingRecipe, arguments, "", recipe).train_file
+    assert words_of(data) == ["hf://me/set#train:0.5", "hf://me/set#test:1"]
 
 
 def test_a_folder_that_is_no_data_set_is_said_with_what_to_do(workspace):

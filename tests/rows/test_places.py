@@ -16,6 +16,7 @@ def test_a_name_of_the_hub_stays_itself_as_a_path():
 def test_a_split_stands_behind_a_hash_unless_a_file_is_called_so(tmp_path):
     assert split_of(tmp_path / "set#train") == (tmp_path / "set", "train")
     assert split_of(tmp_path / "set") == (tmp_path / "set", None)
+    assert split_of(tmp_path / "a#b" / "rows.jsonl") == (tmp_path / "a#b" / "rows.jsonl", None)
     (tmp_path / "rows#1.jsonl").touch()
     assert split_of(tmp_path / "rows#1.jsonl") == (tmp_path / "rows#1.jsonl", None)
 

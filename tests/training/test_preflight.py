@@ -6,11 +6,15 @@ import pytest
 from PIL import Image
 from tokenizers import Regex, pre_tokenizers
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.files import read_jsonl
+from leap.plans.reading import read_official
+from leap.publish.benchmark_dataset import write_benchmark
 from leap.training import turns
 from leap.training.preflight import check_file, refuse_same_ids, refuse_tested
-from leap.vlabench.examples import examples_below
+from leap.vlabench.examples import examples_below, find_examples
+from leap.vlabench.prompts import PromptWriter
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.planning_lines import GOOD, row
 from tests.training.trainings import train
@@ -217,3 +221,21 @@ def test_rows_of_the_benchmarks_form_that_show_a_tested_picture_are_refused(work
     assert "no picture and no scene in common" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"tested.jsonl:2: shows a picture of .*, which is tested on"):
         refuse_tested(checks, *places)
+
+
+def test_the_benchmark_in_hugging_face_form_is_rows_with_its_prompts_and_refused_where_it_is_tested_on(
+    workspace, collator
+):
+    benchmark = workspace / "dataset/vlm_evaluation_v1.0"
+    examples = find_examples(benchmark, ["Spatial"])
+    writer = PromptWriter(WorkspaceConfig(workspace), "ours", "en")
+    table = write_benchmark(workspace / "hf", examples, writer)["Spatial"]
+    check = check_file(table, collator, 2048)
+    assert check.rejected == []
+    assert check.form == "VLABench skill sequences"
+    for row_of_example, example in zip(check.rows, examples["Spatial"], strict=True):
+        assert read_official(row_of_example.steps) == example.ground_truth()
+        shown = [path.read_bytes() for path in collator.image_paths(row_of_example)]
+        assert shown == [example.plain_image.read_bytes(), example.tagged_image.read_bytes()]
+    with pytest.raises(UserError, match=r"test.parquet:1: shows a picture of "):
+        refuse_tested([check], collator, benchmark, workspace / "logs")

@@ -1,5 +1,6 @@
 """Rows that are read as they come: which batches they make, what is left out, and that a killed run loses nothing."""
 
+import io
 import itertools
 import json
 import shutil
@@ -18,6 +19,7 @@ from leap.rows.sources import data_named
 from leap.training.recipes import TrainingRecipe
 from leap.training.streaming import StreamedBatches
 from tests.conftest import assert_one_line_error, kill_when, start_script
+from tests.downloading import fetch
 from tests.training.planning_lines import GOOD, row
 from tests.training.trainings import QUICKSTART, TRAIN, train
 
@@ -141,3 +143,22 @@ def test_a_killed_streamed_run_ends_with_the_bits_of_one_that_was_not(demo, work
 def losses_by_step(path: Path):
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     return {entry["step"]: (entry["loss"], entry["epoch"]) for entry in entries if "loss" in entry}
+
+
+@pytest.mark.slow
+def test_rows_of_the_hub_are_trained_on_without_a_copy_of_them(demo, workspace, hub):
+    turns = [{"role": "user", "content": "<image>Plan."}, {"role": "assistant", "content": "1) Go."}]
+    rows = Dataset.from_list([{"messages": turns, "images": [Image.new("RGB", (64, 64), "red")]}] * 12)
+    file = io.BytesIO()
+    rows.cast_column("images", List(ImageColumn())).to_parquet(file)
+    hub.add("dataset", "me/rows", {"data/train-00000-of-00001.parquet": file.getvalue()})
+    arguments = ["--config", QUICKSTART, "--streaming", "--rows", "hf://me/rows", "--shuffle_buffer", 5]
+    arguments += ["--max_steps", 2, "--save_steps", 2, "--per_device_train_batch_size", 4, "--warmup_steps", 0]
+    arguments += ["--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0, "--val_plans", 0]
+    done = fetch(hub, TRAIN, *arguments, "--output_dir", workspace / "output/run", first_pause_s=None)
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "output/run/checkpoint-2" / MANIFEST).is_file()
+    assert not list((workspace / "home").rglob("*.arrow"))
+    done = fetch(hub, TRAIN, *arguments, "--rows", "hf://me/gone", first_pause_s=None)
+    assert done.returncode == 2
+    assert "error: hf://me/gone: the Hub does not show it" in done.stderr.splitlines()[-1]
