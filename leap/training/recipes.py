@@ -296,13 +296,13 @@ class ReinforcementRecipe(TrainingRecipe):
         return {name.removeprefix(prefix): getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
+        if self.streaming:
+            raise UserError("streaming is for supervised training; rewards are learned from rows that are all known")
         super().__post_init__()
         if not self.val_file:
             raise UserError("a reward that rises says little by itself: name held-out rows with --val_file")
         if self.packing:
             raise UserError("packing is for supervised training; completions are padded to the longest of a batch")
-        if self.streaming:
-            raise UserError("streaming is for supervised training; rewards are learned from rows that are all known")
         completions = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if completions % self.num_generations:
             raise UserError(
