@@ -472,6 +472,8 @@ def _anchored(value: Any, hint: Any, base: Path) -> Any:
         return value
     if is_list:
         return [_anchored(item, Path, base) for item in value]
+    if str(value).startswith("hf:/"):  # of the Hub, no place on this disk
+        return Path(value)
     return Path(os.path.normpath(base / Path(value).expanduser()))
 
 

@@ -56,6 +56,7 @@ HEAVY = {
     "leap.training.preflight",
     "leap.training.resources",
     "leap.training.run",
+    "leap.training.streaming",
     "leap.training.supervision",
     "leap.training.throughput",
     "leap.training.trainer",
@@ -67,6 +68,7 @@ HEAVY = {
     "leap.training.rejection",
     "leap.training.rollouts",
     "leap.training.validation",
+    "leap.training.watching",
 }
 HEAVY_PACKAGES = {"torch", "torchvision", "transformers", "datasets", "accelerate", "peft"}
 

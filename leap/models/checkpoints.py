@@ -23,9 +23,10 @@ from leap.files import read_json, sha256_file, write_text
 MANIFEST = "leap_manifest.json"
 SAVING = "leap_saving"
 _RUN_STATE = re.compile(
-    r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin"
+    r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*|trainer_state\.json|training_args\.bin|stream\.json"
     r"|global_step\d+/.*|latest|zero_to_\w+\.py"  # DeepSpeed's
 )
+STREAM_FILE = "stream.json"  # where a streamed run is in its sources
 CARD = "README.md"  # may be rewritten after the checkpoint is complete, so its size says nothing
 _INDEX = "model.safetensors.index.json"
 _STEP = re.compile(r"checkpoint-(\d+)")

@@ -218,11 +218,15 @@ def _first_prompt(manifest: Manifest) -> list[dict] | None:
 
 
 def _file_names(names: str | list[str]) -> str:
-    return ", ".join(f"`{Path(name).name}`" for name in ([names] if isinstance(names, str) else names))
+    words = [names] if isinstance(names, str) else names
+    return ", ".join(f"`{name if name.startswith('hf://') else Path(name).name}`" for name in words)
 
 
 def _origins(manifest: Manifest, base: str) -> str:
     names = {"trained on": manifest.recipe.get("train_file"), "validated on": manifest.recipe.get("val_file")}
+    hashed = "the contents of these files"
+    if manifest.recipe.get("streaming"):
+        hashed = "the names and sizes of the files that were streamed, or their commit on the Hub"
     start = ""
     if manifest.parent:
         weights = manifest.parent_weights_sha256
@@ -232,7 +236,7 @@ def _origins(manifest: Manifest, base: str) -> str:
         "of its safetensors files)",
         *([start] if start else []),
         *(f"- {what}: {_file_names(name)}" for what, name in names.items() if name),
-        f"- data SHA-256: `{manifest.data_sha256}` (over the contents of these files)",
+        f"- data SHA-256: `{manifest.data_sha256}` (over {hashed})",
     ]
     return "\n".join(lines)
 

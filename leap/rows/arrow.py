@@ -8,6 +8,7 @@ the content's hash and one of what else decides what is in it. It has a row for 
     form        what the line was written as (leap/rows/sources.py)
     task        name of its task
     digest      hash of conversation and plan, to tell duplicates
+    id          hash of its id, nothing where it has none
     remarks     what looks odd, a line each
     media       pictures and videos as the row names them
     stamp       hash of those files' paths, sizes and times of change (leap.rows.chat.media_stamp)
@@ -29,7 +30,8 @@ import numpy as np
 import pyarrow as pa
 
 from configs.errors import UserError
-from leap.files import json_object, replacing, sha256_json
+from leap.files import json_object, replacing
+from leap.rows.places import name_of, places_beside
 from leap.rows.records import PlanningRow, row_from_record
 
 Batches = Iterable[pa.RecordBatch]
@@ -41,6 +43,7 @@ SCHEMA = pa.schema(
         ("form", pa.string()),
         ("task", pa.string()),
         ("digest", pa.uint64()),
+        ("id", pa.uint64()),
         ("remarks", pa.string()),
         ("media", pa.list_(pa.string())),
         ("stamp", pa.uint64()),
@@ -62,7 +65,7 @@ def table_name(data: Path, content: str, settings: str) -> str:
 
 def find_table(data: Path, name: str) -> Path | None:
     """The table of that name, which is whole; None if there is none."""
-    file = next((place / name for place in _places(data) if _is_table(place / name)), None)
+    file = next((place / name for place in places_beside(data) if _is_table(place / name)), None)
     if file:
         with contextlib.suppress(OSError):
             os.utime(file)  # used last, removed last
@@ -78,7 +81,7 @@ def write_table(data: Path, name: str, make_batches: Callable[[], Batches]) -> P
     """Write a table, in one step, to the first of its places that can be written, and remove those of other contents.
     UserError if there is no such place."""
     problems = []
-    for place in _places(data):
+    for place in places_beside(data):
         try:
             with replacing(place / name) as file, pa.ipc.new_file(file, SCHEMA) as writer:
                 for batch in _of_equal_size(make_batches()):
@@ -87,14 +90,9 @@ def write_table(data: Path, name: str, make_batches: Callable[[], Batches]) -> P
             return place / name
         except OSError as error:
             problems.append(f"{place}: {error.strerror or error}")
-    raise UserError(f"the table of {data} cannot be written ({'; '.join(problems)}). HF_HOME names another folder")
-
-
-def _places(data: Path) -> list[Path]:
-    from huggingface_hub.constants import HF_HOME
-
-    folder = data.resolve().parent
-    return [folder, Path(HF_HOME) / "leap" / sha256_json(str(folder))[:16]]
+    raise UserError(
+        f"the table of {name_of(data)} cannot be written ({'; '.join(problems)}). HF_HOME names another folder"
+    )
 
 
 def _is_table(file: Path) -> bool:
@@ -208,6 +206,6 @@ class PlanningRows(Sequence[PlanningRow]):
 
 def row_of_line(line: bytes, data: Path, number: int, image_tokens: int | None = None) -> PlanningRow:
     """The row in a line of `data`; UserError with file:line if it is none."""
-    where = f"{data}:{number}"
+    where = f"{name_of(data)}:{number}"
     row = row_from_record(json_object(line, where), where, data.parent)
     return row if image_tokens is None else replace(row, image_tokens=image_tokens)

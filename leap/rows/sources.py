@@ -1,18 +1,20 @@
-"""Where rows come from: JSONL, JSONL in gzip or Parquet, in one of several formats; and several files in shares.
+"""Where rows come from: JSONL, JSONL in gzip, Parquet or data sets of Hugging Face, in one of several formats; and
+several of these in shares.
 
-    data/a.jsonl            every row once an epoch
-    data/b.jsonl.gz:0.3     three tenths of the rows an epoch, other ones in each until all were seen
-    data/c.parquet:2        every row twice an epoch
+    data/a.jsonl                every row once an epoch
+    data/b.jsonl.gz:0.3         three tenths of the rows an epoch, other ones in each until all were seen
+    data/c.parquet:2            every row twice an epoch
+    data/set#train              a folder that save_to_disk wrote, and its split
+    hf://owner/name#train:0.5   a split of a repository of the Hub
 
-A file holds planning rows, or conversations as leap/rows/exchange.py reads them, of one format throughout.
+A file holds planning rows, conversations as leap/rows/exchange.py reads them, or rows whose plan is a benchmark's truth
+(leap/rows/truths.py), of one format throughout.
 """
 
 from __future__ import annotations
 
-import functools
 import gzip
 import itertools
-import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,13 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.config import WorkspaceConfig
 from configs.errors import UserError
+from leap.rows.data_sets import MediaFolder, count_rows, data_set_lines, is_data_set, json_line, require_data_set
 from leap.rows.exchange import imported
+from leap.rows.places import is_of_hub, name_of
 from leap.rows.records import PlanningRow, row_from_record
+from leap.rows.truths import is_truth, with_plan
 
 PLANNING_ROWS = "LEAP rows"
+SKILL_SEQUENCES = "VLABench skill sequences"
 
 _COLUMNS = ("image", "images", "video", "videos")
+_BATCH = 100  # rows of a table in memory, with their pictures
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Source:
     weight: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.weight:g}"
+        return f"{name_of(self.path)}:{self.weight:g}"
 
 
 @dataclass(frozen=True)
@@ -65,15 +73,15 @@ def data_named(words: Sequence[str]) -> Path | Mixture:
     """What a command line or a recipe names: a file alone as its path, else what is mixed. UserError for a file that is
     named twice."""
     sources = list(map(source_of, words))
-    paths = [source.path.resolve() for source in sources]
+    paths = [source.path if is_of_hub(source.path) else source.path.resolve() for source in sources]
     if repeated := next((path for i, path in enumerate(paths) if path in paths[:i]), None):
-        raise UserError(f"{repeated} is named twice; name it once, with a weight: {repeated}:2")
+        raise UserError(f"{name_of(repeated)} is named twice; name it once, with a weight: {name_of(repeated)}:2")
     return sources[0].path if len(sources) == 1 and sources[0].weight == 1 else Mixture(tuple(sources))
 
 
 def words_of(data: Path | Mixture) -> str | list[str]:
     """`data_named` in the other direction."""
-    return list(map(str, data.sources)) if isinstance(data, Mixture) else str(data)
+    return list(map(str, data.sources)) if isinstance(data, Mixture) else name_of(data)
 
 
 def sources_in(data: Path | Mixture) -> tuple[Source, ...]:
@@ -81,17 +89,34 @@ def sources_in(data: Path | Mixture) -> tuple[Source, ...]:
     return data.sources if isinstance(data, Mixture) else (Source(data),)
 
 
+def require_source(workspace: WorkspaceConfig, path: Path, what: str) -> None:
+    """UserError if there is no such file, or a folder that is no data set. The Hub is not asked."""
+    if is_data_set(path):
+        require_data_set(path, what)
+    else:
+        workspace.require_file(path, what)
+
+
 def count_lines(path: Path) -> int:
-    """Rows of a file: lines that are not empty."""
+    """Rows of a source: of a file, the lines that are not empty."""
+    if is_data_set(path):
+        return count_rows(path)
     if path.suffix == ".parquet":
         return _parquet(path).metadata.num_rows
     return sum(1 for _ in numbered_lines(path))
 
 
-def numbered_lines(path: Path, most: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, JSON) of the lines of a file that are not empty or the rows of a Parquet table; or of the first
-    `most`. UserError where the file cannot be read any further."""
-    lines = _parquet_lines(path) if path.suffix == ".parquet" else _lines(path)
+def numbered_lines(
+    path: Path, most: int | None = None, media: MediaFolder | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, JSON) of the lines of a file that are not empty or the rows of a table or data set; or of the
+    first `most`. Pictures in the rows become files of `media`. UserError where the source cannot be read any further.
+    """
+    media = media or MediaFolder(path)
+    if is_data_set(path):
+        lines = data_set_lines(path, media)
+    else:
+        lines = _parquet_lines(path, media) if path.suffix == ".parquet" else _lines(path)
     return itertools.islice(((number, line) for number, line in enumerate(lines, 1) if line.strip()), most)
 
 
@@ -117,35 +142,25 @@ def _parquet(path: Path) -> Any:
         raise UserError(f"{path}: no Parquet file that can be read ({error}). Fetch or write it anew") from error
 
 
-def _parquet_lines(path: Path) -> Iterator[bytes]:
+def _parquet_lines(path: Path, media: MediaFolder) -> Iterator[bytes]:
     import pyarrow as pa
 
     table, number = _parquet(path), 0
     for group in range(table.num_row_groups):
         try:
-            for batch in table.iter_batches(1000, [group]):
+            for batch in table.iter_batches(_BATCH, [group]):
                 for record in batch.to_pylist():
                     number += 1
-                    yield json.dumps(_without_nulls(record), default=functools.partial(_refuse, path, number)).encode()
+                    yield json_line(record, media, f"{path}:{number}")
         except (OSError, pa.ArrowException) as error:
             place = f"row group {group + 1} of {table.num_row_groups}, row {number + 1}"
             raise UserError(f"{path}: {place}: cannot be read ({error}). Fetch or write the file anew") from error
 
 
-def _refuse(path: Path, number: int, value: object) -> None:
-    kind = "pictures must be files here" if isinstance(value, bytes) else "only what JSON has can be read"
-    raise UserError(f"{path}:{number}: the row holds {type(value).__name__}; {kind}")
-
-
-def _without_nulls(value: Any) -> Any:
-    """A value without the keys that Parquet fills up with nulls."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
 def form_of(record: dict[str, Any]) -> str:
     """What a JSON object is written as."""
+    if is_truth(record):
+        return SKILL_SEQUENCES
     if "conversations" in record:
         return "ShareGPT conversations"
     if "target" not in record and "completion" in record:
@@ -157,7 +172,10 @@ def form_of(record: dict[str, Any]) -> str:
 
 def planning_record(record: dict[str, Any], where: str, folder: Path) -> tuple[dict[str, Any], PlanningRow]:
     """A JSON object of any of the formats as one of a planning row, and the row. UserError that begins with `where`."""
-    if form_of(record) != PLANNING_ROWS:
+    form = form_of(record)
+    if form == SKILL_SEQUENCES:
+        record = with_plan(record, where)
+    if form != PLANNING_ROWS:
         record = imported(record, where, folder)
     try:
         return record, row_from_record(record, where, folder)

@@ -34,6 +34,7 @@ def supervised_arguments(
         **shared_arguments(recipe, steps, workspace, validates=validates),
         per_device_train_batch_size=1 if recipe.packing else recipe.per_device_train_batch_size,
         use_liger_kernel=recipe.use_liger_kernel,
+        ignore_data_skip=recipe.streaming,  # a stream begins where the checkpoint left it
         ddp_find_unused_parameters=not has_pictures,  # rows without pictures leave the vision tower out
         prediction_loss_only=True,
         include_num_input_tokens_seen="no",  # the trainer counts rows' tokens itself, packed or padded

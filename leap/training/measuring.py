@@ -8,9 +8,10 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,13 +22,15 @@ import pyarrow.compute as pc
 from jinja2 import TemplateError
 
 from configs.errors import UserError
-from leap.files import json_object, sha256_file, sha256_json
+from leap.files import json_object, sha256_json
 from leap.models.control_tokens import ControlTokens
 from leap.models.loading import is_out_of_memory, is_panic
 from leap.plans.reading import FormatError, read_tolerant
 from leap.progress import Progress
 from leap.rows.arrow import SCHEMA, find_table, numbers, open_table, rows_at, table_name, with_rows, write_table
 from leap.rows.chat import image_file, image_items, media_stamp, task_name_of
+from leap.rows.data_sets import content_sha256
+from leap.rows.places import name_of
 from leap.rows.records import PlanningRow, unread_keys
 from leap.rows.sources import count_lines, form_of, numbered_lines, planning_record
 from leap.rows.videos import video_files, video_items
@@ -57,12 +60,12 @@ class CheckJob:
 def checked_table(job: CheckJob, most: int | None) -> Path:
     """The table of a file, or of its first `most` rows where there is none of all, in which every row is as the check
     finds it now."""
-    content, settings = sha256_file(job.path), settings_sha256(job.collator)
+    content, settings = content_sha256(job.path), settings_sha256(job.collator)
     every_row, first_rows = (table_name(job.path, content, sha256_json([settings, rows])) for rows in (None, most))
     file = find_table(job.path, every_row) or find_table(job.path, first_rows)
     table = open_table(file) if file else None
     outdated = np.array([], np.int64) if table is None else _outdated(table[:most], job)
-    if table is None or file is None or len(outdated) > _MOST_HELD:
+    if table is None or file is None or len(outdated) > _MOST_HELD or _has_lost_pictures(rows_at(table, outdated), job):
         count = min(count_lines(job.path), most or sys.maxsize)
         return write_table(job.path, first_rows, lambda: _measured(job, _lines_of(job.path, most), count))
     rows = rows_at(table, outdated)
@@ -88,6 +91,13 @@ def _outdated(table: pa.Table, job: CheckJob) -> np.ndarray:
     return np.flatnonzero(changed | table.column("defect").is_valid().to_numpy())
 
 
+def _has_lost_pictures(rows: pa.Table, job: CheckJob) -> bool:
+    """Whether files are gone that were made of pictures in the rows themselves: only the source has those."""
+    made = f".{job.path.name}.pictures{os.sep}"
+    written = pc.unique(rows.column("media").combine_chunks().values).to_pylist()
+    return any(made in name and not os.path.isfile(name) for name in written)
+
+
 def _stamp_now(written: str, folder: Path, image_root: Path | None, workspace: Path) -> int:
     file = image_file(written, folder, image_root, workspace)
     return 0 if file is None else media_stamp(file)
@@ -105,7 +115,7 @@ def _lines_in(table: pa.Table) -> Iterator[_Line]:
 def _measured(job: CheckJob, lines: Iterable[_Line], count: int) -> Iterator[pa.RecordBatch]:
     """What a table holds of `count` lines."""
     with Progress(f"checking {job.path.name}", count, "row") if count else contextlib.nullcontext() as progress:
-        for batch in in_workers(_measure, job, lines, count):
+        for batch in in_workers(measure, job, lines, count):
             if progress:
                 progress.advance(len(batch))
             yield batch
@@ -132,13 +142,13 @@ def _of_chunk(chunk: list) -> Any:
     return _call(chunk)
 
 
-def _measure(job: CheckJob, lines: list[_Line]) -> pa.RecordBatch:
+def measure(job: CheckJob, lines: Sequence[_Line]) -> pa.RecordBatch:
     """What a table holds of some lines."""
     records: list[dict[str, Any]] = []
     parsed_lines = []
     for number, line, form in lines:
         records.append({"number": number, "text": line, "form": form})
-        parsed = _attempt(functools.partial(_parsed, job, records[-1]), f"{job.path}:{number}", records[-1])
+        parsed = _attempt(functools.partial(_parsed, job, records[-1]), f"{name_of(job.path)}:{number}", records[-1])
         if parsed:
             parsed_lines.append((parsed, records[-1]))
     for (_, record), length in zip(parsed_lines, _lengths(job, parsed_lines), strict=True):
@@ -157,7 +167,7 @@ class _Parsed:
 
 def _parsed(job: CheckJob, record: dict[str, Any]) -> _Parsed:
     """The row in a line, and in `record` what is found out about it beside its lengths. UserError for a defect."""
-    where, collator = f"{job.path}:{record['number']}", job.collator
+    where, collator = f"{name_of(job.path)}:{record['number']}", job.collator
     written = json_object(record["text"], where)
     form = record["form"] or form_of(written)
     planning, row = planning_record(written, where, job.path.parent)
@@ -169,6 +179,7 @@ def _parsed(job: CheckJob, record: dict[str, Any]) -> _Parsed:
         "form": form,
         "task": task_name_of(row) or "(unnamed)",
         "digest": digest,
+        "id": None if row.id is None else _hash(row.id.encode("utf-8", "surrogatepass")),
         "remarks": "\n".join(_remarks(row, planning)),
         "media": image_items(row) + [file for item in video_items(row) for file in video_files(item)],
         "stamp": sum(map(media_stamp, map(str, files))) % 2**64,
@@ -225,6 +236,11 @@ def _digest(row: PlanningRow) -> int:
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         raise UserError(f"{row.where}: malformed text, half a character ({half!a}). Mend or remove the row") from error
+    return _hash(content)
+
+
+def _hash(content: bytes) -> int:
+    """64 bits."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 

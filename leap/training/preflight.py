@@ -19,14 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.errors import UserError
+from leap.data.image_checks import checks_journal
 from leap.files import write_jsonl
 from leap.progress import say
 from leap.rows.arrow import PlanningRows, numbers, open_table
+from leap.rows.places import name_of
 from leap.rows.records import PlanningRow, no_rows
-from leap.rows.sources import PLANNING_ROWS, JoinedRows
+from leap.rows.sources import PLANNING_ROWS, SKILL_SEQUENCES, JoinedRows
+from leap.text import plural
 from leap.training.lengths import PARTS, RowLength, RowLengths
 from leap.training.measuring import MALFORMED, CheckJob, checked_table, in_workers
 from leap.training.supervision import PlanningCollator
+from leap.vlabench.held_out import DisplayedRow, refuse_leaks
 
 _OVERLONG = "longer than model_max_length"
 # The kinds of defects in the order of the report.
@@ -64,11 +68,12 @@ class FileCheck:
     shrunk: int = 0  # rows whose images are made smaller to fit
     form: str = PLANNING_ROWS  # what the rows are written as
     digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # (rows,) of conversation and plan
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # (rows,) hashes, 0 where there is none
 
     def text(self) -> str:
         """The report as a page of plain text: counts, and the distribution of lengths in tokens."""
         lines = [
-            f"{self.path}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
+            f"{name_of(self.path)}: {len(self.rows) + len(self.rejected)} rows, {len(self.tasks)} tasks, "
             f"{len(self.rejected)} rejected"
         ]
         if self.form != PLANNING_ROWS:
@@ -144,6 +149,7 @@ def check_file(
         len(image_tokens.keys() - defects.keys()),
         form,
         digests[good],
+        numbers(table, "id")[good],
     )
 
 
@@ -156,15 +162,50 @@ def joined(checks: Sequence[FileCheck]) -> FileCheck:
         rows=JoinedRows([check.rows for check in checks]),
         lengths=RowLengths.joined([check.lengths for check in checks]),
         digests=np.concatenate([check.digests for check in checks]),
+        ids=np.concatenate([check.ids for check in checks]),
         rejected=[rejected for check in checks for rejected in check.rejected],
     )
 
 
-def say_repeated(checks: Sequence[FileCheck]) -> None:
-    """Say how many rows of several files stand in more than one of them."""
-    unique = sum(len(np.unique(check.digests)) for check in checks)
-    if repeated := unique - len(np.unique(np.concatenate([check.digests for check in checks]))):
-        say(f"warning: {repeated} rows stand in more than one of the files, and train once for each")
+def refuse_same_ids(checks: Sequence[FileCheck]) -> None:
+    """UserError if two files hold rows of the same id; rows without one are not concerned. Says how many rows stand in
+    more than one file all the same."""
+    # At a million rows: arrays of hashes, no object a row.
+    unique = np.concatenate([_distinct(check.ids[check.ids > 0]) for check in checks])
+    values, counts = np.unique(unique, return_counts=True)
+    repeated = values[counts > 1]
+    if len(repeated):
+        matches = ((check, np.flatnonzero(np.isin(check.ids, repeated))) for check in checks)
+        holder, indices = next((check, indices) for check, indices in matches if len(indices))
+        row_id = holder.ids[indices[0]]
+        first, second, *_ = (check.rows[int((check.ids == row_id).argmax())] for check in checks if row_id in check.ids)
+        raise UserError(
+            f"{first.where} and {second.where} have the same id {first.id!r:.60}; {plural(len(repeated), 'id')} in all "
+            "stand in more than one of the files. Give the rows of one file other ids, or leave them out of it; a file "
+            "that is to count more takes a weight"
+        )
+    digests = [_distinct(check.digests) for check in checks]
+    if count := sum(map(len, digests)) - len(_distinct(np.concatenate(digests))):
+        say(f"warning: {count} rows stand in more than one of the files, and train once for each")
+
+
+def _distinct(hashes: np.ndarray) -> np.ndarray:
+    """Each of these once."""
+    # Asked for counts, numpy sorts; else it fills a hash table, which took 20 times as long for 500,000 (numpy 2.4).
+    return np.unique(hashes, return_counts=True)[0]
+
+
+def refuse_tested(checks: Sequence[FileCheck], collator: PlanningCollator, benchmark: Path, logs: Path) -> None:
+    """UserError if a row of a benchmark's form shows a picture of the `benchmark` that is tested on. Looks at pictures
+    are kept beside the rows, or in `logs`."""
+    for check in checks:
+        if check.form == SKILL_SEQUENCES:
+            rows = [
+                DisplayedRow(row.where, row.task_name or "", (), None, collator.image_paths(row)) for row in check.rows
+            ]
+            looks = checks_journal(check.path.parent if check.path.parent.is_dir() else logs)
+            advice = "Train on examples that are not tested on: take these rows out"
+            say(refuse_leaks("row", rows, benchmark, looks, advice, shared_instructions=True))
 
 
 def _only_form(table: pa.Table, path: Path) -> str:
@@ -174,8 +215,8 @@ def _only_form(table: pa.Table, path: Path) -> str:
     if len(counts) > 1:
         row = pc.index(forms, counts[1]).as_py()
         raise UserError(
-            f"{path}:{table.column('number')[row]}: one of {counts[1]}, where {counts[0]} come first; a file holds one "
-            "format. Part it in two, and name both with --train_file"
+            f"{name_of(path)}:{table.column('number')[row]}: one of {counts[1]}, where {counts[0]} come first; a file "
+            "holds one format. Part it in two, and name both with --train_file"
         )
     return counts[0] if counts else PLANNING_ROWS
 
@@ -200,7 +241,7 @@ def _remark_counts(table: pa.Table, trainable: np.ndarray, digests: np.ndarray) 
     remarks: Counter = Counter()
     for text, count in _counts(table, "remarks", trainable).items():
         remarks.update(dict.fromkeys(text.splitlines(), count))
-    if duplicates := len(digests) - len(np.unique(digests)):
+    if duplicates := len(digests) - len(_distinct(digests)):
         remarks["duplicate of an earlier row"] = duplicates
     return remarks
 
@@ -233,22 +274,23 @@ def _fits(
 ) -> Iterator[tuple[int, _Fit]]:
     """How each of the overlong rows of a table fits, by its index."""
     rows = zip(PlanningRows(file, job.path, overlong), lengths, strict=True)
-    fit = functools.partial(_fit, max_length, shrink)
+    fit = functools.partial(fits, max_length, shrink)
     chunks = in_workers(fit, job, rows, len(overlong) if shrink else 0)
     return zip(map(int, overlong), itertools.chain.from_iterable(chunks), strict=True)
 
 
-def _fit(max_length: int, shrink: bool, job: CheckJob, rows: list[tuple[PlanningRow, RowLength]]) -> list[_Fit]:
-    fits = []
+def fits(max_length: int, shrink: bool, job: CheckJob, rows: list[tuple[PlanningRow, RowLength]]) -> list[_Fit]:
+    """How each of some rows that are too long fits; with `shrink` its images may get smaller."""
+    verdicts = []
     for row, length in rows:
         fitting = job.collator.shrink_to_fit(row, length, max_length) if shrink else None
         if fitting and fitting.image_tokens:
-            fits.append(_Fit(job.collator.length(fitting), fitting.image_tokens))
+            verdicts.append(_Fit(job.collator.length(fitting), fitting.image_tokens))
             continue
         advice = "even with the smallest images; raise it" if shrink else "raise it, lower image_tokens_max"
         defect = f"{length.total} tokens ({length.visual} visual) are over model_max_length {max_length}; {advice}"
-        fits.append(_Fit(defect=f"{row.where}: {defect} or remove the row"))
-    return fits
+        verdicts.append(_Fit(defect=f"{row.where}: {defect} or remove the row"))
+    return verdicts
 
 
 def _histogram(lengths: RowLengths, bars: int = 10, width: int = 40) -> list[str]:

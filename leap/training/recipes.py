@@ -21,7 +21,8 @@ class TrainingRecipe:
     model_name_or_path: Path = knob(Path("models/Qwen3-VL-2B-Instruct"), "folder of the base model", free=True)
     train_file: Path | Mixture = knob(
         Path("data/train_151230.jsonl"),
-        "rows to train on (JSONL, .jsonl.gz or Parquet); several files are mixed, each with a weight: a.jsonl:0.7",
+        "rows to train on (JSONL, .jsonl.gz, Parquet, a folder of save_to_disk, hf://owner/name#split); several are "
+        "mixed, each with a weight: a.jsonl:0.7",
         free=True,
         several=(data_named, words_of),
     )
@@ -32,6 +33,15 @@ class TrainingRecipe:
     output_dir: Path = knob(Path("output"), "run folder; checkpoints go to checkpoint-<step> below it", free=True)
     max_train_samples: int | None = knob(None, "train on the first so many rows only, to try things out", check="> 0")
     max_eval_samples: int | None = knob(None, "validate on the first so many rows only", check="> 0")
+
+    streaming: bool = knob(
+        False,
+        "read rows as they come, of sets larger than the disk or than a check of all has time for; wants max_steps",
+    )
+    shuffle_buffer: int = knob(1000, "rows that --streaming shuffles together", check="> 0")
+    most_bad_rows: int = knob(
+        100, "rows that cannot train and are left out by --streaming before the run ends", check=">= 0", free=True
+    )
 
     num_train_epochs: float = knob(2.0, "passes over the rows", check="> 0")
     max_steps: int = knob(-1, "optimiser steps; overrides the epochs if above 0", flags=("--max-steps",))
@@ -141,11 +151,25 @@ class TrainingRecipe:
             raise UserError(
                 f"image_tokens_min {self.image_tokens_min} is above image_tokens_max {self.image_tokens_max}"
             )
+        if self.streaming and (problem := self._streaming_problem()):
+            raise UserError(problem)
         if self.packing and self.packing_tokens < self.model_max_length:
             raise UserError(
                 f"packing_tokens {self.packing_tokens} is below model_max_length {self.model_max_length}: a row of "
                 "that length would fit no pack. Raise the one or lower the other"
             )
+
+    def _streaming_problem(self) -> str | None:
+        """What of the recipe rows that are read as they come cannot do."""
+        if self.max_steps <= 0:
+            return "streaming knows no epochs, as the rows are not counted: say how long to train with --max_steps"
+        if self.packing:
+            return "streaming cannot pack rows, which is planned by the lengths of all: leave --packing out"
+        if isinstance(self.train_file, Mixture) and any(source.weight != 1 for source in self.train_file.sources):
+            return "streaming takes the sources in turn, a row of each, and keeps no weights: leave them out"
+        if self.max_train_samples is not None:
+            return "streaming reads as many rows as --max_steps asks for: leave --max_train_samples out"
+        return None
 
 
 @dataclass(frozen=True)
@@ -272,6 +296,8 @@ class ReinforcementRecipe(TrainingRecipe):
         return {name.removeprefix(prefix): getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
+        if self.streaming:
+            raise UserError("streaming is for supervised training; rewards are learned from rows that are all known")
         super().__post_init__()
         if not self.val_file:
             raise UserError("a reward that rises says little by itself: name held-out rows with --val_file")

@@ -19,7 +19,7 @@ from leap.models.checkpoints import (
     why_incomplete,
 )
 from leap.progress import say
-from leap.provenance import data_sha256
+from leap.rows.data_sets import content_sha256, version_sha256
 from leap.rows.sources import Mixture, sources_in
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
@@ -53,12 +53,21 @@ class Sources:
 def made_from(recipe: TrainingRecipe) -> Sources:
     """The sources of a run that starts from its base model."""
     base = recipe.model_name_or_path
-    data = recipe.train_file
-    files = [source.path for source in sources_in(data)] + ([recipe.val_file] if recipe.val_file else [])
-    content = data_sha256(files)
-    if isinstance(data, Mixture):
-        content = sha256_json([content, [source.weight for source in data.sources]])
-    return Sources(str(base), weights_sha256(base), content)
+    return Sources(str(base), weights_sha256(base), data_content(recipe))
+
+
+def row_sources(recipe: TrainingRecipe) -> list[Path]:
+    """What a run reads rows from, validation last."""
+    return [source.path for source in sources_in(recipe.train_file)] + ([recipe.val_file] if recipe.val_file else [])
+
+
+def data_content(recipe: TrainingRecipe) -> str:
+    """Hash of the content of these, and of the weights of several; of rows that are streamed, of names and sizes."""
+    hashes = [version_sha256(source.path) for source in sources_in(recipe.train_file)] if recipe.streaming else []
+    content = sha256_json(hashes + list(map(content_sha256, row_sources(recipe)[len(hashes) :])))
+    if isinstance(recipe.train_file, Mixture):
+        content = sha256_json([content, [source.weight for source in recipe.train_file.sources]])
+    return content
 
 
 def precision_of_run(recipe: TrainingRecipe) -> TrainingRecipe:

@@ -20,6 +20,7 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch.utils.data import Dataset
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -75,10 +76,11 @@ from leap.training.compiling import compile_layers, compiler_problem
 from leap.training.meter import Meter
 from leap.training.packing import Packer
 from leap.training.parts import freeze
-from leap.training.preflight import FileCheck, check_file, joined, say_repeated, write_rejected
+from leap.training.preflight import FileCheck, check_file, joined, refuse_same_ids, refuse_tested, write_rejected
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 from leap.training.resources import (
     DiskNeed,
+    LargestStep,
     describe_memory,
     fitted_to_gpu,
     flops_counter,
@@ -88,9 +90,11 @@ from leap.training.resources import (
     peak_of_devices,
 )
 from leap.training.resume import Sources, checkpoint_to_resume, made_from, precision_of_run
+from leap.training.streaming import StreamedBatches, StreamedRows
 from leap.training.supervision import PlanningCollator
 from leap.training.trainer import PlanningDataset, PlanningTrainer
 from leap.training.turns import refuse_endless
+from leap.training.watching import WatchSources
 
 _T = TypeVar("_T")
 _Recipe = TypeVar("_Recipe", bound=TrainingRecipe)
@@ -109,14 +113,22 @@ _WORTH_COMPILING = 500  # forward passes; compiling took 40 s on one H200, and s
 
 @dataclass(frozen=True)
 class _RunData:
-    """The checked rows of a run, and the batches that they meet in."""
+    """The checked rows of a run, and the batches that they meet in. Streamed rows are checked as they come."""
 
     collator: PlanningCollator
-    training: FileCheck
+    training: FileCheck | None
     validation: FileCheck | None
-    plan: RowBatches | PackBatches  # of all devices together
-    batches: RankBatches  # those of this device
+    plan: RowBatches | PackBatches | None  # of all devices together
+    batches: RankBatches | StreamedBatches  # those of this device
     validation_batches: RankBatches | None
+
+    @property
+    def rows(self) -> Dataset:
+        return PlanningDataset(self.training.rows) if self.training else StreamedRows(len(self.batches))
+
+    @property
+    def has_pictures(self) -> bool:
+        return self.training is None or bool(self.training.lengths.visual.any())
 
 
 def train(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> Path:
@@ -145,26 +157,33 @@ def run_folder(recipe: TrainingRecipe) -> Iterator[PartialState]:
 
 def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> Path:
     """The run, in an output folder that is ours."""
+    watch = WatchSources(recipe) if processes.is_main_process else None
     sources = from_first_process(lambda: made_from(recipe), processes)
     resume = from_first_process(lambda: checkpoint_to_resume(recipe, sources, processes.num_processes), processes)
 
-    data = _checked_data(recipe, workspace, processes)
+    data = (_streamed_data if recipe.streaming else _checked_data)(recipe, workspace, processes)
     steps = total_steps(recipe, len(data.batches))
     if resume and is_finished(resume, recipe, steps):
         return resume
     if warning := warm_up_warning(recipe, steps):
         say(warning)
-    say(describe_plan(recipe, data.plan, processes.num_processes))
     geometry = geometry_of(recipe.model_name_or_path)
-    if geometry:
-        recipe = _within_memory(recipe, geometry, data, resume)
+    if data.plan and data.training:
+        say(describe_plan(recipe, data.plan, processes.num_processes))
+        if geometry:
+            largest = largest_step(geometry, recipe, data.plan.batches(0), data.training.lengths)
+            recipe = _within_memory(recipe, geometry, largest, resume)
+    elif isinstance(data.batches, StreamedBatches):
+        say(f"streaming: {steps:,} steps; memory is not estimated, as the lengths of the rows are not known")
+        if resume:
+            data.batches.restore(resume)
     family = family_in(recipe.model_name_or_path)
     recipe = _decided(recipe, steps, processes.num_processes, fast_parts=family.fast_parts)
     disk, meter = disk_and_meter(recipe, geometry, steps, processes.num_processes)
 
     write_recipe(recipe, processes)
     # DDP must look for parameters without a gradient where there are no pictures, or a tower always has some.
-    has_pictures = bool(data.training.lengths.visual.any()) and family.whole_gradient
+    has_pictures = data.has_pictures and family.whole_gradient
     manifest = manifest_of(recipe, data.collator.processor, sources, processes.num_processes)
     set_seed(recipe.seed)  # of a fresh adapter too; the Trainer seeds only once it has the model
     validates = data.validation is not None
@@ -173,7 +192,7 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
     trainer = PlanningTrainer(
         model=model_to_train(recipe),
         args=arguments,
-        train_dataset=PlanningDataset(data.training.rows),
+        train_dataset=data.rows,
         eval_dataset=PlanningDataset(data.validation.rows) if data.validation else None,
         data_collator=data.collator,
         processing_class=data.collator.processor,
@@ -184,6 +203,9 @@ def _train(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: Partia
         disk=disk,
         manifest=manifest,
     )
+    if watch:
+        watch.begin(sources.data_sha256)
+        trainer.add_callback(watch)
     return run_trainer(trainer, resume, workspace)
 
 
@@ -232,28 +254,52 @@ def from_first_process(make: Callable[[], _T], processes: PartialState) -> _T:
     return values[0]
 
 
-def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> _RunData:
-    """Check the rows of both files, and plan their batches."""
+def _collator(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> PlanningCollator:
     processor = load_processor(recipe.model_name_or_path)
     if unbound := bound_where_possible(processor, recipe.image_tokens_min, recipe.image_tokens_max):
         if recipe.overlong == "shrink":
             raise UserError(f"overlong shrink: {unbound}. Leave it out: a row that is too long is then rejected")
         say(unbound)
     packer = Packer(recipe.model_name_or_path, recipe.attn_implementation) if recipe.packing else None
-    collator = PlanningCollator(
+    return PlanningCollator(
         processor, recipe.image_root, workspace.root, packer, recipe.video_tokens_max, recipe.supervise
     )
+
+
+def _streamed_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> _RunData:
+    """Open the sources, and check the rows of the validation file. UserError where several processes train."""
+    if processes.num_processes > 1:
+        raise UserError("streaming trains on one device: leave it out, or start one process (NPROC=1)")
+    collator = _collator(recipe, workspace)
+    made_up = PlanningRow([{"role": "user", "content": [{"type": "text", "text": "Plan."}]}], "1) Go.", "", Path())
+    refuse_endless(collator.processor, made_up, _end_tokens(recipe, collator))
+    validation, validation_batches = None, None
+    if recipe.val_file:
+        validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
+        in_order = InOrder(validation.lengths.total, recipe.per_device_eval_batch_size)
+        validation_batches = RankBatches(in_order, validation.lengths.visual)
+    return _RunData(collator, None, validation, None, StreamedBatches(recipe, collator), validation_batches)
+
+
+def _end_tokens(recipe: TrainingRecipe, collator: PlanningCollator) -> list[int]:
+    return end_tokens(generation_settings(recipe.model_name_or_path), collator.processor.tokenizer)
+
+
+def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes: PartialState) -> _RunData:
+    """Check the rows of both files, and plan their batches."""
+    collator = _collator(recipe, workspace)
     with processes.main_process_first():  # the others read the lengths that the first one cached
         parts = [
             usable_rows(source.path, collator, recipe, recipe.max_train_samples)
             for source in sources_in(recipe.train_file)
         ]
         training, validation = joined(parts), None
-        say_repeated(parts)
+        refuse_same_ids(parts)
+        if processes.is_main_process:
+            refuse_tested(parts, collator, workspace.benchmark, workspace.logs)
         if recipe.val_file:
             validation = usable_rows(recipe.val_file, collator, recipe, recipe.max_eval_samples)
-    stops = end_tokens(generation_settings(recipe.model_name_or_path), processor.tokenizer)
-    refuse_endless(processor, training.rows[0], stops)
+    refuse_endless(collator.processor, training.rows[0], _end_tokens(recipe, collator))
 
     def of_this_device(plan: RowBatches | PackBatches | InOrder, check: FileCheck) -> RankBatches:
         return RankBatches(plan, check.lengths.visual, processes.process_index, processes.num_processes)
@@ -266,10 +312,11 @@ def _checked_data(recipe: TrainingRecipe, workspace: WorkspaceConfig, processes:
     return _RunData(collator, training, validation, plan, of_this_device(plan, training), validation_batches)
 
 
-def _within_memory(recipe: TrainingRecipe, geometry: Geometry, data: _RunData, resume: Path | None) -> TrainingRecipe:
+def _within_memory(
+    recipe: TrainingRecipe, geometry: Geometry, largest: LargestStep, resume: Path | None
+) -> TrainingRecipe:
     """Say what the largest step takes; the recipe as it fits the GPU. The precision stays as it is where the run goes
     on from a checkpoint; all does where the model is cut up among devices, which the estimate does not know."""
-    largest = largest_step(geometry, recipe, data.plan.batches(0), data.training.lengths)
     capacity = gpu_bytes()
     sharded = os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED")
     if capacity is not None and not sharded:

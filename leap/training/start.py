@@ -21,8 +21,8 @@ from leap.planners.asking import SETTINGS_FILE
 from leap.planners.candidates import chosen_checkpoint
 from leap.planners.settings import flags_of
 from leap.progress import say
-from leap.rows.sources import sources_in
-from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, TrainingRecipe, with_tuning
+from leap.rows.sources import require_source, sources_in
+from leap.training.recipes import LoraRecipe, ReinforcementLoraRecipe, ReinforcementRecipe, TrainingRecipe, with_tuning
 from leap.vlabench.options import EvaluationOptions
 
 # By method, what trains: (module, function). They load torch, so that they are imported once all else is well.
@@ -82,10 +82,13 @@ def require_inputs(recipe: TrainingRecipe, workspace: WorkspaceConfig) -> None:
     problem = why_incomplete(recipe.model_name_or_path) or tokenizer_problem(recipe.model_name_or_path)
     if problem:
         raise UserError(f"cannot use base model {recipe.model_name_or_path}: {problem}")
-    for source in sources_in(recipe.train_file):
-        workspace.require_file(source.path, "training file")
-    if recipe.val_file:
-        workspace.require_file(recipe.val_file, "validation file")
+    rows = [(source.path, "training file") for source in sources_in(recipe.train_file)]
+    for path, what in [*rows, *([(recipe.val_file, "validation file")] if recipe.val_file else [])]:
+        # Rewards are learned from planning rows in one file; rows that are streamed are validated on a file.
+        if isinstance(recipe, ReinforcementRecipe) or (recipe.streaming and path == recipe.val_file):
+            workspace.require_file(path, what)
+        else:
+            require_source(workspace, path, what)
 
 
 def _check_packages(recipe: TrainingRecipe) -> None:

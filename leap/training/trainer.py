@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from leap.models.launch_ahead import to_device
 from leap.rows.records import PlanningRow
 from leap.training.batching import RankBatches
 from leap.training.checkpointed import CheckpointedTrainer
+from leap.training.streaming import FollowStream, StreamedBatches
 from leap.training.supervision import IGNORED, PlanningCollator
 from leap.training.validation import plan_scores
 
@@ -125,12 +127,16 @@ class PlanningTrainer(CheckpointedTrainer):
     data_collator: PlanningCollator
     eval_dataset: PlanningDataset  # where there is validation
 
-    def __init__(self, *, train_batches: RankBatches, eval_batches: RankBatches | None, **arguments: Any) -> None:
+    def __init__(
+        self, *, train_batches: RankBatches | StreamedBatches, eval_batches: RankBatches | None, **arguments: Any
+    ) -> None:
         # Qwen's vision-language classes do not take the Trainer's token count: without a loss function of our own a
         # step would average the means of its micro-batches, and a token in one of short answers would weigh more.
         super().__init__(compute_loss_func=supervised_loss, **arguments)
         self.train_batches, self.eval_batches = train_batches, eval_batches
         self.add_callback(_EpochOfBatches(self))
+        if isinstance(train_batches, StreamedBatches):
+            self.add_callback(FollowStream(train_batches))
 
     def get_train_dataloader(self) -> DataLoader:
         return self._loader(self.train_dataset, self.train_batches)
@@ -149,6 +155,11 @@ class PlanningTrainer(CheckpointedTrainer):
             prefetch_factor=self.recipe.dataloader_prefetch_factor if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if isinstance(self.train_batches, StreamedBatches):
+            self.train_batches.save(Path(output_dir), self.state.global_step)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of a step on this device, and what the supervised tokens of the step count on all of

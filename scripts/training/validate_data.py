@@ -16,7 +16,7 @@ from pathlib import Path
 from configs.config import REPOSITORY, WorkspaceConfig
 from leap.cli import knob, parse_knobs, run
 from leap.progress import say
-from leap.rows.sources import sources_in
+from leap.rows.sources import require_source, sources_in
 from leap.training.recipes import TrainingRecipe
 
 
@@ -31,12 +31,12 @@ def main() -> int:
     workspace = WorkspaceConfig.from_environment()
     workspace.require(options.model_name_or_path, "base model")
     for source in sources_in(options.train_file):
-        workspace.require_file(source.path, "training file")
+        require_source(workspace, source.path, "training file")
 
     from leap.models.image_budget import bound_where_possible
     from leap.models.loading import load_processor
     from leap.training.batching import describe_plan, plan_batches, total_steps
-    from leap.training.preflight import check_file, joined, say_repeated, write_rejected
+    from leap.training.preflight import check_file, joined, refuse_same_ids, refuse_tested, write_rejected
     from leap.training.resources import DiskNeed, describe_memory, geometry_of, gpu_bytes, largest_step
     from leap.training.supervision import PlanningCollator, render
 
@@ -56,7 +56,8 @@ def main() -> int:
         for source in sources_in(options.train_file)
     ]
     say("\n".join(report.text() for report in reports))
-    say_repeated(reports)
+    refuse_same_ids(reports)
+    refuse_tested(reports, collator, workspace.benchmark, workspace.logs)
     report = joined(reports)
     if all(report.rows for report in reports):
         plan = plan_batches(options, report.lengths, 1, [len(report.rows) for report in reports])

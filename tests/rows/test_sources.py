@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from leap.models.loading import load_processor
 from leap.rows.sources import JoinedRows, Mixture, Source, count_lines, data_named, numbered_lines, words_of
 from leap.training.preflight import check_file
-from leap.training.supervision import PlanningCollator
 from tests.training.planning_lines import GOOD, row
 
 CHAT = {"messages": [{"role": "user", "content": "Plan."}, {"role": "assistant", "content": "1) Go."}]}
@@ -25,11 +23,6 @@ SHAREGPT |= {"images": ["a.png"]}
 def folder(workspace):
     Image.new("RGB", (64, 64), "red").save(workspace / "a.png")
     return workspace
-
-
-@pytest.fixture
-def collator(demo):
-    return PlanningCollator(load_processor(demo / "models" / "tiny-planner"), None, demo)
 
 
 def parquet(path, records, row_group_size=2):
@@ -135,8 +128,20 @@ def test_a_damaged_file_names_the_line_or_the_row_group(folder):
     table.write_text("{}")
     with pytest.raises(UserError, match="no Parquet file that can be read"):
         count_lines(table)
-    with pytest.raises(UserError, match=r"rows.parquet:1: the row holds bytes; pictures must be files"):
-        list(numbered_lines(parquet(table, [{"messages": [], "image": b"PNG"}])))
+    with pytest.raises(UserError, match=r"rows.parquet:1: the row holds bytes outside of image"):
+        list(numbered_lines(parquet(table, [{"messages": [], "sound": b"WAV"}])))
+
+
+@pytest.mark.parametrize("column", ["image", "images"])
+def test_pictures_in_a_parquet_table_are_shown(folder, collator, column):
+    content = (folder / "a.png").read_bytes()
+    turns = [{"role": "user", "content": "<image>Plan."}, CHAT["messages"][1]]
+    pictures = {"image": content, "images": [{"bytes": content, "path": "a.png"}]}
+    check = check_file(
+        parquet(folder / "rows.parquet", [{"messages": turns, column: pictures[column]}] * 2), collator, 256
+    )
+    assert check.rejected == []
+    assert {collator.pictures(row)[0].getpixel((0, 0)) for row in check.rows} == {(255, 0, 0)}
 
 
 def test_rows_of_several_files_stand_one_behind_the_other():

@@ -6,9 +6,15 @@ import pytest
 from PIL import Image
 from tokenizers import Regex, pre_tokenizers
 
+from configs.config import WorkspaceConfig
+from configs.errors import UserError
 from leap.files import read_jsonl
+from leap.plans.reading import read_official
+from leap.publish.benchmark_dataset import write_benchmark
 from leap.training import turns
-from leap.training.preflight import check_file
+from leap.training.preflight import check_file, refuse_same_ids, refuse_tested
+from leap.vlabench.examples import examples_below, find_examples
+from leap.vlabench.prompts import PromptWriter
 from tests.conftest import assert_one_line_error, run_script
 from tests.training.planning_lines import GOOD, row
 from tests.training.trainings import train
@@ -176,3 +182,60 @@ def test_keys_that_are_not_read_are_remarks_also_where_lengths_were_kept(workspa
     for _ in range(2):
         report = check_file(workspace / "rows.jsonl", collator, 256)
         assert report.remarks == {"'max_pixels' of image items, which is not read": 1}
+
+
+def checks_of(folder, collator, **lines):
+    """The checks of files of these names and lines."""
+    paths = [folder / f"{name}.jsonl" for name in lines]
+    for path, written in zip(paths, lines.values(), strict=True):
+        path.write_text("\n".join(written))
+    return [check_file(path, collator, 256, workers=1) for path in paths]
+
+
+def test_files_that_hold_rows_of_one_id_are_refused_by_the_lines_of_both(workspace, collator, capsys):
+    numbered = [row(f"word {i}", id=i) for i in range(5)]
+    files = checks_of(workspace, collator, a=[row("no id"), *numbered[:3]], b=[row(id="b")], c=numbered[1:])
+    with pytest.raises(UserError) as error:
+        refuse_same_ids(files)
+    for words in ("a.jsonl:3 and ", "c.jsonl:1 have the same id '1'; 2 ids in all", "other ids"):
+        assert words in str(error.value)
+    refuse_same_ids(files[:2])
+    refuse_same_ids(files[2:])
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_rows_without_ids_may_stand_in_two_files_and_are_counted(workspace, collator, capsys):
+    refuse_same_ids(checks_of(workspace, collator, a=[row("a"), row("a"), row("b")], b=[row("b"), row("c")]))
+    assert "1 rows stand in more than one of the files" in capsys.readouterr().out
+
+
+def test_rows_of_the_benchmarks_form_that_show_a_tested_picture_are_refused(workspace, collator, capsys):
+    example = examples_below(workspace / "dataset/vlm_evaluation_v1.0")[0]
+    Image.new("RGB", (64, 64), "red").save(workspace / "a.png")
+    truth = {"messages": [{"role": "user", "content": "<image>Plan."}], "skill_sequence": example.ground_truth()}
+    others, tested = truth | {"images": ["a.png"]}, truth | {"images": [str(example.tagged_image)]}
+    lines = {"others": [json.dumps(others)], "tested": [json.dumps(others), json.dumps(tested)]}
+    places = (collator, workspace / "dataset/vlm_evaluation_v1.0", workspace / "logs")
+    checks = checks_of(workspace, collator, **lines)
+    refuse_tested(checks[:1], *places)
+    assert "no picture and no scene in common" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"tested.jsonl:2: shows a picture of .*, which is tested on"):
+        refuse_tested(checks, *places)
+
+
+def test_the_benchmark_in_hugging_face_form_is_rows_with_its_prompts_and_refused_where_it_is_tested_on(
+    workspace, collator
+):
+    benchmark = workspace / "dataset/vlm_evaluation_v1.0"
+    examples = find_examples(benchmark, ["Spatial"])
+    writer = PromptWriter(WorkspaceConfig(workspace), "ours", "en")
+    table = write_benchmark(workspace / "hf", examples, writer)["Spatial"]
+    check = check_file(table, collator, 2048)
+    assert check.rejected == []
+    assert check.form == "VLABench skill sequences"
+    for row_of_example, example in zip(check.rows, examples["Spatial"], strict=True):
+        assert read_official(row_of_example.steps) == example.ground_truth()
+        shown = [path.read_bytes() for path in collator.image_paths(row_of_example)]
+        assert shown == [example.plain_image.read_bytes(), example.tagged_image.read_bytes()]
+    with pytest.raises(UserError, match=r"test.parquet:1: shows a picture of "):
+        refuse_tested([check], collator, benchmark, workspace / "logs")

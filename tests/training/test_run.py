@@ -6,6 +6,8 @@ import shlex
 import shutil
 
 import pytest
+from datasets import Dataset, DatasetDict, List
+from datasets import Image as ImageColumn
 from PIL import Image
 
 from leap.files import read_json, read_jsonl, sha256_file
@@ -97,6 +99,41 @@ def test_a_mixture_goes_on_after_a_stop_as_if_there_had_been_none_and_other_weig
         f"{workspace / 'data' / 'few.jsonl.gz'}:1", f"{workspace / 'data' / 'more.jsonl'}:0.5"
     ]  # fmt: skip
     assert "`few.jsonl.gz:1`, `more.jsonl:0.5`" in (workspace / "output/whole/checkpoint-6/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_split_of_a_data_set_is_mixed_with_a_file_and_its_run_goes_on_from_a_checkpoint(demo, workspace):
+    rows = read_jsonl(demo / "data" / "train_50.jsonl")[:20]
+    columns = [{"messages": row["messages"], "target": row["target"]} for row in map(with_marks, rows)]
+    pictures = [{"images": [str(demo / "data" / name) for name in names_in(row)]} for row in rows]
+    data_set = Dataset.from_list([column | picture for column, picture in zip(columns, pictures, strict=True)])
+    DatasetDict({"train": data_set.cast_column("images", List(ImageColumn()))}).save_to_disk(workspace / "set")
+    shutil.copy(demo / "data" / "val.jsonl", workspace / "few.jsonl")
+    arguments = ["--train_file", f"{workspace / 'set'}#train:0.5", workspace / "few.jsonl"]
+    arguments += ["--image_root", demo / "data", "--keep_optimizer_of_last", 3, "--save_total_limit", 3]
+    whole, stopped = workspace / "output/whole", workspace / "output/stopped"
+    done = train_six_steps(whole, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"{workspace / 'set'}#train: 20 rows" in done.stdout
+    shutil.copytree(whole / "checkpoint-2", stopped / "checkpoint-2")
+    done = train_six_steps(stopped, *arguments)
+    assert "resuming from" in done.stdout, done.stderr
+    weights = [sha256_file(folder / "checkpoint-6" / "model.safetensors") for folder in (whole, stopped)]
+    assert weights[0] == weights[1]
+
+
+def with_marks(row):
+    """The row with <image> in its words where it shows a picture."""
+    turns = [
+        turn | {"content": "".join("<image>" if item["type"] == "image" else item["text"] for item in turn["content"])}
+        for turn in row["messages"]
+    ]
+    return row | {"messages": turns}
+
+
+def names_in(row):
+    """The pictures that a row shows."""
+    return [item["image"] for turn in row["messages"] for item in turn["content"] if item["type"] == "image"]
 
 
 def test_a_file_without_a_valid_row_cannot_be_trained_on(workspace):
