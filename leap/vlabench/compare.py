@@ -348,11 +348,11 @@ def improvements_over(columns: ScoreColumns, models: Sequence[str], base: str) -
         for dimension, keys in columns.keys.items():
             ours, theirs = columns.values[base][dimension], columns.values[name][dimension]
             has_ours, has_theirs = (~np.isnan(values).any(axis=1) for values in (ours, theirs))
-            both = has_ours & has_theirs
+            paired = has_ours & has_theirs
             unpaired += int((has_ours ^ has_theirs).sum()) if has_ours.any() and has_theirs.any() else 0
-            if both.any():
-                common[dimension] = list(compress(keys, both))
-                gains[dimension] = _gains(ours[both], theirs[both])
+            if paired.any():
+                common[dimension] = list(compress(keys, paired))
+                gains[dimension] = _gains(ours[paired], theirs[paired])
         if not common:
             continue
         # In a sample examples stand by dimension and sorted, as here.

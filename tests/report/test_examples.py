@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.plans.reading import fenced
