@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from configs.config import DIMENSIONS
-from leap.blind.outputs import Output
 from leap.demo.build import write_example
 from leap.demo.tabletop import draw
 from leap.demo.tasks import TASKS, TabletopEpisode, TabletopTask, random_episode
@@ -115,9 +114,21 @@ def write_many_outputs(path: Path, rows: Path, models: Sequence[str], seed: int 
             plan, folder = record["target"]["steps"], str(rows.parent)
             for model in models:
                 wrong = " ".join(rng.sample(words := plan.split(), len(words)))
-                written = rng.choice((plan, f"{plan} Lift it.", wrong))
-                output = Output(model, sample, [picture["image"]], folder, text["text"], plan, written)
-                yield replace(output, id=record["id"], task_name=record["task_name"], key=f"{model} {sample}").record()
+                yield {
+                    "key": f"{model} {sample}",
+                    "model": model,
+                    "sample": sample,
+                    "id": record["id"],
+                    "task_name": record["task_name"],
+                    "images": [picture["image"]],
+                    "folder": folder,
+                    "prompt": text["text"],
+                    "reference": plan,
+                    "text": rng.choice((plan, f"{plan} Lift it.", wrong)),
+                    "new_tokens": None,
+                    "stop": "end",
+                    "failure": None,
+                }
 
     write_jsonl(path, outputs())
 

@@ -81,7 +81,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Step:
+class BenchmarkStep:
     """A command to measure. `files` are what it reads or makes, whose bytes are noted; what `prepares` for later steps
     runs even if it was measured before."""
 
@@ -93,7 +93,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One line of the results; `ended` is "done", "limit" or "failed"."""
 
     part: str
@@ -131,7 +131,7 @@ class Growth:
     def __init__(self, folder: Path, journal: Journal, limit_s: float) -> None:
         self.folder, self.journal, self.limit_s = folder, journal, limit_s
         lines = journal.read()
-        self.known = {(line["part"], line["step"], line["size"]) for line in lines}
+        self.measured_keys = {(line["part"], line["step"], line["size"]) for line in lines}
         self.too_long = {(line["part"], line["step"]) for line in lines if line["ended"] == "limit"}
         self.made_by = {"hardware": hardware(), "code": code_revision()}
 
@@ -161,10 +161,10 @@ class Growth:
                 self.open_report(part, step, size)
         shutil.rmtree(place)
 
-    def is_open(self, part: str, step: Step, size: int) -> bool:
-        return (part, step.name, size) not in self.known and (part, step.name) not in self.too_long
+    def is_open(self, part: str, step: BenchmarkStep, size: int) -> bool:
+        return (part, step.name, size) not in self.measured_keys and (part, step.name) not in self.too_long
 
-    def result(self, part: str, step: Step, size: int, place: Path) -> Measured:
+    def result(self, part: str, step: BenchmarkStep, size: int, place: Path) -> Measurement:
         environment = os.environ | {"LEAP_WORKSPACE": str(place)}
         with open(place / "log.txt", "wb") as log:
             ended, seconds, usage = timed(step, environment, log, self.limit_s)
@@ -172,16 +172,16 @@ class Growth:
             say((place / "log.txt").read_text(errors="replace")[-2000:])
         file_bytes = sum(path.stat().st_size for path in step.files if path.is_file())
         cpu_s = usage.ru_utime + usage.ru_stime
-        return Measured(part, step.name, size, seconds, cpu_s, usage.ru_maxrss * 1024 / 1e6, file_bytes, ended)
+        return Measurement(part, step.name, size, seconds, cpu_s, usage.ru_maxrss * 1024 / 1e6, file_bytes, ended)
 
-    def open_report(self, part: str, step: Step, size: int) -> None:
-        opening = Step("report, opened", ())
+    def open_report(self, part: str, step: BenchmarkStep, size: int) -> None:
+        opening = BenchmarkStep("report, opened", ())
         if self.is_open(part, opening, size) and (browser := shutil.which("chromium") or shutil.which("google-chrome")):
             seconds = opening_seconds(browser, step.files[0], self.folder / "browser")
-            self.keep(Measured(part, opening.name, size, seconds, None, None, 0, "done"))
+            self.keep(Measurement(part, opening.name, size, seconds, None, None, 0, "done"))
 
-    def keep(self, measured: Measured) -> None:
-        self.known.add((measured.part, measured.step, measured.size))
+    def keep(self, measured: Measurement) -> None:
+        self.measured_keys.add((measured.part, measured.step, measured.size))
         if measured.ended == "limit":
             self.too_long.add((measured.part, measured.step))
         self.journal.append([asdict(measured) | {"time": utc_now()} | self.made_by])
@@ -190,7 +190,7 @@ class Growth:
         say(f"{measured.part}, {measured.size:,}: {measured.step}: {measured.seconds:.2f} s{memory}{note}")
 
 
-def timed(step: Step, environment: dict[str, str], log: Any, limit_s: float) -> tuple[str, float, Any]:
+def timed(step: BenchmarkStep, environment: dict[str, str], log: Any, limit_s: float) -> tuple[str, float, Any]:
     """How a command ended, its seconds and its resource usage, that of workers it waited for included."""
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -239,8 +239,8 @@ def opening_seconds(browser: str, page: Path, profile: Path) -> float:
         message = {"id": 1, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
         os.write(to_browser, json.dumps(message).encode() + b"\0")
         while True:
-            line, found, after = rest.partition(b"\0")
-            if not found:
+            line, ending, after = rest.partition(b"\0")
+            if not ending:
                 part = os.read(from_browser, 1 << 20)
                 if not part:
                     raise RuntimeError(f"{browser} ended before {method}")
@@ -255,8 +255,8 @@ def opening_seconds(browser: str, page: Path, profile: Path) -> float:
         session = call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         started = time.perf_counter()
         call("Page.navigate", session, url=page.resolve().as_uri())
-        shown = "new Promise((done) => requestAnimationFrame(() => done(Boolean(document.body?.dataset.page))))"
-        while not call("Runtime.evaluate", session, expression=shown, awaitPromise=True)["result"].get("value"):
+        has_view = "new Promise((done) => requestAnimationFrame(() => done(Boolean(document.body?.dataset.page))))"
+        while not call("Runtime.evaluate", session, expression=has_view, awaitPromise=True)["result"].get("value"):
             time.sleep(0.01)
         return time.perf_counter() - started
     finally:
@@ -282,18 +282,20 @@ def make_rows(place: Path, size: int) -> None:
     subprocess.run(demo, env=workspace, check=True, capture_output=True)
 
 
-def row_steps(place: Path, size: int) -> list[Step]:
+def row_steps(place: Path, size: int) -> list[BenchmarkStep]:
     rows, planner = place / "data" / "rows.jsonl", place / "demo" / "models" / "tiny-planner"
     check = script("training/validate_data.py", "--train_file", rows, "--model_name_or_path", planner)
     cleaned = place / "data" / "rows.cleaned.jsonl"
     split, described = place / "split", place / "described"
     return [
-        Step("first check of a training", check, [rows], prepares=True),
-        Step("start with known lengths", check),
-        Step("packs planned", code(_PLAN_PACKS, size)),
-        Step("pictures checked", script("utils/check_and_clean_images.py", "--rows", rows), [cleaned], False, (0, 1)),
-        Step("split", script("utils/split_dataset.py", "--rows", rows, "--by", "task", "--output_dir", split)),
-        Step("described", script("utils/describe_data.py", "--rows", rows, "--output", described)),
+        BenchmarkStep("first check of a training", check, [rows], prepares=True),
+        BenchmarkStep("start with known lengths", check),
+        BenchmarkStep("packs planned", code(_PLAN_PACKS, size)),
+        BenchmarkStep(
+            "pictures checked", script("utils/check_and_clean_images.py", "--rows", rows), [cleaned], statuses=(0, 1)
+        ),
+        BenchmarkStep("split", script("utils/split_dataset.py", "--rows", rows, "--by", "task", "--output_dir", split)),
+        BenchmarkStep("described", script("utils/describe_data.py", "--rows", rows, "--output", described)),
     ]
 
 
@@ -306,18 +308,18 @@ def make_results(place: Path, examples: int, models: int) -> None:
     write_many_answers(place / "eva_results", examples, model_names(models))
 
 
-def result_steps(place: Path, models: int) -> list[Step]:
+def result_steps(place: Path, models: int) -> list[BenchmarkStep]:
     results, page = place / "eva_results", place / "report.html"
-    given = ["--results", results, "--data_path", place / "benchmark"]
+    places = ["--results", results, "--data_path", place / "benchmark"]
     journals = list(results.glob("*/*/generations.jsonl"))
     compared = script("evaluation/compare_models.py", "--models", *model_names(models), "--results", results)
     drawn = script("evaluation/draw_evaluation_results.py", "--results", results, "--output_dir", place / "figures")
-    reported = script("evaluation/make_report.py", *given, "--output", page)
+    reported = script("evaluation/make_report.py", *places, "--output", page)
     return [
-        Step("scored", script("evaluation/rescore.py", *given), journals, prepares=True),
-        *([Step("compared", compared)] if models > 1 else []),
-        Step("figures", drawn),
-        Step("report", reported, [page]),
+        BenchmarkStep("scored", script("evaluation/rescore.py", *places), journals, prepares=True),
+        *([BenchmarkStep("compared", compared)] if models > 1 else []),
+        BenchmarkStep("figures", drawn),
+        BenchmarkStep("report", reported, [page]),
     ]
 
 
@@ -334,12 +336,12 @@ def make_journal(place: Path, size: int) -> None:
     (place / "logs").mkdir()
 
 
-def journal_steps(place: Path, size: int) -> list[Step]:
+def journal_steps(place: Path, size: int) -> list[BenchmarkStep]:
     journal = place / "eva_results" / "Spatial" / "baseline" / "generations.jsonl"
     return [
-        Step("opened and read", code(_READ_JOURNAL, journal), [journal]),
-        Step("100 lines appended", code(_APPEND_TO_JOURNAL, journal)),
-        Step("watched", script("utils/monitor_evaluation.py", "--once", "--all")),
+        BenchmarkStep("opened and read", code(_READ_JOURNAL, journal), [journal]),
+        BenchmarkStep("100 lines appended", code(_APPEND_TO_JOURNAL, journal)),
+        BenchmarkStep("watched", script("utils/monitor_evaluation.py", "--once", "--all")),
     ]
 
 
@@ -351,19 +353,21 @@ def make_review(place: Path, size: int) -> None:
     )
 
 
-def review_steps(place: Path, size: int) -> list[Step]:
+def review_steps(place: Path, size: int) -> list[BenchmarkStep]:
     review, rows = place / "eva_results" / "blind_10", place / "data" / "rows.jsonl"
     drawn = script("utils/split_dataset.py", "--blind_from", rows, "--blind", size, "--output_dir", place / "drawn")
     judged = script("evaluation/analyze_output_results.py", "--review_dir", review, "--judge", "reference")
     return [
-        Step("items drawn", drawn, statuses=(0, 1)),
-        Step("judged and summed up", judged, [review / "summary.json"], prepares=True),
-        Step("scores drawn", script("evaluation/draw_blind10_scores.py", "--review_dir", review)),
+        BenchmarkStep("items drawn", drawn, statuses=(0, 1)),
+        BenchmarkStep("judged and summed up", judged, [review / "summary.json"], prepares=True),
+        BenchmarkStep("scores drawn", script("evaluation/draw_blind10_scores.py", "--review_dir", review)),
     ]
 
 
+MakeInputs, StepsOf = Callable[[Path, int], None], Callable[[Path, int], list[BenchmarkStep]]
+
 # By part: what makes the inputs of a size in a folder, and the steps over them.
-PARTS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path, int], list[Step]]]] = {
+PARTS: dict[str, tuple[MakeInputs, StepsOf]] = {
     "rows": (make_rows, row_steps),
     "examples": (lambda place, size: make_results(place, size, 2), lambda place, size: result_steps(place, 2)),
     "models": (lambda place, size: make_results(place, _EXAMPLES, size), lambda place, size: result_steps(place, size)),

@@ -37,7 +37,7 @@ _COUNTED = {
 # On paper: many checkpoints of a run, and all of AgiBot World, 43.8 TB in a million trajectories of 217 tasks
 # (arXiv:2503.06669), an archive a task.
 _CHECKPOINTS, _EXAMPLES = 1_000, 4_500
-_SHOWN = 10  # models of one report
+_REPORTED = 10  # models of one report
 _TRAJECTORIES, _ARCHIVE_BYTES = 1_000_000, 43.8e12
 _BITS_A_SECOND = 1e9
 _ARCHIVES = 217
@@ -98,7 +98,7 @@ def growth_tables(lines: Lines) -> str:
     """A table a part: seconds and memory by size, and the exponents between the last two sizes that were done."""
     tables = [made_by(lines)]
     for part, counted in _COUNTED.items():
-        steps = {step: by_size for (of, step), by_size in lines.items() if of == part}
+        steps = {step: by_size for (name, step), by_size in lines.items() if name == part}
         sizes = sorted({size for by_size in steps.values() for size in by_size})
         if not sizes:
             continue
@@ -177,9 +177,10 @@ def on_paper(lines: Lines) -> str:
     """What follows for runs of another size, each number with the product that it is."""
     checkpoints = [["what", "comes to", "as"], *checkpoint_rows(lines)]
     agibot = [["what", "comes to", "as"], *agibot_rows(lines)]
+    whole = f"All of AgiBot World, {_TRAJECTORIES:,} trajectories in {_ARCHIVE_BYTES / 1e12:g} TB:"
     return (
         f"{_CHECKPOINTS:,} checkpoints, {_EXAMPLES:,} examples each:\n\n{markdown_table(checkpoints)}\n\n"
-        f"All of AgiBot World, {_TRAJECTORIES:,} trajectories in {_ARCHIVE_BYTES / 1e12:g} TB:\n\n{markdown_table(agibot)}"
+        f"{whole}\n\n{markdown_table(agibot)}"
     )
 
 
@@ -194,10 +195,18 @@ def checkpoint_rows(lines: Lines) -> Iterator[Sequence[str]]:
         yield "memory of scoring", memory, f"a folder at a time, however many there are ({scored.origin})"
     if report := rate(lines, "examples", "report", each=2):
         size, cpu_s = report.a_unit("file_bytes"), report.a_unit("cpu_seconds")
-        shown = _SHOWN * _EXAMPLES
-        what = f"report of {_SHOWN} of them"
-        yield what, f"{shown * size / 1e6:.0f} MB", f"{shown:,} answers x {size:,.0f} bytes ({report.origin})"
-        yield f"{what}, made in", f"{shown * cpu_s / 60:.1f} CPU minutes", f"{shown:,} answers x {1000 * cpu_s:.2f} ms"
+        answers_reported = _REPORTED * _EXAMPLES
+        what = f"report of {_REPORTED} of them"
+        yield (
+            what,
+            f"{answers_reported * size / 1e6:.0f} MB",
+            f"{answers_reported:,} answers x {size:,.0f} bytes ({report.origin})",
+        )
+        yield (
+            f"{what}, made in",
+            f"{answers_reported * cpu_s / 60:.1f} CPU minutes",
+            f"{answers_reported:,} answers x {1000 * cpu_s:.2f} ms",
+        )
         text = f"{answers:,} answers x {size:,.0f} bytes: over --max-megabytes, so name --models"
         yield "report of all", f"{answers * size / 1e6:,.0f} MB", text
 
