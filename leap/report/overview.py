@@ -88,12 +88,12 @@ def _differences(results: Path, models: Sequence[str]) -> dict[str, list[dict[st
     differences = {}
     with Progress("comparing models", len(bases), "model") as progress:
         for base in bases:
-            gains = {each.scorer: improvements_over(each, models, base) for each in columns}
+            gains = improvements_over(columns, models, base)
             differences[base] = [
                 {
                     "scorer": scorer,
                     "metric": metric,
-                    "models": [_improvement(gains[scorer][metric].get(name)) for name in models],
+                    "models": [_improvement(gains[f"{scorer}.{metric}"].get(name)) for name in models],
                 }
                 for scorer, metric in COMPARED
             ]

@@ -333,40 +333,65 @@ def improvements(
     """The improvement of each model (but `base`) over `base`, with the intervals of `compare`. A model that shares no
     example with it is left out."""
     columns = score_columns(results, list(dict.fromkeys([base, *models])), scorer, [metric])
-    return improvements_over(columns, models, base)[metric]
+    return improvements_over([columns], models, base)[f"{scorer}.{metric}"]
 
 
-def improvements_over(columns: ScoreColumns, models: Sequence[str], base: str) -> dict[str, dict[str, Improvement]]:
-    """`improvements` by metric of the columns."""
-    by_metric: dict[str, dict[str, Improvement]] = {metric: {} for metric in columns.metrics}
+def improvements_over(
+    columns: Sequence[ScoreColumns], models: Sequence[str], base: str
+) -> dict[str, dict[str, Improvement]]:
+    """`improvements` by "<scorer>.<metric>" of the columns, which are of one benchmark."""
+    names = [f"{each.scorer}.{metric}" for each in columns for metric in each.metrics]
+    by_metric: dict[str, dict[str, Improvement]] = {name: {} for name in names}
     for name in models:
-        if name == base:
-            continue
-        common: dict[str, list[ExampleKey]] = {}
-        gains: dict[str, np.ndarray] = {}  # (examples, metrics)
-        unpaired = 0
-        for dimension, keys in columns.keys.items():
-            ours, theirs = columns.values[base][dimension], columns.values[name][dimension]
-            has_ours, has_theirs = (~np.isnan(values).any(axis=1) for values in (ours, theirs))
-            paired = has_ours & has_theirs
-            unpaired += int((has_ours ^ has_theirs).sum()) if has_ours.any() and has_theirs.any() else 0
-            if paired.any():
-                common[dimension] = list(compress(keys, paired))
-                gains[dimension] = _gains(ours[paired], theirs[paired])
-        if not common:
-            continue
-        # In a sample examples stand by dimension and sorted, as here.
-        origins = {d: {**columns.origins[name][d], **columns.origins[base][d]} for d in common}
-        samples = {dimension: sample_of({dimension: keys}, origins) for dimension, keys in common.items()}
-        sample, all_gains = sample_of(common, origins), np.concatenate(list(gains.values()))
-        for place, metric in enumerate(columns.metrics):
-            best = MEASURES[f"{columns.scorer}.{metric}"].best
-            estimates = {d: each.difference_estimate(gains[d][:, place], best) for d, each in samples.items()}
-            macro = None
-            if len(common) == len(DIMENSIONS):
-                macro = sample.difference_estimate(all_gains[:, place], best, macro=True)
-            by_metric[metric][name] = Improvement(estimates, macro, len(sample.places), unpaired)
+        pairing: _Pairing | None = None
+        for each in columns if name != base else ():
+            common, gains, unpaired = _paired_scores(each, base, name)
+            if not common:
+                continue
+            if pairing is None or pairing.common != common:  # mostly both scorers have scored the same examples
+                origins = {d: {**each.origins[name][d], **each.origins[base][d]} for d in common}
+                dimensions = {dimension: sample_of({dimension: keys}, origins) for dimension, keys in common.items()}
+                pairing = _Pairing(common, dimensions, sample_of(common, origins))
+            all_gains = np.concatenate(list(gains.values()))
+            for place, metric in enumerate(each.metrics):
+                best = MEASURES[f"{each.scorer}.{metric}"].best
+                estimates = {
+                    d: sample.difference_estimate(gains[d][:, place], best) for d, sample in pairing.dimensions.items()
+                }
+                macro = None
+                if len(common) == len(DIMENSIONS):
+                    macro = pairing.whole.difference_estimate(all_gains[:, place], best, macro=True)
+                improvement = Improvement(estimates, macro, len(all_gains), unpaired)
+                by_metric[f"{each.scorer}.{metric}"][name] = improvement
     return by_metric
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """The examples that two models both answered, by dimension, as samples: of each dimension, and of all."""
+
+    common: dict[str, list[ExampleKey]]
+    dimensions: dict[str, Sample]
+    whole: Sample
+
+
+def _paired_scores(
+    columns: ScoreColumns, base: str, name: str
+) -> tuple[dict[str, list[ExampleKey]], dict[str, np.ndarray], int]:
+    """By dimension the examples that both models answered, in the order of samples, and what `name` has over `base`
+    there (examples, metrics); and how many only one of them answered."""
+    common: dict[str, list[ExampleKey]] = {}
+    gains: dict[str, np.ndarray] = {}
+    unpaired = 0
+    for dimension, keys in columns.keys.items():
+        ours, theirs = columns.values[base][dimension], columns.values[name][dimension]
+        has_ours, has_theirs = (~np.isnan(values).any(axis=1) for values in (ours, theirs))
+        paired = has_ours & has_theirs
+        unpaired += int((has_ours ^ has_theirs).sum()) if has_ours.any() and has_theirs.any() else 0
+        if paired.any():
+            common[dimension] = list(compress(keys, paired))
+            gains[dimension] = _gains(ours[paired], theirs[paired])
+    return common, gains, unpaired
 
 
 def comparison_tables(comparison: Comparison, *, relative: bool = False) -> str:
