@@ -95,17 +95,18 @@ def replaced(text: str, name: str, table: str, path: Path) -> str:
 
 
 def growth_tables(lines: Lines) -> str:
-    """A table a part: seconds and memory by size, and the exponents between the last two sizes that were done."""
+    """A table a part: seconds and memory by size, and the exponents of CPU time and memory between the last two sizes
+    that were done."""
     tables = [made_by(lines)]
     for part, counted in _COUNTED.items():
         steps = {step: by_size for (name, step), by_size in lines.items() if name == part}
         sizes = sorted({size for by_size in steps.values() for size in by_size})
         if not sizes:
             continue
-        rows = [[counted, *(f"{size:,}" for size in sizes), "time", "memory"]]
+        rows = [[counted, *(f"{size:,}" for size in sizes), "CPU time", "memory"]]
         for step, by_size in steps.items():
             cells = [cell(by_size.get(size)) for size in sizes]
-            rows.append([step, *cells, exponent(by_size, "seconds"), exponent(by_size, "peak_mb")])
+            rows.append([step, *cells, exponent(by_size, "cpu_seconds"), exponent(by_size, "peak_mb")])
         tables.append(markdown_table(rows, right_from=1))
     return "\n\n".join(tables)
 
