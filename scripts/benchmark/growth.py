@@ -109,7 +109,12 @@ class Measurement:
 def main() -> None:
     options = parse_knobs(Options, None, __doc__)
     output = options.output or WorkspaceConfig.from_environment().output / "growth.jsonl"
-    with tempfile.TemporaryDirectory(prefix="growth-", dir=options.folder) as folder, Journal(output) as journal:
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="growth-", dir=options.folder, ignore_cleanup_errors=True) as folder,
+        Journal(output) as journal,
+    ):
         growth = Growth(Path(folder), journal, options.seconds)
         for part in options.parts:
             for size in sizes_up_to(SIZES[part], options.largest):
