@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -158,12 +157,16 @@ def _further_by_t(freedom: int) -> float:
     return float(stdtrit(freedom, 1 - _TAIL) / ndtri(1 - _TAIL))
 
 
-@lru_cache(maxsize=8)  # models of one benchmark share them
+_weights: list[np.ndarray] = []  # the most rows drawn so far: fewer are the first of them
+
+
 def _exponentials(count: int) -> np.ndarray:
     """(count, resamples) weights of a Bayesian bootstrap."""
-    draws = np.random.default_rng(SEED).standard_exponential((count, RESAMPLES))
-    draws.setflags(write=False)
-    return draws
+    if not _weights or len(_weights[0]) < count:
+        draws = np.random.default_rng(SEED).standard_exponential((count, RESAMPLES))
+        draws.setflags(write=False)
+        _weights[:] = [draws]
+    return _weights[0][:count]
 
 
 def _rate_ends(mean: np.ndarray, n: int, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:

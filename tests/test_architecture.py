@@ -91,6 +91,7 @@ TESTED_ELSEWHERE = {
 JOURNEYS = {
     "agibot/extraction": "the benchmark script of first frames",
     "architecture": "all modules",
+    "benchmark_growth": "the benchmark script of how time and memory grow, and its tables",
     "benchmark_check": "the benchmark script that compares ratios",
     "bad_input": "what a user gets wrong, over several scripts",
     "config": "configs/config.py",

@@ -22,6 +22,13 @@ def estimate(tasks, units=None, lowest=0, highest=100, weights=None):
     return bounded_means(values[:, None], strata, units, *bounds, weights)[0]
 
 
+def test_an_interval_is_the_same_whatever_was_computed_before():
+    few, many = [np.arange(20.0)], [np.arange(50.0)]
+    first = estimate(few)
+    estimate(many)
+    assert estimate(few) == first
+
+
 def width(interval):
     return interval.high - interval.low
 

@@ -76,7 +76,7 @@ def build_report(
     notes = _notes(examples, benchmark) + draw_notes(results, models) if models else []
     overview = overview_of(results, models, examples.diagnoses, examples.lengths)
     overview |= {"made": utc_now(), "code_revision": code_revision()}
-    details = {f"details-{task}": packed(entries) for task, entries in enumerate(examples.details)}
+    details = {f"details-{number}": entries for number, entries in enumerate(examples.details)}
     examples.index["review"] = review is not None
     reviewed = [name for name, number in review.value["models"] if number >= len(models)] if review else []
     examples.index["looks"] = list(looks_of_models([*models, *reviewed]).values())

@@ -8,10 +8,12 @@ of dimensions, tasks and numbers:
      "examples": {"task": [task index], "number": [], "instruction": [text or null], "steps": [ground-truth steps or
                   null], "pictures": [[plain, tagged]: picture index or -1]},
      "answers": [{"flags": [bits of FLAGS], "official": [total or null], "grounded": [total or null]} of each model],
+     "details_an_island": EXAMPLES_AN_ISLAND,
      "looks": [[colour, shape] of each model, then of those of the blind review alone, by leap.pages.palette],
      "review": whether the page has a blind review}
 
-Details are lists by task, an entry an example, in the same order:
+Details are lists of `EXAMPLES_AN_ISLAND` entries, an entry an example, in the same order, each packed for itself, so
+that a reader unpacks those of the examples that are looked at:
 
     {"truth": [[skill, entity, container]] or null, "problem": text or null, "prompts": [text],
      "answers": [of each model: null, {"failure": kind, "reason": text}, or
@@ -24,6 +26,7 @@ Details are lists by task, an entry an example, in the same order:
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +36,7 @@ from typing import Any, TypeVar
 
 from configs.config import DIMENSION_TITLES, DIMENSIONS
 from configs.errors import UserError
+from leap.pages.page import packed
 from leap.plans.diagnosis import ERROR_LABELS, Diagnosis, skill_confusion, skill_pairs
 from leap.plans.reading import Step, steps_of
 from leap.plans.scoring import METRICS, ORDER_INDEPENDENT_TASKS
@@ -59,12 +63,14 @@ OUTCOMES = (
 )
 FLAGS = (*OUTCOMES, *ERROR_LABELS)
 
+EXAMPLES_AN_ISLAND = 32  # few, so that one is shown at once; many, so that what they share is packed once
 MOST_CHARACTERS = 20_000  # of one text; the journal has all of it
 
 
 @dataclass(frozen=True)
 class Examples:
-    """`index` and `details` as above, without the pictures of the index: `pictures` are their paths, plain and tagged.
+    """`index` and packed `details` as above, without the pictures of the index: `pictures` are their paths, plain and
+    tagged.
 
     `diagnoses` are {model: {dimension: counts in the form of a summary's "diagnosis"}} over answers that were compared,
     `lengths` are {model: their scores in the form of leap.report.lengths}.
@@ -73,7 +79,7 @@ class Examples:
     """
 
     index: dict[str, Any]
-    details: list[list[dict]]
+    details: list[str]
     pictures: list[tuple[Path | None, Path | None]]
     diagnoses: dict[str, dict[str, dict]]
     lengths: dict[str, dict[str, dict]]
@@ -97,22 +103,45 @@ class _Reference:
 class _Comparisons:
     """The answers of one model in one dimension that stand beside a ground truth."""
 
-    plans: list[tuple[list[Step], Diagnosis]] = field(default_factory=list)
-    scores: dict[int, dict[ExampleKey, dict[str, float]]] = field(default_factory=lambda: defaultdict(dict))
+    answers: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    skills: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Of those that were scored: the example, the steps of its ground truth, the values of METRICS_BY_LENGTH.
+    keys: list[ExampleKey] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("l"))
+    values: tuple[array[float], ...] = field(default_factory=lambda: tuple(array("d") for _ in METRICS_BY_LENGTH))
     origins: dict[ExampleKey, Origin] = field(default_factory=dict)
 
+    def add(self, true: Sequence[Step], diagnosis: Diagnosis) -> None:
+        self.answers += 1
+        self.labels.update(diagnosis.labels)
+        self.skills.update(skill_pairs(true, diagnosis))
+
+    def add_scores(self, key: ExampleKey, length: int, grounded: Mapping[str, float], origin: Origin) -> None:
+        self.keys.append(key)
+        self.lengths.append(length)
+        for name, values in zip(METRICS_BY_LENGTH, self.values, strict=True):
+            values.append(grounded[name])
+        self.origins[key] = origin
+
+    def scores(self) -> dict[int, dict[ExampleKey, dict[str, float]]]:
+        """METRICS_BY_LENGTH of each example, by the length of its ground truth."""
+        by_length: dict[int, dict[ExampleKey, dict[str, float]]] = defaultdict(dict)
+        for key, length, *values in zip(self.keys, self.lengths, *self.values, strict=True):
+            by_length[length][key] = dict(zip(METRICS_BY_LENGTH, values, strict=True))
+        return by_length
+
     def counts(self) -> dict[str, Any]:
-        labels = Counter(label for _, diagnosis in self.plans for label in diagnosis.labels)
         return {
-            "answers": len(self.plans),
-            "labels": {label: labels[label] for label in ERROR_LABELS},
-            "confusion": skill_confusion(pair for plan in self.plans for pair in skill_pairs(*plan)),
+            "answers": self.answers,
+            "labels": {label: self.labels[label] for label in ERROR_LABELS},
+            "confusion": skill_confusion(self.skills.elements()),
             "by_length": {
                 str(length): {
                     "examples": len(scores),
                     **{name: fmean(entry[name] for entry in scores.values()) for name in METRICS_BY_LENGTH},
                 }
-                for length, scores in sorted(self.scores.items())
+                for length, scores in sorted(self.scores().items())
             },
         }
 
@@ -120,19 +149,15 @@ class _Comparisons:
 def collect_examples(results: Path, models: Sequence[str], benchmark: Path | None) -> Examples:
     """Every example that one of `models` was asked. Without a `benchmark` (None) they have no instruction, ground truth
     and pictures."""
-    folders = {
-        dimension: {model: ResultFolder(results / dimension / model) for model in models} for dimension in DIMENSIONS
-    }
-    keys = {
-        dimension: sorted({key for folder in by_model.values() for key in (*folder.answers, *folder.failures)})
-        for dimension, by_model in folders.items()
-    }
     builder = _Builder(list(models))
-    with Progress("comparing plans", sum(map(len, keys.values())), "example") as progress:
-        for dimension, keys_of_dimension in keys.items():
-            for key in keys_of_dimension:
-                builder.add(dimension, key, _reference(benchmark, dimension, key), folders[dimension])
-                progress.advance()
+    for dimension in DIMENSIONS:
+        folders = {model: ResultFolder(results / dimension / model) for model in models}  # one dimension's at a time
+        keys = sorted({key for folder in folders.values() for key in (*folder.answers, *folder.failures)})
+        if keys:
+            with Progress(f"comparing plans, {dimension}", len(keys), "example") as progress:
+                for key in keys:
+                    builder.add(dimension, key, _reference(benchmark, dimension, key), folders)
+                    progress.advance()
     return builder.finish()
 
 
@@ -168,7 +193,9 @@ class _Builder:
         self.tasks: list[tuple[str, int]] = []
         self.columns: dict[str, list] = {name: [] for name in ("task", "number", "instruction", "steps")}
         self.answers: list[dict[str, list]] = [{"flags": [], "official": [], "grounded": []} for _ in models]
-        self.details: list[list[dict]] = []
+        self.details: list[str] = []
+        self.entries: list[dict] = []  # of the details that are not packed yet
+        self.origins: dict[tuple, Origin] = {}  # one object for those that are equal
         self.pictures: list[tuple[Path | None, Path | None]] = []
         self.comparisons: dict[str, dict[str, _Comparisons]] = {model: defaultdict(_Comparisons) for model in models}
         self.absent = self.rescored = 0
@@ -178,7 +205,6 @@ class _Builder:
         task, number = key
         if not self.tasks or self.tasks[-1] != (task, DIMENSIONS.index(dimension)):
             self.tasks.append((task, DIMENSIONS.index(dimension)))
-            self.details.append([])
         self.absent += reference.absent
         row = (len(self.tasks) - 1, number, reference.instruction, len(reference.steps) or None)
         for column, value in zip(self.columns.values(), row, strict=True):
@@ -199,7 +225,7 @@ class _Builder:
             for scorer, values in scores.items():
                 columns[scorer].append(round(values["total_score"], 2) if values else None)
             entries.append(entry)
-        self.details[-1].append(
+        self.entries.append(
             {
                 "truth": as_lists(reference.steps) or None,
                 "problem": reference.problem,
@@ -207,6 +233,13 @@ class _Builder:
                 "answers": entries,
             }
         )
+        if len(self.entries) == EXAMPLES_AN_ISLAND:
+            self._pack()
+
+    def _pack(self) -> None:
+        if self.entries:
+            self.details.append(packed(self.entries))
+            self.entries = []
 
     def _answer(
         self,
@@ -239,10 +272,11 @@ class _Builder:
             entry["rows"], entry["more"] = rows[:MOST_ROWS], max(0, len(rows) - MOST_ROWS)
             listed = max((j for _, j, _ in entry["rows"] if j is not None), default=-1) + 1
             entry["steps"] = as_lists(diagnosis.steps[:listed])
-            comparisons.plans.append((reference.steps, diagnosis))
+            comparisons.add(reference.steps, diagnosis)
             if grounded:
-                comparisons.scores[len(reference.steps)][key] = grounded
-                comparisons.origins[key] = folder.origins.get(key, {})
+                origin = folder.origins.get(key, {})
+                shared = self.origins.setdefault(tuple(origin.items()), origin)
+                comparisons.add_scores(key, len(reference.steps), grounded, shared)
                 total = scored.scores["grounded"].scores["total_score"]
                 self.rescored += abs(total - grounded["total_score"]) > 1e-6
         elif scored.plan:
@@ -250,6 +284,7 @@ class _Builder:
         return entry, set(entry["labels"]) | _outcomes(entry, scores["grounded"])
 
     def finish(self) -> Examples:
+        self._pack()
         index = {
             "models": self.models,
             "flags": FLAGS,
@@ -258,14 +293,15 @@ class _Builder:
             "tasks": self.tasks,
             "examples": self.columns,
             "answers": self.answers,
+            "details_an_island": EXAMPLES_AN_ISLAND,
         }
         diagnoses = {
-            model: {dimension: each.counts() for dimension, each in by_dimension.items() if each.plans}
+            model: {dimension: each.counts() for dimension, each in by_dimension.items() if each.answers}
             for model, by_dimension in self.comparisons.items()
         }
         lengths = {
             model: scores_by_length(
-                {dimension: each.scores for dimension, each in by_dimension.items()},
+                {dimension: each.scores() for dimension, each in by_dimension.items()},
                 {dimension: each.origins for dimension, each in by_dimension.items()},
             )
             for model, by_dimension in self.comparisons.items()

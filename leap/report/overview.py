@@ -30,9 +30,10 @@ from leap.models.names import BASE_NAME
 from leap.plans.diagnosis import ERROR_LABELS
 from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS, WEIGHTS
+from leap.progress import Progress
 from leap.report.headline import headline_of, rounded
 from leap.statistics import Estimate
-from leap.vlabench.compare import Improvement, improvements
+from leap.vlabench.compare import Improvement, improvements_over, score_columns
 from leap.vlabench.folder import summaries_of
 from leap.vlabench.tables import Overall, overalls_of
 
@@ -59,7 +60,7 @@ def overview_of(
         "weights": WEIGHTS,
         "error_labels": ERROR_LABELS,
         "headline": headline_of(results, overalls),
-        "differences": {base: _differences(results, models, base) for base in _bases(models)},
+        "differences": _differences(results, models),
         "models": [
             _model(results, model, overalls[model], diagnoses.get(model, {})) | {"lengths": lengths.get(model, {})}
             for model in models
@@ -75,14 +76,29 @@ def _bases(models: Sequence[str]) -> list[str]:
     return [first, *(name for name in models if name != first)][:MOST_BASES]
 
 
-def _differences(results: Path, models: Sequence[str], base: str) -> list[dict[str, Any]]:
-    """What each model has over `base` on the examples that both answered, by metric."""
-    by_metric = []
+def _differences(results: Path, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What each model has over each base on the examples that both answered, by metric."""
+    bases = _bases(models)
+    if not bases:
+        return {}
+    metrics: dict[str, list[str]] = {}
     for scorer, metric in COMPARED:
-        gains = improvements(results, models, base, scorer, metric)
-        entries = [_improvement(gains.get(name)) for name in models]
-        by_metric.append({"scorer": scorer, "metric": metric, "models": entries})
-    return by_metric
+        metrics.setdefault(scorer, []).append(metric)
+    columns = [score_columns(results, models, scorer, names) for scorer, names in metrics.items()]
+    differences = {}
+    with Progress("comparing models", len(bases), "model") as progress:
+        for base in bases:
+            gains = improvements_over(columns, models, base)
+            differences[base] = [
+                {
+                    "scorer": scorer,
+                    "metric": metric,
+                    "models": [_improvement(gains[f"{scorer}.{metric}"].get(name)) for name in models],
+                }
+                for scorer, metric in COMPARED
+            ]
+            progress.advance()
+    return differences
 
 
 def _improvement(gain: Improvement | None) -> dict[str, Any] | None:

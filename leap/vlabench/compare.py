@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from leap.vlabench.folder import (
     ResultFolder,
     differing_settings,
     models_in,
-    result_folders,
 )
 from leap.vlabench.sampling import Origin, Sample, sample_of
 
@@ -275,7 +275,7 @@ def _difference(
 ) -> Difference:
     """Of the metric `name`, from the scores of both models by dimension and example."""
     values = sample.values(scores)  # (examples, 2)
-    gains = _gains(values)
+    gains = _gains(values[:, 0], values[:, 1])
     # An example of a dimension of n weighs 1/n in macro, in the means as in the test.
     weights = sample.macro_weights if macro else np.ones(len(gains))
     estimate = sample.difference_estimate(gains, MEASURES[name].best, macro=macro)
@@ -287,11 +287,44 @@ def _difference(
     return Difference(len(gains), mean_a, mean_b, estimate, p_value, p_value, *counts)
 
 
-def _gains(values: np.ndarray) -> np.ndarray:
-    """The second column of (examples, 2) less the first; scores that are equal but for rounding are the same."""
-    gains = values[:, 1] - values[:, 0]
-    gains[np.isclose(values[:, 1], values[:, 0])] = 0
+def _gains(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Scores b less scores a; those that are equal but for rounding are the same."""
+    gains = b - a
+    gains[np.isclose(b, a)] = 0
     return gains
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """Scores of one scorer of many models, which are compared pair by pair; read once, and as numbers, for there may be
+    very many. By dimension: `keys` of all examples, sorted. By model, then dimension: `values` (examples, metrics), NaN
+    where the model has none, and `origins`."""
+
+    scorer: str
+    metrics: Sequence[str]
+    keys: dict[str, list[ExampleKey]]
+    values: dict[str, dict[str, np.ndarray]]
+    origins: dict[str, dict[str, Mapping[ExampleKey, Origin]]]
+
+
+def score_columns(results: Path, models: Sequence[str], scorer: str, metrics: Sequence[str]) -> ScoreColumns:
+    columns = ScoreColumns(scorer, metrics, {}, {name: {} for name in models}, {name: {} for name in models})
+    shared: dict[tuple, Origin] = {}  # one object for those that are equal
+    for dimension in DIMENSIONS:
+        entries: dict[str, dict[ExampleKey, list[float]]] = {}
+        for name in columns.values:
+            folder = ResultFolder(results / dimension / name)
+            entries[name] = {key: [each[m] for m in metrics] for key, each in folder.scores(scorer).items()}
+            columns.origins[name][dimension] = {
+                key: shared.setdefault(tuple(origin.items()), origin) for key, origin in folder.origins.items()
+            }
+        columns.keys[dimension] = sorted({key for of_model in entries.values() for key in of_model})
+        places = {key: place for place, key in enumerate(columns.keys[dimension])}
+        for name, of_model in entries.items():
+            values = columns.values[name][dimension] = np.full((len(places), len(metrics)), np.nan)
+            for key, scores in of_model.items():
+                values[places[key]] = scores
+    return columns
 
 
 def improvements(
@@ -299,31 +332,66 @@ def improvements(
 ) -> dict[str, Improvement]:
     """The improvement of each model (but `base`) over `base`, with the intervals of `compare`. A model that shares no
     example with it is left out."""
-    folders = {name: result_folders(results, name) for name in dict.fromkeys([base, *models])}
-    best = MEASURES[f"{scorer}.{metric}"].best
-    improvements_of: dict[str, Improvement] = {}
+    columns = score_columns(results, list(dict.fromkeys([base, *models])), scorer, [metric])
+    return improvements_over([columns], models, base)[f"{scorer}.{metric}"]
+
+
+def improvements_over(
+    columns: Sequence[ScoreColumns], models: Sequence[str], base: str
+) -> dict[str, dict[str, Improvement]]:
+    """`improvements` by "<scorer>.<metric>" of the columns, which are of one benchmark."""
+    names = [f"{each.scorer}.{metric}" for each in columns for metric in each.metrics]
+    by_metric: dict[str, dict[str, Improvement]] = {name: {} for name in names}
     for name in models:
-        pairs = {dimension: (folders[base][dimension], folders[name][dimension]) for dimension in DIMENSIONS}
-        scores: dict[str, dict[ExampleKey, list[float]]] = {}
-        unpaired = 0
-        for dimension, pair in pairs.items():
-            ours, theirs = (folder.scores(scorer) for folder in pair)
-            common = {key: [ours[key][metric], theirs[key][metric]] for key in ours if key in theirs}
-            unpaired += len(ours.keys() ^ theirs.keys()) if ours and theirs else 0
-            if common:
-                scores[dimension] = common
-        if name == base or not scores:
-            continue
-        origins = {dimension: _origins(*pairs[dimension]) for dimension in scores}
-        samples = {dimension: sample_of({dimension: common}, origins) for dimension, common in scores.items()}
-        estimates = {
-            d: sample.difference_estimate(_gains(sample.values(scores)), best) for d, sample in samples.items()
-        }
-        sample, macro = sample_of(scores, origins), None
-        if len(scores) == len(DIMENSIONS):
-            macro = sample.difference_estimate(_gains(sample.values(scores)), best, macro=True)
-        improvements_of[name] = Improvement(estimates, macro, len(sample.places), unpaired)
-    return improvements_of
+        pairing: _Pairing | None = None
+        for each in columns if name != base else ():
+            common, gains, unpaired = _paired_scores(each, base, name)
+            if not common:
+                continue
+            if pairing is None or pairing.common != common:  # mostly both scorers have scored the same examples
+                origins = {d: {**each.origins[name][d], **each.origins[base][d]} for d in common}
+                dimensions = {dimension: sample_of({dimension: keys}, origins) for dimension, keys in common.items()}
+                pairing = _Pairing(common, dimensions, sample_of(common, origins))
+            all_gains = np.concatenate(list(gains.values()))
+            for place, metric in enumerate(each.metrics):
+                best = MEASURES[f"{each.scorer}.{metric}"].best
+                estimates = {
+                    d: sample.difference_estimate(gains[d][:, place], best) for d, sample in pairing.dimensions.items()
+                }
+                macro = None
+                if len(common) == len(DIMENSIONS):
+                    macro = pairing.whole.difference_estimate(all_gains[:, place], best, macro=True)
+                improvement = Improvement(estimates, macro, len(all_gains), unpaired)
+                by_metric[f"{each.scorer}.{metric}"][name] = improvement
+    return by_metric
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """The examples that two models both answered, by dimension, as samples: of each dimension, and of all."""
+
+    common: dict[str, list[ExampleKey]]
+    dimensions: dict[str, Sample]
+    whole: Sample
+
+
+def _paired_scores(
+    columns: ScoreColumns, base: str, name: str
+) -> tuple[dict[str, list[ExampleKey]], dict[str, np.ndarray], int]:
+    """By dimension the examples that both models answered, in the order of samples, and what `name` has over `base`
+    there (examples, metrics); and how many only one of them answered."""
+    common: dict[str, list[ExampleKey]] = {}
+    gains: dict[str, np.ndarray] = {}
+    unpaired = 0
+    for dimension, keys in columns.keys.items():
+        ours, theirs = columns.values[base][dimension], columns.values[name][dimension]
+        has_ours, has_theirs = (~np.isnan(values).any(axis=1) for values in (ours, theirs))
+        paired = has_ours & has_theirs
+        unpaired += int((has_ours ^ has_theirs).sum()) if has_ours.any() and has_theirs.any() else 0
+        if paired.any():
+            common[dimension] = list(compress(keys, paired))
+            gains[dimension] = _gains(ours[paired], theirs[paired])
+    return common, gains, unpaired
 
 
 def comparison_tables(comparison: Comparison, *, relative: bool = False) -> str:

@@ -18,6 +18,8 @@ The evaluation may still be running: a torn last line of a journal is passed ove
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -127,9 +129,10 @@ class ResultFolder:
         self.path, self.model, self.dimension = path, path.name, path.parent.name
 
     @cached_property
-    def answers(self) -> dict[ExampleKey, AnswerRecord]:
+    def answers(self) -> Mapping[ExampleKey, AnswerRecord]:
         """The last answer to each example; of several that were drawn, the first."""
-        return {key: samples[0] for key, samples in self.samples.items() if 0 in samples}
+        path = self.path / JOURNAL_FILE
+        return JournaledAnswers(path) if path.is_file() else {}
 
     @cached_property
     def samples(self) -> dict[ExampleKey, dict[int, AnswerRecord]]:
@@ -200,6 +203,39 @@ class ResultFolder:
         return read_json(path) if path.is_file() else {}
 
 
+class JournaledAnswers(Mapping[ExampleKey, AnswerRecord]):
+    """The answers in a journal, each read when it is asked for: kept is where its line stands.
+
+    The file stays open, so that these are its lines also where another one takes its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._places: dict[ExampleKey, tuple[int, int]] = {}  # first byte and length of the line
+        start = 0
+        with open(self._file, "rb", closefd=False) as lines:
+            for number, line in enumerate(lines, 1):
+                if line.endswith(b"\n") and line.strip():
+                    record = _record(answer_record, line, f"{path}:{number}")
+                    if record.sample == 0:
+                        self._places[record.task, record.example] = start, len(line)
+                start += len(line)
+
+    def __getitem__(self, key: ExampleKey) -> AnswerRecord:
+        start, length = self._places[key]
+        return _record(answer_record, os.pread(self._file, length, start), str(self._path))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __iter__(self) -> Iterator[ExampleKey]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def _summary(content: Mapping[str, Any], folder: ResultFolder) -> Summary:
     values = {"model": folder.model, "dimension": folder.dimension} | _fields_of(Summary, content)
     values["examples"] = ExampleCounts(**_fields_of(ExampleCounts, content.get("examples", {})))
@@ -229,23 +265,27 @@ def _by_key(path: Path, record_of: Callable[[Mapping[str, Any]], T]) -> dict[Exa
     """The records in a journal by example and number of the draw, the last one of each."""
     records: dict[ExampleKey, dict[int, T]] = {}
     for where, line in _finished_lines(path):
-        try:
-            record = record_of(line)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: not a line with task and example ({error}). Mend or remove the line") from error
+        record = _record(record_of, line, where)
         records.setdefault((record.task, record.example), {})[getattr(record, "sample", 0)] = record
     return records
 
 
-def _finished_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file:line", object) of the lines that are whole: the last one may be torn, a later one is not there yet."""
+def _record(record_of: Callable[[Mapping[str, Any]], T], line: bytes, where: str) -> T:
+    content = json_object(line, where)
+    try:
+        return record_of(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: not a line with task and example ({error}). Mend or remove the line") from error
+
+
+def _finished_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """("file:line", bytes) of the lines that are whole: the last one may be torn, a later one is not there yet."""
     if not path.is_file():
         return
     *lines, _ = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if line.strip():
-            where = f"{path}:{number}"
-            yield where, json_object(line, where)
+            yield f"{path}:{number}", line
 
 
 def write_failures(folder: Path, failures: Sequence[FailureRecord]) -> None:

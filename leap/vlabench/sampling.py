@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -107,7 +108,7 @@ def metric_rows(scores: Mapping[ExampleKey, Mapping[str, float]], scorer: str) -
 
 def _units(strata: np.ndarray, origins: Sequence[Origin]) -> np.ndarray:
     """The number of each example's unit, (examples,): examples linked by a template of their task or by a scene."""
-    first: dict[tuple, int] = {}
+    strata_numbers = strata.tolist()  # Python's numbers, which are hashed faster
     parents = list(range(len(origins)))
 
     def root(i: int) -> int:
@@ -116,11 +117,14 @@ def _units(strata: np.ndarray, origins: Sequence[Origin]) -> np.ndarray:
         return i
 
     for kind in ORIGIN_KINDS:
-        shared: dict[int, set[str | None]] = {}
-        for stratum, origin in zip(strata, origins, strict=True):
-            shared.setdefault(stratum, set()).add(origin.get(kind))
-        for i, (stratum, origin) in enumerate(zip(strata, origins, strict=True)):
-            if kind in origin and len(shared[stratum]) > 1:
-                link = (kind, origin[kind], stratum if kind == "template" else None)
-                parents[root(i)] = root(first.setdefault(link, i))
+        first: dict[tuple, int] = {}
+        values = [origin.get(kind) for origin in origins]
+        shared: dict[int, set[str | None]] = defaultdict(set)
+        for stratum, value in zip(strata_numbers, values, strict=True):
+            shared[stratum].add(value)
+        for i, (stratum, value) in enumerate(zip(strata_numbers, values, strict=True)):
+            if value is not None and len(shared[stratum]) > 1:
+                linked = first.setdefault((value, stratum if kind == "template" else None), i)
+                if linked != i:
+                    parents[root(i)] = root(linked)
     return np.array([root(i) for i in range(len(origins))], dtype=int)

@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from configs.config import DIMENSIONS
-from leap.report.examples import FLAGS
+from leap.report.examples import EXAMPLES_AN_ISLAND, FLAGS
 from tests.report.conftest import Evaluated
 
 
 def island(page: Path, name: str) -> Any:
     """The value in an island of the page."""
     found = re.search(rf'<script type="text/plain" id="data-{name}">([^<]*)</script>', page.read_text(encoding="utf-8"))
-    return json.loads(zlib.decompress(base64.b64decode(found.group(1))))
+    return unpacked(found.group(1))
+
+
+def unpacked(text: str) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def details_of(page: Path, at: int) -> dict:
+    """The details of an example, by its place in the columns of the index."""
+    return island(page, f"details-{at // EXAMPLES_AN_ISLAND}")[at % EXAMPLES_AN_ISLAND]
 
 
 def flags_of(index: dict, model: int, at: int) -> set[str]:

@@ -9,7 +9,7 @@ from leap.files import read_json, write_json
 from leap.vlabench.draws import REPORTED
 from tests.conftest import assert_one_line_error, run_script
 from tests.report.conftest import HOSTILE, HOSTILE_PLACE, MODELS
-from tests.report.index import copied, island, place_in
+from tests.report.index import copied, details_of, island, place_in
 
 
 def test_hostile_text_is_kept_whole_and_stays_out_of_the_markup(page):
@@ -19,9 +19,14 @@ def test_hostile_text_is_kept_whole_and_stays_out_of_the_markup(page):
     index = island(page, "index")
     at = place_in(index, *HOSTILE_PLACE)
     assert index["examples"]["instruction"][at] == HOSTILE
-    task = index["examples"]["task"][at]
-    details = island(page, f"details-{task}")[at - index["examples"]["task"].index(task)]
-    assert details["answers"][1]["text"].startswith(HOSTILE)
+    assert details_of(page, at)["answers"][1]["text"].startswith(HOSTILE)
+
+
+def test_every_example_stands_at_its_place_among_the_islands_of_details(page):
+    index = island(page, "index")
+    steps = index["examples"]["steps"]
+    assert [len(details_of(page, at)["truth"]) for at in range(len(steps))] == steps
+    assert page.read_text(encoding="utf-8").count('id="data-details-') == 2  # of 42 examples
 
 
 def test_what_drawn_answers_come_to_stands_among_the_notes(evaluated, tmp_path):

@@ -6,13 +6,12 @@ import shutil
 
 import pytest
 
-from configs.config import DIMENSIONS
 from configs.errors import UserError
 from leap.files import read_json, write_json
 from leap.plans.reading import fenced
 from leap.report.examples import collect_examples
 from tests.report.conftest import HOSTILE_PLACE, MODELS, Evaluated, right, write_model
-from tests.report.index import copied, flags_of, island, place_in
+from tests.report.index import copied, details_of, flags_of, island, place_in, unpacked
 
 
 def test_every_answer_has_its_outcome_and_errors(page):
@@ -74,7 +73,7 @@ def test_a_text_that_never_ends_is_cut_and_says_so(evaluated, tmp_path):
     place = Evaluated(evaluated.benchmark, tmp_path)
     write_model(place, "endless", lambda example: right(example) + "x" * 30_000, ["Spatial"])
     found = collect_examples(place.results, ["endless"], place.benchmark)
-    answer = found.details[0][0]["answers"][0]
+    answer = unpacked(found.details[0])[0]["answers"][0]
     assert len(answer["text"]) == 20_000
     assert answer["cut"] > 10_000
     assert answer["rows"][0][2] == []
@@ -83,7 +82,8 @@ def test_a_text_that_never_ends_is_cut_and_says_so(evaluated, tmp_path):
 def test_thousands_of_steps_are_cut_and_counted(evaluated, tmp_path):
     place = Evaluated(evaluated.benchmark, tmp_path)
     write_model(place, "endless", lambda example: fenced(example.ground_truth() * 500), ["Spatial"])
-    answer = collect_examples(place.results, ["endless"], place.benchmark).details[0][0]["answers"][0]
+    [details] = collect_examples(place.results, ["endless"], place.benchmark).details
+    answer = unpacked(details)[0]["answers"][0]
     assert (len(answer["rows"]), answer["more"]) == (60, 940)
     assert len(answer["steps"]) <= 60
 
@@ -98,7 +98,7 @@ def test_without_the_benchmark_the_page_says_so_and_keeps_what_the_results_know(
     assert {number for pair in index["examples"]["pictures"] for number in pair} == {-1}
     at = place_in(index, "M&T", "select_fruit", 0)
     assert flags_of(index, 2, at) == {"not_right", "wrong_entity", "wrong_container"}  # of diagnosis.json
-    answer = island(tmp_path / "r.html", f"details-{index['examples']['task'][at]}")[0]["answers"][2]
+    answer = details_of(tmp_path / "r.html", at)["answers"][2]
     assert answer["rows"] is None
     assert answer["steps"][0][1] == 99
     overview = island(tmp_path / "r.html", "overview")
@@ -112,8 +112,10 @@ def test_examples_that_the_benchmark_lacks_are_counted(evaluated, tmp_path):
     (place.benchmark / "Spatial" / "select_fruit_spatial" / "example2" / "input" / "instruction.txt").unlink()
     notes = place.report(tmp_path / "r.html", ["baseline"])
     assert [note.split()[0] for note in notes] == ["1"]
-    task = island(tmp_path / "r.html", "index")["tasks"].index(["select_fruit_spatial", DIMENSIONS.index("Spatial")])
-    absent, _, damaged = island(tmp_path / "r.html", f"details-{task}")
+    index = island(tmp_path / "r.html", "index")
+    absent, damaged = (
+        details_of(tmp_path / "r.html", place_in(index, "Spatial", "select_fruit_spatial", number)) for number in (0, 2)
+    )
     assert absent["problem"] == "the benchmark folder has no Spatial/select_fruit_spatial/example0"
     assert "instruction.txt is missing" in damaged["problem"]
     assert damaged["truth"]

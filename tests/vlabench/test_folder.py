@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from configs.errors import UserError
-from leap.files import read_json, write_json
+from leap.files import read_json, write_json, write_text
 from leap.statistics import Estimate
 from leap.vlabench.folder import (
     ExampleCounts,
@@ -57,6 +57,18 @@ def test_the_last_answer_counts_and_a_torn_last_line_does_not(folder):
     (folder / "generations.jsonl").write_text(lines_of(first, last) + '{"task": "t", "example": 4, "te')
     (answer,) = ResultFolder(folder).answers.values()
     assert (answer.task, answer.example, answer.text, answer.new_tokens) == ("t", 3, "b", 2)
+
+
+def test_answers_stay_those_of_the_journal_that_was_opened(folder):
+    journal = folder / "generations.jsonl"
+    lines = [{"task": "t", "example": number, "text": f"plan {number}"} for number in range(3)]
+    drawn = {"task": "t", "example": 1, "text": "another", "sample": 1}
+    journal.write_text(lines_of(*lines, drawn, {"task": "t", "example": 0, "text": "last"}))
+    answers = ResultFolder(folder).answers
+    assert list(answers) == [("t", 0), ("t", 1), ("t", 2)]
+    write_text(journal, lines_of(*reversed(lines)))
+    assert [answers["t", number].text for number in range(3)] == ["last", "plan 1", "plan 2"]
+    assert ("t", 3) not in answers
 
 
 @pytest.mark.parametrize("line", ["{", "3", '{"task": "t"}', '{"task": "t", "example": "x", "text": ""}'])

@@ -1,5 +1,6 @@
 // The islands of data. Those behind this script may still be arriving when they are asked for.
 
+const MOST_UNPACKED = 16; // islands of details; a page may have thousands
 const unpackedDetails = new Map();
 const pictureLines = new Map();
 
@@ -18,15 +19,20 @@ async function island(name) {
 async function unpack(name) {
   const text = await island(name);
   if (text === null) return null;
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = characters.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return JSON.parse(await new Response(stream).text());
 }
 
-// The details of all examples of a task, unpacked once.
-function detailsOf(task) {
-  if (!unpackedDetails.has(task)) unpackedDetails.set(task, unpack(`details-${task}`));
-  return unpackedDetails.get(task);
+// The details of the examples of an island; those looked at last stay unpacked.
+function detailsIn(number) {
+  const details = unpackedDetails.get(number) || unpack(`details-${number}`);
+  unpackedDetails.delete(number);
+  unpackedDetails.set(number, details);
+  if (unpackedDetails.size > MOST_UNPACKED) unpackedDetails.delete(unpackedDetails.keys().next().value);
+  return details;
 }
 
 async function linesOf(number) {

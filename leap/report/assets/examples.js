@@ -265,12 +265,11 @@ async function showExample(at) {
     );
     return;
   }
-  const task = report.index.examples.task[at];
-  const details = await detailsOf(task);
+  const { details_an_island: anIsland } = report.index;
+  const details = await detailsIn(Math.floor(at / anIsland));
   if (browser.key !== key) return; // the reader is elsewhere already
-  const first = report.index.examples.task.indexOf(task);
   browser.detail.replaceChildren(
-    ...exampleView(at, details[at - first], shownHere(), [
+    ...exampleView(at, details[at % anIsland], shownHere(), [
       button("\u2190 List", () => go({ page: "examples", place: null, filters: browser.route.filters }, true), {
         title: "Back to the list (Esc)",
       }),

@@ -2,6 +2,7 @@
 
 const ROW_HEIGHT = 78;
 const SPARE_ROWS = 4;
+const ISLANDS_AT_ONCE = 8;
 
 const flagBit = (name) => {
   const at = report.index.flags.indexOf(name);
@@ -23,13 +24,20 @@ function texts(filters) {
 
 const needsAnswers = (filters) => Boolean(filters.q) && filters.where === "answers";
 
-// Unpack the answers of all tasks.
+// Unpack the answers of all examples, a few islands at a time, of which the texts alone are kept.
 async function readAnswers() {
   searched.reading = true;
-  const details = await Promise.all(report.index.tasks.map((_, task) => detailsOf(task)));
-  const answers = details.flat().map((detail) => detail.answers.map((answer) => (answer && answer.text) || ""));
   const questions = texts({});
-  searched.answers = answers.map((said, at) => `${questions[at]} ${said.join(" ").toLowerCase()}`);
+  const islands = Math.ceil(questions.length / report.index.details_an_island);
+  const answers = [];
+  for (let first = 0; first < islands; first += ISLANDS_AT_ONCE) {
+    const numbers = Array.from({ length: Math.min(ISLANDS_AT_ONCE, islands - first) }, (_, at) => first + at);
+    for (const detail of (await Promise.all(numbers.map((number) => unpack(`details-${number}`)))).flat()) {
+      const said = detail.answers.map((answer) => (answer && answer.text) || "");
+      answers.push(`${questions[answers.length]} ${said.join(" ").toLowerCase()}`);
+    }
+  }
+  searched.answers = answers;
 }
 
 // The examples that the filters on the question leave, and the models that those on the answer look at.
