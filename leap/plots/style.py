@@ -184,10 +184,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name`.png (150 dpi), .svg and .pdf (both with their text as text) into `folder` and close the figure."""
     paths = [folder / f"{name}.{kind}" for kind in FORMATS]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
-    figure.set_dpi(150)
-    if engine := figure.get_layout_engine():  # laid out once, for all files
-        engine.execute(figure)
-        figure.set_layout_engine(None)
+    lay_out(figure)  # once, for all files
     # The same figure gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "leap", "pdf.fonttype": 42}):
         figure.savefig(paths[0], dpi=150)
@@ -195,6 +192,14 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         figure.savefig(paths[2], metadata={"CreationDate": None})
     plt.close(figure)
     return paths
+
+
+def lay_out(figure: Figure) -> None:
+    """Put all parts where they stand in the files of `save`."""
+    figure.set_dpi(150)
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def remove(folder: Path, name: str) -> None:

@@ -61,19 +61,6 @@ class Upload:
         ]
 
 
-def checked_repo_id(repo_id: str) -> str:
-    """`repo_id` itself; UserError unless it is `owner/name` as the Hub allows."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise UserError(f"repo id {repo_id!r} is malformed: {error}. Use owner/name, as in me/my-planner") from error
-    if repo_id.count("/") != 1:
-        raise UserError(f"repo id {repo_id!r} names no owner; use owner/name, as in me/my-planner")
-    return repo_id
-
-
 def checkpoint_upload(
     folder: Path, workspace: WorkspaceConfig, base_id: str | None = None, with_run_state: bool = False
 ) -> Upload:

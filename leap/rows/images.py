@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import io
 import os
 from pathlib import Path
@@ -78,12 +79,19 @@ def load_image(path: Path, where: str) -> Image.Image:
 
 def image_size(path: Path, where: str) -> tuple[int, int]:
     """(width, height) in pixels, upright, without decoding where header and end of the file tell that it is whole.
-    UserError names `where` it is used and the file."""
+    UserError names `where` it is used and the file. A file that many rows show is read once, while its size in bytes
+    and its time of change stay."""
     try:
-        with Image.open(path) as picture:
-            return _size(picture, _tail(path))
+        stat = os.stat(path)
+        return _size_of_file(str(path), stat.st_size, stat.st_mtime_ns)
     except _BROKEN as error:
         raise UserError(f"{where}: {_unreadable(path, error)}", "unreadable image") from error
+
+
+@functools.lru_cache(maxsize=1 << 16)  # some 25 MB
+def _size_of_file(file: str, *_: int) -> tuple[int, int]:
+    with Image.open(file) as picture:
+        return _size(picture, _tail(file))
 
 
 def aspect_problem(width: int, height: int) -> str | None:
@@ -173,7 +181,7 @@ def _orientation(picture: ImageFile.ImageFile, tail: bytes) -> int:
     return 1
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: str) -> bytes:
     with open(path, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         return file.read()

@@ -249,10 +249,17 @@ _as_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 def _remarks(row: PlanningRow, record: dict) -> tuple[str, ...]:
     unread = tuple(f"{key}, which is not read" for key in unread_keys(record, row))
-    if _NUMBERED.match(row.steps):
+    if _is_plan(row.steps):
         return unread
+    return ("a plan that is neither numbered steps nor a skill list", *unread)
+
+
+@functools.lru_cache(maxsize=1 << 14)  # rows of one task share it
+def _is_plan(steps: str) -> bool:
+    if _NUMBERED.match(steps):
+        return True
     try:
-        read_tolerant(row.steps)
+        read_tolerant(steps)
     except FormatError:
-        return ("a plan that is neither numbered steps nor a skill list", *unread)
-    return unread
+        return False
+    return True

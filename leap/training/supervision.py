@@ -27,7 +27,7 @@ from leap.rows.records import PlanningRow
 from leap.rows.videos import load_video, video_files, video_items
 from leap.training.lengths import RowLength, measured_tokens, text_tokens
 from leap.training.packing import Packer
-from leap.training.turns import earlier_answers, render
+from leap.training.turns import earlier_answers, render_all
 
 IGNORED = -100  # the label that the loss skips
 # What processors make of pictures and videos, for all rows together; and of which kind each token is.
@@ -116,7 +116,7 @@ class PlanningCollator:
             self._visual_tokens(self._sizes(row, paths), row.image_tokens)
             for row, paths in zip(rows, images, strict=True)
         ]
-        rendered = [render(self.processor, row) for row in rows]
+        rendered = render_all(self.processor, rows)
         tokenizer = self.processor.tokenizer
         prompts = text_tokens(tokenizer, [prompt for prompt, _ in rendered], list(map(len, images)))
         answers = tokenizer([answer for _, answer in rendered], add_special_tokens=False).input_ids
@@ -151,7 +151,7 @@ class PlanningCollator:
         """The processor's outputs for the prompts, unpadded lists where they are a row's, with `answers`, the token ids
         of the rows' plans, and `taught`, whether each token of a prompt is of an earlier answer that the loss sees.
         UserError for a processor whose outputs cannot be extended by the answers."""
-        texts = [render(self.processor, row) for row in rows]
+        texts = render_all(self.processor, rows)
         spans = [self._earlier_answers(row) for row in rows]
         prompts = [
             self._marked(prompt, of_row, row) for row, (prompt, _), of_row in zip(rows, texts, spans, strict=True)

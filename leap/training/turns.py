@@ -22,12 +22,22 @@ def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     ValueError if the processor's chat template takes too long; UserError if it does not continue the prompt by the
     answer and one token that ends it.
     """
-    messages = chat_messages(row)
-    prompt = _rendered(processor, messages, asks=True)
-    whole = _rendered(processor, chat_messages(row, row.steps))
+    return render_all(processor, [row])[0]
+
+
+def render_all(processor: Any, rows: Sequence[PlanningRow]) -> list[tuple[str, str]]:
+    """`render` of each row, in the time for one. An error may be any row's."""
+    prompts = _all_rendered(processor, [chat_messages(row) for row in rows], asks=True)
+    wholes = _all_rendered(processor, [chat_messages(row, row.steps) for row in rows])
+    answers = map(functools.partial(_answer, processor), rows, prompts, wholes)
+    return list(zip(prompts, answers, strict=True))
+
+
+def _answer(processor: Any, row: PlanningRow, prompt: str, whole: str) -> str:
+    """The answer in a `whole` conversation that begins with `prompt`."""
     begin = prompt
     if not whole.startswith(prompt):
-        begin = _rendered(processor, messages)
+        begin = _rendered(processor, chat_messages(row))
         begin += _header(whole, begin, row.steps)
     answer = whole.removeprefix(begin).rstrip()
     blank, steps, end = answer.partition(row.steps)
@@ -36,7 +46,7 @@ def render(processor: Any, row: PlanningRow) -> tuple[str, str]:
     elif not _is_special(processor.tokenizer, end.strip()):
         problem = f"ends an answer with {end!r:.60}, which is no special token"
     else:
-        return prompt, answer
+        return answer
     raise UserError(
         f"{row.where}: the chat template of this model {problem}; LEAP cannot tell which tokens to supervise"
     )
@@ -86,10 +96,13 @@ def _header(whole: str, bare: str, steps: str) -> str:
 
 
 def _rendered(processor: Any, messages: list[dict], *, asks: bool = False) -> str:
-    if not messages:
-        return ""
+    return _all_rendered(processor, [messages], asks=asks)[0] if messages else ""
+
+
+def _all_rendered(processor: Any, conversations: list[list[dict]], *, asks: bool = False) -> list[str]:
+    """What the template makes of each conversation, together: what it takes to call it is most of the time."""
     with within(TEMPLATE_S, "the chat template"):
-        return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+        return processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=asks)
 
 
 @functools.lru_cache(maxsize=64)  # the tokens of a tokenizer are a list that it makes anew each time

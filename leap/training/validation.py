@@ -11,7 +11,8 @@ from leap.models.generation import answer_batch, encode
 from leap.plans.metrics import score_answers
 from leap.rows.records import PlanningRow
 from leap.training.checkpointed import CheckpointedTrainer
-from leap.training.supervision import PlanningCollator, render
+from leap.training.supervision import PlanningCollator
+from leap.training.turns import render
 
 
 def plan_scores(

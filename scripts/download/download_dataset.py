@@ -17,12 +17,11 @@ from pathlib import Path
 
 from configs.config import next_line
 from leap.cli import knob, parse_knobs, run
-from leap.downloads.access import choose_host
+from leap.downloads.access import checked_repo_id, choose_host
 from leap.downloads.picture_archives import forget_lost_pictures, room_for_pictures, unpack_pictures
 from leap.downloads.record import Selection, read_record
 from leap.downloads.run import DownloadOptions, download
 from leap.progress import say
-from leap.publish.upload import checked_repo_id
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from pathlib import Path
 
 from configs.config import WorkspaceConfig, next_line
 from leap.cli import knob, parse_knobs, run
-from leap.downloads.access import choose_host
+from leap.downloads.access import checked_repo_id, choose_host
 from leap.downloads.model_files import model_selection
 from leap.downloads.record import Selection
 from leap.downloads.run import DownloadOptions, DownloadResult, download
 from leap.progress import say
-from leap.publish.upload import checked_repo_id
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from pathlib import Path
 
 from configs.config import DIMENSIONS, WorkspaceConfig, dimensions_named, next_line
 from leap.cli import knob, parse_knobs, run
-from leap.downloads.access import choose_host
+from leap.downloads.access import checked_repo_id, choose_host
 from leap.downloads.record import Selection
 from leap.downloads.run import DownloadOptions, download
 from leap.progress import say
-from leap.publish.upload import checked_repo_id
 from leap.vlabench.fix import can_mend
 from leap.vlabench.verify import BENCHMARK_ID, verification_table, verify
 

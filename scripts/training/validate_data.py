@@ -38,7 +38,8 @@ def main() -> int:
     from leap.training.batching import describe_plan, plan_batches, total_steps
     from leap.training.preflight import check_file, joined, refuse_same_ids, refuse_tested, write_rejected
     from leap.training.resources import DiskNeed, describe_memory, geometry_of, gpu_bytes, largest_step
-    from leap.training.supervision import PlanningCollator, render
+    from leap.training.supervision import PlanningCollator
+    from leap.training.turns import render
 
     processor = load_processor(options.model_name_or_path)
     if unbound := bound_where_possible(processor, options.image_tokens_min, options.image_tokens_max):

@@ -19,12 +19,13 @@ from pathlib import Path
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
 from leap.cli import knob, parse_knobs, run
+from leap.downloads.access import checked_repo_id
 from leap.models.checkpoints import CARD, read_manifest
 from leap.planners.candidates import chosen_checkpoint
 from leap.progress import say
 from leap.publish.dataset_card import dataset_card
 from leap.publish.model_card import base_name, model_card
-from leap.publish.upload import Upload, checked_repo_id, checkpoint_upload, dataset_files, dataset_upload, push
+from leap.publish.upload import Upload, checkpoint_upload, dataset_files, dataset_upload, push
 
 
 @dataclass(frozen=True)

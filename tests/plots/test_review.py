@@ -9,7 +9,7 @@ from leap.files import write_json
 from leap.judge.judgements import CONTROLS, FINAL, PAIRWISE, REFERENCE_JUDGE, RUBRIC, SCALES, Judgement
 from leap.judge.summary import summarise
 from leap.plots.review import review_figures
-from leap.plots.style import FORMATS, save
+from leap.plots.style import FORMATS, lay_out
 from tests.conftest import assert_one_line_error, run_script
 
 DRAW = "evaluation/draw_blind10_scores.py"
@@ -189,7 +189,7 @@ def test_a_judge_not_to_be_trusted_is_named_in_every_figure():
 
 
 @pytest.mark.slow
-def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
+def test_dozens_of_checkpoints_and_long_names_stay_apart():
     long = "lora_all_linear_r64_alpha128_dropout005_lr_2e-4_seed_17_run_of_thursday"
     models = ["baseline", *(f"checkpoint-{s}" for s in range(200, 4200, 200))]
     models += [f"{long}-checkpoint-{s}" for s in range(100, 2100, 100)]
@@ -197,7 +197,7 @@ def test_dozens_of_checkpoints_and_long_names_stay_apart(tmp_path):
     judged = [*ratings(judge, models), *ratings("b", models), *ratings("c", models), *ratings(REFERENCE_JUDGE, models)]
     figures = drawn(models, judged)
     for figure in figures.values():
-        save(figure, tmp_path, "figure")  # lays it out
+        lay_out(figure)
         figure.draw_without_rendering()
         titles = [axes.title.get_window_extent() for axes in figure.axes]
         assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])

@@ -1,5 +1,6 @@
 import base64
 import io
+import os
 
 import numpy as np
 import pytest
@@ -56,6 +57,19 @@ def noise(kind: str, **options) -> bytes:
     levels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     Image.fromarray(levels).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def test_a_size_is_looked_up_once_while_the_file_stays_as_it_is(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png())
+    assert image_size(path, "x") == (20, 10)
+    stat = path.stat()
+    path.write_bytes(bytes(stat.st_size))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert image_size(path, "x") == (20, 10)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    with pytest.raises(UserError, match=rf"rows.jsonl:4: unreadable image: {path}"):
+        image_size(path, "rows.jsonl:4")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])

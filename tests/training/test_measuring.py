@@ -1,8 +1,6 @@
 """The table of a planning file: made in one step, killed at any moment, looked at again where something changed."""
 
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 
 import pytest
@@ -14,16 +12,20 @@ from leap.training.preflight import check_file
 from leap.training.supervision import PlanningCollator
 from tests.training.planning_lines import row
 
-CHECK = """
-import sys
-from pathlib import Path
-from leap.models.loading import load_processor
-from leap.training.preflight import check_file
-from leap.training.supervision import PlanningCollator
-demo = Path(sys.argv[1])
-check = check_file(Path(sys.argv[2]), PlanningCollator(load_processor(demo / "models/tiny-planner"), None, demo), 256)
-print(len(check.rows), check.lengths.total.sum())
-"""
+FORK = multiprocessing.get_context("fork")
+
+
+def started_check(path, collator, answer):
+    """A process that checks `path` and writes rows and tokens to the file `answer`. It is forked, with all modules
+    loaded, so that a kill meets the check."""
+
+    def check():
+        checked = check_file(path, collator, 256, workers=2)
+        answer.write_text(f"{len(checked.rows)} rows, {checked.lengths.total.sum()} tokens")
+
+    process = FORK.Process(target=check)
+    process.start()
+    return process
 
 
 def tables(folder):
@@ -86,23 +88,25 @@ def test_changed_data_makes_a_new_table_and_removes_the_old(mixed, collator):
 
 
 @pytest.mark.slow
-def test_checks_that_are_killed_or_run_at_once_leave_one_whole_table(workspace, demo):
+def test_checks_that_are_killed_or_run_at_once_leave_one_whole_table(workspace, collator):
     path = workspace / "many.jsonl"
     path.write_text("\n".join(row(f"{i} " + "word " * 20) for i in range(4000)))
-    command = [sys.executable, "-c", CHECK, demo, path]
+    answers = [workspace / name for name in ("undisturbed", "killed", "one", "other")]
     started = time.monotonic()
-    undisturbed = subprocess.run(command, capture_output=True, text=True, check=True)
+    started_check(path, collator, answers[0]).join()
     whole_s = time.monotonic() - started
+    assert answers[0].read_text().startswith("4000 rows")
     tables(path.parent)[0].unlink()
-    for share in (0.7, 0.85, 0.95):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for share in (0.4, 0.7, 0.85, 0.95):
+        process = started_check(path, collator, answers[1])
         time.sleep(share * whole_s)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         for table in tables(path.parent):
             assert len(open_table(table)) == 4000
             table.unlink()
-    at_once = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [process.communicate()[0].splitlines()[-1] for process in at_once]
-    assert answers == [undisturbed.stdout.splitlines()[-1]] * 2
+    at_once = [started_check(path, collator, answer) for answer in answers[2:]]
+    for process in at_once:
+        process.join()
+    assert {answer.read_text() for answer in answers[2:]} == {answers[0].read_text()}
     assert len(tables(path.parent)) == 1

@@ -13,7 +13,7 @@ from tests.training.trainings import EVALUATE, TRAIN
 from tests.vlm_zoo import build, why_unavailable
 
 LORA = "ablation/run-lora-finetuning.py"
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module", params=["smolvlm", "internvl", "gemma3", "llava_onevision"])

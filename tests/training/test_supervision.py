@@ -9,7 +9,8 @@ from leap.models.loading import load_processor
 from leap.rows.chat import chat_messages, image_items
 from leap.rows.images import load_image
 from leap.rows.records import row_from_record
-from leap.training.supervision import IGNORED, PlanningCollator, render
+from leap.training.supervision import IGNORED, PlanningCollator
+from leap.training.turns import render
 
 STEPS = "1) Pick up the assistant's cup.\n2) Place it on the plate."
 

@@ -5,7 +5,7 @@ import pytest
 from configs.errors import UserError
 from leap.models.loading import load_processor
 from leap.rows.records import row_from_record
-from leap.training.turns import earlier_answers, refuse_endless, render
+from leap.training.turns import earlier_answers, refuse_endless, render, render_all
 
 STEPS = "1) Pick up the cup. 2) Place it."
 # By what sets them apart: the blank of SmolVLM's answers, the blank of LLaVA-OneVision's headers, Gemma's renamed role.
@@ -46,6 +46,15 @@ def test_the_prompt_is_that_of_generation_and_the_answer_ends_with_its_token(pro
     assert prompt == processor.apply_chat_template(row.messages, tokenize=False, add_generation_prompt=True)
     assert answer.lstrip() == STEPS + "<|im_end|>"
     assert answer.startswith(" ") == (shape == "a blank begins the answer")
+
+
+@pytest.mark.parametrize("shape", TEMPLATES)
+def test_rows_are_rendered_together_as_they_are_one_by_one(processor, shape):
+    processor.chat_template = TEMPLATES[shape]
+    rows = [conversation(), conversation(*TWO_ANSWERS)]
+    texts = render_all(processor, rows)
+    assert texts == [render(processor, row) for row in rows]
+    assert texts[0] != texts[1]
 
 
 @pytest.mark.parametrize("shape", TEMPLATES)
