@@ -145,12 +145,12 @@ def exponent(by_size: Mapping[int, Mapping[str, Any]], name: str) -> str:
 
 def curves(lines: Lines) -> dict[str, dict[str, list[tuple[int, float, float | None]]]]:
     """What the figure shows: by part and step the sizes that were done, with seconds and MB."""
-    parts: dict[str, dict[str, list[tuple[int, float, float | None]]]] = {}
+    parts: dict[str, dict[str, list[tuple[int, float, float | None]]]] = {name: {} for name in _COUNTED.values()}
     for (part, step), by_size in lines.items():
         points = [(s, line["seconds"], line["peak_mb"]) for s, line in by_size.items() if line["ended"] == "done"]
         if points:
-            parts.setdefault(_COUNTED[part], {})[step] = points
-    return parts
+            parts[_COUNTED[part]][step] = points
+    return {name: steps for name, steps in parts.items() if steps}
 
 
 @dataclass(frozen=True)
