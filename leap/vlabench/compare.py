@@ -165,7 +165,8 @@ def compare(results: Path, a: str, b: str, metrics: Sequence[str] = DEFAULT_METR
             missing[dimension] = "no example that both answered"
             continue
         warnings += _check_data(dimension, *pair, keys) + _other_settings(*pair)
-        if any(key not in _origins(*pair) for key in keys):
+        origins = _origins(*pair)
+        if any(key not in origins for key in keys):
             warnings.append(f"which examples share an instruction or a scene is not recorded. {_RESCORE}")
         common[dimension], pairs[dimension] = keys, pair
     if not common:
