@@ -31,6 +31,6 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
         ray start --address "$head:$port" --block "${resources[@]}" &
 fi
 status=0
-"$@" --ray "$head:$port" || status=$?
+"${@:1:2}" --ray "$head:$port" "${@:3}" || status=$?  # behind the name of the script
 kill $(jobs -p) 2>/dev/null || true
 exit "$status"

@@ -5,7 +5,7 @@
 #
 # This machine is the head. All see the repository, its .venv and the workspace in the same place, on a shared disk.
 # PORT (default 6379) is where the head listens; HEAD its address for the others (default: the first that this machine
-# has). Machines are stopped at the end, also after Ctrl-C.
+# has). At the end, also after Ctrl-C, `ray stop` ends what Ray runs of yours on all of them.
 set -euo pipefail
 machines=()
 while [ "$#" -gt 0 ] && [ "$1" != -- ]; do
@@ -29,9 +29,9 @@ end() {
     done
     ray stop >/dev/null 2>&1 || true
 }
-trap end EXIT
 ray start --head --node-ip-address "$head" --port "${PORT:-6379}" --include-dashboard=false >/dev/null
+trap end EXIT
 for machine in "${machines[@]}"; do
     ssh -o BatchMode=yes "$machine" "$ray start --address $address" >/dev/null
 done
-"$@" --ray "$address"
+"${@:1:2}" --ray "$address" "${@:3}"  # behind the name of the script

@@ -41,10 +41,12 @@ DEFAULT_NAME = "ablation"
 DEFAULT_STEPS = 7000
 _LORA = REPOSITORY / "configs/lora"
 
+_OF_JOBS = ("list_jobs", "cluster", *(field.name for field in fields(JobKnobs)))
 # Decided by the sweep itself, so not to be given to a training or an evaluation besides.
 _DECIDED_BY_SWEEP = {
-    "--train_args": ("config", "preset", "lora_preset", "seed", "max_steps", "output_dir"),
+    "--train_args": ("config", "preset", "lora_preset", "seed", "max_steps", "output_dir", *_OF_JOBS),
     "--eval_args": (
+        *_OF_JOBS,
         *("checkpoint", "model_path", "all_checkpoints", "batch_mode", "base_model", "baseline_model", "planner"),
         *("output_dir", "results", "suffix"),
     ),
@@ -64,7 +66,7 @@ _EXECUTION_ONLY = (
     "output_dir",
     "retry_failed",
     "overwrite",
-    *(field.name for field in fields(JobKnobs)),
+    *_OF_JOBS,
 )
 
 
@@ -316,7 +318,7 @@ class Sweep:
 
     def record(self, job: SweepJob) -> ModelRecord:
         """Have a model trained where it is to be, and evaluated, unless it is; by one process at a time."""
-        with only_one(self.logs / f"{job.name}.lock") as lock:
+        with only_one(self.logs / f"{job.name}.lock", SECONDS_TO_SAVE) as lock:
             return self._record(job, lock)
 
     def _begun(self, job: SweepJob) -> ModelRecord:
@@ -394,12 +396,17 @@ def flags(values: Mapping[str, Any]) -> list[str]:
 
 def _sources_of(recipe: TrainingRecipe) -> Sources:
     """What a recipe trains from, by content; hashed once, though many runs share it."""
-    return _sources(recipe.model_name_or_path, recipe.train_file, recipe.val_file)
+    return _sources(recipe.model_name_or_path, recipe.train_file, recipe.val_file, streaming=recipe.streaming)
 
 
 @cache
-def _sources(base: Path, train_file: Path, val_file: Path | None) -> Sources:
-    return made_from(TrainingRecipe(model_name_or_path=base, train_file=train_file, val_file=val_file))
+def _sources(base: Path, train_file: Path, val_file: Path | None, *, streaming: bool) -> Sources:
+    steps = 1 if streaming else -1  # streaming wants a count of them
+    return made_from(
+        TrainingRecipe(
+            model_name_or_path=base, train_file=train_file, val_file=val_file, streaming=streaming, max_steps=steps
+        )
+    )
 
 
 @cache

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import re
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -221,7 +220,6 @@ def prepare_all(
         ):
             for job, result in results:
                 if isinstance(result, Failure):
-                    say(result.details.rstrip(), file=sys.stderr)
                     result = TaskOutcome(job.task_id, problem=result.reason)
                 if result.disk_full:
                     full = job

@@ -205,8 +205,8 @@ def _usage(manifest: Manifest, base: str, repo_id: str | None) -> str:
 def _first_prompt(manifest: Manifest) -> list[dict] | None:
     """The user turn of the first training row, if the data are still those of the run and it is a single turn."""
     train_file, val_file = manifest.recipe.get("train_file"), manifest.recipe.get("val_file")
-    if not isinstance(train_file, str) or not train_file.endswith(".jsonl"):
-        return None
+    if not isinstance(train_file, str) or not train_file.endswith(".jsonl") or manifest.recipe.get("streaming"):
+        return None  # rows that were streamed are not read whole for a card
     files = [Path(name) for name in (train_file, val_file) if name]
     if not all(path.is_file() for path in files):
         return None

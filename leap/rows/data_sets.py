@@ -21,8 +21,8 @@ from leap.files import sha256_file, sha256_json
 from leap.rows.places import is_of_hub, name_of, places_beside, split_of
 from leap.text import first_line
 
-_BATCH = 100  # rows in memory, with their pictures
-_MEDIA_KEYS = ("image", "images", "video", "videos")  # where bytes alone are a picture or a video
+BATCH = 100  # rows in memory, with their pictures
+MEDIA_KEYS = ("image", "images", "video", "videos")  # where bytes alone are a picture or a video
 _EXAMPLES = [f"{'*/' * depth}example*/output/operation_sequence.json" for depth in range(3)]
 _ADVICE_OF_HUB = "Check the name, the connection and your access"
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
@@ -83,12 +83,17 @@ def files_of(data: Path) -> list[Path]:
 
 def data_set_lines(data: Path, media: MediaFolder) -> Iterator[bytes]:
     """The rows as JSON, pictures as the paths of files. UserError where one cannot be read or said in JSON."""
+    for number, record in enumerate(_records(data), 1):
+        yield json_line(record, media, f"{name_of(data)}:{number}")
+
+
+def _records(data: Path) -> Iterator[dict[str, Any]]:
     number = 0
     try:
-        for table in _opened(data).with_format("arrow").iter(_BATCH):
+        for table in _opened(data).with_format("arrow").iter(BATCH):
             for record in table.to_pylist():
                 number += 1
-                yield json_line(record, media, f"{name_of(data)}:{number}")
+                yield record
     except unreadable() as error:
         reason = first_line(error)
         raise UserError(f"{name_of(data)}:{number + 1}: cannot be read ({reason}). Fetch or save it anew") from error
@@ -191,13 +196,13 @@ def json_line(record: dict[str, Any], media: MediaFolder, where: str) -> bytes:
             return {name: plain(item, name) for name, item in value.items() if item is not None}
         if isinstance(value, list):
             return [plain(item, key) for item in value]
-        if isinstance(value, bytes) and key in _MEDIA_KEYS:
+        if isinstance(value, bytes) and key in MEDIA_KEYS:
             return media.path_of(value, None)
         return value
 
     def refuse(value: object) -> Any:
         if isinstance(value, bytes):
-            raise UserError(f"{where}: the row holds bytes outside of {', '.join(_MEDIA_KEYS)}; leave that column out")
+            raise UserError(f"{where}: the row holds bytes outside of {', '.join(MEDIA_KEYS)}; leave that column out")
         return str(value)  # a time or a decimal number
 
     return json.dumps(plain(record, ""), default=refuse).encode()

@@ -24,7 +24,16 @@ from typing import Any
 
 from configs.config import WorkspaceConfig
 from configs.errors import UserError
-from leap.rows.data_sets import MediaFolder, count_rows, data_set_lines, is_data_set, json_line, require_data_set
+from leap.rows.data_sets import (
+    BATCH,
+    MEDIA_KEYS,
+    MediaFolder,
+    count_rows,
+    data_set_lines,
+    is_data_set,
+    json_line,
+    require_data_set,
+)
 from leap.rows.exchange import imported
 from leap.rows.places import is_of_hub, name_of
 from leap.rows.records import PlanningRow, row_from_record
@@ -32,9 +41,6 @@ from leap.rows.truths import is_truth, with_plan
 
 PLANNING_ROWS = "LEAP rows"
 SKILL_SEQUENCES = "VLABench skill sequences"
-
-_COLUMNS = ("image", "images", "video", "videos")
-_BATCH = 100  # rows of a table in memory, with their pictures
 
 
 @dataclass(frozen=True)
@@ -143,15 +149,20 @@ def _parquet(path: Path) -> Any:
 
 
 def _parquet_lines(path: Path, media: MediaFolder) -> Iterator[bytes]:
+    for number, record in enumerate(_parquet_records(path), 1):
+        yield json_line(record, media, f"{path}:{number}")
+
+
+def _parquet_records(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
 
     table, number = _parquet(path), 0
     for group in range(table.num_row_groups):
         try:
-            for batch in table.iter_batches(_BATCH, [group]):
+            for batch in table.iter_batches(BATCH, [group]):
                 for record in batch.to_pylist():
                     number += 1
-                    yield json_line(record, media, f"{path}:{number}")
+                    yield record
         except (OSError, pa.ArrowException) as error:
             place = f"row group {group + 1} of {table.num_row_groups}, row {number + 1}"
             raise UserError(f"{path}: {place}: cannot be read ({error}). Fetch or write the file anew") from error
@@ -180,7 +191,7 @@ def planning_record(record: dict[str, Any], where: str, folder: Path) -> tuple[d
     try:
         return record, row_from_record(record, where, folder)
     except UserError as error:  # a planning row whose words mark the pictures of a column
-        if "target" not in record or not any(record.get(column) for column in _COLUMNS):
+        if "target" not in record or not any(record.get(column) for column in MEDIA_KEYS):
             raise
         try:
             record = imported(record, where, folder)

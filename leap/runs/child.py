@@ -37,10 +37,12 @@ _LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended: its exit status (128 + signal if one killed it) and the last lines it wrote."""
+    """How a command ended: its exit status (128 + signal if one killed it) and the last lines it wrote; and when it
+    began, in UTC."""
 
     status: int
     last_lines: list[str]
+    begun: str
 
     def text(self, log: Path) -> str:
         """How the command ended, with what it said last."""
@@ -48,14 +50,15 @@ class CommandResult:
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[int]:
+def only_one(path: Path, wait_s: float | None = None) -> Iterator[int]:
     """Hold the lock file `path`; yields its descriptor, which a child keeps locked as long as it lives.
 
-    UserError if another process holds it, and goes on holding it for a minute: an orphan may be saving.
+    UserError if another process holds it, and goes on holding it for `wait_s` seconds (a
+    minute): an orphan may be saving.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
-        limit, announced = time.monotonic() + _WAIT_FOR_ORPHAN_S, False
+        limit, announced = time.monotonic() + (_WAIT_FOR_ORPHAN_S if wait_s is None else wait_s), False
         while not locked(file):
             if time.monotonic() > limit:
                 raise UserError(f"{path} is held by another process that does the same work; wait for it or stop it")
@@ -74,7 +77,8 @@ def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12, *, 
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as written, open(log, "rb") as read, _noted_signals() as signals:
-        written.write(f"[{utc_now()}] {shlex.join(command)}\n".encode())
+        begun = utc_now()
+        written.write(f"[{begun}] {shlex.join(command)}\n".encode())
         written.flush()
         start = read.seek(0, os.SEEK_END)
         child = subprocess.Popen(
@@ -101,7 +105,7 @@ def run_logged(command: Sequence[str], log: Path, lock: int, tail: int = 12, *, 
         read.seek(max(start, read.seek(0, os.SEEK_END) - _TAIL_BYTES))
         lines = read.read().decode(errors="replace").splitlines()
     status = child.returncode if child.returncode >= 0 else 128 - child.returncode
-    return CommandResult(status, lines[-tail:])
+    return CommandResult(status, lines[-tail:], begun)
 
 
 def _python_path() -> str:
@@ -138,13 +142,14 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are put into the list, in order, and do nothing else."""
+    """Ctrl-C and SIGTERM are put into the list, in order, and do nothing else; one that is ignored stays so."""
     signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         signals.append(number)
 
-    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, note) for number in heard}
     try:
         yield signals
     finally:

@@ -44,5 +44,5 @@ def run_command(job: CommandJob) -> CommandResult:
     # The GPU of the job is the only one that it sees.
     device = "cuda:0" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"
     command = [word.replace(DEVICE, device) for word in job.command]
-    with only_one(job.log.with_name(f".{job.log.name}.lock")) as lock:
+    with only_one(job.log.with_name(f".{job.log.name}.lock"), SECONDS_TO_SAVE) as lock:
         return run_logged(command, job.log, lock, show=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from configs.errors import UserError
 from leap.cli import knob
 from leap.files import sha256_json
+from leap.progress import say
 from leap.runs.child import only_one
 from leap.runs.monitor import read_gpus
 from leap.runs.ray_cluster import run_on_ray
@@ -89,7 +91,10 @@ def run_jobs(
     ):
         failed = 0
         for done, (job, result) in enumerate(results, 1):
-            failed += isinstance(result, Failure)
+            if isinstance(result, Failure):
+                failed += 1
+                if result.details:
+                    say(result.details.rstrip(), file=sys.stderr)
             status.update(done, failures=failed)
             yield job, result
 
@@ -103,8 +108,8 @@ def _results(
     return run_tasks(tracked, jobs, knobs.jobs, needs=knobs.needs, gpus=gpus, seconds_to_stop=seconds_to_stop)
 
 
-def list_folder(logs: Path, kind: str, jobs: Sequence[Job]) -> Path:
-    """The folder of a list in `logs`: that of the same jobs again, another one of others."""
+def list_folder(logs: Path, kind: str, jobs: Sequence[object]) -> Path:
+    """The folder of a list in `logs`, by the `repr` of its jobs: that of the same jobs again, another one of others."""
     return logs / f"{kind}-{sha256_json(list(map(repr, jobs)))[:8]}"
 
 

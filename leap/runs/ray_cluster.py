@@ -52,9 +52,9 @@ def run_on_ray(
             memory=int(needs.memory_gb * 1e9) or None,
             max_retries=MOST_TRIES - 1,
         )(answer)
-        at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1) / needs.cpus))
         try:
             while waiting or running:
+                at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1) / needs.cpus))  # machines join
                 while waiting and len(running) < at_once:
                     index = waiting.popleft()
                     running[task.remote(function, items[index])] = index

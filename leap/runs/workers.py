@@ -69,11 +69,11 @@ def run_tasks(
 
 def _shares(gpus: Sequence[str], needed: float) -> list[str]:
     """What each of the workers sees of the GPUs, as CUDA_VISIBLE_DEVICES has it."""
-    if needed < 1:
-        return [gpu for _ in range(int(1 / needed)) for gpu in gpus]
-    count = int(needed)
+    count = max(int(needed), 1)
     if len(gpus) < count:
-        raise UserError(f"a job needs {count} GPUs, and there are {len(gpus)} on this machine")
+        raise UserError(f"a job needs {needed:g} GPUs, and there are {len(gpus)} on this machine")
+    if needed < 1:
+        return [gpu for _ in range(int(1 / needed + 1e-9)) for gpu in gpus]
     return [",".join(gpus[first : first + count]) for first in range(0, len(gpus) - count + 1, count)]
 
 

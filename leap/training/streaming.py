@@ -63,10 +63,11 @@ class StreamedBatches:
         self._paths = [source.path for source in sources_in(recipe.train_file)]
         self._media = MediaFolder(self._paths[0])
         self._stream = LineStream(self._paths, self._media)
-        self._first_step, self._skipped = 1, 0
-        # Where a block begins in the sources, its number, how many of its rows were used, how many rows were skipped
+        self._first_step = 1
+        self._skipped: set[str] = set()  # places of rows
+        # Where a block begins in the sources, its number, how many of its rows were used, which rows were skipped
         # before it.
-        self._place: dict[str, Any] = {"begin": self._stream.position(), "block": 0, "used": 0, "skipped": 0}
+        self._place: dict[str, Any] = {"begin": self._stream.position(), "block": 0, "used": 0, "skipped": []}
         self._places: dict[int, dict[str, Any]] = {}  # behind each step
         self.epoch = 0  # the Trainer counts the whole run as one
 
@@ -112,13 +113,14 @@ class StreamedBatches:
     def _rows(self) -> Iterator[MeasuredRow]:
         """The rows that can train, without end, from the place on."""
         self._stream.go_to(self._place["begin"])
-        self._skipped = self._place["skipped"]
+        self._skipped = set(self._place["skipped"])
         while True:
             for row in self._block_rows()[self._place["used"] :]:
                 self._place = self._place | {"used": self._place["used"] + 1}
                 yield row
             block = self._place["block"] + 1
-            self._place = {"begin": self._stream.position(), "block": block, "used": 0, "skipped": self._skipped}
+            skipped = sorted(self._skipped)
+            self._place = {"begin": self._stream.position(), "block": block, "used": 0, "skipped": skipped}
 
     def _block_rows(self) -> list[MeasuredRow]:
         """The good rows of the next block, shuffled."""
@@ -136,7 +138,7 @@ class StreamedBatches:
         job, recipe = CheckJob(path, self._collator, 1), self._recipe
         for record in measure(job, lines).to_pylist() if lines else ():
             if record["defect"]:
-                self._skip(record["defect"])
+                self._skip(f"{name_of(path)}:{record['number']}", record["defect"])
                 continue
             if record["form"] == SKILL_SEQUENCES:
                 raise UserError(
@@ -148,17 +150,20 @@ class StreamedBatches:
             if length.total > recipe.model_max_length:
                 [fit] = fits(recipe.model_max_length, recipe.overlong == "shrink", job, [(row, length)])
                 if not fit.length:
-                    self._skip(fit.defect)
+                    self._skip(f"{name_of(path)}:{record['number']}", fit.defect)
                     continue
                 row, length = row_of_line(record["text"], path, record["number"], fit.image_tokens), fit.length
             yield row, length
 
-    def _skip(self, defect: str) -> None:
-        """Say that a row is left out. UserError where there are too many."""
-        self._skipped += 1
-        if self._skipped > self._recipe.most_bad_rows:
-            raise UserError(f"{defect} ({plural(self._skipped, 'row')} could not train; --most_bad_rows allows more)")
-        say(f"skipped, {self._skipped} of at most {self._recipe.most_bad_rows}: {defect}")
+    def _skip(self, place: str, defect: str) -> None:
+        """Say, the first time, that a row is left out. UserError where there are too many."""
+        if place in self._skipped:
+            return
+        self._skipped.add(place)
+        count, most = len(self._skipped), self._recipe.most_bad_rows
+        if count > most:
+            raise UserError(f"{defect} ({plural(count, 'row')} could not train; --most_bad_rows allows more)")
+        say(f"skipped, {count} of at most {most}: {defect}")
 
 
 class FollowStream(TrainerCallback):

@@ -77,12 +77,12 @@ def main() -> int:
     if options.report_to:
         track(options.report_to, options.output_dir, names, as_plain(options), workspace.logs)
     targets = [options.output_dir / dimension / name for name in names for dimension in selected]
+    for failure in failed:
+        say(f"\n{failure}", file=sys.stderr)
     left_out = [line for target in targets for line in missing(target)]
     if left_out:
         say(f"\n{len(left_out)} examples have no answer and are not scored (--retry-failed asks again):")
         print_some(left_out, "failures.jsonl of each result folder")
-    for failure in failed:
-        say(f"\n{failure}", file=sys.stderr)
     if failed:
         say("\nthe same command tries what failed again, and nothing else", file=sys.stderr)
     if left_out or failed:
@@ -152,19 +152,16 @@ def evaluate_at_once(
     options: EvaluationOptions, models: Sequence[Candidate], dimensions: Sequence[str], workspace: WorkspaceConfig
 ) -> list[str]:
     """The same by jobs, a model and a dimension each; a line for each that failed."""
-    from leap.vlabench.folder import ResultFolder
     from leap.vlabench.jobs import evaluate_as_jobs, evaluation_jobs
 
     jobs = evaluation_jobs(options, models, dimensions, workspace.logs)
     say(f"{len(jobs)} evaluations as jobs; how far they are: python scripts/utils/monitor_evaluation.py")
     failed = []
-    for job, failure in evaluate_as_jobs(jobs, options, workspace.logs):
-        name, _, dimension = job.name.rpartition("/")
-        target = options.output_dir / dimension / (name + name_suffix(options))
+    for job, summary, failure in evaluate_as_jobs(jobs, options, workspace.logs):
         if failure:
             failed.append(f"{job.name} failed: {failure}")
-        elif summary := ResultFolder(target).summary:
-            report(summary, target)
+        elif summary:
+            report(summary, options.output_dir / summary.dimension / summary.model)
     return failed
 
 
@@ -221,7 +218,9 @@ def missing(folder: Path) -> list[str]:
     """A line for each example that has no answer."""
     from leap.vlabench.folder import FAILURES_FILE
 
-    return [f"  {f['task']}/example{f['example']}: {f['reason']}" for f in read_jsonl(folder / FAILURES_FILE)]
+    path = folder / FAILURES_FILE
+    failures = read_jsonl(path) if path.is_file() else []  # a job that failed leaves none
+    return [f"  {f['task']}/example{f['example']}: {f['reason']}" for f in failures]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from leap.runs.workers import Failure
 @dataclass(frozen=True)
 class Options(JobKnobs):
     commands: list[str] = knob([], "commands for the shell, each in quotes", words=True)
-    logs: list[Path] = knob([], "a log for each (default: task_<n>.log in logs/ of the workspace)")
+    logs: list[Path] = knob([], "a log for each (default: task_<n>.log in logs/queue-.../ of the workspace)")
     gpus: list[str] = knob([], "indices of the GPUs to use, as in 0,1 (default: all)")
     tasks_per_gpu: int = knob(1, "commands at once on a GPU", check="> 0")
     concurrency: int = knob(2, "commands at once where there is no GPU", check="> 0")
@@ -39,7 +39,7 @@ def main() -> int:
     options = parse_knobs(Options, None, __doc__)
     if not options.commands:
         raise UserError('name the commands with --commands "CMD 1" "CMD 2"')
-    folder = WorkspaceConfig.from_environment().logs
+    folder = list_folder(WorkspaceConfig.from_environment().logs, "queue", options.commands)
     logs = options.logs or [folder / f"task_{number}.log" for number, _ in enumerate(options.commands, 1)]
     if len(logs) != len(options.commands):
         raise UserError(f"{len(options.commands)} commands and {len(logs)} logs: give a log for each, or none")
@@ -56,7 +56,7 @@ def main() -> int:
         for number, (line, log) in enumerate(zip(options.commands, logs, strict=True), 1)
     ]
     failed = 0
-    for job, result in run_jobs(run_command, jobs, options, list_folder(folder, "queue", jobs), SECONDS_TO_SAVE):
+    for job, result in run_jobs(run_command, jobs, options, folder, SECONDS_TO_SAVE):
         line = job.command[-1]
         if isinstance(result, Failure):
             say(f"failed: {line}: {result.reason}", file=sys.stderr)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from leap.ablation.sweep import planned_runs, split_arguments
+from leap.ablation.sweep import _sources_of, planned_runs, split_arguments
 from leap.ablation.table import BASE, budget_of, budget_warnings
 from leap.cli import as_plain
 from leap.files import read_json
 from leap.models.checkpoints import drop_run_state, find_checkpoints, last_complete_checkpoint
+from leap.training.resume import made_from
 from tests.ablation.table_cells import cells_of
 from tests.conftest import REPOSITORY, assert_one_line_error, linked_workspace, run_script, start_script
 
@@ -53,6 +54,8 @@ def test_the_warm_up_is_shortened_with_the_steps_unless_it_is_named(tmp_path):
         ["--train_args", "--lr", "1e-4", "--preset", "full"],
         ["--eval_args", "--output_dir", "x"],
         ["--eval_args", "--with-cot", "--train_args", "--config", "x.yaml"],
+        ["--eval_args", "--ray", "auto"],
+        ["--train_args", "--jobs", "2"],
     ],
 )
 def test_extra_knobs_cannot_contradict_the_sweep(argv):
@@ -87,6 +90,14 @@ def test_the_environment_gives_defaults_that_flags_beat(workspace, monkeypatch):
     monkeypatch.setenv("PRESETS", "nonsense")
     assert_one_line_error(run_script(SWEEP), "invalid choice: 'nonsense'")
     assert_one_line_error(run_script(SWEEP, "--presets", "light", "--seeds", "y"), "invalid int value: 'y'")
+
+
+def test_a_streamed_training_is_known_by_what_its_manifest_says(workspace, tmp_path):
+    files = ["--model_name_or_path", str(workspace / "models/tiny-planner")]
+    files += ["--train_file", str(workspace / "data/train.jsonl"), "--val_file", str(workspace / "data/val.jsonl")]
+    for flags in ([], ["--streaming"]):
+        [run] = planned_runs(["fullft"], [1], 3, [*files, *flags], tmp_path)
+        assert _sources_of(run.recipe) == made_from(run.recipe)
 
 
 STEPS = 24  # enough that a signal at the first one comes before the last

@@ -77,7 +77,7 @@ def children_of(pid: int) -> list[int]:
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_workers_end_with_the_script_and_the_next_run_can_start_at_once(data, ending):
     content = png(picture(1, (800, 600)))
-    names = [f"images/600-{episode}.png" for episode in range(160)]
+    names = [f"images/600-{episode}.png" for episode in range(480)]
     for name in names:
         (data / name).write_bytes(content)
     write_rows(data / "train.jsonl", [row(name) for name in names])

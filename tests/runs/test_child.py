@@ -58,6 +58,17 @@ def test_being_told_to_stop_waits_for_the_child_to_save(parent, number, tmp_path
     assert parent.returncode == (128 + number if number == signal.SIGTERM else -number), errors
 
 
+def test_ctrl_c_that_a_worker_ignores_is_no_second_word(tmp_path):
+    """A terminal's Ctrl-C reaches workers too, whose parent tells them by SIGTERM."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with only_one(tmp_path / "lock") as lock:
+            line = "kill -INT $PPID; sleep 0.5; echo went on"
+            assert run_logged(["sh", "-c", line], tmp_path / "log", lock).last_lines == ["went on"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_being_told_twice_kills_the_child(parent, tmp_path):
     parent.send_signal(signal.SIGTERM)
     assert any(line.startswith("stopping") for line in parent.stdout)

@@ -121,3 +121,5 @@ def test_each_worker_sees_its_own_gpus_alone():
     assert dict(pairs) == {"CUDA_VISIBLE_DEVICES": "0,1"}
     with pytest.raises(UserError, match="a job needs 2 GPUs, and there are 1 on this machine"):
         run_tasks(variable, ["CUDA_VISIBLE_DEVICES"], needs=Needs(gpus=2), gpus=["0"])
+    with pytest.raises(UserError, match="a job needs 0.5 GPUs, and there are 0 on this machine"):
+        run_tasks(variable, ["CUDA_VISIBLE_DEVICES"], needs=Needs(gpus=0.5))

@@ -1,6 +1,5 @@
 """An evaluation as jobs: the commands that it comes to, and the very files that one process writes."""
 
-from configs.config import WorkspaceConfig
 from leap.cli import parse_knobs
 from leap.files import read_json
 from leap.planners.candidates import Candidate
@@ -17,7 +16,7 @@ def test_each_model_on_each_dimension_is_a_command_with_the_settings_of_all(tmp_
     models = [Candidate(tmp_path / "a b" / "checkpoint-3", "a b-checkpoint-3"), Candidate(None, "served")]
     jobs = evaluation_jobs(options, models, ["M&T", "Spatial"], tmp_path / "logs")
     assert [job.name for job in jobs] == [
-        f"{name}/{dimension}" for _, name in models for dimension in ("M&T", "Spatial")
+        f"{name}_T0.7/{dimension}" for _, name in models for dimension in ("M&T", "Spatial")
     ]
     for job, model in zip(jobs, (0, 0, 1, 1), strict=True):
         read = parse_knobs(EvaluationOptions, list(job.command[2:]), "")
@@ -35,7 +34,7 @@ def test_as_jobs_it_writes_what_one_process_writes(tmp_path, workspace):
     done = run_script(SCRIPT, *flags, "--results", spread, "--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert_same_results(alone, spread)
-    assert (workspace / "logs/evaluation/constant/Spatial.log").is_file()
+    assert list((workspace / "logs").glob("evaluation-*/constant/Spatial/output.log"))
 
 
 def assert_same_results(first, second):
@@ -58,14 +57,19 @@ def _without_time(summary):
 
 
 def test_a_job_that_fails_is_named_with_its_log_and_the_others_are_done(tmp_path, workspace):
-    flags = ["--dimension", "Spatial", "M&T", "--num_episodes", "1", "--planner", "constant", "--results", tmp_path]
-    assert run_script(SCRIPT, *flags).returncode == 0
+    flags = ["--dimension", "Spatial", "M&T", "Complex", "--planner", "constant", "--results", tmp_path]
+    assert run_script(SCRIPT, *flags, "--num_episodes", "1").returncode == 0
     (tmp_path / "M&T/constant/generations.jsonl").write_text("no json\n{}\n")
-    done = run_script(SCRIPT, *flags, "--jobs", "1")
+    output = tmp_path / "Complex/constant/output.json"
+    output.unlink()
+    output.mkdir()  # a traceback's status is that of examples without an answer
+    done = run_script(SCRIPT, *flags, "--num_episodes", "2", "--jobs", "1")
     assert done.returncode == 1
-    log = WorkspaceConfig.from_environment().logs / "evaluation/constant/M&T.log"
+    [log] = (workspace / "logs").glob("evaluation-*/constant/M&T/output.log")
     assert f"constant/M&T failed: exit status 2; log: {log}; last lines:" in done.stderr
-    assert "Spatial      constant: 2 of" in done.stdout
+    assert "constant/Complex failed: exit status 1; log: " in done.stderr
+    assert "Spatial      constant: 4 of" in done.stdout
+    assert "Complex      constant:" not in done.stdout
 
 
 def test_the_commands_can_be_written_to_a_file_for_others_to_run(tmp_path, workspace):
