@@ -42,7 +42,7 @@ def growth(parts: Mapping[str, Steps]) -> Figure:
                 axes.set_ylabel(label)
         panels[0][column].legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         panels[1][column].set_xlabel(part)
-    return finish(figure, "Time and memory of each step", notes=["Dotted: as the size. Both scales are logarithmic."])
+    return finish(figure, "Time and memory of each step", notes=["Grey: as the size. Both scales are logarithmic."])
 
 
 def _draw_linear_growth(axes: plt.Axes) -> None:
