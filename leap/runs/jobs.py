@@ -75,19 +75,20 @@ def run_jobs(
     knobs: JobKnobs,
     folder: Path,
     seconds_to_stop: float = SECONDS_TO_STOP,
+    gpus: Sequence[str] | None = None,
 ) -> Generator[tuple[J, R | Failure], None, None]:
     """(job, result) of all jobs, in the order in which they are done; one list at a time in a `folder`.
 
     `function` must be a module's own, and jobs and results must pickle. Where the iterator is closed early, jobs get
-    `seconds_to_stop` to save what they have. UserError if another process runs a list there, or the cluster is of no
-    use.
+    `seconds_to_stop` to save what they have. Without `gpus` of this machine all that are visible are used. UserError if
+    another process runs a list there, or the cluster is of no use.
     """
     tracked = _Tracked(function, folder, Path.cwd())
     with (
         only_one(folder / LOCK_FILE),
         Status(folder / "status.json", "jobs", {"run": folder.name}, len(jobs), "job") as status,
         status.beating(),
-        contextlib.closing(_results(tracked, jobs, knobs, seconds_to_stop)) as results,
+        contextlib.closing(_results(tracked, jobs, knobs, seconds_to_stop, gpus)) as results,
     ):
         failed = 0
         for done, (job, result) in enumerate(results, 1):
@@ -100,11 +101,16 @@ def run_jobs(
 
 
 def _results(
-    tracked: Callable[[J], R], jobs: Sequence[J], knobs: JobKnobs, seconds_to_stop: float
+    tracked: Callable[[J], R],
+    jobs: Sequence[J],
+    knobs: JobKnobs,
+    seconds_to_stop: float,
+    gpus: Sequence[str] | None,
 ) -> Generator[tuple[J, R | Failure], None, None]:
     if knobs.ray:
         return run_on_ray(tracked, jobs, knobs.ray, knobs.jobs, needs=knobs.needs, seconds_to_stop=seconds_to_stop)
-    gpus = [] if knobs.gpus_per_job == 0 else visible_gpus()
+    if gpus is None:
+        gpus = [] if knobs.gpus_per_job == 0 else visible_gpus()
     return run_tasks(tracked, jobs, knobs.jobs, needs=knobs.needs, gpus=gpus, seconds_to_stop=seconds_to_stop)
 
 

@@ -12,7 +12,6 @@ with its worker runs again. Exit status 1 if a command failed; the others are ru
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,18 +44,17 @@ def main() -> int:
         raise UserError(f"{len(options.commands)} commands and {len(logs)} logs: give a log for each, or none")
     if len(set(logs)) < len(logs):
         raise UserError("two commands have the same log; give each one of its own")
-    if options.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.gpus)
+    gpus = options.gpus or visible_gpus()
     if options.tasks_per_gpu > 1 and options.gpus_per_job is None:
         options = replace(options, gpus_per_job=1 / options.tasks_per_gpu)
-    if options.jobs is None and options.ray is None and not visible_gpus():
+    if options.jobs is None and options.ray is None and not gpus:
         options = replace(options, jobs=options.concurrency, gpus_per_job=0)
     jobs = [
         CommandJob.of_shell(f"task_{number}", line, log)
         for number, (line, log) in enumerate(zip(options.commands, logs, strict=True), 1)
     ]
     failed = 0
-    for job, result in run_jobs(run_command, jobs, options, folder, SECONDS_TO_SAVE):
+    for job, result in run_jobs(run_command, jobs, options, folder, SECONDS_TO_SAVE, gpus):
         line = job.command[-1]
         if isinstance(result, Failure):
             say(f"failed: {line}: {result.reason}", file=sys.stderr)
