@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from configs.config import REPOSITORY
-from leap.files import sha256_file, sha256_json
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "tokenizers", "peft", "openai", "pillow", "numpy")
 
@@ -43,11 +41,6 @@ def code_revision(checkout: Path = REPOSITORY) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-def data_sha256(files: Sequence[Path]) -> str:
-    """One hash over the contents of the training file and, if there is one, the validation file."""
-    return sha256_json([sha256_file(path) for path in files])
 
 
 def utc_now() -> str:

@@ -20,8 +20,8 @@ from leap.models.checkpoints import CARD, MANIFEST, Manifest, read_manifest, wei
 from leap.models.names import BASE_NAME, result_name
 from leap.plans.measures import MEASURES
 from leap.plans.scoring import METRICS
-from leap.provenance import data_sha256
 from leap.rows.chat import planning_prompt
+from leap.rows.data_sets import contents_sha256
 from leap.rows.records import iter_rows
 from leap.statistics import Estimate
 from leap.text import markdown_table
@@ -210,7 +210,7 @@ def _first_prompt(manifest: Manifest) -> list[dict] | None:
     files = [Path(name) for name in (train_file, val_file) if name]
     if not all(path.is_file() for path in files):
         return None
-    if data_sha256(files) != manifest.data_sha256:
+    if contents_sha256(files) != manifest.data_sha256:
         return None
     turns = next(iter_rows(files[0])).messages
     single = len(turns) == 1 and all(item["type"] in ("image", "text") for item in turns[0]["content"])

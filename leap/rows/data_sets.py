@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def content_sha256(data: Path) -> str:
     if not is_data_set(data):
         return sha256_file(data)
     return sha256_json([sha256_file(file) for file in files_of(data)])
+
+
+def contents_sha256(sources: Sequence[Path]) -> str:
+    """One hash of the content of several sources, as the manifest of a checkpoint has it."""
+    return sha256_json(list(map(content_sha256, sources)))
 
 
 def version_sha256(data: Path) -> str:

@@ -42,8 +42,7 @@ def run_on_ray(
     if not items:
         return
     with _joined(cluster) as ray:
-        if needs.gpus is None:
-            needs = replace(needs, gpus=min(ray.cluster_resources().get("GPU", 0), 1))
+        needs = replace(needs, gpus=needs.gpus_of(ray.cluster_resources().get("GPU", 0)))
         _refuse_impossible(ray, needs)
         # `retry_exceptions` stays off: what the function raises is an answer; what Ray retries is a worker's death.
         task = ray.remote(

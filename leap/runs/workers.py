@@ -46,6 +46,10 @@ class Needs:
     cpus: float = 1
     memory_gb: float = 0.0
 
+    def gpus_of(self, gpu_count: float) -> float:
+        """The GPUs that it takes where so many are there."""
+        return min(gpu_count, 1) if self.gpus is None else self.gpus
+
 
 def run_tasks(
     function: Callable[[TaskInput], TaskResult],
@@ -62,7 +66,7 @@ def run_tasks(
     the items need any. Closing the iterator stops the workers: they get `seconds_to_stop` to finish or remove what they
     had begun. UserError if there are fewer GPUs than an item needs.
     """
-    needed = needs.gpus if needs.gpus is not None else min(len(gpus), 1)
+    needed = needs.gpus_of(len(gpus))
     places = _shares(gpus, needed)[:workers] if needed else [None] * (workers or WORKERS)
     return _run_here(function, items, places[: len(items)], seconds_to_stop)
 

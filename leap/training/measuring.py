@@ -64,11 +64,13 @@ def checked_table(job: CheckJob, most: int | None) -> Path:
     every_row, first_rows = (table_name(job.path, content, sha256_json([settings, rows])) for rows in (None, most))
     file = find_table(job.path, every_row) or find_table(job.path, first_rows)
     table = open_table(file) if file else None
-    outdated = np.array([], np.int64) if table is None else _outdated(table[:most], job)
-    if table is None or file is None or len(outdated) > _MOST_HELD or _has_lost_pictures(rows_at(table, outdated), job):
+    rows = None
+    if table is not None:
+        outdated = _outdated(table[:most], job)
+        rows = rows_at(table, outdated) if len(outdated) <= _MOST_HELD else None
+    if table is None or file is None or rows is None or _has_lost_pictures(rows, job):
         count = min(count_lines(job.path), most or sys.maxsize)
         return write_table(job.path, first_rows, lambda: _measured(job, _lines_of(job.path, most), count))
-    rows = rows_at(table, outdated)
     measured = pa.Table.from_batches(_measured(job, _lines_in(rows), len(rows)), SCHEMA)
     if measured.equals(rows):
         return file

@@ -19,7 +19,7 @@ from leap.models.checkpoints import (
     why_incomplete,
 )
 from leap.progress import say
-from leap.rows.data_sets import content_sha256, version_sha256
+from leap.rows.data_sets import content_sha256, contents_sha256, version_sha256
 from leap.rows.sources import Mixture, sources_in
 from leap.training.recipes import LoraRecipe, TrainingRecipe
 
@@ -63,8 +63,12 @@ def row_sources(recipe: TrainingRecipe) -> list[Path]:
 
 def data_content(recipe: TrainingRecipe) -> str:
     """Hash of the content of these, and of the weights of several; of rows that are streamed, of names and sizes."""
-    hashes = [version_sha256(source.path) for source in sources_in(recipe.train_file)] if recipe.streaming else []
-    content = sha256_json(hashes + list(map(content_sha256, row_sources(recipe)[len(hashes) :])))
+    sources = row_sources(recipe)
+    if recipe.streaming:
+        streamed = len(sources_in(recipe.train_file))
+        content = sha256_json([*map(version_sha256, sources[:streamed]), *map(content_sha256, sources[streamed:])])
+    else:
+        content = contents_sha256(sources)
     if isinstance(recipe.train_file, Mixture):
         content = sha256_json([content, [source.weight for source in recipe.train_file.sources]])
     return content
